@@ -1,0 +1,31 @@
+# Two commands: `make demo` runs a nest and proves it, `make test` passes the tests. Both install what they need.
+VENV ?= .venv
+PYTEST ?= $(VENV)/bin/python -m pytest
+.PHONY: demo test test-fast test-slow check bench clean
+
+demo:
+	@scripts/setup $(VENV)
+	@$(VENV)/bin/nestlab up examples/pair.yaml
+
+test:
+	@scripts/setup $(VENV) dev
+	@$(PYTEST) -m "not slow"
+
+test-fast:
+	@scripts/setup $(VENV) dev
+	@$(PYTEST) -m "not slow and not guest"
+
+test-slow:
+	@scripts/setup $(VENV) dev
+	@$(PYTEST) -m slow
+
+check:
+	@scripts/setup $(VENV) dev
+	@VENV=$(VENV) scripts/check
+
+bench:
+	@scripts/setup $(VENV) dev
+	@for each in bench/*; do [ -x $$each ] && PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $$each || exit 1; done
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,82 @@
+"""The command line as a whole: which words are which verbs, and what --help says."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from nestlab.cli import labs, machines, stores, views
+from nestlab.cli.guard import out
+
+HELP = """Nested virtualization labs from one file, with a proof for every level.
+
+\b
+Examples:
+  nestlab up examples/pair.yaml          bring a lab up and prove it
+  nestlab status                         its machines, as a tree
+  nestlab ssh hv1/web                    a shell on a machine inside hv1
+  nestlab exec 'hv*' -- uname -a         a command on several machines
+  nestlab cp notes.txt hv1/web:/root/    copy a file to a machine
+  nestlab logs hv1/web                   what its console said
+  nestlab stop hv1/web                   shut one machine down
+  nestlab down                           end the lab and delete it
+
+\b
+Which lab: a lab file or a lab's name as the first word; left out, it is that
+of lab.yaml or nestlab.yaml in the current directory, or the only lab there is.
+Which machine: its path, such as hv1/web; with several labs, LAB:hv1/web.
+\b
+Exit status: 0 done, 1 a bug in nestlab, 2 something for you to mend (also a
+proof that fails), 130 interrupted. ssh and exec: the command's own.
+"""
+
+app = typer.Typer(
+    name="nestlab",
+    help=HELP,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from nestlab import __version__
+
+        out(f"nestlab {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")]
+
+
+@app.callback()
+def _nestlab(version: Version = False) -> None:
+    pass
+
+
+_VERBS = (
+    ("up", labs.up, "Bring a lab up as its file says, and prove it."),
+    ("plan", labs.plan, "Show what `up` would do, and why."),
+    ("status", views.status, "Show a lab's machines as a tree."),
+    ("verify", labs.verify, "Prove a running lab, level by level."),
+    ("ssh", machines.ssh, "A shell on a machine, or a command."),
+    ("exec", machines.execute, "Run a command on one or many machines."),
+    ("cp", machines.cp, "Copy files to or from a machine."),
+    ("console", machines.console, "Attach to a machine's serial console."),
+    ("logs", machines.logs, "Print what a machine's console said."),
+    ("stop", labs.stop, "Shut machines down; disks stay."),
+    ("start", labs.start, "Start machines that were stopped."),
+    ("down", labs.down, "End machines or a lab, and delete them."),
+    ("ls", views.ls, "List the labs on this machine."),
+    ("gc", stores.gc, "Remove what no lab uses any more."),
+    ("validate", views.validate, "Check a lab file."),
+    ("schema", views.schema, "Print the JSON Schema of lab files."),
+)
+
+for _name, _verb, _short in _VERBS:
+    _cls = machines.WithTail if _name in ("ssh", "exec") else None
+    app.command(_name, cls=_cls, short_help=_short)(_verb)
+app.add_typer(stores.images, name="images", short_help="List, build and remove images.")

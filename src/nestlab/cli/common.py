@@ -1,0 +1,74 @@
+"""What all commands share, without typer: the site they work on, the lab that is meant, colours and JSON."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nestlab.cli.guard import out
+from nestlab.errors import LabError
+from nestlab.home import Home
+from nestlab.paint import Paint
+from nestlab.which import Which, which
+
+if TYPE_CHECKING:
+    from nestlab.session import Site
+
+
+def home() -> Home:
+    """The state and cache directories of this user."""
+    return Home.of(os.environ, Path.home())
+
+
+def site() -> Site:
+    """This machine, with the engines that nestlab has."""
+    from nestlab import local
+
+    return local.site(home())
+
+
+def paint(stream: Any = None) -> Paint:
+    """Colours where a stream (stdout unless given) is a terminal and nobody set NO_COLOR (no-color.org)."""
+    on = (stream or sys.stdout).isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return Paint(bool(on))
+
+
+def meant(words: Sequence[str] | None) -> Which:
+    """The lab and the machines that the words of a command mean."""
+    return which(words or (), home().labs(), Path.cwd())
+
+
+def lab_named(found: Which) -> str:
+    """The name of a lab that is there: that of the lab file, where a file is meant. LabError when it was never made."""
+    if found.file is None:
+        return found.lab
+    from nestlab import origin
+
+    name = origin.lab_of(home(), found.file)
+    if name is None:
+        from nestlab.labfile import parse
+
+        name = parse(found.file, environ=os.environ).name
+    if name not in home().labs():
+        raise LabError(f"Lab {name} is not there.", hint=f"`nestlab up {found.file}` makes it.")
+    return name
+
+
+def one_lab(words: Sequence[str] | None) -> str:
+    """The lab that is meant by words which name no machines."""
+    found = meant(words)
+    if found.machines:
+        from nestlab.which import no_such_lab
+
+        raise no_such_lab((words or [""])[0], home().labs())
+    return lab_named(found)
+
+
+def print_json(document: Any, *, indent: int | None = 1) -> None:
+    """A JSON document on stdout."""
+    import json
+
+    out(json.dumps(document, indent=indent, ensure_ascii=False))

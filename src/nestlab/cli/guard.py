@@ -1,0 +1,198 @@
+"""Where errors become exit statuses: 0 done, 1 a bug in nestlab, 2 something for the user to mend, 130 interrupted."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, ParamSpec
+
+from nestlab.errors import LabError
+from nestlab.paint import Paint
+
+P = ParamSpec("P")
+
+BUG, MEND, INTERRUPTED = 1, 2, 130
+
+
+class Interrupted(Exception):
+    """Ctrl-C, SIGTERM or a lost terminal ended the work cleanly. `status` is the exit status that says so."""
+
+    def __init__(self, number: int, said: LabError | None = None) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.status = 128 + number
+        self.said = said
+        """What is done and left, where a plan was being made real."""
+
+
+def guarded(verb: Callable[P, int | None]) -> Callable[P, None]:
+    """A command of the command line: the status it returns (None: 0), or the one its error means, ends nestlab."""
+
+    @functools.wraps(verb)
+    def command(*args: P.args, **kwargs: P.kwargs) -> None:
+        status = [0]
+        with reporting(status, debug=bool(kwargs.get("debug"))):
+            status[0] = verb(*args, **kwargs) or 0
+            sys.stdout.flush()
+        import typer
+
+        raise typer.Exit(status[0])
+
+    return command
+
+
+@contextlib.contextmanager
+def reporting(status: list[int], *, debug: bool) -> Iterator[None]:
+    """Errors are printed and become `status[0]`. `debug`: tracebacks and every command run go to stderr."""
+    with tracing() if debug else contextlib.nullcontext():
+        try:
+            yield
+        except LabError as error:
+            status[0] = MEND
+            say_error(error)
+        except Interrupted as interrupted:
+            status[0] = interrupted.status
+            if interrupted.said is not None:
+                say_error(interrupted.said)
+        except KeyboardInterrupt:
+            status[0] = INTERRUPTED
+        except BrokenPipeError:
+            status[0] = silence()
+        except (Exception, BaseExceptionGroup) as error:
+            status[0] = _other(error, debug=debug)
+
+
+def _other(error: BaseException, *, debug: bool) -> int:
+    """What came in a group counts as the one error in it; what is no LabError is a bug."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    if isinstance(error, LabError):
+        say_error(error)
+        return MEND
+    if isinstance(error, BrokenPipeError):
+        return silence()
+    if debug:
+        import traceback
+
+        traceback.print_exception(error)
+    say(_report(error, debug=debug))
+    return BUG
+
+
+def say_error(error: LabError) -> None:
+    """An error, on stderr."""
+    from nestlab import render
+
+    say(render.error(error, Paint(sys.stderr.isatty())))
+
+
+def out(text: str, end: str = "\n") -> None:
+    """What was asked for, on stdout."""
+    sys.stdout.write(text + end)
+
+
+def say(text: str) -> None:
+    """A line on stderr; a stderr that is gone is no reason to fail."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+
+def silence() -> int:
+    """Nobody reads stdout any more (`nestlab ls | head -1`): the rest goes nowhere, silently, as with SIGPIPE."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + signal.SIGPIPE
+
+
+def _report(error: BaseException, *, debug: bool) -> str:
+    what = f"error: nestlab failed: {type(error).__name__}: {error}".rstrip(": ")
+    ask = "This is a bug in nestlab. Please report it"
+    if debug:
+        return f"{what}\n{ask}, with the lines above."
+    try:
+        return f"{what}\n{ask}, with the file {_crash(error)}."
+    except OSError:
+        return f"{what}\n{ask}, with what the same command prints under --debug."
+
+
+def _crash(error: BaseException) -> Path:
+    """Writes the traceback to a file of its own (0600) in the state directory."""
+    import traceback
+
+    from nestlab import __version__
+    from nestlab.home import Home
+
+    state = Home.of(os.environ, Path.home()).state
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = state / f"crash-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}.txt"
+    head = f"nestlab {__version__}, Python {sys.version.split()[0]}\n{' '.join(sys.argv)}\n\n"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w", errors="replace") as file:
+        file.write(head + "".join(traceback.format_exception(error)))
+    return path
+
+
+@contextlib.contextmanager
+def tracing() -> Iterator[None]:
+    """Every command run, here and on machines, is shown on stderr."""
+    from nestlab.wire import proc, ssh
+
+    def show(line: str) -> None:
+        say(f"+ {line}")
+
+    before = proc.trace, ssh.trace
+    proc.trace = ssh.trace = show
+    try:
+        yield
+    finally:
+        proc.trace, ssh.trace = before
+
+
+def run(work: Coroutine[Any, Any, int | None]) -> int | None:
+    """The work's result. The first Ctrl-C (or SIGTERM, SIGHUP) cancels it, so that it ends cleanly, and then raises
+    Interrupted; the second ends nestlab at once."""
+    import asyncio
+
+    with asyncio.Runner() as runner:
+        return runner.run(_supervised(work))
+
+
+async def _supervised(work: Coroutine[Any, Any, int | None]) -> int | None:
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    task = asyncio.ensure_future(work)
+    stopping: list[int] = []
+
+    def stop(number: int) -> None:
+        if stopping:
+            _leave(number)
+        stopping.append(number)
+        say("\nstopping; once more ends it at once" if number == signal.SIGINT else "stopping")
+        task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, stop, number)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if stopping:
+            raise Interrupted(stopping[0]) from None
+        raise
+    except LabError as error:
+        if stopping:
+            raise Interrupted(stopping[0], error) from None
+        raise
+
+
+def _leave(number: int) -> None:
+    if sys.stderr.isatty():
+        say("\x1b[?25h")  # the live tree hides the cursor
+    say("ended at once; the same command goes on from here")
+    os._exit(128 + number)

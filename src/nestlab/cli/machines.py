@@ -1,0 +1,301 @@
+"""Verbs that go into machines: ssh, exec, cp, console, logs."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from nestlab.cli import complete
+from nestlab.cli.common import home, lab_named, meant, paint, print_json, site
+from nestlab.cli.guard import guarded, out, run, say
+from nestlab.cli.options import Debug, Json, MachineWord
+from nestlab.errors import LabError
+from nestlab.model import parent_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from nestlab.engines.qemu.paths import Place
+    from nestlab.host import Host, Running
+    from nestlab.session import Session
+    from nestlab.which import Which
+
+TAIL = "nestlab.tail"
+
+
+class WithTail(TyperCommand):
+    """A command of which everything after `--` belongs to the command that it runs, options too."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if "--" in args:
+            at = args.index("--")
+            ctx.meta[TAIL] = args[at + 1 :]
+            args = args[:at]
+        return super().parse_args(ctx, args)
+
+
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="MACHINE[,MACHINE]... [-- COMMAND...]",
+        help="Machines such as hv1/web or hv* and the command.",
+        autocompletion=complete.machines,
+    ),
+]
+All = Annotated[bool, typer.Option("--all", help="On all machines that run.")]
+On = Annotated[list[str] | None, typer.Option("--on", metavar="GLOB", help="On these machines; a * is within a name.")]
+LabOption = Annotated[str, typer.Option("--lab", metavar="LAB", help="Of this lab.", autocompletion=complete.labs)]
+
+
+@guarded
+def ssh(ctx: typer.Context, machine: MachineWord, debug: Debug = False) -> int | None:
+    """A shell on a machine, through as many levels as there are; or a command, after `--`, on a terminal."""
+    return run(_ssh(meant([machine]), ctx.meta.get(TAIL, [])))
+
+
+async def _ssh(found: Which, command: Sequence[str]) -> int:
+    async with _at(found) as (_, path, host):
+        return await _attach(host, path, command, pty=os.isatty(0))
+
+
+async def _attach(host: Host, path: str, command: Sequence[str], *, pty: bool) -> int:
+    from nestlab.hosts import SshHost
+
+    if not isinstance(host, SshHost):
+        raise LabError(f"{path} is not reached by ssh.", hint="Use `nestlab exec`.")
+    return await host.attach(command, pty=pty)
+
+
+@guarded
+def execute(
+    ctx: typer.Context,
+    words: Words = None,
+    everywhere: All = False,
+    on: On = None,
+    lab: LabOption = "",
+    as_json: Json = False,
+    debug: Debug = False,
+) -> int | None:
+    """Run a command on one machine, or on several at once with the machine's name before each line. The exit status
+    is the command's; of several the highest."""
+    names, command = _split(words or [], ctx.meta.get(TAIL), bool(on) or everywhere)
+    if not command:
+        raise LabError("There is no command.", hint="Write it after --: nestlab exec hv1 -- uname -a")
+    patterns = [*names, *(on or [])]
+    found = meant([*([lab] if lab else []), *patterns])
+    return run(_execute(found, command, everywhere=everywhere, several=bool(on) or everywhere, as_json=as_json))
+
+
+def _split(words: list[str], tail: list[str] | None, chosen: bool) -> tuple[list[str], list[str]]:
+    """The machines and the command. Without `--` the first word is the machines, unless options say which."""
+    if tail is not None:
+        return words, tail
+    return ([], words) if chosen else (words[:1], words[1:])
+
+
+async def _execute(found: Which, command: list[str], *, everywhere: bool, several: bool, as_json: bool) -> int:
+    from nestlab import session as verbs
+    from nestlab.which import expand
+
+    async with verbs.looking(site(), name=lab_named(found)) as session:
+        known = [spec.path for spec in session.blueprint.specs]
+        if everywhere:
+            observed = await session.look()
+            paths: tuple[str, ...] = tuple(p for p in known if _runs(observed.machines.get(p)))
+        else:
+            paths = expand(found.machines, known, session.blueprint.lab)
+        if not paths:
+            raise LabError("No machine is meant.", hint="Name some, or say --all: nestlab exec --all -- uname -a")
+        if len(paths) == 1 and not several and not as_json:
+            return await _attach(await session.nest.host(paths[0]), paths[0], command, pty=False)
+        return await _on_several(session, paths, command, as_json=as_json)
+
+
+def _runs(seen: object) -> bool:
+    return getattr(seen, "state", "") == "running"
+
+
+async def _on_several(session: Session, paths: Sequence[str], command: list[str], *, as_json: bool) -> int:
+    """All at once; a machine that does not answer counts as status 255, as with ssh."""
+    import asyncio
+
+    width = max(map(len, paths))
+    statuses = await asyncio.gather(*(_one_of(session, path, command, width, as_json=as_json) for path in paths))
+    return max(statuses)
+
+
+async def _one_of(session: Session, path: str, command: list[str], width: int, *, as_json: bool) -> int:
+    try:
+        host = await session.nest.host(path)
+        if as_json:
+            result = await host.run(command, check=False)
+            text = {"stdout": result.text, "stderr": result.stderr.decode(errors="replace")}
+            print_json({"machine": path, "status": result.status, **text}, indent=None)
+            return result.status
+        async with host.start(command) as running:
+            return await _prefixed(running, f"{path:<{width}} | ")
+    except LabError as error:
+        say(f"{path:<{width}} | {error.what}")
+        return 255
+
+
+async def _prefixed(running: Running, prefix: str) -> int:
+    """Its lines as they come, each behind the machine's name: stdout on stdout, stderr, at the end, on stderr."""
+    running.close_input()
+    rest = b""
+    async for chunk in running.chunks():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            out(prefix + line.decode(errors="replace"))
+        sys.stdout.flush()
+    if rest:
+        out(prefix + rest.decode(errors="replace"))
+    result = await running.result()
+    for text in result.stderr.decode(errors="replace").splitlines():
+        say(prefix + text)
+    return result.status
+
+
+Source = Annotated[list[str], typer.Argument(metavar="FROM... TO", autocompletion=complete.machines_or_files)]
+
+
+@guarded
+def cp(paths: Source, debug: Debug = False) -> int | None:
+    """Copy files and directories to or from a machine, as cp -a does: hv1/web:/etc/hosts is a file on a machine."""
+    return run(_copy(paths))
+
+
+async def _copy(words: list[str]) -> None:
+    from nestlab import copy
+    from nestlab.which import Remote, remote
+
+    if len(words) < 2:
+        raise LabError("cp takes at least two places.", hint="nestlab cp notes.txt hv1/web:/root/")
+    labs = home().labs()
+    *sources, target = (remote(word, labs, complete.paths) for word in words)
+    if isinstance(target, Remote) == any(isinstance(source, Remote) for source in sources):
+        hint = "One side is a machine's (hv1/web:/root/), the other is here; from machine to machine copy twice."
+        raise LabError("It is not clear which way to copy.", hint=hint)
+    for source in sources:
+        if isinstance(target, Remote) and isinstance(source, str):
+            async with _at(meant([target.machine])) as (_, _, host):
+                await copy.upload(source, host, target.path)
+        elif isinstance(source, Remote) and isinstance(target, str):
+            async with _at(meant([source.machine])) as (_, _, host):
+                await copy.download(host, source.path, target)
+
+
+@guarded
+def console(machine: MachineWord, debug: Debug = False) -> int | None:
+    """Attach to a machine's serial console. Ctrl-] leaves it. What stdin holds is typed, if it is no terminal."""
+    return run(_console(meant([machine])))
+
+
+async def _console(found: Which) -> None:
+    from nestlab import terminal
+
+    async with _below(found) as (path, host, place):
+        async with host.unix(place.of(path).console) as socket:
+            if os.isatty(0):
+                say(f"console of {path}; Ctrl-] leaves it")
+            try:
+                await terminal.attach(socket)
+            except OSError as error:
+                hint = f"`nestlab status` tells whether it runs; `nestlab logs {path}` shows what its console said."
+                raise LabError(f"{path} has no console now: {error.strerror or error}.", hint=hint) from error
+        if os.isatty(0):
+            say(f"\r\nleft the console of {path}; it runs on")
+
+
+BootNumber = Annotated[
+    int, typer.Option("--boot", metavar="N", help="1 is the oldest boot kept, 0 the last, -1 the one before it.")
+]
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on as more is written.")]
+List = Annotated[bool, typer.Option("--list", help="List the boots whose consoles are kept.")]
+
+
+@guarded
+def logs(
+    machine: MachineWord,
+    boot: BootNumber = 0,
+    follow: Follow = False,
+    listed: List = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> int | None:
+    """Print what a machine's console said, in this boot or an earlier one; also of a machine that died."""
+    return run(_logs(meant([machine]), boot, follow=follow, listed=listed, as_json=as_json))
+
+
+async def _logs(found: Which, number: int, *, follow: bool, listed: bool, as_json: bool) -> None:
+    from nestlab import logs as kept
+
+    async with _below(found) as (path, host, place):
+        boots = await kept.boots(host, place, path)
+        if listed:
+            _print_boots(boots, as_json=as_json)
+            return
+        async with kept.lines(host, kept.chosen(boots, number, path), follow=follow) as lines:
+            async for line in lines:
+                sys.stdout.buffer.write(line + b"\n")
+                if follow:
+                    sys.stdout.buffer.flush()
+
+
+def _print_boots(boots: Sequence[object], *, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from nestlab.logs import Boot
+    from nestlab.paint import Style, columns, human
+
+    rows = [boot for boot in boots if isinstance(boot, Boot)]
+    if as_json:
+        print_json({"boots": [asdict(boot) for boot in rows]})
+        return
+    cells = [["BOOT", "SIZE", "LAST LINE AT"]]
+    styles: list[list[Style | None]] = [["dim"] * 3]
+    for boot in rows:
+        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(boot.changed))
+        cells.append([str(boot.number), human(boot.size), at])
+        styles.append([None] * 3)
+    out("\n".join(columns(cells, styles, paint())))
+
+
+@asynccontextmanager
+async def _at(found: Which) -> AsyncIterator[tuple[Session, str, Host]]:
+    """The one machine that is meant, as a host."""
+    from nestlab import session as verbs
+
+    async with verbs.looking(site(), name=lab_named(found)) as session:
+        path = _one(session, found)
+        yield session, path, await session.nest.host(path)
+
+
+@asynccontextmanager
+async def _below(found: Which) -> AsyncIterator[tuple[str, Host, Place]]:
+    """The one machine that is meant, the host it runs on, and where the lab's things are there."""
+    from nestlab import session as verbs
+    from nestlab.engines.qemu.paths import Place
+    from nestlab.engines.qemu.quick import guest_place
+
+    async with verbs.looking(site(), name=lab_named(found)) as session:
+        path = _one(session, found)
+        outer = parent_of(path)
+        place = guest_place(session.blueprint.lab) if outer else Place(str(session.place.root))
+        yield path, await session.nest.host(outer), place
+
+
+def _one(session: Session, found: Which) -> str:
+    from nestlab.which import expand
+
+    paths = expand(found.machines, [spec.path for spec in session.blueprint.specs], session.blueprint.lab)
+    if len(paths) != 1:
+        raise LabError("One machine should be named.", hint="Such as hv1/web; `nestlab status` lists them.")
+    return paths[0]

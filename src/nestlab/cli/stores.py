@@ -1,0 +1,132 @@
+"""Verbs about what is kept on this machine: images, and what no lab uses any more."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nestlab.cli.common import home, paint, print_json
+from nestlab.cli.guard import guarded, out, run, say
+from nestlab.cli.options import Debug, Json, Yes
+from nestlab.paint import human
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from nestlab.model import Image
+
+images = typer.Typer(
+    help="The images that machines boot: list, build ahead, remove.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+
+
+@images.command("ls")
+@guarded
+def images_ls(as_json: Json = False, debug: Debug = False) -> int | None:
+    """List the built images, with the labs that need them."""
+    from nestlab import render, shelf
+
+    found = shelf.shelved(home())
+    if as_json:
+        print_json({"images": [asdict(each) for each in found]})
+    else:
+        out(render.images(found, paint()))
+    return None
+
+
+Names = Annotated[
+    list[str] | None, typer.Argument(metavar="[NAME|FILE]...", help="kvm, debian, tiny, or a lab file (none: all).")
+]
+
+
+@images.command("build")
+@guarded
+def images_build(words: Names = None, as_json: Json = False, debug: Debug = False) -> int | None:
+    """Build images now rather than in `up`. Built ones stay as they are."""
+    from nestlab import shelf
+
+    return run(_build(shelf.to_build(words or (), os.environ), as_json=as_json))
+
+
+async def _build(wanted: Mapping[str, Image], *, as_json: bool) -> None:
+    from nestlab import live, packages, shelf
+    from nestlab.images.store import folder_of, load
+
+    missing = [key for key in wanted if load(folder_of(key, home().cache)) is None]
+    needs = packages.look() if missing else ()
+    if needs:
+        raise packages.lacking(needs, packages.release_here(), root=os.geteuid() == 0)
+    if as_json:
+        await shelf.build(home(), wanted, live.as_json(sys.stdout))
+        return
+    async with live.showing(sys.stderr, wanted, width=14, paint=paint(sys.stderr)) as emit:
+        await shelf.build(home(), wanted, emit)
+    for key, image in wanted.items():
+        out(f"{image.base}  {key[:12]}  {'built' if key in missing else 'was built already'}")
+
+
+Chosen = Annotated[list[str], typer.Argument(metavar="NAME|DIGEST...", help="Names, or the start of digests.")]
+
+
+@images.command("rm")
+@guarded
+def images_rm(words: Chosen, debug: Debug = False) -> int | None:
+    """Remove images that no lab needs."""
+    from nestlab import shelf
+
+    for each in shelf.chosen(home(), words):
+        shelf.remove(home(), each)
+        out(f"removed {each.name} {each.digest[:12]}, {human(each.size)}")
+    return None
+
+
+@images.command("gc")
+@guarded
+def images_gc(yes: Yes = False, debug: Debug = False) -> int | None:
+    """Remove all images that no lab needs, and what killed builds left. Shows them first."""
+    from nestlab import render, shelf
+
+    unused = [each for each in shelf.shelved(home()) if not each.used]
+    out(render.images(unused, paint()) if unused else "every image is needed by a lab")
+    if unused and not _agreed(yes, f"Remove {len(unused)} images, {human(sum(each.size for each in unused))}?"):
+        return None
+    out(f"freed {human(shelf.collect(home()))}")
+    return None
+
+
+@guarded
+def gc(yes: Yes = False, as_json: Json = False, debug: Debug = False) -> int | None:
+    """Remove what no lab uses any more: directories, half-written files, stale processes. Shows it first."""
+    from nestlab import leftovers
+
+    found = leftovers.find(home())
+    if as_json:
+        rows = [{"what": each.what, "why": each.why, "pid": each.pid or None} for each in found]
+        print_json({"leftovers": rows})
+        if not yes:
+            return None
+    else:
+        out("\n".join(f"{each.what}: {each.why}" for each in found) or "nothing is left over")
+    if not found or not _agreed(yes, f"Remove these {len(found)}?"):
+        return None
+    for each in found:
+        leftovers.remove(each)
+    say(f"removed {len(found)}")
+    return None
+
+
+def _agreed(yes: bool, question: str) -> bool:
+    """Whether to go on. Where nobody can be asked, only with --yes."""
+    if yes:
+        return True
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        say("nothing was removed; --yes removes it")
+        return False
+    return typer.confirm(question, err=True)

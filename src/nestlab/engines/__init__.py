@@ -1,0 +1,42 @@
+"""What an engine is: it makes steps real on one host. Its guests may be hosts of further engines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol
+
+from nestlab.blueprint import Blueprint
+from nestlab.host import Host
+from nestlab.plan import Observed, Step
+
+Say = Callable[[str], None]
+"""Reports a phase of the step at work, in a few words."""
+
+
+class Engine(Protocol):
+    """Engines ask the world, never a state file of their own, and every step may be repeated."""
+
+    async def observe(self) -> Observed:
+        """The lab's machines directly on this host, also those that no lab file mentions any more,
+        with the segments and images of this host."""
+
+    async def perform(self, step: Step, blueprint: Blueprint, say: Say) -> None:
+        """Make one step real. LabError when the world refuses."""
+
+    async def host(self, path: str) -> Host:
+        """The running machine `path` (directly on this host) as a host. Unreachable when it does not answer."""
+
+    async def accel(self, path: str) -> Literal["kvm", "tcg"]:
+        """How the running machine `path` is run, asked of what runs it (QMP's query-kvm), not of notes."""
+
+    async def close(self) -> None:
+        """Let go of connections; machines go on."""
+
+
+class Inside(Protocol):
+    """How a driver gets the engine for what is nested in a machine."""
+
+    def __call__(self, lab: str, parent: Host) -> Engine: ...
+
+
+__all__ = ["Engine", "Inside", "Say", "Sequence"]

@@ -1,0 +1,67 @@
+"""Which accelerator a machine gets on a host, decided from what the host proved. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from nestlab.errors import LabError
+from nestlab.facts import Facts
+from nestlab.model import Machine, level_of
+
+Accelerator = Literal["kvm", "tcg"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """`why` is a sentence for a person; `cost` says what emulation means for this machine ("" under KVM)."""
+
+    accel: Accelerator
+    why: str
+    cost: str = ""
+
+
+def choose(facts: Facts, machine: Machine, path: str, where: str) -> Choice:
+    """The accelerator for `machine` on the host that said `facts`.
+
+    LabError when the lab file insists on KVM and the host cannot give it. Costs: measured, docs/engine.md.
+    """
+    if machine.accel == "tcg":
+        return Choice("tcg", "the lab file says accel: tcg", _cost(machine, path))
+    reason = why_not(facts, hypervisor=machine.hypervisor is not None)
+    if not reason:
+        return Choice("kvm", f"{facts.provider} on {where} ran a guest")
+    if machine.accel == "kvm":
+        raise LabError(
+            f"{path}: accel: kvm is not possible on {where}: {reason}.",
+            hint="Leave accel out (or say accel: tcg) to emulate, or enable virtualization on that host.",
+        )
+    return Choice("tcg", reason, _cost(machine, path))
+
+
+def why_not(facts: Facts, *, hypervisor: bool) -> str:
+    """Why a guest of this host cannot have KVM ("" when it can); a hypervisor must also be given vmx or svm."""
+    kvm = facts.kvm
+    flag = {"kvm_intel": "vmx", "kvm_amd": "svm"}.get(facts.provider)
+    if not kvm.opened:
+        return f"/dev/kvm cannot be opened ({kvm.error or 'no reason given'})"
+    if flag is None:
+        what = facts.provider or "no vendor module"
+        return f"/dev/kvm is there, but it is {what}, not kvm_intel or kvm_amd"
+    if flag not in facts.flags:
+        return f"the CPU shows no {flag}"
+    if kvm.api != 12:
+        return f"/dev/kvm speaks API version {kvm.api}, not 12"
+    if kvm.ran is not True:
+        return f"/dev/kvm opens but cannot run 64-bit code ({kvm.ran_error or 'not tried'})"
+    if hypervisor and kvm.nested_cpuid is None:
+        return f"{facts.provider} does not offer {flag} to guests (its parameter `nested` is off)"
+    return ""
+
+
+def _cost(machine: Machine, path: str) -> str:
+    if level_of(path) > 1:
+        return "emulated inside a guest: about 10 times slower to boot and 25 to 60 times slower to compute"
+    if machine.hypervisor:
+        return "emulated, with AMD SVM emulated for its guests: about 20 times slower than hardware"
+    return "emulated: about 20 times slower than hardware"

@@ -1,0 +1,213 @@
+"""From a settled machine to QEMU's command line. Pure, with golden files in tests/golden/argv.
+
+What is chosen here and what it saves is measured in docs/images.md and docs/engine.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from nestlab.blueprint import Spec, mac_of
+from nestlab.engines.qemu.accel import Accelerator
+from nestlab.engines.qemu.paths import MachinePaths
+from nestlab.model import MIB
+from nestlab.network_script import bridge_name
+from nestlab.switch import socket_name
+
+MARK = "nestlab"
+"""QEMU's -name starts with it: how a process is known to be nestlab's."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Direct kernel boot: files on the host that runs QEMU (block devices will do), and words for the kernel."""
+
+    vmlinux: str
+    initrd: str
+    cmdline: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Drive:
+    """A virtio disk. `serial`: at most 20 characters, how the guest knows it."""
+
+    file: str
+    format: str
+    serial: str
+    readonly: bool = False
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Everything that starting a machine needs to know. `switch`: directory of the segments' sockets on the lab's
+    host; None inside a hypervisor, where Linux bridges carry the segments. `version`: QEMU's."""
+
+    lab: str
+    spec: Spec
+    paths: MachinePaths
+    accel: Accelerator
+    port: int
+    qemu: Sequence[str] = ("qemu-system-x86_64",)
+    version: tuple[int, int, int] = (10, 0, 0)
+    kernel: Kernel | None = None
+    drives: tuple[Drive, ...] = ()
+    cdroms: tuple[str, ...] = ()
+    switch: str | None = None
+    extra: tuple[str, ...] = field(default=())
+
+
+def name_of(lab: str, path: str) -> str:
+    """The -name of a machine's QEMU: `nestlab:pair:hv1/web`."""
+    return f"{MARK}:{lab}:{path}"
+
+
+def argv(launch: Launch) -> list[str]:
+    """The command line. It daemonizes when the machine is set up, so its exit status tells whether it started."""
+    spec = launch.spec
+    return [
+        *launch.qemu,
+        "-name",
+        f"{name_of(launch.lab, spec.path)},debug-threads=on",
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        *_machine(launch),
+        *_console(launch),
+        *_boot(launch),
+        *_drives(launch),
+        *_nics(launch),
+        "-device",
+        "virtio-rng-pci",
+        *launch.extra,
+        "-pidfile",
+        launch.paths.pid,
+        "-daemonize",
+    ]
+
+
+def management_mac(launch_lab: str, path: str) -> str:
+    """The MAC address of the card between a machine and its host."""
+    return mac_of(launch_lab, path, "")
+
+
+def _machine(launch: Launch) -> list[str]:
+    machine = launch.spec.machine
+    outer = launch.spec.level > 1
+    board = "pc" if outer and launch.accel == "kvm" else "q35"
+    if launch.accel == "kvm":
+        accel, cpu = "kvm", "host"
+    else:
+        accel = "tcg,thread=multi,tb-size=256"
+        cpu = "EPYC,+svm,+npt" if machine.hypervisor else "max"
+    serial = "" if launch.kernel else "graphics=off"
+    return [
+        "-machine",
+        ",".join(word for word in (board, "usb=off", "vmport=off", serial) if word),
+        "-accel",
+        accel,
+        "-cpu",
+        cpu,
+        "-smp",
+        str(machine.cpus),
+        "-m",
+        f"{machine.memory // MIB}M",
+        "-action",
+        "reboot=reset,panic=exit-failure",
+    ]
+
+
+def _console(launch: Launch) -> list[str]:
+    paths = launch.paths
+    options = [
+        "-chardev",
+        f"socket,id=con,path={_escape(paths.console)},server=on,wait=off,logfile={_escape(paths.log)},logappend=off",
+        "-serial",
+        "chardev:con",
+        "-chardev",
+        f"socket,id=mon,path={_escape(paths.qmp)},server=on,wait=off",
+        "-mon",
+        "chardev=mon,mode=control",
+    ]
+    if launch.spec.machine.image.base != "tiny":
+        options += [
+            "-device",
+            "virtio-serial-pci,max_ports=2",
+            "-chardev",
+            f"socket,id=qga,path={_escape(paths.agent)},server=on,wait=off",
+            "-device",
+            "virtserialport,chardev=qga,name=org.qemu.guest_agent.0",
+        ]
+    return options
+
+
+def _boot(launch: Launch) -> list[str]:
+    kernel = launch.kernel
+    if kernel is None:
+        return ["-vga", "std"]
+    words = ["console=ttyS0", "panic=-1", *kernel.cmdline, *launch.spec.machine.cmdline.split()]
+    return ["-device", "pvpanic", "-kernel", kernel.vmlinux, "-initrd", kernel.initrd, "-append", " ".join(words)]
+
+
+def _drives(launch: Launch) -> list[str]:
+    options: list[str] = []
+    for number, drive in enumerate(launch.drives):
+        cache = "cache=unsafe,discard=unmap" if not drive.readonly else "readonly=on"
+        options += [
+            "-drive",
+            f"if=none,id=d{number},file={_escape(drive.file)},format={drive.format},{cache}",
+            "-device",
+            f"virtio-blk-pci,drive=d{number},serial={drive.serial}",
+        ]
+    for number, file in enumerate(launch.cdroms):
+        options += [
+            "-drive",
+            f"if=none,id=c{number},file={_escape(file)},format=raw,media=cdrom,readonly=on",
+            "-device",
+            f"virtio-blk-pci,drive=c{number}" if launch.kernel else f"ide-cd,drive=c{number}",
+        ]
+    return options
+
+
+def _nics(launch: Launch) -> list[str]:
+    spec = launch.spec
+    network = spec.management.rpartition(".")[0]
+    restrict = "off" if spec.machine.internet else "on"
+    rom = "romfile=" if launch.kernel else ""
+    options = [
+        "-netdev",
+        f"user,id=mgmt,ipv6=off,net={spec.management},host={network}.2,dns={network}.3,dhcpstart={network}.15,"
+        f"restrict={restrict},hostfwd=tcp:127.0.0.1:{launch.port}-{network}.15:22",
+        "-device",
+        _join("virtio-net-pci,netdev=mgmt", f"mac={management_mac(launch.lab, spec.path)}", rom),
+    ]
+    for number, nic in enumerate(spec.nics):
+        options += [
+            "-netdev",
+            _segment(launch, number, nic.segment),
+            "-device",
+            _join(f"virtio-net-pci,netdev=n{number},mac={nic.mac}", f"host_mtu={nic.mtu}", rom),
+        ]
+    return options
+
+
+def _segment(launch: Launch, number: int, segment: str) -> str:
+    if launch.switch is None:
+        return f"bridge,id=n{number},br={bridge_name(segment)}"
+    again = ""
+    if launch.version >= (9, 2, 0):
+        again = ",reconnect-ms=1000"
+    elif launch.version >= (8, 0, 0):
+        again = ",reconnect=1"
+    path = _escape(f"{launch.switch}/{socket_name(segment)}")
+    return f"stream,id=n{number},server=off,addr.type=unix,addr.path={path}{again}"
+
+
+def _join(*words: str) -> str:
+    return ",".join(word for word in words if word)
+
+
+def _escape(path: str) -> str:
+    """QEMU's option syntax doubles a comma that is meant."""
+    return path.replace(",", ",,")

@@ -1,0 +1,191 @@
+"""Starting one machine and following its console until it can be reached, or never will be."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import zlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+
+from nestlab.engines import Say
+from nestlab.engines.qemu import look, scripts
+from nestlab.engines.qemu.argv import Launch, name_of
+from nestlab.engines.qemu.console import Watch
+from nestlab.errors import LabError, Unreachable
+from nestlab.host import Host
+from nestlab.hosts import SshHost
+
+FIRST_PORT, PORTS = 20000, 12000
+"""ssh forwards are taken from 127.0.0.1:20000-31999, below Linux's ephemeral ports."""
+
+TRIES = 24
+"""Ports tried before giving up."""
+
+PATIENCE = {"kvm": 180.0, "tcg": 900.0}
+"""Seconds a machine may take to be reachable at level 1; four times as long per further level."""
+
+
+@dataclass(frozen=True)
+class Boot:
+    """`argv` is the pure compiler. `pingable`: the machine is expected to answer ssh."""
+
+    host: Host
+    launch: Launch
+    argv: Callable[[Launch], list[str]]
+    env: dict[str, str]
+    user: str
+    pingable: bool = True
+
+    @property
+    def path(self) -> str:
+        return self.launch.spec.path
+
+    @property
+    def patience(self) -> float:
+        return PATIENCE[self.launch.accel] * 4.0 ** (self.launch.spec.level - 1)
+
+
+class _PortTaken(Exception):
+    """Another process listens there."""
+
+
+class _Again(Exception):
+    """What was left of the machine is gone: it can be started."""
+
+
+async def start(boot: Boot, reach: Callable[[int], SshHost], say: Say) -> None:
+    """Start the machine (or find it running) and wait until it answers ssh.
+
+    LabError with the end of its console when QEMU refuses or ends, the guest panics, or patience ends.
+    """
+    seed = zlib.crc32(name_of(boot.launch.lab, boot.path).encode())
+    for attempt in range(TRIES):
+        port = FIRST_PORT + (seed + attempt * 37) % PORTS
+        try:
+            async with asyncio.timeout(boot.patience):
+                await _try(boot, port, reach, say)
+            return
+        except (_PortTaken, _Again):
+            continue
+        except TimeoutError:
+            raise LabError(
+                f"{boot.path} could not be reached within {boot.patience:.0f} s.",
+                hint=f"See `nestlab logs {boot.path}`; it still runs, and `nestlab up` goes on waiting for it.",
+            ) from None
+    raise LabError(
+        f"{boot.path}: no free port for ssh among {TRIES} tried on 127.0.0.1 of {boot.host.path or 'this machine'}.",
+        hint=f"Free some of {FIRST_PORT}-{FIRST_PORT + PORTS - 1}.",
+    )
+
+
+async def _try(boot: Boot, port: int, reach: Callable[[int], SshHost], say: Say) -> None:
+    launch = replace(boot.launch, port=port)
+    note = json.dumps({"port": port, "accel": launch.accel, "user": boot.user}, separators=(",", ":"))
+    name = name_of(launch.lab, boot.path)
+    environment = [f"{key}={value}" for key, value in sorted(boot.env.items())]
+    command = ["env", *environment, *boot.argv(launch)] if environment else boot.argv(launch)
+    script = ("sh", "-c", scripts.START, "start", name, launch.paths.root, note, *command)
+    async with boot.host.lines(script) as lines:
+        state = await _started(boot, lines)
+        if state == "running":
+            port = await _port_of(boot)
+            if not await _goes_on(boot):
+                await _end(boot)
+                raise _Again
+        watch = Watch()
+        if launch.kernel is not None:
+            say("booting")
+            await _until_ready(boot, lines, watch)
+            say("waiting for ssh")
+            await reach(port).connect()
+        elif boot.pingable:
+            say("waiting for ssh")
+            await _until_ssh(boot, lines, watch, reach(port))
+
+
+async def _started(boot: Boot, lines: AsyncIterator[bytes]) -> str:
+    said: list[str] = []
+    async for raw in lines:
+        line = raw.decode(errors="replace").rstrip()
+        if line == "nestlab-start: failed":
+            break
+        if line.startswith("nestlab-start: "):
+            return line.removeprefix("nestlab-start: ")
+        said.append(line)
+    text = "\n".join(said)
+    if "Could not set up host forwarding rule" in text:
+        raise _PortTaken
+    raise LabError(
+        f"{boot.path}: QEMU did not start on {boot.host.path or 'this machine'}.",
+        hint="The last lines are QEMU's own.",
+        detail="\n".join(f"  | {line}" for line in said[-12:]),
+    )
+
+
+async def _port_of(boot: Boot) -> int:
+    """Of a machine that runs already."""
+    text = await boot.host.read(boot.launch.paths.boot)
+    return int(json.loads(text)["port"])
+
+
+async def _goes_on(boot: Boot) -> bool:
+    """A machine that was paused runs again. False: its QEMU is there, but its guest is not."""
+    from nestlab.wire.qmp import connect
+
+    async with boot.host.unix(boot.launch.paths.qmp) as socket, connect(socket, where=boot.path) as monitor:
+        status = await monitor.status()
+        if status in ("paused", "suspended", "io-error"):
+            await monitor.execute("system_wakeup" if status == "suspended" else "cont")
+        return look.RUN_STATES.get(status, ("running", ""))[0] != "died"
+
+
+async def _until_ready(boot: Boot, lines: AsyncIterator[bytes], watch: Watch) -> None:
+    async for line in lines:
+        watch.feed(line)
+        if watch.ready:
+            return
+        if watch.fatal:
+            break
+    await _end(boot)
+    raise _hopeless(boot, watch)
+
+
+async def _end(boot: Boot) -> None:
+    """A machine that panicked would go on resetting or spinning."""
+    name = name_of(boot.launch.lab, boot.path)
+    await boot.host.run(("sh", "-c", scripts.STOP, "stop", name, boot.launch.paths.root, "0", "crash"))
+
+
+def _hopeless(boot: Boot, watch: Watch) -> LabError:
+    where = boot.host.path or "this machine"
+    what = watch.fatal or f"its QEMU on {where} ended before it was up"
+    return LabError(
+        f"{boot.path} did not come up: {what}.",
+        hint=f"The end of its console follows; all of it: `nestlab logs {boot.path}`.",
+        detail=watch.end,
+    )
+
+
+async def _until_ssh(boot: Boot, lines: AsyncIterator[bytes], watch: Watch, host: SshHost) -> None:
+    """For systems of the user's: no sign on the console tells when sshd listens, so it is tried."""
+
+    async def read() -> None:
+        async for line in lines:
+            watch.feed(line)
+            if watch.fatal:
+                break
+
+    reading = asyncio.create_task(read())
+    try:
+        while True:
+            try:
+                await host.connect()
+                return
+            except Unreachable:
+                done, _ = await asyncio.wait({reading}, timeout=1.0)
+                if done:
+                    await _end(boot)
+                    raise _hopeless(boot, watch) from None
+    finally:
+        reading.cancel()

@@ -1,0 +1,299 @@
+"""The embedded engine: QEMU processes on a host, at any level, with no daemon, no root and no libvirt.
+
+One engine serves one lab on one host. What it makes is marked with the lab's name and the machine's path in QEMU's
+command line; what a machine was made from stands in `made` in its directory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from nestlab.blueprint import Blueprint, Spec
+from nestlab.engines import Say
+from nestlab.engines.qemu import identity, launch, look, scripts
+from nestlab.engines.qemu.accel import Accelerator, Choice, choose
+from nestlab.engines.qemu.argv import Launch, argv, management_mac, name_of
+from nestlab.engines.qemu.boot import Boot, start
+from nestlab.engines.qemu.paths import Place
+from nestlab.engines.qemu.stock import Library, Stock
+from nestlab.errors import LabError, Unreachable
+from nestlab.host import Host
+from nestlab.hosts import SshHost
+from nestlab.plan import Boot as BootStep
+from nestlab.plan import Build, Connect, Create, Disconnect, Introduce, Observed, Remove, Seen, Step, Stop
+from nestlab.runtime import Tool
+from nestlab.vault import Vault
+
+if TYPE_CHECKING:
+    from nestlab.wire.qmp import Monitor
+
+GRACE = 300
+"""Fifths of a second that a machine gets to shut down by itself: a minute."""
+
+
+@dataclass(frozen=True)
+class Programs:
+    """QEMU on the engine's host."""
+
+    qemu: Tool
+    qemu_img: Tool
+
+
+@dataclass(frozen=True)
+class Wires:
+    """The switch that carries segments between the machines of the lab's own host."""
+
+    lab: str
+    directory: Path
+
+    async def ensure(self, segments: Iterable[str], host: Host) -> None:
+        from nestlab import switches
+
+        await switches.ensure(self.directory, self.lab, segments, host)
+
+    async def remove(self, segment: str) -> None:
+        from nestlab import switches
+
+        await switches.remove(self.directory, (segment,))
+
+    async def observe(self) -> frozenset[str]:
+        from nestlab import switches
+
+        return await switches.observe(self.directory)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the engine works with on its host. `qemu(accel)` gives the programs; `wires`: None inside a hypervisor,
+    where Linux bridges carry the segments."""
+
+    lab: str
+    place: Place
+    vault: Vault
+    library: Library
+    qemu: Callable[[Accelerator, Say], Awaitable[Programs]]
+    wires: Wires | None = None
+
+
+@dataclass
+class QemuEngine:
+    """See `nestlab.engines.Engine`."""
+
+    parent: Host
+    setting: Setting
+    _hosts: dict[tuple[str, int], SshHost] = field(default_factory=dict)
+    _stock: Stock = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._stock = Stock(self.parent, self.setting.library)
+
+    async def observe(self) -> Observed:
+        looks = await asyncio.gather(*(self._state(each) for each in await self._look()))
+        wires = self.setting.wires
+        links = await wires.observe() if wires else frozenset[str]()
+        images = self.setting.library.present() if self.parent.level == 0 else frozenset[str]()
+        seen = {each.path: each for each in looks}
+        return Observed(MappingProxyType(seen), links, images)
+
+    async def perform(self, step: Step, blueprint: Blueprint, say: Say) -> None:
+        match step:
+            case Build(image=key):
+                await self.setting.library.build(key, blueprint.images[key], say)
+            case Connect():
+                if self.setting.wires:
+                    names = (segment.name for segment in blueprint.segments)
+                    await self.setting.wires.ensure(names, self.parent)
+            case Disconnect(segment=segment):
+                if self.setting.wires:
+                    await self.setting.wires.remove(segment)
+            case Create(machine=path):
+                await self._create(blueprint[path], blueprint, say)
+            case BootStep(machine=path):
+                await self._boot(blueprint[path], blueprint, say)
+            case Introduce(machine=path):
+                await self._introduce(blueprint[path])
+            case Stop(machine=path):
+                await self._stop(path, say)
+            case Remove(machine=path):
+                await self._remove(path)
+            case _:
+                raise TypeError(f"the QEMU engine knows no {type(step).__name__}")
+
+    async def host(self, path: str) -> SshHost:
+        host = next((each for (known, _), each in self._hosts.items() if known == path), None)
+        if host is None:
+            found = next((each for each in await self._look() if each.seen.path == path), None)
+            if found is None or found.seen.state != "running":
+                state = found.seen.state if found else "absent"
+                raise Unreachable(f"{path} does not run (it is {state}).", hint="`nestlab up` brings it up.")
+            host = self._reach(path, int(found.boot["port"]), str(found.boot.get("user", "root")))
+        return host
+
+    async def choice(self, spec: Spec) -> Choice:
+        """How a machine is accelerated on this host, and why."""
+        where = self.parent.path or "this machine"
+        return choose(await self.parent.facts(), spec.machine, spec.path, where)
+
+    async def accel(self, path: str) -> Accelerator:
+        async with self._monitor(path) as monitor:
+            return "kvm" if await monitor.kvm() else "tcg"
+
+    async def close(self) -> None:
+        hosts, self._hosts = list(self._hosts.values()), {}
+        await asyncio.gather(*(host.close() for host in hosts))
+
+    async def _look(self) -> list[look.Look]:
+        place, lab = self.setting.place, self.setting.lab
+        result = await self.parent.run(("sh", "-c", look.SCRIPT, "look", place.machines, lab))
+        return look.parse(result.text, now=time.time())
+
+    async def _state(self, found: look.Look) -> Seen:
+        """What QEMU itself says of a machine whose process lives."""
+        seen = found.seen
+        if seen.state != "running":
+            return seen
+        try:
+            async with self._monitor(seen.path) as monitor:
+                said = await monitor.status()
+        except LabError as error:
+            return replace(seen, why=f"its QMP does not answer: {error.what}")
+        state, why = look.RUN_STATES.get(said, ("running", ""))
+        return replace(seen, state=state, why=why)
+
+    @asynccontextmanager
+    async def _monitor(self, path: str) -> AsyncIterator[Monitor]:
+        from nestlab.wire.qmp import connect
+
+        qmp = self.setting.place.of(path).qmp
+        async with self.parent.unix(qmp) as socket, connect(socket, where=path) as monitor:
+            yield monitor
+
+    def _reach(self, path: str, port: int, user: str) -> SshHost:
+        known = self._hosts.get((path, port))
+        if known is None:
+            known = self._hosts[path, port] = self.setting.vault.host(path, self.parent, port, user)
+        return known
+
+    async def _create(self, spec: Spec, blueprint: Blueprint, say: Say) -> None:
+        paths = self.setting.place.of(spec.path)
+        artifacts = await self.setting.library.artifacts(spec.image, blueprint.images[spec.image])
+        await self.parent.write_many(self._papers(spec, blueprint))
+        if launch.needs_disk(spec, artifacts):
+            say("making its disk")
+            files = await self._stock.files(artifacts, say)
+            runtime = await self.setting.qemu("tcg", say)
+            size = launch.disk_size(spec, artifacts)
+            command = launch.overlay_argv(runtime.qemu_img.argv, paths, artifacts, files.get("root"), size)
+            present = await self.parent.run(("test", "-f", paths.disk), check=False)
+            if present.status != 0:
+                await self.parent.run(command, env=runtime.qemu_img.env)
+        await self.parent.write(paths.made, self._made(spec))
+
+    def _papers(self, spec: Spec, blueprint: Blueprint) -> dict[str, tuple[bytes, int]]:
+        """The files of a machine's directory that say who it is."""
+        vault, paths = self.setting.vault, self.setting.place.of(spec.path)
+        mac = management_mac(self.setting.lab, spec.path)
+        key = vault.host_key(spec.path)
+        making = (json.dumps({"path": spec.path}).encode() + b"\n", 0o600)
+        if blueprint.images[spec.image].file is None:
+            members = identity.files(spec, host_key=key, authorized=vault.authorized, management_mac=mac)
+            return {paths.making: making, paths.identity: (identity.archive(members), 0o600)}
+        from nestlab.seed import seed
+
+        user = blueprint.images[spec.image].user
+        return {
+            paths.making: making,
+            paths.seed: (seed(spec, vault.authorized, key.private, key.public, user, mac), 0o600),
+        }
+
+    def _made(self, spec: Spec) -> bytes:
+        made = {"path": spec.path, "digest": spec.digest, "names": spec.names}
+        return json.dumps(made, separators=(",", ":")).encode() + b"\n"
+
+    async def _boot(self, spec: Spec, blueprint: Blueprint, say: Say) -> None:
+        setting = self.setting
+        choice = await self.choice(spec)
+        runtime = await setting.qemu(choice.accel, say)
+        library, images = setting.library, blueprint.images
+        artifacts = await library.artifacts(spec.image, images[spec.image])
+        files = await self._stock.files(artifacts, say)
+        cargo = []
+        for key in spec.cargo:
+            inner = await library.artifacts(key, images[key])
+            cargo.append((inner, await self._stock.cargo(inner, say)))
+        paths = setting.place.of(spec.path)
+        plan = Launch(
+            lab=setting.lab,
+            spec=spec,
+            paths=paths,
+            accel=choice.accel,
+            port=0,
+            qemu=runtime.qemu.argv,
+            version=runtime.qemu.version,
+            kernel=launch.kernel_of(artifacts, files),
+            drives=launch.drives_of(spec, paths, artifacts, cargo),
+            cdroms=launch.cdroms_of(paths, artifacts, files),
+            switch=setting.place.switch if setting.wires else None,
+        )
+        say(f"starting under {'KVM' if choice.accel == 'kvm' else 'emulation'}")
+        user = images[spec.image].user
+        await self._forget(spec.path)
+        boot = Boot(self.parent, plan, argv, dict(runtime.qemu.env), user, pingable="cdrom" not in files)
+        await start(boot, lambda port: self._reach(spec.path, port, user), say)
+
+    async def _introduce(self, spec: Spec) -> None:
+        """New names, for the running machine and for its next boot."""
+        host = await self.host(spec.path)
+        await host.write("/etc/hosts", spec.hosts.encode(), mode=0o644)
+        paths, vault = self.setting.place.of(spec.path), self.setting.vault
+        if spec.machine.image.file is None:
+            mac = management_mac(self.setting.lab, spec.path)
+            members = identity.files(
+                spec, host_key=vault.host_key(spec.path), authorized=vault.authorized, management_mac=mac
+            )
+            await self.parent.write_many({paths.identity: (identity.archive(members), 0o600)})
+        await self.parent.write(paths.made, self._made(spec))
+
+    async def _stop(self, path: str, say: Say) -> None:
+        paths, name = self.setting.place.of(path), name_of(self.setting.lab, path)
+        asked = await self._ask_to_end(path)
+        grace = GRACE if asked else 0
+        say("shutting down" if asked else "ending it: it does not answer")
+        await self.parent.run(("sh", "-c", scripts.STOP, "stop", name, paths.root, str(grace), "asked"))
+        await self._forget(path)
+
+    async def _ask_to_end(self, path: str) -> bool:
+        try:
+            host = await self.host(path)
+            await host.run(("poweroff",), check=False, timeout=20)
+        except LabError:
+            return await self._power_button(path)
+        return True
+
+    async def _power_button(self, path: str) -> bool:
+        try:
+            async with self._monitor(path) as monitor:
+                await monitor.powerdown()
+        except LabError:
+            return False
+        return True
+
+    async def _remove(self, path: str) -> None:
+        place = self.setting.place
+        # a directory that does not even say whose it is: its name is all that is known
+        root = f"{place.machines}/{path[1:]}" if path.startswith("?") else place.of(path).root
+        name = name_of(self.setting.lab, path)
+        await self.parent.run(("sh", "-c", scripts.REMOVE, "remove", name, root))
+        await self._forget(path)
+
+    async def _forget(self, path: str) -> None:
+        for key in [key for key in self._hosts if key[0] == path]:
+            await self._hosts.pop(key).close()

@@ -1,0 +1,91 @@
+"""Where a lab's things are on a host. Pure; the same layout at every level."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+GUEST_ROOT = "/var/lib/nestlab"
+"""nestlab's directory inside a hypervisor of its own."""
+
+
+def short_id(path: str) -> str:
+    """8 hex digits for a machine's path: unix socket paths are limited to 107 bytes, names are not."""
+    return hashlib.sha256(path.encode()).hexdigest()[:8]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A lab's directory on a host."""
+
+    root: str
+
+    @property
+    def machines(self) -> str:
+        return f"{self.root}/m"
+
+    @property
+    def switch(self) -> str:
+        return f"{self.root}/switch"
+
+    def of(self, path: str) -> MachinePaths:
+        return MachinePaths(f"{self.machines}/{short_id(path)}")
+
+
+@dataclass(frozen=True)
+class MachinePaths:
+    """One machine's directory. `made` is written last when it is created: without it, it is half made."""
+
+    root: str
+
+    @property
+    def making(self) -> str:
+        """Written first: whose directory it is."""
+        return f"{self.root}/making"
+
+    @property
+    def made(self) -> str:
+        return f"{self.root}/made"
+
+    @property
+    def boot(self) -> str:
+        """What the running (or last) boot was started with, one line of JSON."""
+        return f"{self.root}/boot"
+
+    @property
+    def stopped(self) -> str:
+        """Exists while nestlab has stopped the machine on purpose."""
+        return f"{self.root}/stopped"
+
+    @property
+    def pid(self) -> str:
+        return f"{self.root}/pid"
+
+    @property
+    def identity(self) -> str:
+        return f"{self.root}/identity"
+
+    @property
+    def seed(self) -> str:
+        return f"{self.root}/seed.iso"
+
+    @property
+    def disk(self) -> str:
+        return f"{self.root}/disk.qcow2"
+
+    @property
+    def qmp(self) -> str:
+        return f"{self.root}/qmp"
+
+    @property
+    def console(self) -> str:
+        return f"{self.root}/con"
+
+    @property
+    def agent(self) -> str:
+        return f"{self.root}/qga"
+
+    @property
+    def log(self) -> str:
+        """The console of the last boot; those before it are console.1.log, console.2.log, … oldest first."""
+        return f"{self.root}/console.log"

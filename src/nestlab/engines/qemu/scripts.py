@@ -1,0 +1,90 @@
+"""The few lines of POSIX sh that act on a machine's directory, each in one round trip. Pure text.
+
+A process is only ever signalled when its command line carries the machine's own name, so a recycled pid is safe.
+"""
+
+from __future__ import annotations
+
+_ALIVE = r"""
+alive() {
+  [ -f pid ] && read -r p < pid && [ -n "$p" ] && [ -r "/proc/$p/cmdline" ] &&
+    tr '\000,' '\n\n' < "/proc/$p/cmdline" | grep -qxF "$name"
+}
+"""
+
+START = (
+    _ALIVE
+    + r"""
+name=$1; dir=$2; boot=$3; shift 3
+cd "$dir" || exit 1
+if alive; then kill -CONT "$p"; echo "nestlab-start: running"
+else
+  rm -f pid qmp con qga stopped
+  if [ -f console.log ]; then
+    n=1; while [ -e "console.$n.log" ]; do n=$((n+1)); done
+    mv console.log "console.$n.log"
+  fi
+  : > console.log
+  printf '%s\n' "$boot" > boot.new && mv boot.new boot
+  if "$@" > qemu.log 2>&1 < /dev/null; then echo "nestlab-start: started"
+  else cat qemu.log; echo "nestlab-start: failed"; exit 1
+  fi
+fi
+read -r p < pid
+exec tail -n +1 -s 0.2 -f --pid="$p" console.log
+"""
+)
+"""Arguments: name, directory, boot as JSON, QEMU's argv. Says how the start went, then the console until QEMU ends."""
+
+STOP = (
+    _ALIVE
+    + r"""
+name=$1; cd "$2" 2>/dev/null || exit 0
+n=$3
+[ "$4" = crash ] || : > stopped
+while alive && [ "$n" -gt 0 ]; do sleep 0.2; n=$((n-1)); done
+if alive; then
+  echo forced
+  kill -TERM "$p"; n=25
+  while alive && [ "$n" -gt 0 ]; do sleep 0.2; n=$((n-1)); done
+  alive && kill -KILL "$p"
+  while alive; do sleep 0.1; done
+fi
+rm -f pid qmp con qga
+exit 0
+"""
+)
+"""Arguments: name, directory, fifths of a second to wait for a clean end before SIGTERM, then SIGKILL; `crash` for a
+machine that is hopeless rather than stopped on purpose."""
+
+REMOVE = (
+    _ALIVE
+    + r"""
+name=$1; cd "$2" 2>/dev/null || exit 0
+if alive; then
+  kill -TERM "$p"; n=25
+  while alive && [ "$n" -gt 0 ]; do sleep 0.1; n=$((n-1)); done
+  alive && kill -KILL "$p"
+  while alive; do sleep 0.1; done
+fi
+cd / && rm -rf -- "$2"
+"""
+)
+"""Arguments: name, directory."""
+
+CARGO = r"""
+top=$1; shift
+for d in /sys/block/vd*; do
+  [ -r "$d/serial" ] || continue
+  s=; read -r s < "$d/serial"
+  at=
+  for each in "$@"; do
+    [ "$each" = "$s" ] || continue
+    at=$top/$s
+    [ -e "$at/kernel" ] || { mkdir -p "$at" && mount -t iso9660 -o ro "/dev/${d##*/}" "$at"; } || exit 1
+  done
+  echo "${s:-?} /dev/${d##*/} $at"
+done
+"""
+"""Arguments: a directory, serials of boot disks. Prints `SERIAL DEVICE PLACE` for each virtio disk; PLACE is
+where a boot disk is mounted now. (read fails at a file without a newline, but still reads it.)"""

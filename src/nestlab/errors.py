@@ -1,0 +1,70 @@
+"""What can go wrong through no fault of nestlab's: one clear message each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class LabError(Exception):
+    """Something the user (or the world) can mend: `what` happened and where, `hint` what to do.
+
+    The command line prints both and exits with status 2; anything that is not a LabError is a bug (status 1).
+    `detail` holds further lines worth showing, such as the end of a console.
+    """
+
+    def __init__(self, what: str, *, hint: str = "", detail: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.hint = hint
+        self.detail = detail
+
+    def __str__(self) -> str:
+        parts = [self.what, self.hint, self.detail]
+        return "\n".join(part for part in parts if part)
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One mistake in a lab file, at a place a person can go to. Lines and columns count from 1."""
+
+    file: str
+    line: int
+    column: int
+    key: str
+    what: str
+    hint: str = ""
+    source: str = ""
+
+    def __str__(self) -> str:
+        head = f"{self.file}:{self.line}:{self.column}: {self.key + ': ' if self.key else ''}{self.what}"
+        lines = [head]
+        if self.source:
+            number = str(self.line)
+            lines.append(f"  {number} | {self.source}")
+            lines.append(f"  {' ' * len(number)} | {' ' * (self.column - 1)}^")
+        if self.hint:
+            lines.append(f"  {self.hint}")
+        return "\n".join(lines)
+
+
+class Mistakes(LabError):
+    """All mistakes of a lab file together."""
+
+    def __init__(self, mistakes: Sequence[Mistake]) -> None:
+        self.mistakes = tuple(mistakes)
+        count = len(self.mistakes)
+        counted = f"{count} mistake{'s' * (count > 1)} in the lab file."
+        super().__init__("\n".join(map(str, self.mistakes)), hint=counted)
+
+
+class Unreachable(LabError):
+    """A host or a machine does not answer (ssh, QMP, agent)."""
+
+
+class Busy(LabError):
+    """Somebody else holds the lab."""
+
+
+class Refused(LabError):
+    """The step was refused by the world and may be tried again."""

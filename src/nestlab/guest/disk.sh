@@ -1,0 +1,47 @@
+
+drive root || fail "no drive has the serial root"
+mount -t ext4 -o noatime "$found" /root || fail "$found holds no ext4 filesystem that can be mounted"
+[ -x /root/sbin/init ] || fail "$found has no /sbin/init"
+
+# The identity is applied on every boot, so that a copy of this disk under another identity is another machine.
+if [ -e /run/nestlab/ssh_host_ed25519_key ]; then
+    cd /run/nestlab
+    cp hostname hosts /root/etc/
+    [ ! -e resolv.conf ] || cp resolv.conf /root/etc/
+    sum=$(sha256sum ssh_host_ed25519_key)
+    echo "${sum%"${sum#????????????????????????????????}"}" >/root/etc/machine-id
+    cd /
+fi
+
+# Blocks of 4 KiB in the filesystem (s_blocks_count of its superblock) against sectors of its drive: a larger drive is
+# grown into once the machine is up.
+blocks=$(od -An -tu4 -j1028 -N4 "$found")
+read -r sectors <"/sys/class/block/${found##*/}/size"
+[ "$((blocks * 8))" -ge "$sectors" ] || : >/run/nestlab/grow
+
+# The vendor's KVM module, for systemd-modules-load: the other one would only fail.
+if [ -e /root/etc/modules-load.d/nestlab-hypervisor.conf ]; then
+    mkdir -p /run/modules-load.d
+    while read -r key words; do
+        [ "$key" = flags ] || continue
+        case " $words " in
+        *" svm "*) echo kvm_amd ;;
+        *" vmx "*) echo kvm_intel ;;
+        esac
+        break
+    done </proc/cpuinfo >/run/modules-load.d/nestlab-vendor.conf
+fi
+
+# What udev would do: the name by which qemu-ga knows its port.
+for file in /sys/class/virtio-ports/*/name; do
+    [ -e "$file" ] || continue
+    IFS= read -r name <"$file" && port=${file%/name} && mkdir -p /dev/virtio-ports &&
+        ln -s "../${port##*/}" "/dev/virtio-ports/$name"
+done
+
+# On a terminal that is not dumb, systemd asks the console for its size and waits for the answer.
+export TERM=dumb
+for place in dev sys run proc; do
+    /bin/busybox mount -o move /$place /root/$place
+done
+exec /bin/busybox switch_root /root /sbin/init

@@ -1,0 +1,228 @@
+"""The hosts there are: the machine nestlab runs on, and machines reached by ssh through others. See `host.Host`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from nestlab import probe, survey
+from nestlab.errors import LabError, Unreachable
+from nestlab.facts import Facts
+from nestlab.files import fill, replace
+from nestlab.host import Host, Result, Running
+from nestlab.wire import proc
+from nestlab.wire.result import lines_of
+
+if TYPE_CHECKING:
+    from nestlab.wire.ssh import Connection
+
+T = TypeVar("T")
+
+PROBE_TIMEOUT = 60.0
+"""Seconds for all of the probe; what can hang in it has a deadline of its own (`probe.DEADLINE`)."""
+
+
+class LocalHost:
+    """The machine nestlab runs on."""
+
+    path = ""
+    level = 0
+
+    def __init__(self) -> None:
+        self._facts: Facts | None = None
+        self._asking = asyncio.Lock()
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        *,
+        input: bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        check: bool = True,
+        timeout: float | None = None,
+    ) -> Result:
+        return await proc.run(argv, input=input, env=env, check=check, timeout=timeout)
+
+    def lines(self, argv: Sequence[str]) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        return proc.lines(argv)
+
+    def start(self, argv: Sequence[str]) -> AbstractAsyncContextManager[Running]:
+        return proc.start(argv)
+
+    async def read(self, path: str) -> bytes:
+        try:
+            return await asyncio.to_thread(Path(path).read_bytes)
+        except OSError as error:
+            what = f"The file {path} cannot be read: {error.strerror}."
+            raise LabError(what, hint="Check that it exists, and its mode.") from error
+
+    async def write(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
+        await asyncio.to_thread(replace, Path(path), data, mode)
+
+    async def write_many(self, files: Mapping[str, tuple[bytes, int]]) -> None:
+        for path, (data, mode) in files.items():
+            await self.write(path, data, mode=mode)
+
+    async def put(self, source: Path, path: str, *, mode: int = 0o600) -> None:
+        await asyncio.to_thread(fill, source, Path(path), mode)
+
+    @contextlib.asynccontextmanager
+    async def unix(self, path: str) -> AsyncIterator[str]:
+        yield path
+
+    async def facts(self) -> Facts:
+        async with self._asking:
+            if self._facts is None:
+                result = await self.run([sys.executable, "-ISE", probe.__file__], timeout=PROBE_TIMEOUT)
+                self._facts = survey.of_probe(result.text, "this machine")
+        return self._facts
+
+    async def close(self) -> None: ...
+
+
+class SshHost:
+    """A machine reached by ssh. It connects when it is first needed, and again if the connection was lost.
+
+    What was under way when the connection was lost fails as Unreachable and is not repeated, for it may have been
+    done; except reading and replacing files, which may be done twice.
+    """
+
+    def __init__(self, path: str, connect: Callable[[], Awaitable[Connection]]) -> None:
+        self.path = path
+        self.level = path.count("/") + 1
+        self._make = connect
+        self._connection: Connection | None = None
+        self._attempt: asyncio.Future[Connection] | None = None
+        self._facts: Facts | None = None
+        self._asking = asyncio.Lock()
+
+    async def connect(self) -> Connection:
+        """Its connection, made if there is none. Unreachable if that fails; all who wait share one attempt."""
+        if self._connection is not None and not self._connection.closed:
+            return self._connection
+        if self._attempt is None:
+            self._attempt = asyncio.ensure_future(self._make())
+            self._attempt.add_done_callback(self._attempted)
+        return await asyncio.shield(self._attempt)
+
+    def _attempted(self, attempt: asyncio.Future[Connection]) -> None:
+        self._attempt = None
+        if not attempt.cancelled() and attempt.exception() is None:
+            self._connection = attempt.result()
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        *,
+        input: bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        check: bool = True,
+        timeout: float | None = None,
+    ) -> Result:
+        async def run(there: Connection) -> Result:
+            return await there.run(argv, input=input, env=env, check=check, timeout=timeout)
+
+        return await self._begin(run)
+
+    @contextlib.asynccontextmanager
+    async def lines(self, argv: Sequence[str]) -> AsyncIterator[AsyncIterator[bytes]]:
+        async with self.start(argv) as command:
+            yield lines_of(command, f" on {self.path}")
+
+    @contextlib.asynccontextmanager
+    async def start(self, argv: Sequence[str]) -> AsyncIterator[Running]:
+        async with contextlib.AsyncExitStack() as stack:
+
+            async def enter(there: Connection) -> Running:
+                return await stack.enter_async_context(there.start(argv))
+
+            yield await self._begin(enter)
+
+    async def read(self, path: str) -> bytes:
+        return await self._repeat(lambda there: there.read(path))
+
+    async def write(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
+        await self._repeat(lambda there: there.write(path, data, mode=mode))
+
+    async def write_many(self, files: Mapping[str, tuple[bytes, int]]) -> None:
+        await self._repeat(lambda there: there.write_many(files))
+
+    async def put(self, source: Path, path: str, *, mode: int = 0o600) -> None:
+        await self._repeat(lambda there: there.put(source, path, mode=mode))
+
+    @contextlib.asynccontextmanager
+    async def unix(self, path: str) -> AsyncIterator[str]:
+        async with (await self.connect()).unix(path) as here:
+            yield here
+
+    async def attach(self, argv: Sequence[str], *, pty: bool) -> int:
+        """Run a command (none: a login shell) on nestlab's own stdin, stdout and stderr, on a terminal there if `pty`;
+        its exit status."""
+        from nestlab.wire.interactive import attach
+
+        return await attach(await self.connect(), argv, pty=pty)
+
+    async def facts(self) -> Facts:
+        async with self._asking:
+            if self._facts is None:
+                self._facts = await survey.over_shell(self, PROBE_TIMEOUT)
+        return self._facts
+
+    async def close(self) -> None:
+        if self._attempt is not None:
+            self._attempt.cancel()
+            await asyncio.wait({self._attempt})
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    async def _begin(self, action: Callable[[Connection], Awaitable[T]]) -> T:
+        """Do it; once more on a new connection if the old one was lost before it began."""
+        from nestlab.wire.ssh import NotStarted
+
+        try:
+            return await action(await self.connect())
+        except NotStarted:
+            return await action(await self.connect())
+
+    async def _repeat(self, action: Callable[[Connection], Awaitable[T]]) -> T:
+        """Do what may be done twice; once more on a new connection if the old one was lost meanwhile."""
+        there = await self.connect()
+        try:
+            return await action(there)
+        except Unreachable:
+            if not there.closed:
+                raise
+            return await action(await self.connect())
+
+
+def inside(
+    parent: Host,
+    path: str,
+    port: int,
+    *,
+    user: str,
+    key: Path,
+    host_key: str,
+    host: str = "127.0.0.1",
+    timeout: float = 30.0,
+) -> SshHost:
+    """The machine `path` as a host, whose sshd is reached at `host:port` on its parent (any Host of this module).
+
+    Nothing is connected yet. A connection goes through the parent's, which is made anew when it was lost, and so on
+    down to the machine nestlab runs on."""
+
+    async def connect() -> Connection:
+        from nestlab.wire import ssh
+
+        tunnel = await parent.connect() if isinstance(parent, SshHost) else None
+        return await ssh.connect(
+            host, port, user=user, key=key, host_key=host_key, tunnel=tunnel, timeout=timeout, where=path
+        )
+
+    return SshHost(path, connect)

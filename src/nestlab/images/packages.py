@@ -1,0 +1,44 @@
+"""Downloaded Debian packages, kept between builds so that the second image needs little from the network."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+
+def folder(cache: Path) -> Path:
+    """Where the .deb files are; made if absent."""
+    place = cache / "packages"
+    place.mkdir(parents=True, exist_ok=True)
+    return place
+
+
+def keep(archive: Path, cache: Path) -> int:
+    """Moves the .deb files of a tar archive into the cache, each whole or not at all; returns how many."""
+    place = folder(cache)
+    count = 0
+    with tarfile.open(archive) as members:
+        for member in members:
+            name = Path(member.name).name
+            content = members.extractfile(member) if member.isfile() and name.endswith(".deb") else None
+            if content is None:
+                continue
+            partial = place / f".{name}.{archive.parent.name}"
+            partial.write_bytes(content.read())
+            partial.rename(place / name)
+            count += 1
+    return count
+
+
+def prune(cache: Path) -> int:
+    """Removes all but the newest file of every package and architecture; returns the bytes freed."""
+    newest: dict[tuple[str, str], Path] = {}
+    freed = 0
+    for path in sorted((cache / "packages").glob("*.deb"), key=lambda path: path.stat().st_mtime):
+        package, _, rest = path.name.partition("_")
+        key = (package, rest.rpartition("_")[2])
+        superseded, newest[key] = newest.get(key), path
+        if superseded is not None:
+            freed += superseded.stat().st_size
+            superseded.unlink()
+    return freed

@@ -1,0 +1,14 @@
+"""Linux with KVM and QEMU, and nothing else."""
+
+from __future__ import annotations
+
+from nestlab.kinds.base import Kind
+from nestlab.model import GIB, MIB
+
+KIND = Kind(
+    name="kvm",
+    image="kvm",
+    overhead=384 * MIB,
+    default_memory=GIB,
+    description="Debian with KVM, QEMU and bridges: the least that runs machines of its own.",
+)

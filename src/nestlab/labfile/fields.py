@@ -1,0 +1,338 @@
+"""What a lab file may say: the one table that reading, the JSON Schema and the reference are made from."""
+
+from __future__ import annotations
+
+from nestlab import kinds
+from nestlab.labfile.shapes import (
+    Address,
+    Boolean,
+    Choice,
+    Cidr,
+    Either,
+    Field,
+    GuestPath,
+    Integer,
+    ListOf,
+    LocalPath,
+    Mac,
+    MapOf,
+    Mode,
+    Name,
+    Nothing,
+    Record,
+    Ref,
+    Reference,
+    Size,
+    Text,
+)
+from nestlab.model import LAB_NAME_LIMIT, MIB, TIB
+
+MEMORY = Size(64 * MIB, 16 * TIB)
+DISK = Size(MIB, 64 * TIB)
+
+MTU = Integer(1280, 65521, why="Every segment has IPv6, which needs 1280 (RFC 8200, section 5).")
+
+MACHINES_LIMIT = 100_000
+SIZE_LIMIT = 2_000_000
+"""Keys and values in a lab file with its aliases written out."""
+DEPTH_LIMIT = 100
+
+RESERVED = frozenset({"localhost", "localdomain", "ip6-localhost", "ip6-loopback", "ip6-allnodes", "ip6-allrouters"})
+"""Names that /etc/hosts gives another meaning."""
+
+PACKAGE = Text("the name of a Debian package", r"[a-z0-9][a-z0-9+.-]+")
+USER = Text("the name of a user", r"[a-z_][a-z0-9_-]{0,31}")
+MIRROR = Text("the URL of a Debian mirror", r"(https?|file|copy)://?[!-~]+")
+CMDLINE = Text("kernel parameters in one line of ASCII", r"[ -~]*", limit=1024)
+
+MACHINE = Record(
+    "machine",
+    "a machine",
+    "A machine, by its name: a host name of at most 63 lower-case letters, digits and dashes.",
+    (
+        Field(
+            "hypervisor",
+            Either((Choice(tuple(sorted(kinds.names()))), Nothing())),
+            "What kind of hypervisor the machine is to the machines inside it. Left out (or empty): a plain guest.",
+            example="kvm",
+            misnomers=("kind", "type", "role", "host"),
+        ),
+        Field(
+            "image",
+            Either((Reference("image"), Ref("image"))),
+            "What it boots: one of nestlab's images, one from `images`, or one described right here.",
+            default="the image of its kind of hypervisor, `debian` for a plain guest",
+            example="tiny",
+            misnomers=("box", "template", "os", "iso"),
+        ),
+        Field(
+            "cpus",
+            Integer(1, 512),
+            "Virtual CPUs.",
+            default="1",
+            example="2",
+            misnomers=("vcpus", "cores", "smp", "vcpu", "processors"),
+        ),
+        Field(
+            "memory",
+            MEMORY,
+            "Memory, with a unit: powers of 1024. A hypervisor's must hold its machines and what it needs itself.",
+            default="512M for `debian`, 128M for `tiny`, 1G for a file; a hypervisor: 1G and what its machines have",
+            example="4G",
+            misnomers=("ram", "mem", "maxmem"),
+        ),
+        Field(
+            "disk",
+            DISK,
+            "Size of its disk, which takes only as much room as is written. Not for `tiny`, which has none.",
+            default="the size of its image",
+            example="32G",
+            misnomers=("storage", "size", "rootfs"),
+        ),
+        Field(
+            "segments",
+            Either(
+                (
+                    ListOf(Reference("segment")),
+                    MapOf(Reference("segment"), Either((Nothing(), Address(), Ref("link")))),
+                    Nothing(),
+                )
+            ),
+            "The segments it has a card on: a list of names, or names with addresses.",
+            example="[wire]",
+            misnomers=("network", "networks", "nics", "nic", "links", "interfaces", "net"),
+        ),
+        Field(
+            "internet",
+            Boolean(),
+            "Whether it reaches the networks of the computer that nestlab runs on.",
+            default="false",
+            misnomers=("egress", "nat", "wan"),
+        ),
+        Field(
+            "accel",
+            Choice(("auto", "kvm", "tcg")),
+            "How it is run: `kvm`, or emulated by `tcg` (many times slower), or whichever is proved to work.",
+            default="auto",
+            misnomers=("accelerator", "acceleration", "virt"),
+        ),
+        Field(
+            "cmdline",
+            CMDLINE,
+            "Kernel parameters to add. Not for an image that is a file, which boots by its own boot loader.",
+            example="kvm_amd.nested=0",
+            misnomers=("append", "kernel_args", "kernel", "args"),
+        ),
+        Field(
+            "machines",
+            Either((MapOf(Name("machine"), Ref("machine")), Nothing())),
+            "The machines that run inside it; for a hypervisor only.",
+            misnomers=("guests", "vms", "nested", "children", "nodes"),
+        ),
+    ),
+    example="""\
+machines:
+  hv1:
+    hypervisor: kvm
+    cpus: 2
+    segments: {wire: {address: 10.77.0.11}}
+    machines:
+      web: {image: tiny, segments: [wire]}
+""",
+)
+
+LINK = Record(
+    "link",
+    "a card",
+    "A machine's card on a segment. What is left out is chosen once and kept.",
+    (
+        Field("address", Address(4), "Its IPv4 address, inside the `cidr` of the segment.", example="10.77.0.11"),
+        Field("address6", Address(6), "Its IPv6 address, inside the `cidr6` of the segment.", example="fd77::11"),
+        Field("mac", Mac(), "The address of the card.", default="made from the names", example='"52:54:00:aa:bb:cc"'),
+    ),
+    example="""\
+segments:
+  wire: {address: 10.77.0.11, address6: "fd77::11"}
+  back: 10.78.0.11
+  spare:
+""",
+)
+
+SEGMENT = Record(
+    "segment",
+    "a segment",
+    "An isolated layer-2 network between machines at any level. Nothing leaves it. Networks left out are leased: chosen"
+    " so that they collide with no route of the computer, and kept.",
+    (
+        Field(
+            "cidr",
+            Cidr(4),
+            "Its IPv4 network.",
+            default="leased",
+            example="10.77.0.0/24",
+            misnomers=("subnet", "network", "ipv4", "address"),
+        ),
+        Field(
+            "cidr6",
+            Cidr(6),
+            "Its IPv6 network, a /64 or larger.",
+            default="leased",
+            example='"fd77::/64"',
+            misnomers=("subnet6", "ipv6", "prefix"),
+        ),
+        Field("mtu", MTU, "The largest packet, in bytes.", default="1500", example="9000"),
+    ),
+    example="""\
+segments:
+  wire: {cidr: 10.77.0.0/24, cidr6: "fd77::/64", mtu: 9000}
+  back:
+""",
+)
+
+IMAGE = Record(
+    "image",
+    "an image",
+    "What a machine boots: either one of nestlab's images with additions (`from`), or a disk file of yours (`file`).",
+    (
+        Field(
+            "from",
+            Choice(kinds.images()),
+            "The image of nestlab's to start from.",
+            example="debian",
+            misnomers=("base", "parent", "image"),
+        ),
+        Field(
+            "packages",
+            ListOf(PACKAGE),
+            "Debian packages to add.",
+            example="[curl, tcpdump]",
+            misnomers=("package", "apt", "install"),
+        ),
+        Field(
+            "files",
+            MapOf(GuestPath(), Either((Text("the text of the file"), Ref("entry")))),
+            "Files to put into the image, by their path in it: the text, or more about it.",
+            example="{/etc/motd: welcome}",
+            misnomers=("copy", "upload"),
+        ),
+        Field(
+            "script",
+            Text("a shell script"),
+            "A shell script that runs as root in the image while it is built, after packages and files.",
+            example="systemctl enable chrony",
+            misnomers=("run", "commands", "provision"),
+        ),
+        Field("mirror", MIRROR, "Where Debian packages come from.", default="as mmdebstrap chooses"),
+        Field(
+            "file",
+            LocalPath(),
+            "A disk of your own, which boots by its own boot loader. It is never written to.",
+            example="./disk.qcow2",
+            misnomers=("path", "disk", "source", "url"),
+        ),
+        Field(
+            "format",
+            Choice(("qcow2", "raw", "iso")),
+            "What the file is.",
+            default="by the ending of its name: .qcow2, .raw, .img, .iso",
+        ),
+        Field("user", USER, "Who logs in to a disk of yours by ssh; cloud-init gives them the key.", default="root"),
+    ),
+    example="""\
+images:
+  mine:
+    from: debian
+    packages: [curl]
+    files:
+      /etc/motd: "welcome\\n"
+      /usr/local/bin/probe: {source: ./probe.sh, mode: 0o755}
+    script: |
+      useradd -m alice
+  own: {file: ./disk.qcow2, user: admin}
+""",
+)
+
+ENTRY = Record(
+    "entry",
+    "a file",
+    "A file to put into an image: its `text`, or a `source`.",
+    (
+        Field("text", Text("the text of the file"), "What is in it.", misnomers=("content", "contents", "data")),
+        Field("source", LocalPath(), "A file on this computer to copy.", misnomers=("src", "from", "file", "path")),
+        Field("mode", Mode(), "Its permissions.", default="0o644", misnomers=("permissions", "chmod")),
+    ),
+)
+
+DEFAULTS = Record(
+    "defaults",
+    "`defaults`",
+    "What machines say when they do not say it themselves. `image` is for plain guests only, and a `memory` too small"
+    " for a hypervisor's machines does not count for that hypervisor. `disk` and `cmdline` pass over images that have"
+    " no use for them.",
+    tuple(field for field in MACHINE.fields if field.name != "machines"),
+    example="defaults: {cpus: 2, memory: 2G, segments: [wire]}\n",
+)
+
+LAB = Record(
+    "lab",
+    "the lab file",
+    "What stands at the left margin.",
+    (
+        Field(
+            "lab",
+            Name("lab", LAB_NAME_LIMIT),
+            "The name of the lab.",
+            example="pair",
+            required=True,
+            misnomers=("name", "title"),
+        ),
+        Field(
+            "on",
+            Choice(("local",), only="`local`: only `local` exists for now"),
+            "Where the lab runs: on this computer.",
+            default="local",
+            misnomers=("where", "target", "provider"),
+        ),
+        Field(
+            "include",
+            Either((LocalPath(), ListOf(LocalPath()))),
+            "Other files to take in, relative to this one. Mappings are merged; later files win, this file over all.",
+            example="common.yaml",
+            misnomers=("includes", "import", "extends"),
+        ),
+        Field("defaults", Either((Ref("defaults"), Nothing())), "For all machines.", misnomers=("default",)),
+        Field(
+            "segments",
+            Either((MapOf(Name("segment"), Either((Nothing(), Ref("segment")))), Nothing())),
+            "The networks between machines, by name.",
+            misnomers=("networks", "network", "bridges", "vlans"),
+        ),
+        Field(
+            "images",
+            Either((MapOf(Name("image"), Ref("image")), Nothing())),
+            "Images by name, for `image:` of machines.",
+            misnomers=("boxes", "templates"),
+        ),
+        Field(
+            "machines",
+            MapOf(Name("machine"), Ref("machine")),
+            "The machines, by name, and inside them theirs.",
+            required=True,
+            misnomers=("nodes", "vms", "hosts", "hypervisors", "topology"),
+        ),
+    ),
+    example="""\
+lab: pair
+segments:
+  wire:
+machines:
+  hv1: &node
+    hypervisor: kvm
+    segments: [wire]
+    machines:
+      web: {image: tiny, segments: [wire]}
+  hv2: *node
+""",
+)
+
+RECORDS = {record.name: record for record in (LAB, DEFAULTS, MACHINE, LINK, SEGMENT, IMAGE, ENTRY)}

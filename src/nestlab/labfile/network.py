@@ -1,0 +1,135 @@
+"""What must fit together on segments: networks apart, addresses inside and each given once, room for all."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from nestlab.labfile.nodes import Node
+from nestlab.labfile.read import Section
+from nestlab.model import Link
+
+Complaint: TypeAlias = tuple[Node, str, str, str]
+"""Where, at which key, what, and what to do."""
+
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, eq=False)
+class Use:
+    """A machine's card on a segment: where it is said, and the places of the addresses said with it."""
+
+    path: str
+    link: Link
+    key: str
+    node: Node
+    places: Mapping[str, Node]
+
+    def place(self, name: str) -> tuple[Node, str]:
+        if name in self.places:
+            return self.places[name], f"{self.key}.{name}"
+        return self.node, self.key
+
+
+def check(segments: Section | None, uses: Sequence[Use]) -> Iterator[Complaint]:
+    """Everything that does not fit."""
+    if segments is not None:
+        for version, name in ((4, "cidr"), (6, "cidr6")):
+            yield from _overlaps(segments, version, name)
+        by_segment: dict[str, list[Use]] = {}
+        for use in uses:
+            by_segment.setdefault(use.link.segment, []).append(use)
+        for segment, users in by_segment.items():
+            about = segments.values.get(segment)
+            said: Mapping[str, Any] = about.values if isinstance(about, Section) else {}
+            at: Mapping[str, Node] = about.at if isinstance(about, Section) else {}
+            for name, address in (("cidr", "address"), ("cidr6", "address6")):
+                if name in said or name not in at:
+                    yield from _addresses(segment, said.get(name), name, address, users)
+            if "cidr" in said:
+                yield from _room(at["cidr"], f"segments.{segment}.cidr", said["cidr"], users)
+    yield from _macs(uses)
+
+
+def _overlaps(segments: Section, version: int, name: str) -> Iterator[Complaint]:
+    stated = [
+        (ipaddress.ip_network(about.values[name]), segment, about.at[name])
+        for segment, about in segments.sections()
+        if name in about.values
+    ]
+    order = {segment: at for at, (_, segment, _) in enumerate(stated)}
+    widest: tuple[Network, str, Node] | None = None
+    # In order of their first address, a network overlaps an earlier one exactly if it begins before the furthest end.
+    for entry in sorted(stated, key=lambda each: (int(each[0].network_address), -int(each[0].broadcast_address))):
+        if widest is not None and int(entry[0].network_address) <= int(widest[0].broadcast_address):
+            first, second = sorted((entry, widest), key=lambda each: order[each[1]])
+            what = f"{second[0]} overlaps {first[0]} of the segment {first[1]} (line {first[2].line})"
+            hint = f"Choose another IPv{version} network, or leave `{name}` out to have one chosen."
+            yield second[2], f"segments.{second[1]}.{name}", what, hint
+        if widest is None or int(entry[0].broadcast_address) > int(widest[0].broadcast_address):
+            widest = entry
+
+
+def _addresses(segment: str, cidr: str | None, name: str, address: str, uses: Sequence[Use]) -> Iterator[Complaint]:
+    network = ipaddress.ip_network(cidr) if cidr else None
+    owners: dict[str, Use] = {}
+    for use in uses:
+        said = getattr(use.link, address)
+        if said is None:
+            continue
+        node, key = use.place(address)
+        owner = owners.setdefault(said, use)
+        if network is None:
+            hint = f"Say the network too: `segments: {{{segment}: {{{name}: …}}}}`, or leave the address out."
+            yield node, key, f"{said} is in no network: the segment {segment} has no `{name}`", hint
+        elif (wrong := _misplaced(ipaddress.ip_address(said), network)) is not None:
+            yield node, key, f"{said} {wrong} of the segment {segment}", f"Choose one from {_usable(network)}."
+        elif owner is not use:
+            hint = "Give each its own; what an alias (*) repeats has the same address twice."
+            yield (
+                node,
+                key,
+                f"{said} is the address of {owner.path} already (line {owner.place(address)[0].line})",
+                hint,
+            )
+
+
+def _misplaced(address: ipaddress.IPv4Address | ipaddress.IPv6Address, network: Network) -> str | None:
+    if address not in network:
+        return f"is outside {network}, the network"
+    if address == network.network_address:
+        return f"is the address of the network {network} itself, that"
+    if address.version == 4 and address == network.broadcast_address:
+        return f"is the broadcast address of {network}, the network"
+    return None
+
+
+def _usable(network: Network) -> str:
+    last = network.broadcast_address - 1 if network.version == 4 else network.broadcast_address
+    return f"{network.network_address + 1} to {last}"
+
+
+def _room(node: Node, key: str, cidr: str, uses: Sequence[Use]) -> Iterator[Complaint]:
+    """The first address is kept free, unless a machine says that it has it."""
+    network = ipaddress.ip_network(cidr)
+    first = str(network.network_address + 1)
+    stated = {use.link.address for use in uses if use.link.address}
+    room = network.num_addresses - 2 - (first not in stated)
+    if len(uses) > room:
+        what = f"{cidr} has room for {room} machine{'s' * (room != 1)}, and {len(uses)} are on this segment"
+        yield node, key, what, "Take a larger network (a shorter prefix), or leave `cidr` out."
+
+
+def _macs(uses: Sequence[Use]) -> Iterator[Complaint]:
+    owners: dict[str, Use] = {}
+    for use in uses:
+        mac = use.link.mac
+        if mac is None:
+            continue
+        owner = owners.setdefault(mac, use)
+        if owner is not use:
+            node, key = use.place("mac")
+            hint = "Give each its own, or leave `mac` out."
+            yield node, key, f"{mac} is a card of {owner.path} already (line {owner.place('mac')[0].line})", hint

@@ -1,0 +1,53 @@
+"""Text -> Lab, or every mistake at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from nestlab.errors import Mistake, Mistakes
+from nestlab.labfile.assign import assign
+from nestlab.labfile.build import build
+from nestlab.labfile.load import Loader
+from nestlab.labfile.nodes import Pairs
+from nestlab.labfile.read import Reader
+from nestlab.labfile.source import Source
+from nestlab.model import Lab
+
+
+def parse(path: Path, *, environ: Mapping[str, str], sets: Sequence[str] = ()) -> Lab:
+    """The lab that a file describes, with `${VAR}` from `environ` and every `KEY=VALUE` of `sets` put over it.
+
+    Mistakes, all of them, when it describes none. Files that the lab takes in (images, includes) are looked for,
+    relative to the file that names them; those named in `sets` relative to the current directory.
+    """
+    loader = Loader(environ)
+    return _lab(loader.file(path), loader.mistakes, sets, str(path))
+
+
+def parse_text(
+    text: str, name: str = "lab", *, environ: Mapping[str, str], sets: Sequence[str] = (), directory: Path | None = None
+) -> Lab:
+    """The same for a text that `name` stands for in messages; relative paths in it start at `directory`."""
+    loader = Loader(environ)
+    source = Source(name, text.removeprefix("\ufeff"), (directory or Path()).absolute())
+    return _lab(loader.text(source), loader.mistakes, sets, name)
+
+
+def _lab(root: Pairs | None, mistakes: list[Mistake], sets: Sequence[str], name: str) -> Lab:
+    if root is None:
+        raise Mistakes(_sorted(mistakes, name))
+    root, wrong = assign(root, sets, Path.cwd())
+    mistakes.extend(wrong)
+    reader = Reader()
+    lab = build(reader.lab(root), reader)
+    mistakes.extend(reader.mistakes)
+    if mistakes:
+        raise Mistakes(_sorted(mistakes, name))
+    return lab
+
+
+def _sorted(mistakes: list[Mistake], name: str) -> list[Mistake]:
+    """In the order of the file itself, then of included ones and of `--set`; what aliases repeat only once."""
+    unique = {(each.file, each.line, each.column, each.what): each for each in reversed(mistakes)}
+    return sorted(unique.values(), key=lambda each: (each.file != name, each.file, each.line, each.column))

@@ -1,0 +1,139 @@
+"""Nodes -> values of the shapes that the table of fields asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from nestlab.errors import Mistake
+from nestlab.labfile.fields import MACHINES_LIMIT, RECORDS
+from nestlab.labfile.guess import meant
+from nestlab.labfile.leaves import Wrong, leaf
+from nestlab.labfile.nodes import Items, Node, Pairs, Scalar, found, shortened
+from nestlab.labfile.shapes import Either, ListOf, MapOf, Name, Nothing, Record, Ref, Shape
+
+
+class _Bad:
+    """Stands for a value that a mistake has been said about."""
+
+
+BAD: Final = _Bad()
+
+
+@dataclass(slots=True, eq=False)
+class Section:
+    """A mapping that has been read. `values` holds what is good in it; `at` where each key's value stands (also of
+    bad ones), `keys` the keys themselves."""
+
+    node: Pairs
+    key: str
+    values: dict[str, Any] = field(default_factory=dict)
+    at: dict[str, Node] = field(default_factory=dict)
+    keys: dict[str, Scalar] = field(default_factory=dict)
+
+    def sections(self) -> Iterator[tuple[str, Section]]:
+        """What is good and a mapping itself."""
+        return ((name, value) for name, value in self.values.items() if isinstance(value, Section))
+
+
+class Reader:
+    """Reads by the table and gathers every mistake in `mistakes`."""
+
+    def __init__(self) -> None:
+        self.mistakes: list[Mistake] = []
+        self.machines = 0
+
+    def lab(self, root: Pairs) -> Section:
+        return self._record(RECORDS["lab"], root, "")
+
+    def wrong(self, node: Node, key: str, what: str, hint: str = "") -> None:
+        self.mistakes.append(node.mistake(what, key=key, hint=hint))
+
+    def read(self, shape: Shape, node: Node, key: str) -> Any:
+        """The value: a Section for a mapping, a list of (node, value), what `leaf` gives for a scalar, None for
+        nothing; BAD when it is wrong."""
+        if node.bad:
+            return BAD
+        if isinstance(shape, Either):
+            shape = next((each for each in shape.shapes if _fits(each, node)), shape)
+        if isinstance(shape, Ref) and isinstance(node, Pairs):
+            return self._record(RECORDS[shape.record], node, key)
+        if isinstance(shape, MapOf) and isinstance(node, Pairs):
+            return self._map(shape, node, key)
+        if isinstance(shape, ListOf) and isinstance(node, Items):
+            values = [(each, self.read(shape.of, each, f"{key}[{at}]")) for at, each in enumerate(node.items)]
+            return [(each, value) for each, value in values if value is not BAD]
+        if isinstance(shape, Either | Ref | MapOf | ListOf | Nothing) or not isinstance(node, Scalar):
+            if not (isinstance(shape, Nothing) and _fits(shape, node)):
+                self.wrong(node, key, f"found {found(node)}, expected {shape.words}")
+                return BAD
+            return None
+        try:
+            return leaf(shape, node)
+        except Wrong as wrong:
+            self.wrong(node, key, wrong.what, wrong.hint)
+            return BAD
+
+    def _record(self, record: Record, node: Pairs, key: str) -> Section:
+        section = Section(node, key)
+        if record.name == "machine":
+            self.machines += 1
+            if self.machines > MACHINES_LIMIT:
+                if self.machines == MACHINES_LIMIT + 1:
+                    hint = "Look for aliases that repeat each other."
+                    self.wrong(node, key, f"there are more than {MACHINES_LIMIT} machines", hint)
+                return section
+        for name, (name_node, value_node) in node.pairs.items():
+            path = f"{key}.{name}" if key else name
+            known = record.by_name.get(name)
+            if known is None:
+                self._unknown(record, name_node, path)
+                continue
+            section.keys[name] = name_node
+            section.at[name] = value_node
+            value = self.read(known.shape, value_node, path)
+            if value is not BAD:
+                section.values[name] = value
+        for wanted in record.fields:
+            if wanted.required and wanted.name not in node.pairs:
+                hint = f"Add {wanted.name}: {wanted.example}" if wanted.example else f"Add `{wanted.name}:`."
+                self.wrong(node, wanted.name, f"`{wanted.name}` is missing: {wanted.shape.words}", hint)
+        return section
+
+    def _unknown(self, record: Record, node: Scalar, path: str) -> None:
+        misnomers = {word: known.name for known in record.fields for word in known.misnomers}
+        name = shortened(node.text)[1:-1]
+        what = f"`{name}` is not a key of {record.called}"
+        self.wrong(node, path, what, meant(node.text, record.by_name, misnomers=misnomers, listed=True))
+
+    def _map(self, shape: MapOf, node: Pairs, key: str) -> Section:
+        section = Section(node, key)
+        for name, (name_node, value_node) in node.pairs.items():
+            path = f"{key}.{name if len(name) < 80 else name[:40] + '…'}"
+            try:
+                leaf(shape.keys, name_node)
+            except Wrong as wrong:
+                self.wrong(name_node, path, wrong.what, wrong.hint)
+            value = self.read(shape.of, value_node, path)
+            section.keys[name] = name_node
+            section.at[name] = value_node
+            if value is not BAD:
+                section.values[name] = value
+        if isinstance(shape.keys, Name) and shape.keys.of == "machine" and not node.pairs and key == "machines":
+            self.wrong(node, key, "there is no machine in the lab", "Add one, such as `web: {image: tiny}`.")
+        return section
+
+
+def _fits(shape: Shape, node: Node) -> bool:
+    """Whether a node looks like the shape: nothing, a scalar, a list or a mapping."""
+    match shape:
+        case Ref() | MapOf():
+            return isinstance(node, Pairs)
+        case ListOf():
+            return isinstance(node, Items)
+        case Nothing():
+            return isinstance(node, Scalar) and node.value is None
+        case Either():
+            return any(_fits(each, node) for each in shape.shapes)
+    return isinstance(node, Scalar) and node.value is not None

@@ -1,0 +1,218 @@
+"""The shapes a value in a lab file can have: what the table of fields is written in.
+
+`words` says in a message what was expected. Nothing here reads or checks: see `read` and `leaves`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, Literal, TypeAlias
+
+from nestlab.model import format_size
+
+
+@dataclass(frozen=True)
+class Text:
+    """Text that matches `pattern`; `words` says what that means."""
+
+    words: str = "text"
+    pattern: str | None = None
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class Integer:
+    """`why` is the reason for the limits, where there is one to say."""
+
+    low: int
+    high: int
+    why: str = ""
+
+    @property
+    def words(self) -> str:
+        return f"a whole number from {self.low} to {self.high}"
+
+
+@dataclass(frozen=True)
+class Size:
+    """A number of bytes, written with a unit."""
+
+    low: int
+    high: int
+
+    @property
+    def words(self) -> str:
+        return f"a size from {format_size(self.low)} to {format_size(self.high)}"
+
+
+@dataclass(frozen=True)
+class Boolean:
+    words: ClassVar[str] = "true or false"
+
+
+@dataclass(frozen=True)
+class Choice:
+    values: tuple[str, ...]
+    only: str = ""
+    """What to say instead of listing the values."""
+
+    @property
+    def words(self) -> str:
+        return self.only or one_of(self.values)
+
+
+@dataclass(frozen=True)
+class Mode:
+    """File permissions, octal as YAML 1.2 writes it."""
+
+    words: ClassVar[str] = "permissions such as 0o644"
+
+
+@dataclass(frozen=True)
+class Name:
+    """The name of something new."""
+
+    of: str
+    limit: int = 63
+
+    @property
+    def words(self) -> str:
+        return f"a name for the {self.of}"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The name of something that the file defines elsewhere."""
+
+    to: str
+
+    @property
+    def words(self) -> str:
+        return f"the name of {'an' if self.to[0] in 'aeiou' else 'a'} {self.to}"
+
+
+@dataclass(frozen=True)
+class LocalPath:
+    """A path on this computer; read as an absolute one."""
+
+    words: ClassVar[str] = "the path of a file"
+
+
+@dataclass(frozen=True)
+class GuestPath:
+    words: ClassVar[str] = "an absolute path inside the image"
+
+
+@dataclass(frozen=True)
+class Cidr:
+    version: Literal[4, 6]
+
+    @property
+    def words(self) -> str:
+        return f"an IPv{self.version} network such as {'10.77.0.0/24' if self.version == 4 else 'fd77::/64'}"
+
+
+@dataclass(frozen=True)
+class Address:
+    """`version` None: of either."""
+
+    version: Literal[4, 6] | None = None
+
+    @property
+    def words(self) -> str:
+        if self.version is None:
+            return "an address such as 10.77.0.11"
+        return f"an IPv{self.version} address such as {'10.77.0.11' if self.version == 4 else 'fd77::11'}"
+
+
+@dataclass(frozen=True)
+class Mac:
+    words: ClassVar[str] = "a MAC address such as 52:54:00:12:34:56"
+
+
+@dataclass(frozen=True)
+class Nothing:
+    words: ClassVar[str] = "nothing"
+
+
+@dataclass(frozen=True)
+class ListOf:
+    of: Shape
+
+    @property
+    def words(self) -> str:
+        return "a list"
+
+
+@dataclass(frozen=True)
+class MapOf:
+    keys: Name | Reference | GuestPath
+    of: Shape
+
+    @property
+    def words(self) -> str:
+        return f"a mapping from {self.keys.words}"
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A record of the table, by name."""
+
+    record: str
+
+    @property
+    def words(self) -> str:
+        return "a mapping"
+
+
+@dataclass(frozen=True)
+class Either:
+    """One of several, told apart by what YAML shows: nothing, a scalar, a list, a mapping."""
+
+    shapes: tuple[Shape, ...]
+
+    @property
+    def words(self) -> str:
+        return one_of(tuple(shape.words for shape in self.shapes))
+
+
+Leaf: TypeAlias = (
+    Text | Integer | Size | Boolean | Choice | Mode | Name | Reference | LocalPath | GuestPath | Cidr | Address | Mac
+)
+Shape: TypeAlias = Leaf | Nothing | ListOf | MapOf | Ref | Either
+
+
+@dataclass(frozen=True)
+class Field:
+    """One key of a record. `default` and `example` are YAML or words for people; `misnomers` are other programs'
+    names for it, understood only to say the right one."""
+
+    name: str
+    shape: Shape
+    doc: str
+    default: str = ""
+    example: str = ""
+    required: bool = False
+    misnomers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Record:
+    """A mapping with known keys. `called`: what messages call it."""
+
+    name: str
+    called: str
+    doc: str
+    fields: tuple[Field, ...]
+    example: str = ""
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Field]:
+        return {field.name: field for field in self.fields}
+
+
+def one_of(words: tuple[str, ...]) -> str:
+    """`a, b or c`."""
+    return " or ".join(part for part in (", ".join(words[:-1]), *words[-1:]) if part)

@@ -1,0 +1,38 @@
+"""A text that mistakes can point into."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from nestlab.errors import Mistake
+
+_BREAK = re.compile(r"\r\n|\r|\n")
+"""Line breaks of YAML 1.2; `str.splitlines` knows more of them."""
+
+_SHOWN = 160
+"""Letters of a line that are shown before or after a mistake."""
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A lab file, an included file, or the argument of one `--set`. Relative paths in it start at `directory`."""
+
+    name: str
+    text: str
+    directory: Path
+
+    @cached_property
+    def lines(self) -> list[str]:
+        return _BREAK.split(self.text)
+
+    def mistake(self, line: int, column: int, what: str, *, key: str = "", hint: str = "") -> Mistake:
+        """A mistake at a place that counts from 1. Of its line only what fits a screen is shown, and what cannot be
+        printed as a blank."""
+        whole = self.lines[line - 1] if 0 < line <= len(self.lines) and column <= _SHOWN else ""
+        shown = "".join(letter if letter.isprintable() else " " for letter in whole[: column + _SHOWN]).rstrip()
+        if len(whole) > column + _SHOWN:
+            shown += "…"
+        return Mistake(self.name, line, column, key, what, hint, shown)

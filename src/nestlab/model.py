@@ -1,0 +1,190 @@
+"""The lab as a value: what is wanted, and nothing about how it is made. Pure.
+
+A machine inside another has a path (`hv1/web`); its level is the number of names in the path (the host is level 0).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from typing import Any, Literal
+
+Accel = Literal["auto", "kvm", "tcg"]
+Format = Literal["qcow2", "raw", "iso"]
+
+NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
+"""A machine, segment or image name: an RFC 1123 host name label that starts with a letter, lower case."""
+
+LAB_NAME_LIMIT = 40
+"""A lab's name is part of unix socket paths, which the kernel limits to 107 bytes."""
+
+KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
+
+
+@dataclass(frozen=True)
+class Segment:
+    """An isolated layer-2 network between machines at any level. Addresses left out are leased."""
+
+    name: str
+    cidr: str | None = None
+    cidr6: str | None = None
+    mtu: int = 1500
+
+
+@dataclass(frozen=True)
+class Link:
+    """A machine's place on a segment; an address left out is leased from the segment."""
+
+    segment: str
+    address: str | None = None
+    address6: str | None = None
+    mac: str | None = None
+
+
+@dataclass(frozen=True)
+class File:
+    """A file to put into an image: either its text, or the path of a local file (absolute once parsed)."""
+
+    path: str
+    text: str | None = None
+    source: str | None = None
+    mode: int = 0o644
+
+
+@dataclass(frozen=True)
+class Image:
+    """What a machine boots: one of nestlab's own images, perhaps with additions, or a disk file of the user's.
+
+    `base` is the name of a built-in recipe (`kvm`, `debian`, `tiny`) unless `file` (an absolute path) is given.
+    """
+
+    base: str | None = None
+    file: str | None = None
+    format: Format | None = None
+    user: str = "root"
+    mirror: str | None = None
+    packages: tuple[str, ...] = ()
+    files: tuple[File, ...] = ()
+    script: str | None = None
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine as wanted. `memory` and `disk` are bytes; `hypervisor` names what it is to its own guests."""
+
+    name: str
+    hypervisor: str | None = None
+    image: Image = field(default_factory=lambda: Image(base="debian"))
+    cpus: int = 1
+    memory: int = GIB
+    disk: int | None = None
+    links: tuple[Link, ...] = ()
+    internet: bool = False
+    accel: Accel = "auto"
+    cmdline: str = ""
+    machines: tuple[Machine, ...] = ()
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A machine with its place in the nest. `parent` is "" for a machine on the lab's own host."""
+
+    path: str
+    machine: Machine
+
+    @property
+    def parent(self) -> str:
+        return parent_of(self.path)
+
+    @property
+    def level(self) -> int:
+        return level_of(self.path)
+
+
+@dataclass(frozen=True)
+class Lab:
+    """Everything wanted."""
+
+    name: str
+    on: str = "local"
+    segments: tuple[Segment, ...] = ()
+    machines: tuple[Machine, ...] = ()
+
+    def walk(self) -> Iterator[Placed]:
+        """Every machine, outer ones before what runs inside them, in the file's order."""
+        stack = [Placed(machine.name, machine) for machine in reversed(self.machines)]
+        while stack:
+            placed = stack.pop()
+            yield placed
+            inner = placed.machine.machines
+            stack.extend(Placed(f"{placed.path}/{machine.name}", machine) for machine in reversed(inner))
+
+
+def parent_of(path: str) -> str:
+    """`hv1` for `hv1/web`, "" for `hv1`."""
+    return path.rpartition("/")[0]
+
+
+def level_of(path: str) -> int:
+    """1 for `hv1`, 2 for `hv1/web`; 0 for "", the host itself."""
+    return path.count("/") + 1 if path else 0
+
+
+def within(path: str, outer: str) -> bool:
+    """Whether `path` is `outer` or runs somewhere inside it; everything is within ""."""
+    return not outer or path == outer or path.startswith(outer + "/")
+
+
+_SIZE = re.compile(r"(\d+)(?:\.(\d+))?([KMGTkmgt]?)(?:i?[Bb])?", re.ASCII)
+_UNIT = {"": 1, "k": KIB, "m": MIB, "g": GIB, "t": TIB}
+
+
+def parse_size(text: str) -> int:
+    """Bytes in `4G`, `512M`, `1.5G`: powers of 1024, as QEMU and Proxmox VE read them. ValueError otherwise."""
+    match = _SIZE.fullmatch(text.strip())
+    if not match:
+        raise ValueError(f"{text!r} is not a size")
+    whole, fraction, unit = match.groups()
+    scale = _UNIT[unit.lower()]
+    size = int(whole) * scale
+    if fraction:
+        size += int(fraction) * scale // 10 ** len(fraction)
+    return size
+
+
+def format_size(size: int) -> str:
+    """The shortest of `4G`, `512M`, `3K`, `17` that means exactly `size` bytes."""
+    for unit, scale in (("T", TIB), ("G", GIB), ("M", MIB), ("K", KIB)):
+        if size and size % scale == 0:
+            return f"{size // scale}{unit}"
+    return str(size)
+
+
+def plain(value: object) -> Any:
+    """The value as JSON data, without what equals its default: what a digest hashes and a file keeps."""
+    if is_dataclass(value) and not isinstance(value, type):
+        pairs = ((item, getattr(value, item.name)) for item in fields(value))
+        return {item.name: plain(each) for item, each in pairs if not _is_default(item, each)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(each) for key, each in value.items()}
+    if isinstance(value, tuple | list | frozenset | set):
+        items = sorted(value) if isinstance(value, frozenset | set) else value
+        return [plain(each) for each in items]
+    return value
+
+
+def _is_default(item: Any, value: object) -> bool:
+    if item.default is not MISSING:
+        return bool(item.default == value)
+    if item.default_factory is not MISSING:
+        return bool(item.default_factory() == value)
+    return False
+
+
+def digest_of(*values: object) -> str:
+    """40 hex digits that are equal when the values are: SHA-256 of canonical JSON without defaults."""
+    text = json.dumps([plain(value) for value in values], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:40]

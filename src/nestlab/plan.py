@@ -1,0 +1,160 @@
+"""What there is, what is to be done, and why. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+State = Literal["running", "paused", "stopped", "died", "broken", "unknown"]
+"""`stopped`: made, and not running because it was stopped or never booted. `died`: it ran and nobody stopped it.
+`broken`: half made, to be made anew. `unknown`: its hypervisor does not run, so nobody can tell."""
+
+Want = Literal["running", "stopped", "gone"]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One machine as the world shows it. `digest`/`names` are those it was made with; None: cannot be told."""
+
+    path: str
+    state: State
+    digest: str | None = None
+    names: str | None = None
+    accel: Literal["kvm", "tcg"] | None = None
+    pid: int | None = None
+    since: float | None = None
+    """When its QEMU started, seconds since the epoch."""
+    memory: int | None = None
+    """Resident bytes of its QEMU."""
+    why: str = ""
+    """What is known about a state that is not `running`."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """The world, at every level that could be asked. `links`: segments whose switch runs on the lab's host."""
+
+    machines: Mapping[str, Seen] = field(default_factory=lambda: MappingProxyType({}))
+    links: frozenset[str] = frozenset()
+    images: frozenset[str] = frozenset()
+    """Keys of images that are built (or files that exist) on the lab's host."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing to do. `id` is unique in a plan; `needs` are ids of steps that must have succeeded before."""
+
+    why: str
+    needs: tuple[str, ...] = field(default=(), kw_only=True)
+
+    @property
+    def id(self) -> str:
+        return f"{self.verb}:{self.subject}"
+
+    @property
+    def verb(self) -> str:
+        return type(self).__name__.lower()
+
+    @property
+    def subject(self) -> str:
+        raise NotImplementedError
+
+    @property
+    def path(self) -> str:
+        """The machine it is about, or ""."""
+        return ""
+
+
+@dataclass(frozen=True)
+class _OfMachine(Step):
+    machine: str
+
+    @property
+    def subject(self) -> str:
+        return self.machine
+
+    @property
+    def path(self) -> str:
+        return self.machine
+
+
+@dataclass(frozen=True)
+class Build(Step):
+    """Build an image (by key) on the lab's host."""
+
+    image: str
+
+    @property
+    def subject(self) -> str:
+        return self.image
+
+
+@dataclass(frozen=True)
+class Connect(Step):
+    """Make a segment work on the lab's host."""
+
+    segment: str
+
+    @property
+    def subject(self) -> str:
+        return self.segment
+
+
+@dataclass(frozen=True)
+class Disconnect(Step):
+    """Take a segment away from the lab's host."""
+
+    segment: str
+
+    @property
+    def subject(self) -> str:
+        return self.segment
+
+
+@dataclass(frozen=True)
+class Create(_OfMachine):
+    """Make what the machine needs on its host: identity, names, disk. Again with the same digest: its disk stays, and
+    its next boot has the names of now. With another digest: it is made anew. Of a running machine with the same
+    digest: nothing."""
+
+
+@dataclass(frozen=True)
+class Boot(_OfMachine):
+    """Start it and wait until it can be reached. Of a paused machine: let it go on; of a running one: make sure that
+    it can be reached."""
+
+
+@dataclass(frozen=True)
+class Introduce(_OfMachine):
+    """Tell a running machine the names of the others."""
+
+
+@dataclass(frozen=True)
+class Stop(_OfMachine):
+    """Shut it down, cleanly where it answers. Its disk stays."""
+
+
+@dataclass(frozen=True)
+class Remove(_OfMachine):
+    """End it and delete everything of it, with all that is inside. Of what is not there: nothing."""
+
+
+STEPS: tuple[type[Step], ...] = (Build, Connect, Disconnect, Create, Boot, Introduce, Stop, Remove)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Steps in an order that respects their needs. Empty: the world is as wanted."""
+
+    lab: str
+    steps: tuple[Step, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.steps)
+
+    def data(self) -> dict[str, Any]:
+        """The plan as JSON data."""
+        rows = [{"id": s.id, "do": s.verb, "on": s.subject, "why": s.why, "needs": list(s.needs)} for s in self.steps]
+        return {"lab": self.lab, "steps": rows}

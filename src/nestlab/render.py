@@ -1,0 +1,230 @@
+"""Plans, proofs, events, images and errors as text for a person. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nestlab.blueprint import Blueprint
+from nestlab.errors import LabError
+from nestlab.events import Began, Ended, Event, Failed, Finished, Said, Started
+from nestlab.model import Image
+from nestlab.paint import PLAIN, Paint, Style, columns, elapsed, human
+from nestlab.plan import Build, Connect, Disconnect, Plan, Remove, Step
+from nestlab.proofs import Proof, Verdict
+from nestlab.tree import counted
+
+
+@dataclass(frozen=True)
+class Acceleration:
+    """How one machine runs: `kvm`, `tcg` or "" (not known yet), why, and what emulation costs ("" under KVM)."""
+
+    path: str
+    accel: str
+    why: str
+    cost: str = ""
+
+
+@dataclass(frozen=True)
+class Shelved:
+    """One image in the cache as shown. `size` in bytes on the disk; `used`: the labs that need it."""
+
+    name: str
+    digest: str
+    size: int
+    kernel: str = ""
+    used: tuple[str, ...] = ()
+
+
+def plan(todo: Plan, blueprint: Blueprint | None = None, paint: Paint = PLAIN, *, most: int | None = None) -> str:
+    """What is to be done and why, one line per thing; `most`: so many lines, then how many more there are."""
+    if not todo:
+        return f"{paint('bold', todo.lab)}: nothing to do; everything is as the lab file says."
+    groups = _grouped(todo.steps)
+    shown = groups if most is None or len(groups) <= most else groups[: most - 1]
+    images = blueprint.images if blueprint else {}
+    cells = [[subject(steps[0], images), ", ".join(step.verb for step in steps), steps[0].why] for steps in shown]
+    styles: list[list[Style | None]] = [["bold", _tint(steps), None] for steps in shown]
+    lines = [f"{paint('bold', todo.lab)}: {counted(len(todo.steps), 'step')} to do"]
+    lines += columns(cells, styles, paint, indent="  ")
+    if len(shown) < len(groups):
+        lines.append(f"  … and {len(groups) - len(shown)} more; `nestlab plan` shows them all")
+    return "\n".join(lines)
+
+
+def _grouped(steps: Sequence[Step]) -> list[list[Step]]:
+    """Steps on one subject for one reason stand together, where the first of them stands."""
+    groups: dict[tuple[str, str, str], list[Step]] = {}
+    for step in steps:
+        groups.setdefault((step.path or type(step).__name__, step.subject, step.why), []).append(step)
+    return list(groups.values())
+
+
+def _tint(steps: Sequence[Step]) -> Style:
+    return "red" if any(isinstance(step, Remove | Disconnect) for step in steps) else "green"
+
+
+def subject(step: Step, images: Mapping[str, Image]) -> str:
+    """What a step is about: a machine's path, `image kvm`, `segment wire`."""
+    if isinstance(step, Build):
+        return f"image {image_name(step.image, images.get(step.image))}"
+    if isinstance(step, Connect | Disconnect):
+        return f"segment {step.segment}"
+    return step.subject
+
+
+def image_name(key: str, image: Image | None) -> str:
+    """The name of an image for a person: its recipe's (with a `+` where the lab file adds to it), or its file's."""
+    if image is None:
+        return key if len(key) < 20 else key[:12]
+    if image.file:
+        return image.file.rpartition("/")[2]
+    added = image.packages or image.files or image.script
+    return f"{image.base}{'+' if added else ''}"
+
+
+_RUNS: Mapping[str, tuple[tuple[str, str], Style]] = {
+    "kvm": (("runs on KVM", "run on KVM"), "green"),
+    "tcg": (("is emulated (KVM off)", "are emulated (KVM off)"), "yellow"),
+    "": (("runs on KVM or is emulated", "run on KVM or are emulated"), "dim"),
+}
+
+
+def accelerations(machines: Sequence[Acceleration], paint: Paint = PLAIN) -> str:
+    """How every machine is accelerated, those with the same reason together; emulation says what it costs."""
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for each in machines:
+        groups.setdefault((each.accel, each.why, each.cost), []).append(each.path)
+    lines = []
+    for (accel, why, cost), paths in groups.items():
+        names = ", ".join(paths[:6]) + (f" and {len(paths) - 6} more" if len(paths) > 6 else "")
+        one = len(paths) == 1
+        verb, style = _RUNS[accel]
+        lines.append(f"{paint('bold', names)} {paint(style, verb[0] if one else verb[1])}: {why}")
+        if cost:
+            lines.append(f"  {cost}")
+    return "\n".join(lines)
+
+
+def verdict(found: Verdict, paint: Paint = PLAIN) -> str:
+    """The proofs as a table, machine by machine, with the reasons of those that fail, and the sum."""
+    cells = [[_mark(proof), proof.claim, proof.seen] for proof in found.proofs]
+    styles: list[list[Style | None]] = [[_mark_style(proof), None, "dim"] for proof in found.proofs]
+    lines: list[str] = []
+    place = None
+    for proof, line in zip(found.proofs, columns(cells, styles, paint, indent="  "), strict=True):
+        if proof.path != place:
+            place = proof.path
+            lines.append(f"{paint('bold', place or 'this machine')}  {paint('dim', f'level {proof.level}')}")
+        lines.append(line)
+        if proof.why and proof.ok is not True:
+            lines.append(f"        {proof.why}")
+    return "\n".join([*lines, sentence(found, paint)])
+
+
+def sentence(found: Verdict, paint: Paint = PLAIN) -> str:
+    """The verdict in one line."""
+    decided = sum(proof.ok is not None for proof in found.proofs)
+    failed = sum(1 for _ in found.failed())
+    if found.ok:
+        return f"{paint('green', 'proven')}: {'the one claim holds' if decided == 1 else f'all {decided} claims hold'}"
+    if not decided:
+        return f"{paint('red', 'not proven')}: nothing could be tried"
+    return f"{paint('red', 'not proven')}: {failed} of {counted(decided, 'claim')} failed"
+
+
+def _mark(proof: Proof) -> str:
+    return {True: "ok  ", False: "FAIL", None: "-   "}[proof.ok]
+
+
+def _mark_style(proof: Proof) -> Style:
+    styles: dict[bool | None, Style] = {True: "green", False: "red", None: "dim"}
+    return styles[proof.ok]
+
+
+def event(happened: Event, start: float, images: Mapping[str, Image], width: int = 12, paint: Paint = PLAIN) -> str:
+    """One plain line of progress (`  12.3s  hv1  boot: waiting for ssh`), "" for what needs no line.
+
+    `start`: when the run began; `width`: of the column of names.
+    """
+    verb = happened.step.partition(":")[0]
+    if isinstance(happened, Started):
+        text = f"{verb}: {happened.why}" if happened.why else verb
+    elif isinstance(happened, Said):
+        text = f"{verb}: {happened.text}" if verb else happened.text
+    elif isinstance(happened, Finished):
+        text = f"{verb}: {paint('green', 'done')} in {happened.seconds:.1f}s"
+    elif isinstance(happened, Failed):
+        text = f"{verb or 'run'}: {paint('red', 'failed')}: {happened.what}"
+    else:
+        return ""
+    return f"{happened.at - start:7.1f}s  {named(happened, images):<{width}}  {text}".rstrip()
+
+
+def named(happened: Event, images: Mapping[str, Image]) -> str:
+    """What an event is about, for the column of names."""
+    verb, _, about = happened.step.partition(":")
+    if happened.path or not about:
+        return happened.path
+    if verb == "build":
+        return f"image {image_name(about, images.get(about))}"
+    return f"segment {about}" if verb in ("connect", "disconnect") else about
+
+
+def width_of(todo: Plan, blueprint: Blueprint | None) -> int:
+    """How wide the column of names must be for this plan (at most 28)."""
+    images = blueprint.images if blueprint else {}
+    return min(28, max((len(subject(step, images)) for step in todo.steps), default=0))
+
+
+def ended(happened: Ended, began: Began | None, paint: Paint = PLAIN) -> str:
+    """The last line of a run's progress."""
+    done = (len(began.steps) if began else 0) - len(happened.left)
+    if happened.ok:
+        return f"{paint('green', 'done')}: {counted(done, 'step')} in {elapsed(happened.seconds)}"
+    left = f", {len(happened.left)} left" if happened.left else ""
+    return f"{paint('red', 'not done')}: {counted(done, 'step')} in {elapsed(happened.seconds)}{left}"
+
+
+def images(shelf: Sequence[Shelved], paint: Paint = PLAIN) -> str:
+    """The images in the cache."""
+    if not shelf:
+        return "no images are built yet; `nestlab images build kvm` builds one, and `nestlab up` those it needs"
+    cells = [["NAME", "DIGEST", "SIZE", "KERNEL", "USED BY"]]
+    styles: list[list[Style | None]] = [["dim"] * 5]
+    for image in shelf:
+        cells.append(
+            [image.name, image.digest[:12], human(image.size), image.kernel or "-", " ".join(image.used) or "-"]
+        )
+        styles.append(["bold", None, None, None, None])
+    return "\n".join(columns(cells, styles, paint))
+
+
+def error(problem: LabError, paint: Paint = PLAIN) -> str:
+    """An error: what, on the next line what to do, then the details."""
+    lines = [f"{paint('red', 'error:')} {problem.what}"]
+    if problem.hint:
+        lines.append(problem.hint)
+    if problem.detail:
+        lines.append(problem.detail.rstrip("\n"))
+    return "\n".join(lines)
+
+
+def next_lines(lab: str, reach: str | None, hypervisor: str | None, *, several: bool) -> str:
+    """What to type next. `reach`: a machine to go to; `hypervisor`: one that runs others; `several` labs exist."""
+    prefix = f"{lab}:" if several else ""
+    rows = [[f"nestlab status {lab}", "the machines, now"]]
+    if reach:
+        rows.insert(0, [f"nestlab ssh {prefix}{reach}", "a shell there"])
+    if hypervisor and hypervisor != reach:
+        rows.append([f"nestlab exec {prefix}{hypervisor} -- ls -l /dev/kvm", "a command on a hypervisor"])
+    rows.append([f"nestlab down {lab}", "end it and delete everything of it"])
+    styles: list[list[Style | None]] = [["cyan", "dim"]] * len(rows)
+    return "\n".join(["next:", *columns(rows, styles, PLAIN, indent="  ")])
+
+
+def plan_data(todo: Plan, accelerated: Sequence[Acceleration]) -> dict[str, Any]:
+    """A plan with how its machines will run, as JSON data."""
+    rows = [{"path": a.path, "accel": a.accel, "why": a.why, "cost": a.cost} for a in accelerated]
+    return {**todo.data(), "acceleration": rows}

@@ -1,0 +1,302 @@
+"""The verbs of nestlab as plain functions: what the command line, a test or a web page calls.
+
+A lab file is read into a lab, settled into a blueprint, compared with the world, planned, applied and proven. Nothing
+here prints or exits; progress is told as events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nestlab import addresses, apply, capacity, journal, lock, origin, packages, planner, store
+from nestlab.blueprint import PROBE, Blueprint, Leases, Spec, settle
+from nestlab.engines import Inside
+from nestlab.engines.qemu.accel import choose
+from nestlab.errors import LabError, Unreachable
+from nestlab.events import Event, Said
+from nestlab.facts import Facts
+from nestlab.home import Home, LabHome
+from nestlab.host import Host
+from nestlab.library import keys_of
+from nestlab.model import Image, Lab
+from nestlab.nest import Nest
+from nestlab.origin import Origin
+from nestlab.plan import Boot, Build, Observed, Plan, Want
+from nestlab.proofs import Verdict
+from nestlab.render import Acceleration
+
+Emit = Callable[[Event], None]
+
+IMAGE_SIZE = {"kvm": 1100 << 20, "debian": 700 << 20, "tiny": 450 << 20}
+"""Bytes of disk that building each of nestlab's own images takes: the image (measured: 494, 312 and 62 MiB), the
+tree it is made from, and the packages."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where labs are: directories, the host, and how engines are made there (`on`) and inside hypervisors (`inside`,
+    by kind). `needs`: what building images lacks here."""
+
+    home: Home
+    host: Callable[[], Host]
+    on: Inside
+    inside: Mapping[str, Inside]
+    needs: Callable[[], tuple[packages.Need, ...]] = packages.look
+
+
+@dataclass
+class Session:
+    """One lab, open: what is wanted (`blueprint`), what was applied last (`previous`), and what there is."""
+
+    site: Site
+    place: LabHome
+    blueprint: Blueprint
+    previous: Blueprint | None
+    nest: Nest
+    origin: Origin | None = None
+    leases: Leases | None = None
+    observed: Observed = field(default_factory=Observed)
+
+    async def look(self) -> Observed:
+        """Ask the world, at every level."""
+        self.observed = await self.nest.observe()
+        return self.observed
+
+    async def facts(self) -> Facts:
+        """What the lab's host says about itself."""
+        return await (await self.nest.host()).facts()
+
+    def plan(self, want: Want = "running", machines: Sequence[str] = ()) -> Plan:
+        """What is to be done, for the whole lab or for the machines given (with what is inside them, and for
+        `running` what they are in). LabError for a machine that is not there."""
+        if machines:
+            wanted = planner.targets(want, machines, self.blueprint, self.observed)
+            return planner.plan(self.blueprint, self.observed, wanted, previous=self.previous)
+        return planner.plan(self.blueprint, self.observed, want, previous=self.previous)
+
+    async def check(self, todo: Plan) -> tuple[str, ...]:
+        """Notes about what is tight. LabError when the lab does not fit, or images cannot be built here."""
+        builds = [step for step in todo.steps if isinstance(step, Build)]
+        missing = self.site.needs() if any(not self._is_file(step.image) for step in builds) else ()
+        if missing:
+            raise packages.lacking(missing, packages.release_here(), root=os.geteuid() == 0)
+        sizes = {step.image: IMAGE_SIZE.get(self.blueprint.images[step.image].base or "", 0) for step in builds}
+        ends = {step.path for step in todo.steps if step.verb in ("stop", "remove")}
+        starts = {step.path for step in todo.steps if step.verb in ("create", "boot")}
+        run = {path for path, seen in self.observed.machines.items() if seen.state == "running"}
+        wanted = (run - ends) | starts
+        free = _disk_free(self.site.home.cache)
+        facts = await self.facts()
+        return capacity.check(self.blueprint, self.observed, facts, wanted=wanted, disk_free=free, to_build=sizes)
+
+    async def outer_accelerations(self, todo: Plan) -> tuple[Acceleration, ...]:
+        """How the machines that a plan starts on the lab's own host will run. LabError where a machine insists on KVM
+        and cannot have it."""
+        booted = {step.path for step in todo.steps if isinstance(step, Boot)}
+        specs = [spec for spec in self.blueprint.children("") if spec.path in booted]
+        facts = await self.facts() if specs else None
+        return tuple(_accelerated(spec, facts, "this machine") for spec in specs)
+
+    async def accelerations(self) -> tuple[Acceleration, ...]:
+        """How all machines run or will run, as far as the hypervisors that they are in can be asked now."""
+        found = {"": await self.facts()}
+        for spec in self.blueprint.specs:
+            seen = self.observed.machines.get(spec.path)
+            if spec.machine.hypervisor and seen is not None and seen.state == "running":
+                with contextlib.suppress(Unreachable):
+                    found[spec.path] = await (await self.nest.host(spec.path)).facts()
+        return tuple(_accelerated(spec, found.get(spec.parent), spec.parent) for spec in self.blueprint.specs)
+
+    async def apply(self, todo: Plan, emit: Emit, *, verb: str = "up", limit: int | None = None) -> None:
+        """Make a plan real. Cancelled, it ends cleanly and raises `apply.Interrupted`, which says what is left."""
+        self._remember()
+        with journal.start(self.place.journal, verb) as kept:
+
+            def tell(event: Event) -> None:
+                kept.write(event)
+                emit(event)
+
+            stopping = apply.Stopping()
+            work = asyncio.ensure_future(
+                apply.apply(todo, self.blueprint, self.nest, tell, verb=verb, limit=limit, stopping=stopping)
+            )
+            try:
+                await asyncio.shield(work)
+            except asyncio.CancelledError:
+                stopping.press()
+                await work
+                raise
+        store.save(self.place.applied, self.blueprint)
+        self.previous = self.blueprint
+
+    async def verify(self, emit: Emit) -> Verdict:
+        """The proofs of the lab as it runs."""
+        from nestlab.verify import verify
+
+        await self.look()
+        return await verify(self.nest, self.blueprint, self.observed, lambda text: emit(Said(time.time(), text=text)))
+
+    def _remember(self) -> None:
+        """What is needed to go on after any interruption, written before the first step."""
+        if self.leases is not None:
+            _replace(self.place.leases, addresses.leases_to_json(self.leases))
+        if self.origin is not None:
+            origin.save(self.place, self.origin)
+        store.save(self.place.blueprint, self.blueprint)
+
+    def _is_file(self, key: str) -> bool:
+        return self.blueprint.images[key].file is not None
+
+
+def _accelerated(spec: Spec, facts: Facts | None, where: str) -> Acceleration:
+    """`facts`: of the host; None while that does not run, which leaves it open unless the lab file decides."""
+    if facts is None and spec.machine.accel != "tcg":
+        return Acceleration(spec.path, "", "decided where it runs, once that is up and has run a guest")
+    chosen = choose(facts or Facts(), spec.machine, spec.path, where or "this machine")
+    return Acceleration(spec.path, chosen.accel, chosen.why, chosen.cost)
+
+
+def read(file: Path, environ: Mapping[str, str], sets: Sequence[str] = ()) -> tuple[Lab, Origin]:
+    """The lab in a lab file. Mistakes, all of them, when there are any."""
+    from nestlab.labfile import parse
+
+    return parse(file, environ=environ, sets=sets), Origin(file.resolve(), tuple(sets))
+
+
+def read_again(home: Home, name: str, environ: Mapping[str, str], sets: Sequence[str] = ()) -> tuple[Lab, Origin]:
+    """The lab of a name, from the lab file that it was made from. LabError if that is gone or another lab's now."""
+    place = origin.existing(home, name)
+    known = origin.load(place)
+    if known is None:
+        raise LabError(f"Which lab file lab {name} was made from is not known.", hint="Name the file: nestlab up FILE")
+    if not known.file.is_file():
+        raise LabError(
+            f"The lab file of lab {name}, {known.file}, is gone.",
+            hint=f"Name it where it is now (nestlab up FILE); `nestlab start {name}` starts the lab as it was made.",
+        )
+    lab, found = read(known.file, environ, (*known.sets, *sets))
+    if lab.name != name:
+        hint = f"`nestlab up {known.file}` makes lab {lab.name}; `nestlab down {name}` removes the old one."
+        raise LabError(f"The lab file of lab {name}, {known.file}, describes lab {lab.name} now.", hint=hint)
+    return lab, found
+
+
+def forget(place: LabHome) -> None:
+    """Delete the directory of a lab, keys included: nothing of the lab is left. For labs without machines."""
+    doomed = place.root.with_name(f".{place.name}.removed")
+    shutil.rmtree(doomed, ignore_errors=True)
+    if place.root.exists():
+        place.root.rename(doomed)
+        shutil.rmtree(doomed)
+
+
+@asynccontextmanager
+async def changing(
+    site: Site,
+    verb: str,
+    *,
+    lab: Lab | None = None,
+    name: str = "",
+    source: Origin | None = None,
+    wait: float | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> AsyncIterator[Session]:
+    """A lab open for changes, and nobody else's meanwhile: by what is wanted (`lab`), or as it was made (`name`).
+
+    `wait`: seconds for another nestlab to finish (None: as long as it takes; then `say` tells whom it waits for).
+    """
+    while True:
+        place = site.home.lab(lab.name) if lab is not None else origin.existing(site.home, name)
+        async with lock.held(place.lock, place.name, verb, wait=wait, say=say):
+            holder = lock.holder(place.lock)
+            if holder is None or holder.pid != os.getpid():
+                continue  # the lab was removed meanwhile, and the lock with it: this one protects nothing
+            try:
+                async with _open(site, place, lab, source) as session:
+                    await session.look()
+                    yield session
+            finally:
+                if not place.blueprint.exists():
+                    forget(place)  # nothing was ever applied: no trace is left
+            return
+
+
+@asynccontextmanager
+async def looking(
+    site: Site, *, lab: Lab | None = None, name: str = "", patience: float = 20.0
+) -> AsyncIterator[Session]:
+    """A lab open to be looked at: by what is wanted, or as it was made. Nothing is locked and nothing written.
+
+    `patience`: seconds a hypervisor has to answer when its machines are looked at.
+    """
+    if lab is not None:
+        place = site.home.existing(lab.name) or LabHome(lab.name, site.home.state / "labs" / lab.name)
+    else:
+        place = origin.existing(site.home, name)
+    try:
+        async with _open(site, place, lab, None, patience) as session:
+            yield session
+    finally:
+        with contextlib.suppress(OSError):
+            place.root.rmdir()  # an engine may have made it; only an empty one goes
+
+
+@asynccontextmanager
+async def _open(
+    site: Site, place: LabHome, lab: Lab | None, source: Origin | None, patience: float = 20.0
+) -> AsyncIterator[Session]:
+    made = store.load(place.blueprint)
+    applied = store.load(place.applied)
+    host = site.host()
+    try:
+        leases = None
+        if lab is not None:
+            leases = addresses.lease(lab, _leases(place), (await host.facts()).routes)
+            blueprint = settle(lab, leases, keys_of(_images(lab)))
+        else:
+            blueprint = made or Blueprint(place.name)
+        async with Nest(blueprint, host, site.on, site.inside, previous=made, patience=patience) as nest:
+            yield Session(site, place, blueprint, applied or made, nest, source, leases)
+    finally:
+        await host.close()
+
+
+def _leases(place: LabHome) -> Leases:
+    try:
+        return addresses.leases_from_json(place.leases.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return Leases()
+    except (OSError, ValueError) as error:
+        hint = "Move the file away: `nestlab up` then leases new addresses."
+        raise LabError(f"{place.leases} cannot be read: {error}.", hint=hint) from error
+
+
+def _images(lab: Lab) -> list[Image]:
+    images = [placed.machine.image for placed in lab.walk()]
+    nests = any(placed.machine.hypervisor for placed in lab.walk())
+    return [*images, *([PROBE] if nests else [])]
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise LabError(f"{path} cannot be written: {error.strerror}.", hint="Is the disk full?") from error
+
+
+def _disk_free(cache: Path) -> int | None:
+    """Bytes free where images go; the directory itself may not be there yet."""
+    for place in (cache, *cache.parents):
+        if place.exists():
+            return shutil.disk_usage(place).free
+    return None

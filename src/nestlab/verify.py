@@ -1,0 +1,233 @@
+"""Proving a running lab, level by level: nothing is concluded from a flag that can be tried instead.
+
+What is claimed of a hypervisor: its CPU shows vmx or svm; a vendor module offers nesting; /dev/kvm opens and offers
+VMX or SVM to guests; and a 64-bit guest reached its userland there under KVM, which is one of its own machines, or a
+`tiny` guest started for the proof. What is claimed of every machine: QEMU itself says how it runs, it can be reached,
+and it reaches the others on its segments.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from nestlab.blueprint import PROBE, Blueprint, Spec
+from nestlab.engines import Say
+from nestlab.engines.qemu.accel import why_not
+from nestlab.errors import LabError
+from nestlab.facts import Facts
+from nestlab.host import Host
+from nestlab.library import keys_of
+from nestlab.model import MIB, Machine, digest_of, parent_of
+from nestlab.nest import Nest
+from nestlab.plan import Boot, Create, Observed, Remove
+from nestlab.proofs import Proof, Verdict
+
+PROBE_NAME = "nestlab-probe"
+PROBE_NETWORK = "192.0.2.0/24"
+"""TEST-NET-1 (RFC 5737), which no route leads to: the probe's own link to its hypervisor."""
+
+ALL_PAIRS = 6
+"""Segments with more machines than this are proven in a ring: each machine reaches the next."""
+
+Targets = Mapping[str, Mapping[str, str]]
+"""By segment: address -> path of the machine that has it."""
+
+PING = r"""
+for a in "$@"; do
+  case $a in *:*) f=-6;; *) f=-4;; esac
+  if ping $f -c 1 -W 10 "$a" >/dev/null 2>&1 || ping $f -c 2 -W 10 "$a" >/dev/null 2>&1
+  then echo "y $a"; else echo "n $a"; fi
+done
+uname -m
+"""
+"""Arguments: addresses. Prints y or n for each, then the machine's architecture."""
+
+
+@dataclass(frozen=True)
+class _Machine:
+    """What was seen of one machine."""
+
+    spec: Spec
+    accel: str
+    arch: str
+    reached: dict[str, bool]
+    error: str = ""
+
+    @property
+    def userland(self) -> bool:
+        """A 64-bit system answers in it."""
+        return self.arch == "x86_64"
+
+
+async def verify(nest: Nest, blueprint: Blueprint, observed: Observed, say: Say) -> Verdict:
+    """The proofs of all machines of the blueprint. A machine that does not run is a failed claim, not an error."""
+    targets = _targets(blueprint)
+    seen = await asyncio.gather(*(_look(nest, spec, targets[spec.path], observed) for spec in blueprint.specs))
+    machines = {each.spec.path: each for each in seen}
+    proofs = [_of_host(await (await nest.host("")).facts(), blueprint)]
+    inner = await asyncio.gather(
+        *(_proofs(nest, blueprint.lab, machines, spec, targets[spec.path], say) for spec in blueprint.specs)
+    )
+    for each in inner:
+        proofs += each
+    return Verdict(blueprint.lab, tuple(proofs))
+
+
+async def _look(nest: Nest, spec: Spec, targets: Targets, observed: Observed) -> _Machine:
+    there = observed.machines.get(spec.path)
+    if there is None or there.state != "running":
+        return _Machine(spec, "", "", {}, f"it is {there.state if there else 'not there'}")
+    try:
+        accel, (arch, reached) = await asyncio.gather(_accel(nest, spec.path), _ask(nest, spec, targets))
+    except LabError as error:
+        return _Machine(spec, "", "", {}, error.what)
+    return _Machine(spec, accel, arch, reached)
+
+
+async def _accel(nest: Nest, path: str) -> str:
+    return await (await nest.engine(parent_of(path))).accel(path)
+
+
+async def _ask(nest: Nest, spec: Spec, targets: Targets) -> tuple[str, dict[str, bool]]:
+    host: Host = await nest.host(spec.path)
+    addresses = [address for reach in targets.values() for address in reach]
+    result = await host.run(("sh", "-c", PING, "ping", *addresses), check=False)
+    lines = result.text.split("\n")
+    reached = {line[2:]: line[0] == "y" for line in lines if line[:2] in ("y ", "n ")}
+    arch = next((line for line in reversed(lines) if line.strip()), "")
+    return arch.strip(), reached
+
+
+def _targets(blueprint: Blueprint) -> dict[str, dict[str, dict[str, str]]]:
+    """By machine and segment: the addresses it should reach, each with the path it belongs to."""
+    on: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
+    for spec in blueprint.specs:
+        for nic in spec.nics:
+            if nic.addresses:
+                on.setdefault(nic.segment, []).append((spec.path, tuple(a.split("/")[0] for a in nic.addresses)))
+    targets: dict[str, dict[str, dict[str, str]]] = {spec.path: {} for spec in blueprint.specs}
+    for segment, members in on.items():
+        for number, (path, _) in enumerate(members):
+            others = members if len(members) <= ALL_PAIRS else [members[(number + 1) % len(members)]]
+            reach = {address: other for other, addresses in others if other != path for address in addresses}
+            targets[path][segment] = reach
+    return targets
+
+
+def _of_host(facts: Facts, blueprint: Blueprint) -> Proof:
+    reason = why_not(facts, hypervisor=any(spec.machine.hypervisor for spec in blueprint.children("")))
+    if not reason:
+        return Proof("", 0, "hardware virtualization", True, f"{facts.provider} ran a 64-bit guest")
+    return Proof("", 0, "hardware virtualization", None, reason, "level 1 is emulated")
+
+
+async def _proofs(
+    nest: Nest, lab: str, machines: dict[str, _Machine], spec: Spec, targets: Targets, say: Say
+) -> list[Proof]:
+    machine = machines[spec.path]
+    proofs = _of_machine(machine, targets)
+    if spec.machine.hypervisor and not machine.error:
+        inner = [each for each in machines.values() if each.spec.parent == spec.path]
+        proofs += await _of_hypervisor(nest, lab, spec, inner, say)
+    return proofs
+
+
+def _of_machine(machine: _Machine, targets: Targets) -> list[Proof]:
+    spec = machine.spec
+    if machine.error:
+        return [Proof(spec.path, spec.level, "reachable", False, machine.error, "`nestlab up` brings it up")]
+    kvm = machine.accel == "kvm"
+    proofs = [
+        Proof(spec.path, spec.level, "reachable", True, f"answers over ssh ({machine.arch})"),
+        Proof(
+            spec.path,
+            spec.level,
+            "accelerated",
+            True if kvm else None,
+            "QEMU: KVM enabled" if kvm else "QEMU: KVM off, emulated",
+        ),
+    ]
+    proofs += [_of_segment(machine, segment, reach) for segment, reach in targets.items() if reach]
+    return proofs
+
+
+def _of_segment(machine: _Machine, segment: str, targets: Mapping[str, str]) -> Proof:
+    spec, claim = machine.spec, f"segment {segment}"
+    lost = sorted({f"{targets[a]} ({a})" for a in targets if not machine.reached.get(a)})
+    if lost:
+        return Proof(spec.path, spec.level, claim, False, f"does not reach {', '.join(lost)}")
+    reached = sorted({*targets.values()})
+    return Proof(spec.path, spec.level, claim, True, f"reaches {', '.join(reached)} over IPv4 and IPv6")
+
+
+async def _of_hypervisor(nest: Nest, lab: str, spec: Spec, inner: list[_Machine], say: Say) -> list[Proof]:
+    """What makes a machine a hypervisor, from what it says about itself down to a guest that ran."""
+    facts = await (await nest.host(spec.path)).facts()
+
+    def claim(name: str, ok: bool, seen: str, why: str = "") -> Proof:
+        return Proof(spec.path, spec.level, name, ok, seen, "" if ok else why)
+
+    flag = next((flag for flag in ("vmx", "svm") if flag in facts.flags), "")
+    nested = facts.parameters.get(f"{facts.provider}.nested", "")
+    kvm = facts.kvm
+    return [
+        claim("cpu", bool(flag), flag or "neither vmx nor svm", "its CPU gives it no virtualization"),
+        claim(
+            "nested",
+            facts.provider in ("kvm_intel", "kvm_amd") and facts.nested,
+            f"{facts.provider or 'no vendor module'}, nested={nested or 'not set'}",
+            "its guests get no virtualization of their own",
+        ),
+        claim("/dev/kvm", kvm.opened, "opened" if kvm.opened else kvm.error, "no guest can use KVM"),
+        claim(
+            "cpuid",
+            kvm.nested_cpuid is not None,
+            f"{kvm.nested_cpuid or 'neither vmx nor svm'} offered to guests",
+            "its guests cannot nest",
+        ),
+        await _guest(nest, lab, spec, inner, say),
+    ]
+
+
+async def _guest(nest: Nest, lab: str, spec: Spec, inner: list[_Machine], say: Say) -> Proof:
+    """A 64-bit guest in its userland under KVM: one of the lab's, else a tiny one started for the proof."""
+    proven = next((each for each in inner if each.accel == "kvm" and each.userland), None)
+    if proven is not None:
+        return Proof(spec.path, spec.level, "guest", True, f"{proven.spec.path} runs 64-bit userland under KVM")
+    say(f"{spec.path}: starting a tiny guest for the proof")
+    try:
+        await probe(nest, lab, spec)
+    except LabError as error:
+        why = error.detail.strip().splitlines()[-1].strip(" |") if error.detail else error.hint
+        return Proof(spec.path, spec.level, "guest", False, error.what, why)
+    return Proof(spec.path, spec.level, "guest", True, "a tiny guest reached 64-bit userland under KVM")
+
+
+async def probe(nest: Nest, lab: str, hypervisor: Spec) -> None:
+    """Boot a tiny guest under KVM in a hypervisor, see that it is one, and take it away. LabError if it is not."""
+    path = f"{hypervisor.path}/{PROBE_NAME}"
+    machine = Machine(PROBE_NAME, image=PROBE, memory=96 * MIB, accel="kvm")
+    key = keys_of([PROBE])[PROBE]
+    spec = Spec(
+        path, machine, (), PROBE_NETWORK, key, (), digest_of(machine, hypervisor.digest), "127.0.0.1 localhost\n"
+    )
+    blueprint = Blueprint(lab, (), (spec,), {key: PROBE})
+    engine = await nest.engine(hypervisor.path)
+    remove = Remove(machine=path, why="the proof is over")
+    await engine.perform(remove, blueprint, _quiet)
+    try:
+        await engine.perform(Create(machine=path, why="a proof"), blueprint, _quiet)
+        await engine.perform(Boot(machine=path, why="a proof"), blueprint, _quiet)
+        host = await engine.host(path)
+        arch = (await host.run(("uname", "-m"))).text.strip()
+        accel = await engine.accel(path)
+    finally:
+        await engine.perform(remove, blueprint, _quiet)
+    if accel != "kvm" or arch != "x86_64":
+        raise LabError(f"The guest in {hypervisor.path} ran as {arch} under {accel}, not as x86_64 under KVM.")
+
+
+def _quiet(_: str) -> None:
+    """The proof speaks for its steps."""

@@ -1,0 +1,131 @@
+"""A remote command on nestlab's own stdin, stdout and stderr, with a terminal there if there is one here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import termios
+import threading
+import tty
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from nestlab.wire.command import Command
+from nestlab.wire.ssh import Connection
+
+CHUNK = 1 << 16
+
+WAY_OUT = b"~."
+"""After a newline on a terminal, it leaves at once, as in ssh."""
+
+
+class Shown(Command):
+    """A command whose output goes to descriptors as it comes."""
+
+    def __init__(self, argv: Sequence[str], where: str) -> None:
+        super().__init__(argv, where)
+        self.broken = False
+
+    def said(self, data: bytes) -> None:
+        self._show(1, data)
+
+    def complained(self, data: bytes) -> None:
+        self._show(2, data)
+
+    def _show(self, descriptor: int, data: bytes) -> None:
+        try:
+            while data:
+                data = data[os.write(descriptor, data) :]
+        except OSError:  # nobody reads it any more: `nestlab exec … | head`
+            self.broken = True
+            self.drop()
+
+
+async def attach(connection: Connection, argv: Sequence[str], *, pty: bool) -> int:
+    """Run a command, or a login shell if `argv` is empty, on stdin, stdout and stderr; its exit status.
+
+    With `pty` and a terminal on stdin, it gets a terminal too: keys go through raw (Ctrl-C as well), its size follows,
+    and Enter ~ . leaves at once (status 255). Unreachable if the connection is lost."""
+    is_terminal = pty and os.isatty(0)
+    size = os.get_terminal_size(0) if is_terminal else (80, 24)
+    wishes: dict[str, Any] = {}
+    if pty:
+        wishes = {"request_pty": pty, "term_type": os.environ.get("TERM", "dumb"), "term_size": tuple(size)}
+    sys.stdout.flush()
+    async with connection.start(argv, make=Shown, **wishes) as command:
+        assert isinstance(command, Shown)
+        with _raw() if is_terminal else contextlib.nullcontext(), _resizing(command) if is_terminal else _nothing():
+            keys = asyncio.create_task(_send(_keys(), command, is_terminal))
+            over = asyncio.create_task(command.until(lambda: command.over))
+            try:
+                await asyncio.wait((keys, over), return_when=asyncio.FIRST_COMPLETED)
+                if keys.done() and keys.result():
+                    return 255
+                await over
+            finally:
+                keys.cancel()
+                over.cancel()
+        return 141 if command.broken else command.status()
+
+
+async def _send(keys: asyncio.Queue[bytes], command: Command, is_terminal: bool) -> bool:
+    """Send what is typed, to its end; True if the way out was taken."""
+    recent = b"\n"
+    while data := await keys.get():
+        recent = (recent + data.replace(b"\r", b"\n"))[-CHUNK:]
+        if is_terminal and b"\n" + WAY_OUT in recent:
+            return True
+        recent = recent[-2:]
+        await command.write(data)
+    command.close_input()
+    return False
+
+
+def _keys() -> asyncio.Queue[bytes]:
+    """What is read from stdin, b"" at its end. By a thread, for files and some devices cannot be polled, and a
+    terminal must not be made non-blocking, as its other users share that; a daemon, for its last read may not end."""
+    queue: asyncio.Queue[bytes] = asyncio.Queue(maxsize=16)
+    loop = asyncio.get_running_loop()
+
+    def read() -> None:
+        data = b"?"
+        while data:
+            try:
+                data = os.read(0, CHUNK)
+            except OSError:
+                data = b""
+            try:
+                asyncio.run_coroutine_threadsafe(queue.put(data), loop).result()
+            except (RuntimeError, asyncio.CancelledError, TimeoutError):
+                return  # the loop is over
+
+    threading.Thread(target=read, daemon=True, name="stdin").start()
+    return queue
+
+
+@contextlib.contextmanager
+def _raw() -> Iterator[None]:
+    before = termios.tcgetattr(0)
+    try:
+        tty.setraw(0)
+        yield
+    finally:
+        termios.tcsetattr(0, termios.TCSADRAIN, before)
+
+
+@contextlib.contextmanager
+def _resizing(command: Command) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGWINCH, lambda: command.resize(*os.get_terminal_size(0)))
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGWINCH)
+
+
+@contextlib.contextmanager
+def _nothing() -> Iterator[None]:
+    yield

@@ -1,0 +1,69 @@
+"""JSON messages over a unix socket, synchronous and light: what QMP and the guest agent speak."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from types import TracebackType
+from typing import Any, Self
+
+LIMIT = 64 << 20
+"""Bytes of one message; more is not a conversation but a flood."""
+
+
+class Lines:
+    """A conversation that must be over within `timeout` seconds. OSError (TimeoutError too), ValueError for what is not
+    a JSON object; ConnectionError where the other side ends it."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        self._deadline = time.monotonic() + timeout
+        self._rest = b""
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        try:
+            self._patience()
+            self._socket.connect(path)
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._socket.close()
+
+    def write(self, message: object, *, before: bytes = b"") -> None:
+        self._patience()
+        self._socket.sendall(before + json.dumps(message, separators=(",", ":")).encode() + b"\n")
+
+    def read(self) -> dict[str, Any]:
+        """The next message."""
+        line = b""
+        while not line.strip():
+            line = self.until(b"\n")
+        message = json.loads(line)
+        if not isinstance(message, dict):
+            raise ValueError("not a JSON object")
+        return message
+
+    def until(self, mark: bytes) -> bytes:
+        """What comes before the next `mark`."""
+        parts, size = [self._rest], len(self._rest)
+        while mark not in parts[-1]:
+            self._patience()
+            data = self._socket.recv(1 << 16)
+            size += len(data)
+            if not data:
+                raise ConnectionError("it closed the connection")
+            if size > LIMIT:
+                raise ValueError("a message without end")
+            parts.append(data)
+        found, _, self._rest = b"".join(parts).partition(mark)
+        return found
+
+    def _patience(self) -> None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        self._socket.settimeout(left)

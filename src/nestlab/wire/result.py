@@ -1,0 +1,100 @@
+"""How a command ended, wherever it ran; and what is said when it should not have ended so."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from nestlab.errors import LabError
+
+TAIL = 2000
+"""Characters of a failed command's stderr that its error carries."""
+
+SHOWN = 160
+"""Characters of a command line that an error shows."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended. `status` is its exit status, 128+N when signal N ended it."""
+
+    argv: tuple[str, ...]
+    status: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def text(self) -> str:
+        return self.stdout.decode(errors="replace")
+
+
+class Running(Protocol):
+    """A command at work: its stdin to write, its stdout to read. One reader, one writer."""
+
+    async def write(self, data: bytes) -> None:
+        """Write to its stdin; returns when more may follow. What it no longer reads is dropped."""
+
+    def close_input(self) -> None:
+        """End its stdin. Nothing may be written after."""
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Its stdout as it comes, to the end."""
+
+    async def result(self, input: bytes | None = None) -> Result:
+        """Give it `input`, close its stdin and wait for its end; `stdout` is what `chunks` has not taken.
+        Unreachable when its host is lost before."""
+
+
+async def lines_of(running: Running, where: str) -> AsyncIterator[bytes]:
+    """The lines of a command's stdout without their newline, of any length; the last one may have had none.
+    LabError after them if the command failed."""
+    rest = b""
+    async for chunk in running.chunks():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line
+    if rest:
+        yield rest
+    result = await running.result()
+    if result.status != 0:
+        raise failure(result, where)
+
+
+def status_of(returncode: int) -> int:
+    """The status of a command as a shell tells it; a negative return code is a signal's number."""
+    return returncode if returncode >= 0 else 128 - returncode
+
+
+def show(argv: Sequence[str]) -> str:
+    line = shlex.join(argv)
+    return line if len(line) <= SHOWN else line[:SHOWN] + " …"
+
+
+def tail(data: bytes) -> str:
+    """The end of what a command said, from the start of a line."""
+    text = data.decode(errors="replace").rstrip()
+    if len(text) <= TAIL:
+        return text
+    return text[-TAIL:].partition("\n")[2] or text[-TAIL:]
+
+
+def failure(result: Result, where: str) -> LabError:
+    """The error for a command that ended with another status than 0."""
+    program = result.argv[0]
+    ending = f"status {result.status}"
+    if result.status > 128 and result.status - 128 in set(signal.Signals):
+        ending = f"killed by {signal.Signals(result.status - 128).name}"
+    what = f"`{show(result.argv)}` failed{where} ({ending})."
+    hint = "See what it said, below; nestlab --debug shows every command."
+    if result.status == 127:
+        hint = f"The program {program} is probably not installed there."
+    return LabError(what, hint=hint, detail=tail(result.stderr) or tail(result.stdout))
+
+
+def too_slow(argv: Sequence[str], where: str, timeout: float) -> LabError:
+    """The error for a command that was ended because it took too long."""
+    what = f"`{show(argv)}` did not end within {timeout:g} s{where}, and was ended."
+    return LabError(what, hint="Try again when the machine is less busy; nestlab --debug shows every command.")

@@ -1,0 +1,377 @@
+"""The command line: what is printed where, and with which status it ends. In-process on a pretended world; as a
+process of its own where signals, pipes and start-up matter."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from nestlab import local, origin
+from nestlab.cli import complete, machines
+from nestlab.cli.app import app
+from nestlab.engines.fake import FakeWorld
+from nestlab.facts import Facts
+from nestlab.home import Home
+from nestlab.host import Result as Ran
+from nestlab.model import GIB
+from nestlab.session import Site
+
+PAIR = """
+lab: pair
+segments: {wire: }
+machines:
+  hv1: &hv
+    hypervisor: kvm
+    memory: 1G
+    segments: [wire]
+    machines:
+      web: {image: tiny, memory: 128M, segments: [wire]}
+  hv2: *hv
+"""
+PATHS = ["hv1", "hv1/web", "hv2", "hv2/web"]
+
+
+class Console:
+    """The command line with a home and a world of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.world = FakeWorld(Facts(cpus=4, memory=64 * GIB, memory_available=64 * GIB))
+        self.world.answer = answer
+        self.home = Home(folder / "state", folder / "cache")
+        self.env = {"NESTLAB_HOME": str(self.home.state), "NESTLAB_CACHE": str(self.home.cache), "HOME": str(folder)}
+        self.file = self.lab("pair")
+
+    def lab(self, name: str) -> Path:
+        path = self.folder / f"{name}.yaml"
+        path.write_text(PAIR.replace("lab: pair", f"lab: {name}"))
+        return path
+
+    def site(self, home: Home) -> Site:
+        return Site(home, self.world.host, self.world.engine, {"kvm": self.world.engine}, needs=lambda: ())
+
+    def run(self, *words: str, status: int = 0, input: str = "") -> Result:
+        result = CliRunner(env=self.env).invoke(app, list(words), input=input)
+        assert result.exit_code == status, f"{words}: {result.exit_code}\n{result.output}\n{result.exception!r}"
+        return result
+
+    def state(self, lab: str, path: str) -> str:
+        return self.world.machines[lab, path].state
+
+    def json(self, *words: str) -> Any:
+        return json.loads(self.run(*words, "--json").stdout)
+
+    def process(self, *words: str) -> subprocess.CompletedProcess[str]:
+        env = {**os.environ, **self.env}
+        argv = [sys.executable, "-m", "nestlab", *words]
+        return subprocess.run(argv, env=env, capture_output=True, text=True, input="", cwd=self.folder, check=False)
+
+
+def answer(path: str, argv: Sequence[str]) -> Ran | None:
+    """Every machine is 64-bit and reaches every address."""
+    if argv[:2] == ("sh", "-c") and "ping" in argv:
+        reached = "".join(f"y {address}\n" for address in argv[4:])
+        return Ran(tuple(argv), 0, f"{reached}x86_64\n".encode(), b"")
+    if argv[0] == "false":
+        return Ran(tuple(argv), 3 if path == "hv1" else 7, b"", b"no\n")
+    return Ran(tuple(argv), 0, f"{path} says {' '.join(argv)}\n".encode(), b"")
+
+
+@pytest.fixture
+def console(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Console]:
+    made = Console(tmp_path)
+    monkeypatch.setattr(local, "site", made.site)
+    monkeypatch.chdir(tmp_path)
+    for name, value in made.env.items():
+        monkeypatch.setenv(name, value)
+    yield made
+    assert made.world.open == 0, "hosts or engines were left open"
+
+
+def test_up_says_what_it_does_why_and_what_to_type_next(console: Console) -> None:
+    result = console.run("up", "pair.yaml", "--no-verify")
+    assert re.search(r"hv1/web +create, boot +not there yet", result.stdout)
+    assert "hv1, hv2 are emulated (KVM off)" in result.stdout
+    assert "pair: 4 of 4 machines running" in result.stdout
+    assert "nestlab ssh hv1/web" in result.stdout
+    assert re.search(r"\ds +hv1/web +boot: done in", result.stderr)
+
+
+def test_up_again_says_that_nothing_is_to_be_done(console: Console) -> None:
+    console.run("up", "pair.yaml", "--no-verify")
+    assert "nothing to do" in console.run("up", "pair", "--no-verify").stdout
+    assert console.json("plan", "pair.yaml")["steps"] == []
+
+
+def test_up_with_json_prints_one_event_a_line(console: Console) -> None:
+    lines = console.run("up", "pair.yaml", "--no-verify", "--json").stdout.splitlines()
+    kinds = [json.loads(line)["event"] for line in lines]
+    assert kinds[:2] == ["plan", "began"]
+    assert kinds[-2:] == ["ended", "machines"]
+    assert kinds.count("started") == kinds.count("finished")
+
+
+def test_what_fails_is_told_with_what_to_do_and_status_2(console: Console) -> None:
+    console.world.refuse("boot:hv2")
+    result = console.run("up", "pair.yaml", "--no-verify", status=2)
+    assert "error: boot hv2 failed: The fake world refuses boot:hv2." in result.stderr
+    assert "`nestlab up` again goes on from here" in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_plan_gives_reasons_and_changes_nothing(console: Console) -> None:
+    result = console.run("plan", "pair.yaml")
+    assert "not there yet" in result.stdout
+    assert "hv1/web, hv2/web run on KVM or are emulated" in result.stdout
+    assert not console.home.labs()
+    data = console.json("plan", "pair.yaml")
+    assert data["lab"] == "pair"
+    assert {step["do"] for step in data["steps"]} == {"build", "connect", "create", "boot"}
+    assert {each["accel"] for each in data["acceleration"]} == {"tcg", ""}
+
+
+def test_stop_start_and_down_take_a_lab_or_machines(console: Console) -> None:
+    console.run("up", "pair.yaml", "--no-verify")
+    console.run("stop", "hv1/web")
+    assert console.state("pair", "hv1/web") == "stopped"
+    console.run("start", "pair", "hv1/web")
+    assert console.state("pair", "hv1/web") == "running"
+    assert "pair: nothing of it is left" in console.run("down", "pair").stdout
+    assert console.world.machines == {}
+    assert console.json("ls") == {"labs": []}
+
+
+def test_verify_ends_with_status_2_when_a_claim_fails(console: Console) -> None:
+    console.run("up", "pair.yaml", "--no-verify")
+    result = console.run("verify", status=2)
+    assert re.search(r"FAIL +cpu +neither vmx nor svm", result.stdout)
+    assert "not proven" in result.stdout
+    data = json.loads(console.run("verify", "--json", status=2).stdout)
+    assert data["ok"] is False
+
+
+def test_exec_prefixes_lines_of_several_machines_and_ends_with_the_highest_status(console: Console) -> None:
+    console.run("up", "pair.yaml", "--no-verify")
+    result = console.run("exec", "hv1,hv2/web", "--json", "--", "echo", "--option")
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert {row["machine"]: row["stdout"] for row in rows} == {
+        "hv1": "hv1 says echo --option\n",
+        "hv2/web": "hv2/web says echo --option\n",
+    }
+    console.run("exec", "--on", "hv*", "--json", "--", "false", status=7)
+    assert console.world.commands[-1][1] == ("false",)
+
+
+def test_exec_without_a_command_or_machine_says_what_is_missing(console: Console) -> None:
+    console.run("up", "pair.yaml", "--no-verify")
+    assert "There is no command" in console.run("exec", "hv1", status=2).stderr
+    assert "has no machine hv9" in console.run("exec", "hv9", "--", "true", status=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "tail", "chosen", "expected"),
+    [
+        (["hv1"], ["ls", "-l"], False, (["hv1"], ["ls", "-l"])),
+        (["hv1", "uptime"], None, False, (["hv1"], ["uptime"])),
+        (["uptime"], None, True, ([], ["uptime"])),
+        ([], ["ls"], True, ([], ["ls"])),
+    ],
+)
+def test_what_stands_after_two_dashes_is_the_command(
+    words: list[str], tail: list[str] | None, chosen: bool, expected: tuple[list[str], list[str]]
+) -> None:
+    assert machines._split(words, tail, chosen) == expected
+
+
+def test_logs_tell_that_a_machine_never_had_a_console(console: Console) -> None:
+    console.run("up", "pair.yaml", "--no-verify")
+    console.world.answer = None
+    assert "has no console yet" in console.run("logs", "hv1/web", status=2).stderr
+
+
+def test_several_labs_must_be_told_apart(console: Console) -> None:
+    console.run("up", "pair.yaml", "--no-verify")
+    console.lab("other")
+    assert "nestlab ssh other:hv1/web" in console.run("up", "other.yaml", "--no-verify").stdout
+    assert "Several labs exist." in console.run("verify", status=2).stderr
+    assert "LAB:hv1" in console.run("stop", "hv1", status=2).stderr
+    console.run("stop", "other:hv1")
+    assert console.state("other", "hv1") == "stopped"
+    assert console.state("pair", "hv1") == "running"
+    assert [each["lab"] for each in console.json("ls")["labs"]] == ["other", "pair"]
+
+
+def test_validate_shows_every_mistake_with_its_place(console: Console) -> None:
+    assert "pair.yaml: ok: lab pair, 4 machines, 1 segment" in console.run("validate", "pair.yaml").stdout
+    console.file.write_text(PAIR.replace("memory: 1G", 'cpus: "4"').replace("image: tiny", "imge: tiny"))
+    result = console.run("validate", "pair.yaml", status=2)
+    assert re.search(r"pair.yaml:\d+:\d+: machines\.hv1\.cpus", result.stderr)
+    mistakes = json.loads(console.run("validate", "pair.yaml", "--json", status=2).stdout)["mistakes"]
+    assert {mistake["file"] for mistake in mistakes} == {"pair.yaml"}
+    assert len(mistakes) >= 2
+
+
+def test_the_schema_is_json(console: Console) -> None:
+    assert json.loads(console.run("schema").stdout)["$schema"].startswith("https://json-schema.org/")
+
+
+def test_words_complete_to_labs_and_machines(console: Console) -> None:
+    console.run("up", "pair.yaml", "--no-verify")
+    assert complete.machines("") == PATHS
+    assert complete.machines("hv1/") == ["hv1/web"]
+    assert complete.machines("pair:hv2") == ["pair:hv2", "pair:hv2/web"]
+    assert complete.labs_and_machines("pa") == ["pair.yaml", "pair"]
+    assert complete.machines_or_files("hv1/") == ["hv1/web:"]
+    console.run("up", str(console.lab("other")), "--no-verify")
+    assert complete.machines("o") == ["other:hv1", "other:hv1/web", "other:hv2", "other:hv2/web"]
+
+
+def test_completion_says_nothing_where_there_is_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NESTLAB_HOME", str(tmp_path / "none"))
+    monkeypatch.chdir(tmp_path)
+    assert complete.labs_and_machines("") == []
+
+
+def test_a_bug_is_status_1_and_leaves_a_report_for_the_user_alone(
+    console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(home: Home) -> Site:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr(local, "site", broken)
+    result = console.run("plan", "pair.yaml", status=1)
+    assert "nestlab failed: ZeroDivisionError: oops" in result.stderr
+    assert "Traceback" not in result.output
+    (report,) = console.home.state.glob("crash-*.txt")
+    assert report.stat().st_mode & 0o777 == 0o600
+    assert "ZeroDivisionError: oops" in report.read_text()
+    assert "Traceback" in console.run("plan", "pair.yaml", "--debug", status=1).stderr
+
+
+def test_cp_wants_one_side_here_and_one_there(console: Console) -> None:
+    console.run("up", "pair.yaml", "--no-verify")
+    assert "which way to copy" in console.run("cp", "hv1:/a", "hv2:/b", status=2).stderr
+    assert "which way to copy" in console.run("cp", "pair.yaml", "/tmp/x", status=2).stderr
+    assert "hv9 is no machine" in console.run("cp", "hv9:/a", ".", status=2).stderr
+
+
+def test_status_of_a_lab_file_that_was_never_brought_up_says_how(console: Console) -> None:
+    error = console.run("status", "pair.yaml", status=2).stderr
+    assert "Lab pair is not there." in error
+    assert "nestlab up" in error
+
+
+def test_a_lab_is_known_by_the_file_it_was_made_from(console: Console) -> None:
+    console.run("up", "pair.yaml", "--no-verify")
+    assert origin.lab_of(console.home, console.file) == "pair"
+    console.run("stop", "pair.yaml", "hv2")
+    assert console.state("pair", "hv2") == "stopped"
+
+
+def test_help_version_and_usage_errors_as_a_process(console: Console) -> None:
+    told = console.process("--help")
+    assert told.returncode == 0
+    assert "nestlab up examples/pair.yaml" in told.stdout
+    assert console.process("--version").stdout.startswith("nestlab ")
+    wrong = console.process("upp")
+    assert wrong.returncode == 2
+    assert "No such command" in wrong.stderr
+    mistaken = console.process("validate", "nowhere.yaml")
+    assert mistaken.returncode == 2
+    assert mistaken.stderr.startswith("error: nowhere.yaml:1:1: ")
+    assert console.process("status").stderr.startswith("error: There is no lab")
+
+
+def test_help_and_status_import_nothing_heavy(console: Console) -> None:
+    code = (
+        "import sys\nfrom nestlab.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "heavy = {'asyncio', 'asyncssh', 'pydantic', 'ruamel', 'rich', 'qemu'} & set(sys.modules)\n"
+        "print('heavy:', *sorted(heavy))\n"
+    )
+    (console.home.state / "labs" / "pair").mkdir(parents=True, mode=0o700)
+    for words in (["--help"], ["status", "pair"], ["status", "--json"]):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words], env={**os.environ, **console.env}, capture_output=True, text=True
+        )
+        assert done.stdout.splitlines()[-1] == "heavy:", (words, done.stdout[-300:], done.stderr)
+
+
+HELD = """
+import sys
+from nestlab import local, session
+from nestlab.cli import main
+from nestlab.engines.fake import FakeWorld
+from nestlab.facts import Facts
+world = FakeWorld(Facts(cpus=4, memory=1 << 36, memory_available=1 << 36))
+world.hold("boot:hv2")
+local.site = lambda home: session.Site(home, world.host, world.engine, {"kvm": world.engine}, needs=lambda: ())
+if sys.argv[1] == "deaf":
+    import nestlab.apply
+    async def deaf(*args, **kwargs):
+        import asyncio
+        print("boot: held", file=sys.stderr, flush=True)
+        await asyncio.sleep(600)
+    nestlab.apply.apply = deaf
+sys.argv[1:] = ["up", "pair.yaml", "--no-verify"]
+main()
+"""
+
+
+def test_ctrl_c_ends_a_run_cleanly_and_says_how_to_go_on(console: Console) -> None:
+    with interrupted(console, "once", "hv1/web +boot: done") as process:
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        told = process.stderr.read()
+        assert process.wait() == 130
+    assert "stopping; once more ends it at once" in told
+    assert re.search(r"error: Interrupted\. Done: .*boot hv1/web.*Left: .*boot hv2", told)
+    assert "goes on from here" in told
+    assert "Traceback" not in told
+
+
+def test_ctrl_c_twice_ends_nestlab_at_once(console: Console) -> None:
+    with interrupted(console, "deaf", "boot: held") as process:
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        assert any("once more ends it" in line for line in process.stderr)
+        process.send_signal(signal.SIGINT)
+        assert "ended at once" in process.stderr.read()
+        assert process.wait() == 130
+
+
+@contextmanager
+def interrupted(console: Console, how: str, until: str) -> Iterator[subprocess.Popen[str]]:
+    """An `up` of a process of its own, once its stderr said `until`."""
+    env = {**os.environ, **console.env}
+    argv = [sys.executable, "-c", HELD, how]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(argv, env=env, stdout=pipe, stderr=pipe, text=True, cwd=console.folder) as process:
+        assert process.stderr is not None
+        assert any(re.search(until, line) for line in process.stderr)
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_reader_that_leaves_is_no_error(console: Console) -> None:
+    env = {**os.environ, **console.env}
+    with subprocess.Popen(
+        [sys.executable, "-m", "nestlab", "schema"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""

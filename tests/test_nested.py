@@ -1,0 +1,170 @@
+"""Two hypervisors, a guest in each, end to end through the command line: real QEMU, real ssh, a real level 2.
+
+One lab for the whole file, brought up once; the tests run in the order they stand in.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.guest
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+UP_TO = 900
+"""Seconds after which a command that hangs is a failure."""
+
+
+class Cli:
+    """The command line, with a home of its own."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.env = {**os.environ, "NESTLAB_HOME": str(home), "NO_COLOR": "1"}
+
+    def run(self, *words: str, status: int = 0, stdin: str | None = None) -> str:
+        argv = [sys.executable, "-m", "nestlab", *words]
+        done = subprocess.run(argv, env=self.env, input=stdin or "", capture_output=True, text=True, timeout=UP_TO)
+        assert done.returncode == status, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
+        return done.stdout
+
+    def json(self, *words: str) -> Any:
+        return json.loads(self.run(*words, "--json"))
+
+    def events(self, *words: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.run(*words, "--json").splitlines()]
+
+    def qemus(self) -> list[int]:
+        """Processes that belong to this home."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                line = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if str(self.home).encode() in line and int(entry.name) != os.getpid():
+                found.append(int(entry.name))
+        return found
+
+
+@pytest.fixture(scope="module")
+def cli() -> Iterator[Cli]:
+    with tempfile.TemporaryDirectory(prefix="nl-", dir="/tmp") as home:
+        lab = Cli(Path(home))
+        yield lab
+        subprocess.run([sys.executable, "-m", "nestlab", "down", "pair", "--yes"], env=lab.env, timeout=UP_TO)
+        left = lab.qemus()
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        assert not left, "something still ran after down"
+
+
+def test_up_brings_two_levels_up_and_proves_them(cli: Cli) -> None:
+    told = cli.run("up", str(EXAMPLES / "pair.yaml"))
+    for path in ("hv1", "hv2", "web"):
+        assert path in told
+    assert "under KVM" in told
+
+
+def test_up_again_has_nothing_to_do(cli: Cli) -> None:
+    assert cli.json("plan", str(EXAMPLES / "pair.yaml"))["steps"] == []
+
+
+def test_status_tells_every_level(cli: Cli) -> None:
+    machines = {each["path"]: each for each in cli.json("status", "pair")["machines"]}
+    assert set(machines) == {"hv1", "hv1/web", "hv2", "hv2/web"}
+    assert {each["state"] for each in machines.values()} == {"running"}
+    assert machines["hv1/web"]["accel"] == "kvm"
+    assert machines["hv1/web"]["level"] == 2
+
+
+def test_verify_proves_a_guest_under_kvm_in_each_hypervisor(cli: Cli) -> None:
+    verdict = cli.json("verify", "pair")
+    assert verdict["ok"] is True
+    proofs = {(each["path"], each["claim"]): each["ok"] for each in verdict["proofs"]}
+    for path in ("hv1", "hv2"):
+        assert all(proofs[path, claim] for claim in ("cpu", "nested", "/dev/kvm", "cpuid", "guest"))
+        assert proofs[f"{path}/web", "accelerated"]
+
+
+def test_guests_reach_each_other_across_hypervisors_by_name(cli: Cli) -> None:
+    assert "1 packets received" in cli.run("exec", "hv1/web", "--", "ping", "-c1", "web.hv2")
+    assert "1 packets received" in cli.run("exec", "hv2/web", "--", "ping", "-6", "-c1", "web.hv1")
+
+
+def test_nothing_leaves_the_segment(cli: Cli) -> None:
+    cli.run("exec", "hv1/web", "--", "ping", "-c1", "-W2", "192.0.2.1", status=1)
+    routes = cli.run("exec", "hv1/web", "--", "ip", "route")
+    assert "default" not in routes
+
+
+def test_exec_passes_the_exit_status_and_stdin_through(cli: Cli) -> None:
+    cli.run("exec", "hv1/web", "--", "sh", "-c", "exit 7", status=7)
+    assert cli.run("exec", "hv1/web", "--", "cat", stdin="hello\n") == "hello\n"
+
+
+def test_exec_on_many_machines_prefixes_their_lines(cli: Cli) -> None:
+    told = cli.run("exec", "hv1,hv1/web,hv2/web", "--", "uname", "-m")
+    assert sorted(line.split()[-1] for line in told.splitlines()) == ["x86_64"] * 3
+    assert any("hv2/web" in line for line in told.splitlines())
+
+
+def test_cp_goes_through_two_levels_both_ways(cli: Cli, tmp_path: Path) -> None:
+    there, back = tmp_path / "there", tmp_path / "back"
+    there.write_bytes(os.urandom(200_000))
+    cli.run("cp", str(there), "hv1/web:/tmp/file")
+    cli.run("cp", "hv1/web:/tmp/file", str(back))
+    assert back.read_bytes() == there.read_bytes()
+
+
+def test_logs_keep_the_console(cli: Cli) -> None:
+    assert "nestlab: ready" in cli.run("logs", "hv1")
+    assert "nestlab: ready" in cli.run("logs", "hv1/web")
+
+
+def test_a_guest_killed_behind_its_back_is_found_and_only_it_is_booted_again(cli: Cli) -> None:
+    pid = next(each["pid"] for each in cli.json("status", "pair")["machines"] if each["path"] == "hv1/web")
+    cli.run("exec", "hv1", "--", "kill", "-9", str(pid))
+    states = {each["path"]: each["state"] for each in cli.json("status", "pair")["machines"]}
+    assert states == {"hv1": "running", "hv1/web": "died", "hv2": "running", "hv2/web": "running"}
+    steps = cli.json("plan", str(EXAMPLES / "pair.yaml"))["steps"]
+    assert [(step["do"], step["on"]) for step in steps] == [("boot", "hv1/web")]
+    cli.run("up", str(EXAMPLES / "pair.yaml"), "--no-verify")
+    assert cli.json("plan", str(EXAMPLES / "pair.yaml"))["steps"] == []
+
+
+def test_a_guest_is_stopped_and_started(cli: Cli) -> None:
+    cli.run("stop", "pair", "hv1/web")
+    states = {each["path"]: each["state"] for each in cli.json("status", "pair")["machines"]}
+    assert states["hv1/web"] == "stopped"
+    cli.run("start", "pair", "hv1/web")
+    assert cli.run("exec", "hv1/web", "--", "hostname").strip() == "web"
+
+
+def test_secrets_are_for_the_user_alone(cli: Cli) -> None:
+    lab = cli.home / "labs" / "pair"
+    assert lab.stat().st_mode & 0o777 == 0o700
+    keys = [path for path in lab.rglob("*") if path.is_file() and b"PRIVATE KEY" in path.read_bytes()[:4096]]
+    assert keys
+    assert all(path.stat().st_mode & 0o077 == 0 for path in keys)
+
+
+def test_down_leaves_nothing(cli: Cli) -> None:
+    cli.run("down", "pair", "--yes")
+    until = time.monotonic() + 10
+    while cli.qemus() and time.monotonic() < until:
+        time.sleep(0.1)
+    assert cli.qemus() == []
+    assert not (cli.home / "labs" / "pair").exists()
+    assert cli.json("ls")["labs"] == []

@@ -1,0 +1,73 @@
+"""Acceleration is chosen by what a host proved, not by what it has."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from nestlab.engines.qemu.accel import choose, why_not
+from nestlab.errors import LabError
+from nestlab.facts import Facts, Kvm
+from nestlab.model import Machine
+
+INTEL = Facts(
+    provider="kvm_intel",
+    flags=frozenset({"vmx", "ept"}),
+    parameters={"kvm_intel.nested": "Y"},
+    kvm=Kvm(opened=True, api=12, nested_cpuid="vmx", ran=True),
+)
+AMD = Facts(
+    provider="kvm_amd",
+    flags=frozenset({"svm", "npt"}),
+    parameters={"kvm_amd.nested": "1"},
+    kvm=Kvm(opened=True, api=12, nested_cpuid="svm", ran=True),
+)
+HYPERVISOR = Machine("hv", hypervisor="kvm")
+GUEST = Machine("web")
+
+
+@pytest.mark.parametrize("facts", [INTEL, AMD])
+def test_a_host_that_ran_a_guest_gives_kvm(facts: Facts) -> None:
+    assert choose(facts, HYPERVISOR, "hv", "this machine").accel == "kvm"
+
+
+@pytest.mark.parametrize(
+    ("facts", "reason"),
+    [
+        (replace(INTEL, kvm=Kvm(error="Permission denied")), "cannot be opened (Permission denied)"),
+        (replace(INTEL, provider="kvm_pvm"), "it is kvm_pvm, not kvm_intel or kvm_amd"),
+        (replace(INTEL, provider=""), "it is no vendor module"),
+        (replace(AMD, flags=frozenset()), "the CPU shows no svm"),
+        (replace(AMD, kvm=replace(AMD.kvm, api=11)), "API version 11, not 12"),
+        (replace(AMD, kvm=replace(AMD.kvm, ran=False, ran_error="it hung")), "cannot run 64-bit code (it hung)"),
+        (replace(AMD, kvm=replace(AMD.kvm, ran=None)), "cannot run 64-bit code (not tried)"),
+        (replace(AMD, kvm=replace(AMD.kvm, nested_cpuid=None)), "does not offer svm to guests"),
+    ],
+)
+def test_whatever_is_missing_is_named_and_the_machine_is_emulated(facts: Facts, reason: str) -> None:
+    choice = choose(facts, HYPERVISOR, "hv", "this machine")
+    assert choice.accel == "tcg"
+    assert reason in choice.why
+    assert "emulated" in choice.cost
+
+
+def test_a_plain_guest_gets_kvm_where_nesting_is_off() -> None:
+    facts = replace(AMD, kvm=replace(AMD.kvm, nested_cpuid=None))
+    assert why_not(facts, hypervisor=False) == ""
+    assert choose(facts, GUEST, "web", "hv1").accel == "kvm"
+
+
+def test_insisting_on_kvm_where_there_is_none_is_an_error_with_the_reason() -> None:
+    with pytest.raises(LabError, match=r"hv: accel: kvm is not possible on this machine: .*kvm_pvm"):
+        choose(replace(INTEL, provider="kvm_pvm"), replace(HYPERVISOR, accel="kvm"), "hv", "this machine")
+
+
+def test_the_lab_file_may_ask_for_emulation() -> None:
+    assert choose(INTEL, replace(HYPERVISOR, accel="tcg"), "hv", "this machine").accel == "tcg"
+
+
+def test_emulation_inside_a_guest_is_said_to_cost_more() -> None:
+    off = replace(AMD, kvm=replace(AMD.kvm, ran=False))
+    assert "inside a guest" in choose(off, GUEST, "hv/web", "hv").cost
+    assert "inside a guest" not in choose(off, GUEST, "web", "this machine").cost

@@ -1,0 +1,98 @@
+"""What a host's directories and processes say is read as it is meant."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nestlab.engines.qemu import look
+from nestlab.engines.qemu.argv import name_of
+from nestlab.engines.qemu.paths import Place
+
+
+def ask(place: Place, lab: str = "pair") -> list[look.Look]:
+    argv = ["sh", "-c", look.SCRIPT, "look", place.machines, lab]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    return look.parse(done.stdout, now=time.time())
+
+
+def make(place: Place, path: str, *, made: bool = True, boot: bool = False, stopped: bool = False) -> Path:
+    files = place.of(path)
+    root = Path(files.root)
+    root.mkdir(parents=True)
+    Path(files.making).write_text(json.dumps({"path": path}) + "\n")
+    if made:
+        Path(files.made).write_text(json.dumps({"path": path, "digest": "d1", "names": "n1"}) + "\n")
+    if boot:
+        Path(files.boot).write_text('{"port":20022,"accel":"tcg"}\n')
+    if stopped:
+        Path(files.stopped).touch()
+    return root
+
+
+def test_no_directory_means_no_machines(tmp_path: Path) -> None:
+    assert ask(Place(str(tmp_path / "absent"))) == []
+
+
+def test_a_machine_that_never_ran_is_stopped(tmp_path: Path) -> None:
+    place = Place(str(tmp_path))
+    make(place, "hv1")
+    [found] = ask(place)
+    assert (found.seen.path, found.seen.state, found.seen.digest, found.seen.names) == ("hv1", "stopped", "d1", "n1")
+
+
+def test_a_machine_that_ran_and_was_not_stopped_died(tmp_path: Path) -> None:
+    place = Place(str(tmp_path))
+    make(place, "hv1", boot=True)
+    [found] = ask(place)
+    assert found.seen.state == "died"
+    assert found.boot["port"] == 20022
+
+
+def test_a_machine_that_was_stopped_on_purpose_is_stopped(tmp_path: Path) -> None:
+    place = Place(str(tmp_path))
+    make(place, "hv1", boot=True, stopped=True)
+    assert ask(place)[0].seen.state == "stopped"
+
+
+def test_half_made_is_broken_and_keeps_its_name(tmp_path: Path) -> None:
+    place = Place(str(tmp_path))
+    make(place, "hv1/web", made=False)
+    (tmp_path / "m" / "deadbeef").mkdir()
+    assert {each.seen.path: each.seen.state for each in ask(place)} == {"hv1/web": "broken", "?deadbeef": "broken"}
+
+
+def test_a_living_process_counts_only_under_the_machines_own_name(tmp_path: Path) -> None:
+    place = Place(str(tmp_path))
+    sleep = ["sh", "-c", "exec -a x sleep 60 2>/dev/null || exec sleep 60"]
+    mine = subprocess.Popen(["sh", "-c", "read x", f"{name_of('pair', 'hv1')},debug-threads=on"], stdin=subprocess.PIPE)
+    other = subprocess.Popen(sleep)
+    try:
+        (make(place, "hv1", boot=True) / "pid").write_text(f"{mine.pid}\n")
+        (make(place, "hv2", boot=True) / "pid").write_text(f"{other.pid}\n")
+        found = {each.seen.path: each.seen for each in ask(place)}
+    finally:
+        for process in (mine, other):
+            process.kill()
+            process.wait()
+    assert found["hv1"].state == "running"
+    assert found["hv1"].accel == "tcg"
+    assert found["hv1"].pid == mine.pid
+    assert abs((found["hv1"].since or 0) - time.time()) < 30
+    assert (found["hv1"].memory or 0) > 4096
+    assert found["hv2"].state == "died", "a recycled pid is not the machine"
+
+
+@given(st.text())
+def test_any_text_is_read_without_an_error(text: str) -> None:
+    try:
+        look.parse(text, now=0.0)
+    except (ValueError, IndexError):
+        # only where the kernel's own lines (U, P, R) are not what the kernel prints
+        assert any(line[:1] in "UPR" for line in text.splitlines())

@@ -1,0 +1,509 @@
+"""SSH against a real OpenSSH server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pty
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+import leaks
+from nestlab import keys
+from nestlab.errors import LabError, Unreachable
+from nestlab.wire import ssh
+from sshd import PROGRAM, USER, Sshd, sshd
+from test_proc import alive, number_in, until_dead
+
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs an sshd")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    with sshd(tmp_path_factory.mktemp("sshd")) as running:
+        yield running
+
+
+@pytest.fixture
+async def connection(server: Sshd) -> AsyncIterator[ssh.Connection]:
+    opened = await server.connect()
+    yield opened
+    await opened.close()
+
+
+# -- commands
+
+
+async def test_a_command_gets_its_words_as_they_are(connection: ssh.Connection) -> None:
+    words = ["a b", "$HOME", "'", '"', "*", "", "ä\n;"]
+    result = await connection.run(["printf", "%s|", *words])
+    assert result.text == "".join(word + "|" for word in words)
+
+
+async def test_a_command_ends_with_its_status_and_all_that_it_said(connection: ssh.Connection) -> None:
+    result = await connection.run(["sh", "-c", "echo out; echo err >&2; exit 7"], check=False)
+    assert (result.status, result.stdout, result.stderr) == (7, b"out\n", b"err\n")
+
+
+async def test_a_signal_is_128_and_its_number(connection: ssh.Connection) -> None:
+    result = await connection.run(["sh", "-c", "kill -SEGV $$"], check=False)
+    assert result.status == 128 + signal.SIGSEGV
+
+
+async def test_its_stdin_is_closed_unless_it_is_given_something(connection: ssh.Connection) -> None:
+    assert (await connection.run(["cat"])).stdout == b""
+    assert (await connection.run(["cat"], input=b"given")).stdout == b"given"
+
+
+async def test_variables_reach_the_command_and_are_no_shell_text(connection: ssh.Connection) -> None:
+    result = await connection.run(["sh", "-c", 'printf %s "$A"'], env={"A": "$(date) 'x'"})
+    assert result.text == "$(date) 'x'"
+    with pytest.raises(ValueError, match="not the name"):
+        await connection.run(["true"], env={"A;reboot": "x"})
+
+
+async def test_a_failure_says_where_and_what_was_said_last(connection: ssh.Connection) -> None:
+    with pytest.raises(LabError, match="on hv1") as caught:
+        await connection.run(["sh", "-c", "echo the disk is full >&2; exit 3"])
+    assert caught.value.detail == "the disk is full"
+
+
+async def test_a_missing_program_is_a_message_with_a_hint(connection: ssh.Connection) -> None:
+    with pytest.raises(LabError) as caught:
+        await connection.run(["no-such-program"])
+    assert "no-such-program" in caught.value.hint
+
+
+async def test_more_sessions_than_the_server_allows_wait_for_each_other(connection: ssh.Connection) -> None:
+    results = await asyncio.gather(*(connection.run(["echo", str(number)]) for number in range(50)))
+    assert [result.text.strip() for result in results] == [str(number) for number in range(50)]
+
+
+async def test_when_only_lasting_sessions_hold_the_server_it_is_said(connection: ssh.Connection) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(10):
+            await stack.enter_async_context(connection.lines(["sleep", "1000"]))
+        with pytest.raises(LabError, match="10 others") as caught:
+            await connection.run(["true"])
+        assert "MaxSessions" in caught.value.hint
+    assert (await connection.run(["true"])).status == 0
+
+
+async def test_after_its_time_a_command_is_ended_with_what_it_started(
+    connection: ssh.Connection, tmp_path: Path
+) -> None:
+    script = f"sleep 1000 & echo $! >{tmp_path}/child; wait"
+    with pytest.raises(LabError, match="did not end within"):
+        await connection.run(["sh", "-c", script], timeout=1)
+    assert until_dead(int((tmp_path / "child").read_text()))
+
+
+async def test_a_command_that_ignores_term_is_killed(connection: ssh.Connection, tmp_path: Path) -> None:
+    script = f"trap '' TERM; echo $$ >{tmp_path}/pid; while :; do sleep 0.1; done"
+    with pytest.raises(LabError, match="did not end within"):
+        await connection.run(["sh", "-c", script], timeout=1)
+    assert until_dead(int((tmp_path / "pid").read_text()))
+
+
+async def test_cancelling_ends_the_command(connection: ssh.Connection, tmp_path: Path) -> None:
+    task = asyncio.create_task(connection.run(["sh", "-c", f"echo $$ >{tmp_path}/pid; exec sleep 1000"]))
+    pid = await number_in(tmp_path / "pid")
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert until_dead(pid)
+
+
+async def test_cancelling_at_any_moment_leaves_the_connection_usable(connection: ssh.Connection) -> None:
+    for turns in range(40):
+        task = asyncio.create_task(connection.run(["true"]))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    assert (await connection.run(["echo", "fine"])).text == "fine\n"
+
+
+async def test_lines_come_while_the_command_runs_and_it_is_ended_when_they_are_left(
+    connection: ssh.Connection, tmp_path: Path
+) -> None:
+    script = f"echo $$ >{tmp_path}/pid; echo one; echo two; exec sleep 1000"
+    async with connection.lines(["sh", "-c", script]) as lines:
+        assert [await anext(lines), await anext(lines)] == [b"one", b"two"]
+    assert until_dead(int((tmp_path / "pid").read_text()))
+
+
+async def test_lines_of_a_command_that_fails_end_with_its_failure(connection: ssh.Connection) -> None:
+    with pytest.raises(LabError, match="status 4"):
+        async with connection.lines(["sh", "-c", "echo one; exit 4"]) as lines:
+            assert [line async for line in lines] == [b"one"]
+
+
+async def test_a_command_waits_for_a_slow_reader(connection: ssh.Connection) -> None:
+    async with connection.start(["head", "-c", "50000000", "/dev/zero"]) as command:
+        chunks = command.chunks()
+        total = len(await anext(chunks))
+        await asyncio.sleep(0.5)
+        assert len(command._stdout) < 8 << 20
+        async for chunk in chunks:
+            total += len(chunk)
+        assert total == 50000000
+
+
+# -- files
+
+
+async def test_ten_megabytes_through_write_put_and_read(connection: ssh.Connection, tmp_path: Path) -> None:
+    data = os.urandom(10 << 20)
+    (tmp_path / "source").write_bytes(data)
+    await connection.write(f"{tmp_path}/written", data)
+    await connection.put(tmp_path / "source", f"{tmp_path}/put", mode=0o755)
+    assert await connection.read(f"{tmp_path}/written") == data
+    assert (tmp_path / "put").read_bytes() == data
+    assert (tmp_path / "written").stat().st_mode & 0o7777 == 0o600
+    assert (tmp_path / "put").stat().st_mode & 0o7777 == 0o755
+
+
+async def test_a_file_is_replaced_and_its_missing_directories_are_private(
+    connection: ssh.Connection, tmp_path: Path
+) -> None:
+    path = tmp_path / "a b" / "c'd" / "file"
+    await connection.write(str(path), b"one", mode=0o640)
+    await connection.write(str(path), b"two", mode=0o644)
+    assert path.read_bytes() == b"two"
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert os.listdir(path.parent) == ["file"]
+
+
+async def test_many_files_go_in_one_session(
+    connection: ssh.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(ssh, "trace", said.append)
+    long = "n" * 200
+    files = {
+        f"{tmp_path}/one/a": (b"a", 0o600),
+        f"{tmp_path}/one/.b c": (b"b" * 100000, 0o755),
+        f"{tmp_path}/two/{long}": (b"", 0o644),
+    }
+    await connection.write_many(files)
+    await connection.write_many({})
+    assert len(said) == 1
+    for path, (data, mode) in files.items():
+        assert Path(path).read_bytes() == data
+        assert Path(path).stat().st_mode & 0o777 == mode
+    assert sorted(os.listdir(tmp_path / "one")) == [".b c", "a"]
+
+
+async def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
+    connection: ssh.Connection, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("old")
+    with pytest.raises(LabError):
+        await connection.write(f"{tmp_path}/file/below", b"new")
+    with pytest.raises(LabError):
+        await connection.write_many({f"{tmp_path}/file/below": (b"new", 0o600)})
+    with pytest.raises(LabError):
+        await connection.read(f"{tmp_path}/missing")
+    with pytest.raises(LabError, match="cannot be read"):
+        await connection.put(tmp_path / "missing", f"{tmp_path}/file")
+    assert os.listdir(tmp_path) == ["file"]
+    assert (tmp_path / "file").read_text() == "old"
+
+
+async def test_a_file_of_which_half_came_takes_nobodys_place(server: Sshd, tmp_path: Path) -> None:
+    connection = await server.connect()
+    (tmp_path / "file").write_text("old")
+    from nestlab.wire import shell
+
+    async with connection.start(["write"], line=shell.store(f"{tmp_path}/file", 1000, 0o600)) as command:
+        await command.write(b"half")
+        assert (await command.result()).status != 0
+    assert (tmp_path / "file").read_text() == "old"
+    assert os.listdir(tmp_path) == ["file"]
+    await connection.close()
+
+
+async def test_a_unix_socket_there_is_a_unix_socket_here(connection: ssh.Connection, tmp_path: Path) -> None:
+    async def shout(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write((await reader.readline()).upper())
+        writer.close()
+
+    listener = await asyncio.start_unix_server(shout, tmp_path / "there")
+    async with connection.unix(f"{tmp_path}/there") as here:
+        assert Path(here).parent.stat().st_mode & 0o777 == 0o700
+        for word in (b"one\n", b"two\n"):
+            reader, writer = await asyncio.open_unix_connection(here)
+            writer.write(word)
+            assert await reader.read() == word.upper()
+            writer.close()
+    assert not Path(here).parent.exists()
+    listener.close()
+
+
+async def test_a_unix_socket_without_a_listener_closes_at_once(connection: ssh.Connection, tmp_path: Path) -> None:
+    async with connection.unix(f"{tmp_path}/nobody") as here:
+        reader, writer = await asyncio.open_unix_connection(here)
+        assert await reader.read() == b""
+        writer.close()
+
+
+# -- who may connect to whom
+
+
+async def test_another_host_key_is_refused_loudly_with_both_fingerprints(server: Sshd) -> None:
+    other = keys.generate("other")
+    with pytest.raises(LabError, match="HOST KEY") as caught:
+        await server.connect(host_key=other.public)
+    assert not isinstance(caught.value, Unreachable)
+    assert other.fingerprint in caught.value.hint
+    assert server.host.fingerprint in caught.value.hint
+
+
+async def test_another_kind_of_host_key_is_refused(server: Sshd) -> None:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    formats = serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+    other = ec.generate_private_key(ec.SECP256R1()).public_key().public_bytes(*formats).decode()
+    with pytest.raises(LabError) as caught:
+        await server.connect(host_key=other)
+    assert not isinstance(caught.value, Unreachable)
+
+
+async def test_a_client_key_that_the_server_does_not_know_is_refused(server: Sshd, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(keys.generate("stranger").private)
+    with pytest.raises(LabError, match="does not let") as caught:
+        await server.connect(key=tmp_path / "key")
+    assert not isinstance(caught.value, Unreachable)
+
+
+async def test_no_other_key_of_the_users_is_tried(
+    server: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh" / "id_ed25519").write_text(server.client.private)
+    (tmp_path / ".ssh" / "config").write_text(f"Host *\n  IdentityFile {server.key}\n  User nobody\n")
+    (tmp_path / "key").write_text(keys.generate("stranger").private)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(LabError, match=f"does not let {USER}"):
+        await server.connect(key=tmp_path / "key")
+
+
+async def test_a_missing_client_key_is_a_message(server: Sshd, tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="cannot be read"):
+        await server.connect(key=tmp_path / "missing")
+
+
+async def test_a_refused_connection_is_unreachable(server: Sshd) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(Unreachable, match="refused"):
+        await ssh.connect("127.0.0.1", port, user=USER, key=server.key, host_key=server.host.public, where="hv1")
+
+
+@pytest.mark.parametrize("said", [b"", b"SSH-2.0-half", b"HTTP/1.0 400 no\r\n\r\n"])
+async def test_a_port_that_closes_before_it_is_an_ssh_server_is_unreachable(server: Sshd, said: bytes) -> None:
+    async def close(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(said)
+        writer.close()
+
+    listener = await asyncio.start_server(close, "127.0.0.1", 0)
+    port = listener.sockets[0].getsockname()[1]
+    with pytest.raises(Unreachable):
+        await ssh.connect("127.0.0.1", port, user=USER, key=server.key, host_key=server.host.public)
+    listener.close()
+
+
+async def test_a_port_that_says_nothing_is_unreachable_after_the_timeout(server: Sshd) -> None:
+    async def wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    listener = await asyncio.start_server(wait, "127.0.0.1", 0)
+    port = listener.sockets[0].getsockname()[1]
+    with pytest.raises(Unreachable, match=r"within 0\.3 s"):
+        await ssh.connect("127.0.0.1", port, user=USER, key=server.key, host_key=server.host.public, timeout=0.3)
+    listener.close()
+
+
+async def test_a_machine_is_reached_through_another(server: Sshd, tmp_path: Path) -> None:
+    (tmp_path / "inner").mkdir()
+    with sshd(tmp_path / "inner") as inner:
+        outer = await server.connect()
+        through = await inner.connect(tunnel=outer)
+        deeper = await server.connect(tunnel=through)
+        assert (await deeper.run(["sh", "-c", 'echo "$SSH_CONNECTION"'])).text.startswith("127.0.0.1 ")
+        await through.write(f"{tmp_path}/file", bytes(1 << 20))
+        for each in (deeper, through, outer):
+            await each.close()
+
+
+async def test_a_refused_connection_through_another_is_unreachable(server: Sshd) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    outer = await server.connect()
+    with pytest.raises(Unreachable, match="refused"):
+        await ssh.connect(
+            "127.0.0.1", port, user=USER, key=server.key, host_key=server.host.public, tunnel=outer, where="hv1/web"
+        )
+    assert (await outer.run(["true"])).status == 0
+    await outer.close()
+
+
+# -- loss
+
+
+async def test_a_connection_lost_under_a_command_is_unreachable(tmp_path: Path) -> None:
+    with sshd(tmp_path) as server:
+        connection = await server.connect()
+        task = asyncio.create_task(connection.run(["sh", "-c", f"echo $$ >{tmp_path}/pid; exec sleep 1000"]))
+        await number_in(tmp_path / "pid")
+        server.kill_connections()
+        with pytest.raises(Unreachable, match="was lost while"):
+            await task
+        assert connection.closed
+        with pytest.raises(ssh.NotStarted):
+            await connection.run(["true"])
+        await connection.close()
+
+
+async def test_a_host_that_falls_silent_does_not_hold_up_who_gives_up(tmp_path: Path) -> None:
+    with sshd(tmp_path) as server:
+        connection = await server.connect()
+        frozen = server.children()
+        for pid in frozen:
+            os.kill(pid, signal.SIGSTOP)
+        with pytest.raises(LabError, match="did not end within"):
+            await connection.run(["true"], timeout=0.3)
+        await connection.close()
+        assert connection.closed
+
+
+async def test_nothing_is_left_after_a_connection_is_closed(tmp_path: Path) -> None:
+    with sshd(tmp_path) as server:
+        await (await server.connect()).close()
+        idle = server.children()
+        with leaks.none():
+            for _ in range(3):
+                connection = await server.connect()
+                await asyncio.gather(*(connection.run(["true"]) for _ in range(20)))
+                async with connection.lines(["sleep", "1000"]), connection.unix("/nowhere"):
+                    pass
+                with pytest.raises(LabError):
+                    await server.connect(host_key=keys.generate("other").public)
+                await connection.close()
+        deadline = time.monotonic() + 20
+        while [pid for pid in server.children() if alive(pid)] != idle and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
+        assert [pid for pid in server.children() if alive(pid)] == idle
+
+
+# -- a person at a terminal
+
+ATTACH = """
+import asyncio, sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from nestlab.wire import interactive, ssh
+async def main():
+    there = await ssh.connect("127.0.0.1", {port}, user={user!r}, key=Path({key!r}), host_key={host_key!r})
+    status = await interactive.attach(there, sys.argv[2:], pty=sys.argv[1] == "pty")
+    await there.close()
+    return status
+sys.exit(asyncio.run(main()))
+"""
+
+
+def attach(server: Sshd, *argv: str) -> list[str]:
+    values = {"port": server.port, "user": USER, "key": str(server.key), "host_key": server.host.public}
+    return [sys.executable, "-c", ATTACH.format(tests=str(Path(__file__).parent), **values), *argv]
+
+
+def test_a_command_on_our_own_pipes(server: Sshd) -> None:
+    argv = attach(server, "pipe", "sh", "-c", "cat; echo err >&2; exit 5")
+    result = subprocess.run(argv, input=b"x" * 3000000, capture_output=True, check=False)
+    assert (result.returncode, len(result.stdout), result.stderr) == (5, 3000000, b"err\n")
+
+
+def test_a_command_whose_reader_goes_away_ends(server: Sshd) -> None:
+    argv = attach(server, "pipe", "yes")
+    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(4) == b"y\ny\n"
+        process.stdout.close()
+        assert process.wait(timeout=60) == 141
+
+
+class Terminal:
+    """A process on a terminal of 100 columns and 30 lines."""
+
+    def __init__(self, argv: list[str]) -> None:
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.execv(argv[0], argv)
+        self.resize(30, 100)
+        self.said = b""
+
+    def resize(self, lines: int, columns: int) -> None:
+        import fcntl
+        import struct
+        import termios
+
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("4H", lines, columns, 0, 0))
+
+    def until(self, mark: bytes) -> bytes:
+        deadline = time.monotonic() + 60
+        while mark not in self.said and time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                self.said += os.read(self.fd, 65536)
+        before, found, self.said = self.said.partition(mark)
+        assert found, before
+        return before
+
+    def type(self, keys: bytes) -> None:
+        os.write(self.fd, keys)
+
+    def status(self) -> int:
+        with contextlib.suppress(OSError):
+            while os.read(self.fd, 65536):
+                pass
+        status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        os.close(self.fd)
+        return status
+
+
+def test_a_terminal_there_has_our_size_and_follows_it(server: Sshd) -> None:
+    script = "stty size; trap 'stty size; echo changed' WINCH; echo ready; while :; do sleep 0.1; done"
+    terminal = Terminal(attach(server, "pty", "sh", "-c", script))
+    terminal.until(b"ready")
+    terminal.resize(40, 120)
+    os.kill(terminal.pid, signal.SIGWINCH)
+    assert b"40 120" in terminal.until(b"changed")
+    terminal.type(b"\x03")
+    assert terminal.status() == 130
+
+
+def test_a_login_shell_echoes_and_ends_with_its_status(server: Sshd) -> None:
+    terminal = Terminal(attach(server, "pty"))
+    terminal.type(b"PS1=; echo $((40 + 2))\r")
+    terminal.until(b"42\r\n")
+    terminal.type(b"exit 9\r")
+    assert terminal.status() == 9
+
+
+def test_the_way_out_works_when_nothing_else_does(server: Sshd) -> None:
+    terminal = Terminal(attach(server, "pty", "sh", "-c", "stty raw -echo; echo ready; exec cat >/dev/null"))
+    terminal.until(b"ready")
+    terminal.type(b"\r~.")
+    assert terminal.status() == 255
