@@ -351,6 +351,17 @@ def test_ctrl_c_twice_ends_nestlab_at_once(console: Console) -> None:
         assert process.wait() == 130
 
 
+def test_a_hangup_that_nohup_ignores_stays_ignored(console: Console) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interrupted(console, "once", "hv1/web +boot: done") as process:
+            process.send_signal(signal.SIGHUP)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait() == 128 + signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 @contextmanager
 def interrupted(console: Console, how: str, until: str) -> Iterator[subprocess.Popen[str]]:
     """An `up` of a process of its own, once its stderr said `until`."""

@@ -27,7 +27,7 @@ render schema seed
 labfile planner tree addresses capacity network_script
 changes kinds events paint proofs recipes initramfs
 blueprint plan
-names guest
+names guest bootdisk
 model facts errors probe switchport
 """
 

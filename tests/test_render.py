@@ -159,10 +159,16 @@ def test_events_are_plain_lines() -> None:
     assert_golden("render/events.txt", "\n".join(filter(None, lines)))
 
 
-def test_the_last_line_counts_what_is_left() -> None:
-    began = Began(0.0, verb="up", lab="pair", steps=("a:1", "b:2", "c:3"))
-    assert render.ended(Ended(9.0, ok=False, seconds=9, left=("c:3",)), began) == "not done: 2 steps in 9s, 1 left"
-    assert render.ended(Ended(9.0, seconds=135), began) == "done: 3 steps in 2m 15s"
+def test_the_last_line_counts_what_is_done_and_left() -> None:
+    tally = render.Tally()
+    tally.feed(Began(0.0, verb="up", lab="pair", steps=("a:1", "b:2", "c:3")))
+    assert tally.line() == ""
+    tally.feed(Ended(9.0, ok=False, seconds=9, left=("c:3",)))
+    assert tally.line() == "not done: 2 steps in 9s, 1 left"
+    tally.feed(Ended(9.0, seconds=135))
+    assert tally.line() == "done: 3 steps in 2m 15s"
+    tally.feed(Began(0.0, verb="up", lab="pair"))
+    assert tally.line() == ""
 
 
 def test_images_are_a_table() -> None:

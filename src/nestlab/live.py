@@ -73,6 +73,9 @@ async def as_tree(stream: TextIO, images: Mapping[str, Image]) -> AsyncIterator[
             yield progress.feed
         finally:
             drawing.cancel()
+            await asyncio.wait({drawing})
+            if not drawing.cancelled():
+                drawing.exception()  # a terminal that is gone is no reason to fail
 
 
 @contextlib.asynccontextmanager

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
-from nestlab.blueprint import Blueprint, Spec
+from nestlab.blueprint import Blueprint, Spec, names_digest
 from nestlab.changes import changes
 from nestlab.errors import LabError
-from nestlab.model import digest_of, parent_of, within
+from nestlab.model import parent_of, within
 from nestlab.plan import (
     Boot,
     Build,
@@ -64,12 +63,6 @@ def targets(want: Want, paths: Iterable[str], blueprint: Blueprint, observed: Ob
         while want == "running" and (path := parent_of(path)):
             wanted[path] = want
     return wanted
-
-
-@lru_cache(maxsize=8)
-def names_digest(hosts: str) -> str:
-    """`Spec.names` of a text that usually is the same for all machines of a lab."""
-    return digest_of(hosts)
 
 
 def _no_such_machine(path: str, lab: str, known: list[str]) -> LabError:

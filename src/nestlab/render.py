@@ -178,13 +178,29 @@ def width_of(todo: Plan, blueprint: Blueprint | None) -> int:
     return min(28, max((len(subject(step, images)) for step in todo.steps), default=0))
 
 
-def ended(happened: Ended, began: Began | None, paint: Paint = PLAIN) -> str:
-    """The last line of a run's progress."""
-    done = (len(began.steps) if began else 0) - len(happened.left)
-    if happened.ok:
-        return f"{paint('green', 'done')}: {counted(done, 'step')} in {elapsed(happened.seconds)}"
-    left = f", {len(happened.left)} left" if happened.left else ""
-    return f"{paint('red', 'not done')}: {counted(done, 'step')} in {elapsed(happened.seconds)}{left}"
+@dataclass
+class Tally:
+    """The sum of a run, from its events."""
+
+    began: Began | None = None
+    ended: Ended | None = None
+
+    def feed(self, happened: Event) -> None:
+        """Takes one event."""
+        if isinstance(happened, Began):
+            self.began = happened
+        elif isinstance(happened, Ended):
+            self.ended = happened
+
+    def line(self, paint: Paint = PLAIN) -> str:
+        """The last line of a run's progress, "" while it goes on and if there was nothing to do."""
+        if self.began is None or self.ended is None or not self.began.steps:
+            return ""
+        left = len(self.ended.left)
+        done = f"{counted(len(self.began.steps) - left, 'step')} in {elapsed(self.ended.seconds)}"
+        return (
+            f"{paint('green', 'done')}: {done}" if self.ended.ok else f"{paint('red', 'not done')}: {done}, {left} left"
+        )
 
 
 def images(shelf: Sequence[Shelved], paint: Paint = PLAIN) -> str:

@@ -37,7 +37,7 @@ def raw(descriptor: int) -> Iterator[bool]:
 
 async def attach(socket: str, *, source: int = 0, sink: int = 1) -> None:
     """Join the descriptors `source` and `sink` to a unix socket until Ctrl-] (on a terminal), the end of the socket,
-    or, where `source` is no terminal, its end followed by a while without output. OSError when the socket does not answer."""
+    or, where `source` is no terminal, its end followed by a while without output. OSError when nobody answers."""
     reader, writer = await asyncio.open_unix_connection(socket)
     try:
         with raw(source) as is_terminal:

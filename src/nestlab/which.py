@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from nestlab.errors import LabError
@@ -105,6 +103,8 @@ def default(labs: Collection[str], cwd: Path, word: str = "") -> Which:
         names = " or ".join(DEFAULT_FILES)
         raise LabError(f"There is no lab, and no {names} here.", hint="`nestlab up FILE` makes a lab from a lab file.")
     if word:
+        from difflib import get_close_matches
+
         close = get_close_matches(word, labs, n=1)
         meant = f" Did you mean lab {close[0]}?" if close else ""
         raise LabError(
@@ -116,6 +116,8 @@ def default(labs: Collection[str], cwd: Path, word: str = "") -> Which:
 
 def no_such_lab(lab: str, labs: Collection[str]) -> LabError:
     """The error for a name that is no lab's."""
+    from difflib import get_close_matches
+
     close = get_close_matches(lab, labs, n=1)
     if close:
         return LabError(f"There is no lab {lab}.", hint=f"Did you mean {close[0]}?")
@@ -139,12 +141,16 @@ def expand(patterns: Iterable[str], paths: Sequence[str], lab: str) -> tuple[str
 
 def matches(path: str, pattern: str) -> bool:
     """Whether a path fits a pattern, name by name."""
+    from fnmatch import fnmatchcase
+
     names, wanted = path.split("/"), pattern.strip("/").split("/")
     return len(names) == len(wanted) and all(map(fnmatchcase, names, wanted))
 
 
 def no_such_machine(pattern: str, paths: Sequence[str], lab: str) -> LabError:
     """The error for a machine that the lab does not have."""
+    from difflib import get_close_matches
+
     if any(letter in pattern for letter in "*?["):
         return LabError(f"No machine of lab {lab} matches {pattern}.", hint=_list(paths))
     inner = [path for path in paths if path.endswith("/" + pattern)]

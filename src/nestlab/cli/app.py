@@ -26,6 +26,7 @@ Examples:
 Which lab: a lab file or a lab's name as the first word; left out, it is that
 of lab.yaml or nestlab.yaml in the current directory, or the only lab there is.
 Which machine: its path, such as hv1/web; with several labs, LAB:hv1/web.
+
 \b
 Exit status: 0 done, 1 a bug in nestlab, 2 something for you to mend (also a
 proof that fails), 130 interrupted. ssh and exec: the command's own.

@@ -178,7 +178,8 @@ async def _supervised(work: Coroutine[Any, Any, int | None]) -> int | None:
         task.cancel()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, stop, number)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, and shells for jobs in the background, ignore some
+            loop.add_signal_handler(number, stop, number)
     try:
         return await task
     except asyncio.CancelledError:

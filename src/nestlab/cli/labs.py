@@ -15,6 +15,7 @@ from nestlab.cli.guard import MEND, guarded, out, run, say
 from nestlab.cli.options import Debug, Json, LabWord, NoWait, Sets, Words, Yes
 
 if TYPE_CHECKING:
+    from nestlab.events import Event
     from nestlab.live import Emit
     from nestlab.model import Lab
     from nestlab.origin import Origin
@@ -36,7 +37,15 @@ def up(
     as_json: Json = False,
     debug: Debug = False,
 ) -> int | None:
-    """Bring a lab up as its lab file says, and prove it. What is as it should be stays untouched."""
+    """Bring a lab up as its lab file says, and prove it. What is as it should be stays untouched.
+
+    \b
+    Examples:
+      nestlab up examples/pair.yaml
+      nestlab up pair                            again, from the same lab file
+      nestlab up pair hv1/web                    one machine, and what it is in
+      nestlab up lab.yaml --set machines.hv1.memory=4G
+    """
     return run(_up(meant(words), sets or [], verify=not no_verify, no_wait=no_wait, as_json=as_json))
 
 
@@ -122,7 +131,13 @@ def stop(words: Words = None, no_wait: NoWait = False, as_json: Json = False, de
 def down(
     words: Words = None, yes: Yes = False, no_wait: NoWait = False, as_json: Json = False, debug: Debug = False
 ) -> int | None:
-    """End machines and delete everything of them, disks too; without machines, the whole lab. On a terminal it asks."""
+    """End machines and delete everything of them, disks too; without machines, the whole lab. On a terminal it asks.
+
+    \b
+    Examples:
+      nestlab down pair
+      nestlab down pair hv1/web --yes
+    """
     found = meant(words)
     if not yes and not as_json and sys.stdin.isatty() and sys.stderr.isatty() and not _confirmed(found):
         say("nothing was changed")
@@ -191,17 +206,28 @@ async def _announce(session: Session, todo: Plan, notes: tuple[str, ...], *, as_
 
 @contextlib.asynccontextmanager
 async def _shown(session: Session, todo: Plan, *, as_json: bool, quiet: bool = False) -> AsyncIterator[Emit]:
-    """Where events go: JSON on stdout, or progress on stderr."""
+    """Where events go: JSON on stdout, or progress on stderr, with the sum of what was done as its last line."""
     from nestlab import live, render
 
     if quiet:
         yield lambda event: None
-    elif as_json:
+        return
+    if as_json:
         yield live.as_json(sys.stdout)
-    else:
-        width = render.width_of(todo, session.blueprint)
+        return
+    tally = render.Tally()
+    width = render.width_of(todo, session.blueprint)
+    try:
         async with live.showing(sys.stderr, session.blueprint.images, width=width, paint=paint(sys.stderr)) as emit:
-            yield emit
+
+            def tell(event: Event) -> None:
+                tally.feed(event)
+                emit(event)
+
+            yield tell
+    finally:
+        if tally.line(paint(sys.stderr)):
+            say(tally.line(paint(sys.stderr)))
 
 
 async def _conclude(session: Session, *, as_json: bool) -> None:

@@ -44,8 +44,8 @@ class WithTail(TyperCommand):
 Words = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="MACHINE[,MACHINE]... [-- COMMAND...]",
-        help="Machines such as hv1/web or hv* and the command.",
+        metavar="MACHINE -- COMMAND",
+        help="Machines, such as hv1/web, hv1,hv2 or hv*, and the command.",
         autocompletion=complete.machines,
     ),
 ]
@@ -56,7 +56,13 @@ LabOption = Annotated[str, typer.Option("--lab", metavar="LAB", help="Of this la
 
 @guarded
 def ssh(ctx: typer.Context, machine: MachineWord, debug: Debug = False) -> int | None:
-    """A shell on a machine, through as many levels as there are; or a command, after `--`, on a terminal."""
+    """A shell on a machine, through as many levels as there are; or a command, after `--`, on a terminal.
+
+    \b
+    Examples:
+      nestlab ssh hv1/web
+      nestlab ssh hv1 -- journalctl -b
+    """
     return run(_ssh(meant([machine]), ctx.meta.get(TAIL, [])))
 
 
@@ -84,7 +90,15 @@ def execute(
     debug: Debug = False,
 ) -> int | None:
     """Run a command on one machine, or on several at once with the machine's name before each line. The exit status
-    is the command's; of several the highest."""
+    is the command's; of several the highest.
+
+    \b
+    Examples:
+      nestlab exec hv1/web -- uname -a
+      nestlab exec hv1,hv2 -- systemctl is-system-running
+      nestlab exec --all -- cat /proc/uptime
+      nestlab exec --on 'hv*' --json -- nproc
+    """
     names, command = _split(words or [], ctx.meta.get(TAIL), bool(on) or everywhere)
     if not command:
         raise LabError("There is no command.", hint="Write it after --: nestlab exec hv1 -- uname -a")
@@ -163,12 +177,19 @@ async def _prefixed(running: Running, prefix: str) -> int:
     return result.status
 
 
-Source = Annotated[list[str], typer.Argument(metavar="FROM... TO", autocompletion=complete.machines_or_files)]
+Source = Annotated[list[str], typer.Argument(metavar="FROM TO", autocompletion=complete.machines_or_files)]
 
 
 @guarded
 def cp(paths: Source, debug: Debug = False) -> int | None:
-    """Copy files and directories to or from a machine, as cp -a does: hv1/web:/etc/hosts is a file on a machine."""
+    """Copy files and directories to or from a machine, as cp -a does: modes and times are kept.
+
+    \b
+    Examples:
+      nestlab cp notes.txt hv1/web:/root/
+      nestlab cp hv1:/var/log ./log-of-hv1
+      nestlab cp pair:hv1/web:/etc/hosts .       with several labs
+    """
     return run(_copy(paths))
 
 
@@ -230,7 +251,14 @@ def logs(
     as_json: Json = False,
     debug: Debug = False,
 ) -> int | None:
-    """Print what a machine's console said, in this boot or an earlier one; also of a machine that died."""
+    """Print what a machine's console said, in this boot or an earlier one; also of a machine that died.
+
+    \b
+    Examples:
+      nestlab logs hv1/web
+      nestlab logs hv1/web --follow
+      nestlab logs hv1/web --boot -1             the boot before the last
+    """
     return run(_logs(meant([machine]), boot, follow=follow, listed=listed, as_json=as_json))
 
 

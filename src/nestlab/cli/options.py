@@ -12,11 +12,11 @@ WORDS_HELP = "A lab file or the name of a lab (may be left out), then machines (
 
 Words = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[FILE|LAB] [MACHINE]...", help=WORDS_HELP, autocompletion=complete.labs_and_machines),
+    typer.Argument(metavar="FILE|LAB|MACHINE", help=WORDS_HELP, autocompletion=complete.labs_and_machines),
 ]
 LabWord = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[LAB]", help="The lab; may be left out.", autocompletion=complete.labs),
+    typer.Argument(metavar="LAB", help="The lab; may be left out.", autocompletion=complete.labs),
 ]
 MachineWord = Annotated[
     str, typer.Argument(metavar="MACHINE", help="Such as hv1/web, or LAB:hv1/web.", autocompletion=complete.machines)

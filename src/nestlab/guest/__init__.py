@@ -63,9 +63,23 @@ _WANTED: Mapping[str, tuple[str, ...]] = {
 }
 
 _MASKED = (
-    *(f"etc/systemd/system-generators/systemd-{name}-generator" for name in (
-        *("debug", "getty", "gpt-auto", "hibernate-resume", "rc-local", "run", "ssh", "system-update", "sysv", "tpm2"),
-    )),
+    *(
+        f"etc/systemd/system-generators/systemd-{name}-generator"
+        for name in (
+            *(
+                "debug",
+                "getty",
+                "gpt-auto",
+                "hibernate-resume",
+                "rc-local",
+                "run",
+                "ssh",
+                "system-update",
+                "sysv",
+                "tpm2",
+            ),
+        )
+    ),
     "etc/tmpfiles.d/systemd-nologin.conf",
 )
 """Generators make units from what such a machine never has; each costs a process at every boot."""
@@ -92,7 +106,9 @@ def links(base: Base) -> dict[str, str]:
     units = "etc/systemd/system"
     found = dict.fromkeys(_MASKED, "/dev/null")
     found |= {f"{units}/{target}.wants/{unit}": "/dev/null" for target, names in _UNWANTED.items() for unit in names}
-    found |= {f"{units}/{target}.wants/{unit}": f"/{units}/{unit}" for target, names in _WANTED.items() for unit in names}
+    found |= {
+        f"{units}/{target}.wants/{unit}": f"/{units}/{unit}" for target, names in _WANTED.items() for unit in names
+    }
     return found | {f"{units}/default.target": "/usr/lib/systemd/system/multi-user.target"}
 
 

@@ -19,7 +19,8 @@ def parse(path: Path, *, environ: Mapping[str, str], sets: Sequence[str] = ()) -
     """The lab that a file describes, with `${VAR}` from `environ` and every `KEY=VALUE` of `sets` put over it.
 
     Mistakes, all of them, when it describes none. Files that the lab takes in (images, includes) are looked for,
-    relative to the file that names them; those named in `sets` relative to the current directory.
+    relative to the file that names them; those named in `sets` as if the lab file named them, so that the same `sets`
+    mean the same from any directory.
     """
     loader = Loader(environ)
     return _lab(loader.file(path), loader.mistakes, sets, str(path))
@@ -37,7 +38,7 @@ def parse_text(
 def _lab(root: Pairs | None, mistakes: list[Mistake], sets: Sequence[str], name: str) -> Lab:
     if root is None:
         raise Mistakes(_sorted(mistakes, name))
-    root, wrong = assign(root, sets, Path.cwd())
+    root, wrong = assign(root, sets, root.source.directory)
     mistakes.extend(wrong)
     reader = Reader()
     lab = build(reader.lab(root), reader)

@@ -62,9 +62,9 @@ any depth; of anything else the later file wins, and the including file over all
 **`--set KEY=VALUE`** on the command line goes over the file: `--set machines.hv1.memory=4G`,
 `--set defaults.cpus=2`, `--set machines.hv1.machines.web.image=tiny`. The key must lead to something in the file, or
 to a key that is missing there. The value is read as YAML reads an unquoted one; `[a, b]` is a list. Of machines that
-share an anchor only the one that is named is changed. Relative paths in it start at the current directory.
+share an anchor only the one that is named is changed. Relative paths in it start at the directory of the lab file.
 
-**Limits**: {MACHINES_LIMIT} machines, nested {DEPTH_LIMIT // 2 - 2} deep.
+**Limits**: {MACHINES_LIMIT} machines, nested {DEPTH_LIMIT // 2 - 1} deep.
 
 ## What is checked beside the types
 

@@ -33,7 +33,17 @@ class Shown(Command):
         self._show(1, data)
 
     def complained(self, data: bytes) -> None:
-        self._show(2, data)
+        if self._pid is not None:
+            self._show(2, data)
+            return
+        super().complained(data)
+        if self._pid is not None:
+            self.show_rest()
+
+    def show_rest(self) -> None:
+        """What came on stderr before its shell said what process it is, or all if it never did."""
+        self._show(2, bytes(self._stderr))
+        self._stderr.clear()
 
     def _show(self, descriptor: int, data: bytes) -> None:
         try:
@@ -68,6 +78,7 @@ async def attach(connection: Connection, argv: Sequence[str], *, pty: bool) -> i
             finally:
                 keys.cancel()
                 over.cancel()
+        command.show_rest()
         return 141 if command.broken else command.status()
 
 
@@ -110,7 +121,7 @@ def _keys() -> asyncio.Queue[bytes]:
 def _raw() -> Iterator[None]:
     before = termios.tcgetattr(0)
     try:
-        tty.setraw(0)
+        tty.setraw(0, termios.TCSADRAIN)  # keeps what was typed ahead
         yield
     finally:
         termios.tcsetattr(0, termios.TCSADRAIN, before)

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from nestlab.errors import LabError, Unreachable
-from nestlab.wire import shell
+from nestlab.wire import login, shell
 from nestlab.wire.command import GRACE, Command
+from nestlab.wire.login import look
 from nestlab.wire.result import Result, failure, lines_of, too_slow
 
 if TYPE_CHECKING:
@@ -27,15 +28,10 @@ if TYPE_CHECKING:
 trace: Callable[[str], None] | None = None
 """Is told every command line with its host, when set (`nestlab --debug`)."""
 
-KEEPALIVE = (15, 8)
-"""Seconds between questions to a silent host, and how many may stay without an answer. Long: a machine that is
-paused for a snapshot, or starved under emulation, is not gone; one whose QEMU ended closes its connection at once."""
-
-KEY_EXCHANGES = ("curve25519-sha256", "curve25519-sha256@libssh.org", "ecdh-sha2-nistp256")
-CIPHERS = ("aes128-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr")
-MACS = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-256")
-
 SLICE = 1 << 18
+
+TRIES = 50
+"""How often a session is asked for that the server refuses though it should have room."""
 
 
 class NotStarted(Unreachable):
@@ -55,6 +51,7 @@ class Connection:
         self._brief: set[Command] = set()
         self._limit: int | None = None
         self._freed = asyncio.Event()
+        self._abandoned: set[asyncio.Task[None]] = set()
 
     @property
     def closed(self) -> bool:
@@ -125,6 +122,8 @@ class Connection:
 
     async def close(self) -> None:
         """Close it, waiting a moment for the other side to agree."""
+        if self._abandoned:
+            await asyncio.wait(self._abandoned, timeout=GRACE)
         self.asyncssh.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GRACE):
@@ -196,7 +195,7 @@ class Connection:
     async def _room(self, make: Callable[[], Command], line: str | None, brief: bool, pty: dict[str, Any]) -> Command:
         """Open a session. Servers limit sessions per connection (OpenSSH: MaxSessions, 10 where nobody changed it);
         when one is refused beside others, wait for a brief one to end."""
-        while True:
+        for _ in range(TRIES):
             while self._limit is not None and len(self._sessions) >= self._limit:
                 if not self._brief:
                     what = f"The ssh server of {self.where} allows no session beside {len(self._sessions)} others."
@@ -207,15 +206,42 @@ class Connection:
             self._sessions.add(command)
             if brief:
                 self._brief.add(command)
-            try:
-                if await self._open(command, line, pty):
-                    return command
-            except BaseException:
-                self._leave(command)
-                raise
-            self._leave(command)
+            if await self._begin(command, line, pty):
+                return command
             # asyncssh wakes us in the order of the server's answers: these are what it has room for.
-            self._limit = max(self._limit or 1, sum(each.asked and not each.over for each in self._sessions))
+            there = sum(each.asked and not each.over for each in self._sessions)
+            self._limit = max(self._limit or 1, there)
+            if there < self._limit:
+                await asyncio.sleep(0.1)  # it has not yet forgotten one that ended
+        what = f"The ssh server of {self.where} opens no session, though it has none of ours."
+        raise LabError(what, hint="Is MaxSessions in its sshd_config 0?")
+
+    async def _begin(self, command: Command, line: str | None, pty: dict[str, Any]) -> bool:
+        """`_open`; when cancelled, what was begun is ended in the background, and takes room until then."""
+        opening = asyncio.ensure_future(self._open(command, line, pty))
+        try:
+            # Shielded: a cancelled create_session would leave a channel that nobody knows.
+            began = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            ending = asyncio.create_task(self._abandon(opening, command))
+            self._abandoned.add(ending)
+            ending.add_done_callback(self._abandoned.discard)
+            raise
+        except BaseException:
+            self._leave(command)
+            raise
+        if not began:
+            self._leave(command)
+        return began
+
+    async def _abandon(self, opening: asyncio.Future[bool], command: Command) -> None:
+        try:
+            with contextlib.suppress(LabError):
+                if await opening:
+                    await self._end(command)
+        finally:
+            command.drop()
+            self._leave(command)
 
     def _leave(self, command: Command) -> None:
         self._sessions.discard(command)
@@ -227,20 +253,15 @@ class Connection:
         import asyncssh
 
         factory: Any = lambda: command  # noqa: E731
-        opening = asyncio.ensure_future(self.asyncssh.create_session(factory, line, encoding=None, **pty))
         try:
-            # Shielded: a cancelled create_session would leave a channel that nobody knows.
-            await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            opening.add_done_callback(lambda done: _abandon(done, command))
-            raise
+            await self.asyncssh.create_session(factory, line, encoding=None, **pty)
         except (asyncssh.Error, OSError) as error:
             command.drop()
             if self.closed and not command.asked:
-                raise NotStarted(f"The connection to {self.where} is lost.", hint=_look(self.where)) from error
+                raise NotStarted(f"The connection to {self.where} is lost.", hint=look(self.where)) from error
             if self.closed:
-                raise Unreachable(f"The connection to {self.where} was lost.", hint=_look(self.where)) from error
-            if command.asked or not self._sessions - {command}:
+                raise Unreachable(f"The connection to {self.where} was lost.", hint=look(self.where)) from error
+            if command.asked:
                 what = f"The ssh server of {self.where} does not start a command: {error}."
                 raise LabError(what, hint="Check memory and processes there.") from error
             return False
@@ -267,94 +288,14 @@ async def connect(
     where = where or f"{host}:{port}"
     if trace is not None:
         trace(f"{where}: connect to {host}:{port}{f' through {tunnel.where}' if tunnel else ''} as {user}")
-    identity = await asyncio.to_thread(_identity, key, host_key)
+    identity = await asyncio.to_thread(login.identity, key, host_key)
 
     async def once() -> Connection:
-        connection = await _login(host, port, user, identity, tunnel, timeout, where)
+        through = tunnel.asyncssh if tunnel else None
+        connection = await login.login(host, port, user, identity, through, timeout, where)
         return Connection(connection, where, once)
 
     return await once()
-
-
-def _identity(key: Path, host_key: str) -> tuple[asyncssh.SSHKey, asyncssh.SSHKey]:
-    """Our key and the server's. In a thread, for asyncssh takes long to import."""
-    import asyncssh
-
-    try:
-        return asyncssh.read_private_key(key), asyncssh.import_public_key(host_key)
-    except (OSError, asyncssh.KeyImportError) as error:
-        raise LabError(f"The lab's ssh key {key} cannot be read: {error}.", hint="Make the lab anew.") from error
-
-
-async def _login(
-    host: str,
-    port: int,
-    user: str,
-    identity: tuple[asyncssh.SSHKey, asyncssh.SSHKey],
-    tunnel: Connection | None,
-    timeout: float,
-    where: str,
-) -> asyncssh.SSHClientConnection:
-    import asyncssh
-
-    offered: list[asyncssh.SSHKey] = []
-
-    class Client(asyncssh.SSHClient):
-        def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
-            offered.append(key)
-            return False
-
-    client_key, pinned = identity
-    algorithm = pinned.algorithm.decode()
-    try:
-        async with asyncio.timeout(timeout):
-            return await asyncssh.connect(
-                host,
-                port,
-                tunnel=tunnel.asyncssh if tunnel else None,
-                config=None,
-                client_factory=Client,
-                known_hosts=([pinned], [], []),
-                server_host_key_algs=["rsa-sha2-512", "rsa-sha2-256"] if algorithm == "ssh-rsa" else [algorithm],
-                username=user,
-                client_keys=[client_key],
-                agent_path=None,
-                preferred_auth="publickey",
-                kex_algs=KEY_EXCHANGES,
-                encryption_algs=CIPHERS,
-                mac_algs=MACS,
-                compression_algs=["none"],
-                login_timeout=timeout,
-                keepalive_interval=KEEPALIVE[0],
-                keepalive_count_max=KEEPALIVE[1],
-            )
-    except (TimeoutError, OSError, asyncssh.Error) as error:
-        expected, got = pinned.get_fingerprint(), offered[0].get_fingerprint() if offered else ""
-        raise refusal(error, where, f"{host}:{port}", user, expected, got, timeout) from error
-
-
-def refusal(error: Exception, where: str, address: str, user: str, expected: str, got: str, timeout: float) -> LabError:
-    """What a failed connection means: Unreachable where another try may help, else LabError."""
-    import asyncssh
-
-    if isinstance(error, TimeoutError):
-        return Unreachable(f"{where} did not answer as an ssh server within {timeout:g} s.", hint=_look(where))
-    if isinstance(error, asyncssh.HostKeyNotVerifiable):
-        what = f"THE HOST KEY OF {where} IS NOT THE ONE THAT NESTLAB GAVE IT: somebody else answers at {address}."
-        hint = f"Expected {expected}, got {got or 'another kind of key'}. Nothing was sent to it."
-        return LabError(what, hint=hint)
-    if isinstance(error, asyncssh.PermissionDenied):
-        what = f"{where} does not let {user} in with the lab's key."
-        return LabError(what, hint=f"Was its authorized_keys changed? {_look(where)}")
-    if isinstance(error, asyncssh.KeyExchangeFailed):
-        what = f"{where} ({address}) speaks ssh, but not with nestlab: {error}."
-        return LabError(what, hint=f"It should have the host key {expected}. Does something else listen there?")
-    if isinstance(error, ConnectionRefusedError | asyncssh.ChannelOpenError):
-        return Unreachable(f"{where} refused the connection at {address}.", hint=_look(where), detail=str(error))
-    if isinstance(error, asyncssh.ConnectionLost | ConnectionError):
-        what = f"{where} closed the connection at {address} before it could be used: its ssh server is not up."
-        return Unreachable(what, hint=_look(where))
-    return Unreachable(f"No connection to {where} at {address}: {error}.", hint=_look(where))
 
 
 def open_local(path: Path) -> BinaryIO:
@@ -363,17 +304,6 @@ def open_local(path: Path) -> BinaryIO:
         return path.open("rb")
     except OSError as error:
         raise LabError(f"The file {path} cannot be read: {error.strerror}.", hint="Check its name and mode.") from error
-
-
-def _abandon(opening: asyncio.Future[Any], command: Command) -> None:
-    """End what was being started when nobody waits for it any more."""
-    if not opening.cancelled():
-        opening.exception()  # seen
-    command.drop()
-
-
-def _look(where: str) -> str:
-    return f"See whether it runs, and its console: nestlab status, nestlab logs {where}"
 
 
 def _folder() -> str | None:

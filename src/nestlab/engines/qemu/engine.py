@@ -23,7 +23,7 @@ from nestlab.engines.qemu.accel import Accelerator, Choice, choose
 from nestlab.engines.qemu.argv import Launch, argv, management_mac, name_of
 from nestlab.engines.qemu.boot import Boot, start
 from nestlab.engines.qemu.paths import Place
-from nestlab.engines.qemu.stock import Library, Stock
+from nestlab.engines.qemu.stock import Artifacts, Library, Stock
 from nestlab.errors import LabError, Unreachable
 from nestlab.host import Host
 from nestlab.hosts import SshHost
@@ -153,7 +153,7 @@ class QemuEngine:
     async def _look(self) -> list[look.Look]:
         place, lab = self.setting.place, self.setting.lab
         result = await self.parent.run(("sh", "-c", look.SCRIPT, "look", place.machines, lab))
-        return look.parse(result.text, now=time.time())
+        return look.parse(result.text, now=time.time(), parent=self.parent.path)
 
     async def _state(self, found: look.Look) -> Seen:
         """What QEMU itself says of a machine whose process lives."""
@@ -183,19 +183,30 @@ class QemuEngine:
         return known
 
     async def _create(self, spec: Spec, blueprint: Blueprint, say: Say) -> None:
-        paths = self.setting.place.of(spec.path)
+        """What was made from the same definition stays, with its disk; a machine that runs is not touched."""
+        paths, name = self.setting.place.of(spec.path), name_of(self.setting.lab, spec.path)
+        prepare = ("sh", "-c", scripts.PREPARE, "prepare", name, paths.root, spec.digest)
+        there = (await self.parent.run(prepare)).text.strip()
+        if there == "running":
+            return
+        papers = self._papers(spec, blueprint)
+        made = {paths.made: (self._made(spec), 0o600)}
         artifacts = await self.setting.library.artifacts(spec.image, blueprint.images[spec.image])
-        await self.parent.write_many(self._papers(spec, blueprint))
-        if launch.needs_disk(spec, artifacts):
-            say("making its disk")
-            files = await self._stock.files(artifacts, say)
-            runtime = await self.setting.qemu("tcg", say)
-            size = launch.disk_size(spec, artifacts)
-            command = launch.overlay_argv(runtime.qemu_img.argv, paths, artifacts, files.get("root"), size)
-            present = await self.parent.run(("test", "-f", paths.disk), check=False)
-            if present.status != 0:
-                await self.parent.run(command, env=runtime.qemu_img.env)
-        await self.parent.write(paths.made, self._made(spec))
+        if there == "made" or not launch.needs_disk(spec, artifacts):
+            await self.parent.write_many(papers | made)
+            return
+        await self.parent.write_many(papers)
+        say("making its disk")
+        await self._make_disk(spec, artifacts, say)
+        await self.parent.write_many(made)
+
+    async def _make_disk(self, spec: Spec, artifacts: Artifacts, say: Say) -> None:
+        files = await self._stock.files(artifacts, say)
+        tool = (await self.setting.qemu("tcg", say)).qemu_img
+        size = launch.disk_size(spec, artifacts)
+        paths = self.setting.place.of(spec.path)
+        command = launch.overlay_argv(tool.argv, paths, artifacts, files.get("root"), size)
+        await self.parent.run(command, env=tool.env)
 
     def _papers(self, spec: Spec, blueprint: Blueprint) -> dict[str, tuple[bytes, int]]:
         """The files of a machine's directory that say who it is."""
@@ -289,7 +300,8 @@ class QemuEngine:
     async def _remove(self, path: str) -> None:
         place = self.setting.place
         # a directory that does not even say whose it is: its name is all that is known
-        root = f"{place.machines}/{path[1:]}" if path.startswith("?") else place.of(path).root
+        last = path.rpartition("/")[2]
+        root = f"{place.machines}/{last[1:]}" if last.startswith("?") else place.of(path).root
         name = name_of(self.setting.lab, path)
         await self.parent.run(("sh", "-c", scripts.REMOVE, "remove", name, root))
         await self._forget(path)

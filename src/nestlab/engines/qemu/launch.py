@@ -12,6 +12,9 @@ from nestlab.engines.qemu.stock import Artifacts, serial_of
 ID_SERIAL = "nestlab-id"
 ROOT_SERIAL = "root"
 
+MOST_CARGO = 16
+"""Cargo disks of a machine: a PCI bus has 32 slots. Images beyond that are copied over ssh when they are needed."""
+
 
 def needs_disk(spec: Spec, artifacts: Artifacts) -> bool:
     """Whether the machine has a disk of its own."""
@@ -42,9 +45,12 @@ def drives_of(
         drives.append(Drive(paths.disk, "qcow2", ROOT_SERIAL))
     if "kernel" in artifacts.files:
         drives.append(Drive(paths.identity, "raw", ID_SERIAL, readonly=True))
-    for image, files in cargo:
-        drives += [Drive(path, "raw", serial_of(image.key, role), readonly=True) for role, path in files.items()]
-    return tuple(drives)
+    boxes = [
+        Drive(path, "raw", serial_of(image.key, role), readonly=True)
+        for image, files in cargo
+        for role, path in files.items()
+    ]
+    return (*drives, *boxes[:MOST_CARGO])
 
 
 def cdroms_of(paths: MachinePaths, artifacts: Artifacts, files: Mapping[str, str]) -> tuple[str, ...]:

@@ -58,9 +58,10 @@ class Look:
     boot: dict[str, Any]
 
 
-def parse(text: str, *, now: float) -> list[Look]:
+def parse(text: str, *, now: float, parent: str = "") -> list[Look]:
     """The machines in what SCRIPT printed. `now`: the clock of the lab's host, seconds since the epoch (a guest's
-    own clock may lag). A directory without `made` is a machine half made."""
+    own clock may lag). A directory without `made` is a machine half made; if it does not even say whose it is, its
+    path is that of the host it is on (`parent`) and `?` with the directory's name."""
     uptime = 0.0
     looks: list[Look] = []
     for line in text.splitlines():
@@ -68,7 +69,8 @@ def parse(text: str, *, now: float) -> list[Look]:
         if mark == "U":
             uptime = float(rest)
         elif mark == "M":
-            looks.append(Look(rest, Seen(f"?{rest}", "broken", why="it was only half made"), {}))
+            path = f"{parent}/?{rest}" if parent else f"?{rest}"
+            looks.append(Look(rest, Seen(path, "broken", why="it was only half made"), {}))
         elif looks:
             looks[-1] = _learn(looks[-1], mark, rest, uptime, now)
     return looks

@@ -7,8 +7,8 @@ script there. What is deeper than that, or does not answer, is left to a full `o
 from __future__ import annotations
 
 import subprocess
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from nestlab.engines.qemu import look
@@ -47,14 +47,27 @@ def status(place: Place, lab: str, hypervisors: frozenset[str]) -> Quick:
     asked = [path for path in sorted(hypervisors) if "/" not in path and _runs(machines, path)]
     silent = [path for path in sorted(hypervisors) if "/" in path]
     if asked:
-        with ThreadPoolExecutor(max_workers=min(16, len(asked))) as pool:
-            answers = pool.map(lambda path: _inside(place, lab, path), asked)
-        for path, answer in zip(asked, answers, strict=True):
+        for path, answer in _ask(place, lab, asked).items():
             if answer is None:
                 silent.append(path)
             else:
                 machines.update({each.seen.path: each.seen for each in answer})
     return Quick(machines, tuple(path for path in silent if _runs(machines, path)))
+
+
+def _ask(place: Place, lab: str, asked: list[str]) -> dict[str, list[look.Look] | None]:
+    """All at once, a thread each: they only wait. (concurrent.futures would take longer to import than to use.)"""
+    answers: dict[str, list[look.Look] | None] = dict.fromkeys(asked)
+
+    def ask(path: str) -> None:
+        answers[path] = _inside(place, lab, path)
+
+    threads = [threading.Thread(target=ask, args=(path,)) for path in asked]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return answers
 
 
 def _runs(machines: dict[str, Seen], path: str) -> bool:
@@ -68,4 +81,4 @@ def _inside(place: Place, lab: str, path: str) -> list[look.Look] | None:
             result = agent.run(argv)
     except LabError:
         return None
-    return look.parse(result.text, now=time.time()) if result.status == 0 else None
+    return look.parse(result.text, now=time.time(), parent=path) if result.status == 0 else None

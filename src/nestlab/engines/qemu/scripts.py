@@ -12,6 +12,26 @@ alive() {
 }
 """
 
+PREPARE = (
+    _ALIVE
+    + r"""
+name=$1; dir=$2; digest=$3
+mkdir -p -m 700 "$dir" && cd "$dir" || exit 1
+if [ -f made ] && read -r l < made; then
+  case $l in
+    *"\"digest\":\"$digest\""*) if alive; then echo running; else echo made; fi; exit 0 ;;
+  esac
+fi
+if alive; then echo "other: another version of it runs there"; exit 1; fi
+for f in *; do
+  case $f in console*.log|'*') ;; *) rm -rf -- "$f" || exit 1 ;; esac
+done
+echo new
+"""
+)
+"""Arguments: name, directory, digest. Says whether what is there was made from this digest (`running`, `made`); else
+empties the directory but for old consoles and says `new`."""
+
 START = (
     _ALIVE
     + r"""
@@ -21,8 +41,14 @@ if alive; then kill -CONT "$p"; echo "nestlab-start: running"
 else
   rm -f pid qmp con qga stopped
   if [ -f console.log ]; then
-    n=1; while [ -e "console.$n.log" ]; do n=$((n+1)); done
+    n=0
+    for f in console.[0-9]*.log; do
+      k=${f#console.}; k=${k%.log}
+      case $k in *[!0-9]*) ;; *) [ "$k" -le "$n" ] || n=$k ;; esac
+    done
+    n=$((n+1))
     mv console.log "console.$n.log"
+    rm -f "console.$((n-20)).log"
   fi
   : > console.log
   printf '%s\n' "$boot" > boot.new && mv boot.new boot
@@ -34,7 +60,8 @@ read -r p < pid
 exec tail -n +1 -s 0.2 -f --pid="$p" console.log
 """
 )
-"""Arguments: name, directory, boot as JSON, QEMU's argv. Says how the start went, then the console until QEMU ends."""
+"""Arguments: name, directory, boot as JSON, QEMU's argv. Says how the start went, then the console until QEMU ends.
+The consoles of the last 20 boots before it are kept."""
 
 STOP = (
     _ALIVE

@@ -1,0 +1,272 @@
+"""Copying to and from a host, by GNU's tar and busybox's."""
+
+# ruff: noqa: ASYNC240 (a test may touch a file)
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import os
+import shutil
+import tarfile
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import pytest
+
+import leaks
+from nestlab import copy, hosts
+from nestlab.errors import LabError
+from nestlab.host import Host
+from nestlab.wire import proc
+from nestlab.wire.result import Running
+from sshd import PROGRAM, USER, sshd
+
+BUSYBOX = shutil.which("busybox")
+
+
+class Busybox(hosts.LocalHost):
+    """This machine as if it had nothing but busybox."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+
+    def start(self, argv: Sequence[str]) -> AbstractAsyncContextManager[Running]:
+        return proc.start([str(self._folder / "sh"), *argv[1:]], env={"PATH": str(self._folder)})
+
+
+@pytest.fixture(params=["local", "busybox", "ssh"])
+async def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Host]:
+    folder = tmp_path_factory.mktemp("host")
+    with contextlib.ExitStack() as stack:
+        chosen: Host = hosts.LocalHost()
+        if request.param == "busybox":
+            if BUSYBOX is None:
+                pytest.skip("needs busybox")
+            for name in ("sh", "tar", "mkdir", "mv", "rm", "dirname", "basename", "readlink"):
+                (folder / name).symlink_to(BUSYBOX)
+            chosen = Busybox(folder)
+        elif request.param == "ssh":
+            if PROGRAM is None:
+                pytest.skip("needs an sshd")
+            server = stack.enter_context(sshd(folder))
+            key = server.host.public
+            chosen = hosts.inside(chosen, "hv1", server.port, user=USER, key=server.key, host_key=key)
+        yield chosen
+        await chosen.close()
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A directory with one of everything that is copied."""
+    root = tmp_path / "a tree"
+    (root / "sub" / "empty").mkdir(parents=True)
+    (root / "file").write_bytes(os.urandom(300000))
+    (root / "file").chmod(0o640)
+    (root / "script").write_text("#!/bin/sh\n")
+    (root / "script").chmod(0o755)
+    (root / "sub" / ("long" * 50)).write_text("long")
+    (root / "sub" / "-dash 'ä").write_text("odd")
+    (root / "link").symlink_to("../elsewhere")
+    (root / "absolute").symlink_to("/etc/passwd")
+    (root / "hard").hardlink_to(root / "script")
+    (root / "sub").chmod(0o550)
+    os.utime(root / "file", (1000000000, 1000000000))
+    return root
+
+
+def picture(root: Path) -> dict[str, object]:
+    """All that is to be the same in a copy."""
+    found: dict[str, object] = {}
+    for each in [root, *sorted(root.rglob("*"))]:
+        name = str(each.relative_to(root))
+        if each.is_symlink():
+            found[name] = str(each.readlink())
+        elif each.is_dir():
+            found[name] = oct(each.stat().st_mode)
+        else:
+            found[name] = (oct(each.stat().st_mode), int(each.stat().st_mtime), each.read_bytes())
+    return found
+
+
+async def go(way: str, host: Host, source: str, target: str) -> None:
+    """Copy either way; both ends are this machine, so that the rules can be compared."""
+    if way == "up":
+        await copy.upload(source, host, target)
+    else:
+        await copy.download(host, source, target)
+
+
+both = pytest.mark.parametrize("way", ["up", "down"])
+
+
+@both
+async def test_a_directory_becomes_what_was_not_there(host: Host, tree: Path, tmp_path: Path, way: str) -> None:
+    await go(way, host, str(tree), f"{tmp_path}/new")
+    assert picture(tmp_path / "new") == picture(tree)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["a tree", "new"]
+    assert (tmp_path / "new" / "hard").stat().st_ino == (tmp_path / "new" / "script").stat().st_ino
+
+
+@both
+async def test_a_directory_that_exists_receives_it_under_its_name(
+    host: Host, tree: Path, tmp_path: Path, way: str
+) -> None:
+    (tmp_path / "there").mkdir()
+    for slash in ("", "/"):
+        await go(way, host, f"{tree}{slash}", f"{tmp_path}/there{slash}")
+        assert picture(tmp_path / "there" / "a tree") == picture(tree)
+    await go(way, host, f"{tree}/file", f"{tmp_path}/there")
+    assert (tmp_path / "there" / "file").stat().st_mode & 0o777 == 0o640
+
+
+@both
+async def test_the_contents_of_a_directory_go_where_they_are_meant_to(
+    host: Host, tree: Path, tmp_path: Path, way: str
+) -> None:
+    await go(way, host, f"{tree}/.", f"{tmp_path}/new")
+    assert picture(tmp_path / "new") == picture(tree)
+
+
+@both
+async def test_a_file_replaces_a_file_and_takes_its_name(host: Host, tree: Path, tmp_path: Path, way: str) -> None:
+    (tmp_path / "target").write_text("old")
+    await go(way, host, f"{tree}/file", f"{tmp_path}/target")
+    assert (tmp_path / "target").read_bytes() == (tree / "file").read_bytes()
+    await go(way, host, f"{tree}/sub/-dash 'ä", f"{tmp_path}/-x y")
+    assert (tmp_path / "-x y").read_text() == "odd"
+
+
+@both
+async def test_a_link_as_the_source_is_followed_and_as_the_target_too(
+    host: Host, tree: Path, tmp_path: Path, way: str
+) -> None:
+    (tmp_path / "from").symlink_to(tree / "file")
+    (tmp_path / "real").write_text("old")
+    (tmp_path / "to").symlink_to("real")
+    await go(way, host, f"{tmp_path}/from", f"{tmp_path}/to")
+    assert (tmp_path / "to").is_symlink()
+    assert (tmp_path / "real").read_bytes() == (tree / "file").read_bytes()
+    (tmp_path / "there").mkdir()
+    await go(way, host, f"{tmp_path}/from", f"{tmp_path}/there")
+    assert not (tmp_path / "there" / "from").is_symlink()
+
+
+@both
+async def test_what_cannot_be_is_refused_and_changes_nothing(host: Host, tree: Path, tmp_path: Path, way: str) -> None:
+    (tmp_path / "target").write_text("old")
+    os.mkfifo(tmp_path / "fifo")
+    for source, target in (
+        (f"{tmp_path}/missing", f"{tmp_path}/new"),
+        (str(tree), f"{tmp_path}/target"),
+        (f"{tree}/file", f"{tmp_path}/nowhere/file"),
+        (f"{tree}/file", f"{tmp_path}/nowhere/"),
+        (f"{tree}/file", f"{tmp_path}/fifo"),
+        (f"{tree}/file", f"{tmp_path}/target/below"),
+    ):
+        with pytest.raises(LabError) as caught:
+            await go(way, host, source, target)
+        assert caught.value.hint
+    assert (tmp_path / "target").read_text() == "old"
+    assert (tmp_path / "fifo").is_fifo()
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["a tree", "fifo", "target"]
+
+
+@both
+async def test_a_big_file_passes_without_being_held_whole(host: Host, tmp_path: Path, way: str) -> None:
+    (tmp_path / "big").write_bytes(os.urandom(1 << 20) * 40)
+    await go(way, host, f"{tmp_path}/big", f"{tmp_path}/copy")
+    assert (tmp_path / "copy").read_bytes() == (tmp_path / "big").read_bytes()
+
+
+@both
+async def test_cancelling_leaves_nothing(host: Host, tmp_path: Path, way: str) -> None:
+    (tmp_path / "big").write_bytes(bytes(200 << 20))
+    await host.run(["true"])
+    with leaks.none():
+        task = asyncio.create_task(go(way, host, f"{tmp_path}/big", f"{tmp_path}/copy"))
+        await asyncio.sleep(0.1)
+        task.cancel()
+        await asyncio.wait({task})
+    assert {each.name for each in tmp_path.iterdir()} <= {"big", "copy"}
+
+
+class Liar(hosts.LocalHost):
+    """A host whose tar says what we want."""
+
+    def __init__(self, archive: Path) -> None:
+        super().__init__()
+        self._archive = archive
+
+    def start(self, argv: Sequence[str]) -> AbstractAsyncContextManager[Running]:
+        return proc.start(["cat", str(self._archive)])
+
+
+def member(name: str, **values: object) -> tarfile.TarInfo:
+    made = tarfile.TarInfo(name)
+    for key, value in values.items():
+        setattr(made, key, value)
+    return made
+
+
+ESCAPES = {
+    "above": [member("x", type=tarfile.DIRTYPE, mode=0o755), member("x/../../evil")],
+    "absolute": [member("x", type=tarfile.DIRTYPE, mode=0o755), member("/evil")],
+    "through a link": [
+        member("x", type=tarfile.DIRTYPE, mode=0o755),
+        member("x/link", type=tarfile.SYMTYPE, linkname="../.."),
+        member("x/link/evil"),
+    ],
+    "through the top": [member("x", type=tarfile.SYMTYPE, linkname=".."), member("x/evil")],
+    "hard link above": [
+        member("x", type=tarfile.DIRTYPE, mode=0o755),
+        member("x/evil", type=tarfile.LNKTYPE, linkname="../secret"),
+    ],
+    "hard link through a link": [
+        member("x", type=tarfile.DIRTYPE, mode=0o755),
+        member("x/link", type=tarfile.SYMTYPE, linkname="../.."),
+        member("x/evil", type=tarfile.LNKTYPE, linkname="x/link/secret"),
+    ],
+}
+
+
+@pytest.mark.parametrize("case", ESCAPES)
+async def test_an_archive_that_would_escape_is_refused(tmp_path: Path, case: str) -> None:
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "place").mkdir()
+    with tarfile.open(tmp_path / "archive", "w") as archive:
+        for each in ESCAPES[case]:
+            archive.addfile(each, io.BytesIO())
+    with pytest.raises(LabError, match="leaves its place"):
+        await copy.download(Liar(tmp_path / "archive"), "x", f"{tmp_path}/place/copy")
+    assert not list(tmp_path.rglob("evil"))
+
+
+async def test_devices_are_refused_and_set_user_id_is_dropped(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "archive", "w") as archive:
+        archive.addfile(member("x", type=tarfile.CHRTYPE, devmajor=1, devminor=3))
+    with pytest.raises(LabError, match="neither file"):
+        await copy.download(Liar(tmp_path / "archive"), "x", f"{tmp_path}/copy")
+    with tarfile.open(tmp_path / "archive", "w") as archive:
+        archive.addfile(member("x", mode=0o6755))
+    await copy.download(Liar(tmp_path / "archive"), "x", f"{tmp_path}/copy")
+    assert (tmp_path / "copy").stat().st_mode & 0o7777 == 0o755
+
+
+async def test_a_stream_that_breaks_off_is_an_error(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "whole", "w") as archive:
+        archive.addfile(member("x", size=100000), io.BytesIO(bytes(100000)))
+    (tmp_path / "archive").write_bytes((tmp_path / "whole").read_bytes()[:50000])
+    with pytest.raises(LabError):
+        await copy.download(Liar(tmp_path / "archive"), "x", f"{tmp_path}/copy")
+
+
+@pytest.fixture(autouse=True)
+def _writable_again(tmp_path: Path) -> Iterator[None]:
+    yield
+    for each in tmp_path.rglob("*"):
+        if each.is_dir() and not each.is_symlink():
+            each.chmod(0o755)

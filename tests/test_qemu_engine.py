@@ -1,0 +1,65 @@
+"""The embedded engine leads the life that every engine must lead, with a real hypervisor and a real guest in it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from engine_contract import Stage, live_through
+
+from nestlab import addresses, library, local
+from nestlab.blueprint import PROBE, Blueprint, Leases, settle
+from nestlab.engines.qemu.engine import Programs
+from nestlab.home import Home
+from nestlab.hosts import LocalHost
+from nestlab.model import GIB, MIB, Image, Lab, Link, Machine, Segment
+from nestlab.nest import Nest
+from nestlab.runtime import Tool
+
+pytestmark = pytest.mark.guest
+
+WEB = Machine("web", image=Image(base="tiny"), memory=128 * MIB, links=(Link("wire"),))
+HV = Machine("hv", hypervisor="kvm", image=Image(base="kvm"), memory=GIB, machines=(WEB,))
+LAB = Lab("contract", segments=(Segment("wire", "10.78.0.0/24"),), machines=(HV,))
+MOVED = replace(WEB, memory=160 * MIB, links=(Link("wire", address="10.78.0.99"),))
+
+
+def settled(lab: Lab) -> Blueprint:
+    images = [PROBE, *(placed.machine.image for placed in lab.walk())]
+    return settle(lab, addresses.lease(lab, Leases(), ()), library.keys_of(images))
+
+
+@contextlib.contextmanager
+def no_qemu_inside() -> Iterator[None]:
+    """Inside hypervisors there is suddenly no QEMU."""
+    there = local.GUEST_QEMU
+    absent = Tool(("/nonexistent/qemu",), {}, (10, 0, 0))
+    local.GUEST_QEMU = Programs(absent, there.qemu_img)
+    try:
+        yield
+    finally:
+        local.GUEST_QEMU = there
+
+
+async def kill_web(nest: Nest) -> None:
+    pid = (await nest.observe()).machines["hv/web"].pid
+    await (await nest.host("hv")).run(("kill", "-9", str(pid)))
+    await asyncio.sleep(1)  # until the kernel has taken the process away
+
+
+async def test_the_qemu_engine_lives_through_the_contract() -> None:
+    cache = Home.of(os.environ, Path.home()).cache
+    with tempfile.TemporaryDirectory(prefix="nl-", dir="/tmp") as folder:
+        site = local.site(Home(Path(folder), cache))
+
+        def nest(blueprint: Blueprint, previous: Blueprint | None) -> Nest:
+            return Nest(blueprint, LocalHost(), site.on, site.inside, previous=previous)
+
+        changed = settled(replace(LAB, machines=(replace(HV, machines=(MOVED,)),)))
+        await live_through(Stage(settled(LAB), changed, "hv/web", nest, no_qemu_inside, kill_web))
