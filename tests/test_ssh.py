@@ -7,13 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import pty
-import select
 import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -23,7 +17,7 @@ import leaks
 from nestlab import keys
 from nestlab.errors import LabError, Unreachable
 from nestlab.wire import ssh
-from sshd import PROGRAM, USER, Sshd, sshd
+from sshd import PROGRAM, Sshd, sshd
 from test_proc import number_in, until_dead
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs an sshd")
@@ -265,108 +259,6 @@ async def test_a_unix_socket_without_a_listener_closes_at_once(connection: ssh.C
         writer.close()
 
 
-# -- who may connect to whom
-
-
-async def test_another_host_key_is_refused_loudly_with_both_fingerprints(server: Sshd) -> None:
-    other = keys.generate("other")
-    with pytest.raises(LabError, match="HOST KEY") as caught:
-        await server.connect(host_key=other.public)
-    assert not isinstance(caught.value, Unreachable)
-    assert other.fingerprint in caught.value.hint
-    assert server.host.fingerprint in caught.value.hint
-
-
-async def test_another_kind_of_host_key_is_refused(server: Sshd) -> None:
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    formats = serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
-    other = ec.generate_private_key(ec.SECP256R1()).public_key().public_bytes(*formats).decode()
-    with pytest.raises(LabError):
-        await server.connect(host_key=other)
-
-
-async def test_a_client_key_that_the_server_does_not_know_is_refused(server: Sshd, tmp_path: Path) -> None:
-    (tmp_path / "key").write_text(keys.generate("stranger").private)
-    with pytest.raises(LabError, match="does not let") as caught:
-        await server.connect(key=tmp_path / "key")
-    assert not isinstance(caught.value, Unreachable)
-
-
-async def test_no_other_key_of_the_users_is_tried(
-    server: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / ".ssh").mkdir()
-    (tmp_path / ".ssh" / "id_ed25519").write_text(server.client.private)
-    (tmp_path / ".ssh" / "config").write_text(f"Host *\n  IdentityFile {server.key}\n  User nobody\n")
-    (tmp_path / "key").write_text(keys.generate("stranger").private)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    with pytest.raises(LabError, match=f"does not let {USER}"):
-        await server.connect(key=tmp_path / "key")
-
-
-async def test_a_missing_client_key_is_a_message(server: Sshd, tmp_path: Path) -> None:
-    with pytest.raises(LabError, match="cannot be read"):
-        await server.connect(key=tmp_path / "missing")
-
-
-async def test_a_refused_connection_is_unreachable(server: Sshd) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    with pytest.raises(Unreachable, match="refused"):
-        await ssh.connect("127.0.0.1", port, user=USER, key=server.key, host_key=server.host.public, where="hv1")
-
-
-@pytest.mark.parametrize("said", [b"", b"SSH-2.0-half", b"HTTP/1.0 400 no\r\n\r\n"])
-async def test_a_port_that_closes_before_it_is_an_ssh_server_is_unreachable(server: Sshd, said: bytes) -> None:
-    async def close(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(said)
-        writer.close()
-
-    listener = await asyncio.start_server(close, "127.0.0.1", 0)
-    port = listener.sockets[0].getsockname()[1]
-    with pytest.raises(Unreachable):
-        await ssh.connect("127.0.0.1", port, user=USER, key=server.key, host_key=server.host.public)
-    listener.close()
-
-
-async def test_a_port_that_says_nothing_is_unreachable_after_the_timeout(server: Sshd) -> None:
-    async def wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
-        writer.close()
-
-    listener = await asyncio.start_server(wait, "127.0.0.1", 0)
-    port = listener.sockets[0].getsockname()[1]
-    with pytest.raises(Unreachable, match=r"within 0\.3 s"):
-        await ssh.connect("127.0.0.1", port, user=USER, key=server.key, host_key=server.host.public, timeout=0.3)
-    listener.close()
-
-
-async def test_a_machine_is_reached_through_another(server: Sshd, tmp_path: Path) -> None:
-    (tmp_path / "inner").mkdir()
-    with sshd(tmp_path / "inner") as inner:
-        outer = await server.connect()
-        through = await inner.connect(tunnel=outer)
-        deeper = await server.connect(tunnel=through)
-        assert (await deeper.run(["sh", "-c", 'echo "$SSH_CONNECTION"'])).text.startswith("127.0.0.1 ")
-        await through.write(f"{tmp_path}/file", bytes(1 << 20))
-        for each in (deeper, through, outer):
-            await each.close()
-
-
-async def test_a_refused_connection_through_another_is_unreachable(server: Sshd) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    outer = await server.connect()
-    with pytest.raises(Unreachable, match="refused"):
-        await ssh.connect(
-            "127.0.0.1", port, user=USER, key=server.key, host_key=server.host.public, tunnel=outer, where="hv1/web"
-        )
-    assert (await outer.run(["true"])).status == 0
-    await outer.close()
-
-
 # -- loss
 
 
@@ -409,103 +301,3 @@ async def test_nothing_is_left_after_a_connection_is_closed(tmp_path: Path) -> N
                 await connection.close()
         for pid in server.children():
             assert until_dead(pid)
-
-
-# -- a person at a terminal
-
-ATTACH = """
-import asyncio, sys
-sys.path.insert(0, {tests!r})
-from pathlib import Path
-from nestlab.wire import interactive, ssh
-async def main():
-    there = await ssh.connect("127.0.0.1", {port}, user={user!r}, key=Path({key!r}), host_key={host_key!r})
-    status = await interactive.attach(there, sys.argv[2:], pty=sys.argv[1] == "pty")
-    await there.close()
-    return status
-sys.exit(asyncio.run(main()))
-"""
-
-
-def attach(server: Sshd, *argv: str) -> list[str]:
-    values = {"port": server.port, "user": USER, "key": str(server.key), "host_key": server.host.public}
-    return [sys.executable, "-c", ATTACH.format(tests=str(Path(__file__).parent), **values), *argv]
-
-
-def test_a_command_on_our_own_pipes(server: Sshd) -> None:
-    argv = attach(server, "pipe", "sh", "-c", "cat; echo err >&2; exit 5")
-    result = subprocess.run(argv, input=b"x" * 3000000, capture_output=True, check=False)
-    assert (result.returncode, len(result.stdout), result.stderr) == (5, 3000000, b"err\n")
-
-
-def test_a_command_whose_reader_goes_away_ends(server: Sshd) -> None:
-    argv = attach(server, "pipe", "yes")
-    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stdout.read(4) == b"y\ny\n"
-        process.stdout.close()
-        assert process.wait(timeout=60) == 141
-
-
-class Terminal:
-    """A process on a terminal of 100 columns and 30 lines."""
-
-    def __init__(self, argv: list[str]) -> None:
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            os.execv(argv[0], argv)
-        self.resize(30, 100)
-        self.said = b""
-
-    def resize(self, lines: int, columns: int) -> None:
-        import fcntl
-        import struct
-        import termios
-
-        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("4H", lines, columns, 0, 0))
-
-    def until(self, mark: bytes) -> bytes:
-        deadline = time.monotonic() + 30
-        while mark not in self.said and time.monotonic() < deadline:
-            if select.select([self.fd], [], [], 1)[0]:
-                self.said += os.read(self.fd, 65536)
-        before, found, self.said = self.said.partition(mark)
-        assert found, before
-        return before
-
-    def type(self, keys: bytes) -> None:
-        os.write(self.fd, keys)
-
-    def status(self) -> int:
-        with contextlib.suppress(OSError):
-            while os.read(self.fd, 65536):
-                pass
-        status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        os.close(self.fd)
-        return status
-
-
-def test_a_terminal_there_has_our_size_and_follows_it(server: Sshd) -> None:
-    script = "stty size; trap 'stty size; echo changed' WINCH; echo ready; while :; do sleep 0.1; done"
-    terminal = Terminal(attach(server, "pty", "sh", "-c", script))
-    terminal.until(b"ready")
-    terminal.resize(40, 120)
-    os.kill(terminal.pid, signal.SIGWINCH)
-    assert b"40 120" in terminal.until(b"changed")
-    terminal.type(b"\x03")
-    assert terminal.status() == 130
-
-
-def test_a_login_shell_echoes_and_ends_with_its_status(server: Sshd) -> None:
-    terminal = Terminal(attach(server, "pty"))
-    terminal.type(b"PS1=; echo $((40 + 2))\r")
-    terminal.until(b"42\r\n")
-    terminal.type(b"exit 9\r")
-    assert terminal.status() == 9
-
-
-def test_the_way_out_works_when_nothing_else_does(server: Sshd) -> None:
-    terminal = Terminal(attach(server, "pty", "sh", "-c", "stty raw -echo; echo ready; exec cat >/dev/null"))
-    terminal.until(b"ready")
-    terminal.type(b"\r~.")
-    assert terminal.status() == 255

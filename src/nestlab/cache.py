@@ -29,6 +29,7 @@ async def making(folder: Path, say: Say) -> AsyncIterator[Path | None]:
             yield None
             return
         partial = _partial_of(folder)
+        await _abandoned(partial, say)
         remove(partial)
         partial.mkdir(mode=0o755)
         try:
@@ -36,6 +37,42 @@ async def making(folder: Path, say: Say) -> AsyncIterator[Path | None]:
             partial.rename(folder)
         finally:
             remove(partial)
+
+
+@contextlib.contextmanager
+def working(folder: Path) -> Iterator[int]:
+    """Marks `folder` as worked in, while the block runs and for as long as a process that inherits the descriptor."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+async def _abandoned(partial: Path, say: Say) -> None:
+    """Waits until nobody works in it any more: what a killed nestlab started ends a moment after it."""
+    told = False
+    while _worked_in(partial):
+        if not told:
+            say("waiting: what an interrupted nestlab started is still ending")
+            told = True
+        await asyncio.sleep(_POLL)
+
+
+def _worked_in(folder: Path) -> bool:
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 def remove(folder: Path) -> None:
@@ -52,7 +89,7 @@ def sweep(parent: Path) -> None:
     for lock in parent.glob(".*.lock"):
         name = lock.name.removeprefix(".").removesuffix(".lock")
         with _try_lock(lock) as mine:
-            if mine:
+            if mine and not _worked_in(_partial_of(parent / name)):
                 remove(_partial_of(parent / name))
                 lock.unlink()
     for doomed in parent.glob(".*.removed-*"):

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import platform
 import re
 import shutil
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nestlab.cache import Say
+from nestlab.cache import Say, working
 from nestlab.errors import LabError
 
 _TAIL = 15
 _PATIENCE = 10.0
+
+_ALL_END = (
+    """trap 'trap "" TERM; kill -TERM 0' TERM; "$@" & wait $!; s=$?; [ $s -le 128 ] || { wait $!; s=$?; }; exit $s"""
+)
+"""A shell script that runs its arguments, and passes SIGTERM on to its whole process group: told alone, mmdebstrap
+would wait until apt is done. (A signal ends the first `wait`, with a status above 128.)"""
 
 _INSTALL = {
     "debian": "sudo apt install mmdebstrap uidmap",
@@ -104,30 +111,52 @@ async def mmdebstrap(
         raise LabError("mmdebstrap, which makes images from Debian packages, is not installed.", hint=_how_to_install())
     # Should nestlab itself be killed, mmdebstrap ends as well, and removes its chroot.
     guard = shutil.which("setpriv")
-    command = [*([guard, "--pdeathsig", "TERM"] if guard else []), program, "--verbose", *arguments]
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env=_environment(scratch),
-        pass_fds=tuple(descriptors),
-        start_new_session=True,
-    )
+    command = [*([guard, "--pdeathsig", "TERM"] if guard else []), "sh", "-c", _ALL_END, "sh", program]
+    command += ["--verbose", *arguments]
     lines: list[str] = []
     progress = Progress(say)
+    reading, writing = os.pipe()
     try:
-        assert process.stdout is not None
-        async for raw in process.stdout:
-            line = raw.decode(errors="replace").rstrip()
-            lines.append(line)
-            progress.read(line)
+        with working(scratch) as mark:
+            # It inherits the reading end too: when nestlab is killed it can still print, and so go on to clean up.
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=writing,
+                stderr=asyncio.subprocess.STDOUT,
+                env=_environment(scratch),
+                pass_fds=(*descriptors, reading, mark),
+                start_new_session=True,
+            )
+    except BaseException:
+        os.close(reading)
+        raise
+    finally:
+        os.close(writing)
+    try:
+        async with _stream(reading) as output:
+            async for raw in output:
+                line = raw.decode(errors="replace").rstrip()
+                lines.append(line)
+                progress.read(line)
         status = await process.wait()
     except BaseException:
         await _end(process)
         raise
     if status != 0:
         raise failure(what, lines, status)
+
+
+@contextlib.asynccontextmanager
+async def _stream(descriptor: int) -> AsyncIterator[asyncio.StreamReader]:
+    reader = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", buffering=0)
+    )
+    try:
+        yield reader
+    finally:
+        transport.close()
 
 
 def failure(what: str, lines: Sequence[str], status: int) -> LabError:
@@ -181,10 +210,10 @@ def _how_to_install() -> str:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
+    for tell in (process.terminate, functools.partial(os.killpg, process.pid, signal.SIGKILL)):
         if process.returncode is not None:
             return
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
+            tell()
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(process.wait(), _PATIENCE)

@@ -141,8 +141,11 @@ class Session:
         """The proofs of the lab as it runs."""
         from nestlab.verify import verify
 
-        await self.look()
-        return await verify(self.nest, self.blueprint, self.observed, lambda text: emit(Said(time.time(), text=text)))
+        looking = asyncio.ensure_future(self.look())
+        try:
+            return await verify(self.nest, self.blueprint, looking, lambda text: emit(Said(time.time(), text=text)))
+        finally:
+            looking.cancel()
 
     def _remember(self) -> None:
         """What is needed to go on after any interruption, written before the first step."""

@@ -19,7 +19,7 @@ from nestlab.errors import LabError
 from nestlab.facts import Facts
 from nestlab.host import Host
 from nestlab.library import keys_of
-from nestlab.model import MIB, Machine, digest_of, parent_of
+from nestlab.model import MIB, Machine, digest_of
 from nestlab.nest import Nest
 from nestlab.plan import Boot, Create, Observed, Remove
 from nestlab.proofs import Proof, Verdict
@@ -61,10 +61,12 @@ class _Machine:
         return self.arch == "x86_64"
 
 
-async def verify(nest: Nest, blueprint: Blueprint, observed: Observed, say: Say) -> Verdict:
-    """The proofs of all machines of the blueprint. A machine that does not run is a failed claim, not an error."""
+async def verify(nest: Nest, blueprint: Blueprint, looking: asyncio.Task[Observed], say: Say) -> Verdict:
+    """The proofs of all machines of the blueprint, asked while the world is being looked at (`looking`).
+
+    A machine that does not run is a failed claim, not an error."""
     targets = _targets(blueprint)
-    seen = await asyncio.gather(*(_look(nest, spec, targets[spec.path], observed) for spec in blueprint.specs))
+    seen = await asyncio.gather(*(_look(nest, spec, targets[spec.path], looking) for spec in blueprint.specs))
     machines = {each.spec.path: each for each in seen}
     proofs = [_of_host(await (await nest.host("")).facts(), blueprint)]
     inner = await asyncio.gather(
@@ -75,19 +77,20 @@ async def verify(nest: Nest, blueprint: Blueprint, observed: Observed, say: Say)
     return Verdict(blueprint.lab, tuple(proofs))
 
 
-async def _look(nest: Nest, spec: Spec, targets: Targets, observed: Observed) -> _Machine:
-    there = observed.machines.get(spec.path)
-    if there is None or there.state != "running":
-        return _Machine(spec, "", "", {}, f"it is {there.state if there else 'not there'}")
+async def _look(nest: Nest, spec: Spec, targets: Targets, looking: asyncio.Task[Observed]) -> _Machine:
+    asking = asyncio.create_task(_ask(nest, spec, targets))
     try:
-        accel, (arch, reached) = await asyncio.gather(_accel(nest, spec.path), _ask(nest, spec, targets))
+        there = (await asyncio.shield(looking)).machines.get(spec.path)
+        if there is None or there.state != "running":
+            return _Machine(spec, "", "", {}, f"it is {there.state if there else 'not there'}")
+        accel = there.accel or await (await nest.engine(spec.parent)).accel(spec.path)
+        arch, reached = await asking
     except LabError as error:
         return _Machine(spec, "", "", {}, error.what)
+    finally:
+        asking.cancel()
+        await asyncio.wait({asking})
     return _Machine(spec, accel, arch, reached)
-
-
-async def _accel(nest: Nest, path: str) -> str:
-    return await (await nest.engine(parent_of(path))).accel(path)
 
 
 async def _ask(nest: Nest, spec: Spec, targets: Targets) -> tuple[str, dict[str, bool]]:

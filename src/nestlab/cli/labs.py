@@ -62,7 +62,9 @@ async def _up(found: Which, sets: list[str], *, verify: bool, no_wait: bool, as_
         async with _shown(session, todo, as_json=as_json) as emit:
             await session.apply(todo, emit, verb="up")
             verdict = await session.verify(emit) if verify else None
-        await _conclude(session, as_json=as_json)
+        if verdict is None:  # the proofs looked already
+            await session.look()
+        _conclude(session, as_json=as_json)
     if verdict is not None:
         _print_verdict(verdict, as_json=as_json)
     if not as_json:
@@ -171,7 +173,8 @@ async def _change(verb: str, want: Want, found: Which, *, no_wait: bool, as_json
             if not as_json:
                 out(f"{name}: nothing of it is left")
         else:
-            await _conclude(session, as_json=as_json)
+            await session.look()
+            _conclude(session, as_json=as_json)
 
 
 def _wanted(found: Which, sets: list[str]) -> tuple[Lab, Origin]:
@@ -230,14 +233,13 @@ async def _shown(session: Session, todo: Plan, *, as_json: bool, quiet: bool = F
             say(tally.line(paint(sys.stderr)))
 
 
-async def _conclude(session: Session, *, as_json: bool) -> None:
-    """The machines as they are now."""
+def _conclude(session: Session, *, as_json: bool) -> None:
+    """The machines as they were seen last."""
     import time
 
     from nestlab import tree
 
-    observed = await session.look()
-    machines = tree.rows(session.blueprint, observed, time.time())
+    machines = tree.rows(session.blueprint, session.observed, time.time())
     if as_json:
         _print_event("machines", tree.data(session.blueprint.lab, machines))
         return

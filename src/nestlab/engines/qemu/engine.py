@@ -10,7 +10,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -91,6 +91,7 @@ class QemuEngine:
     setting: Setting
     _hosts: dict[tuple[str, int], SshHost] = field(default_factory=dict)
     _stock: Stock = field(init=False)
+    _asking: asyncio.Task[None] | None = None
 
     def __post_init__(self) -> None:
         self._stock = Stock(self.parent, self.setting.library)
@@ -146,7 +147,14 @@ class QemuEngine:
         async with self._monitor(path) as monitor:
             return "kvm" if await monitor.kvm() else "tcg"
 
+    async def _ask(self) -> None:
+        """Whoever needs the answer gets the error, too."""
+        with suppress(LabError):
+            await self.parent.facts()
+
     async def close(self) -> None:
+        if self._asking is not None:
+            self._asking.cancel()
         hosts, self._hosts = list(self._hosts.values()), {}
         await asyncio.gather(*(host.close() for host in hosts))
 
@@ -156,17 +164,17 @@ class QemuEngine:
         return look.parse(result.text, now=time.time(), parent=self.parent.path)
 
     async def _state(self, found: look.Look) -> Seen:
-        """What QEMU itself says of a machine whose process lives."""
+        """What QEMU itself says of a machine whose process lives: its state, and whether that is KVM."""
         seen = found.seen
         if seen.state != "running":
             return seen
         try:
             async with self._monitor(seen.path) as monitor:
-                said = await monitor.status()
+                said, kvm = await monitor.status(), await monitor.kvm()
         except LabError as error:
-            return replace(seen, why=f"its QMP does not answer: {error.what}")
+            return replace(seen, accel=None, why=f"its QMP does not answer: {error.what}")
         state, why = look.RUN_STATES.get(said, ("running", ""))
-        return replace(seen, state=state, why=why)
+        return replace(seen, state=state, accel="kvm" if kvm else "tcg", why=why)
 
     @asynccontextmanager
     async def _monitor(self, path: str) -> AsyncIterator[Monitor]:
@@ -184,6 +192,8 @@ class QemuEngine:
 
     async def _create(self, spec: Spec, blueprint: Blueprint, say: Say) -> None:
         """What was made from the same definition stays, with its disk; a machine that runs is not touched."""
+        if self.parent.level and self._asking is None:  # the host is asked meanwhile what it can do
+            self._asking = asyncio.create_task(self._ask())
         paths, name = self.setting.place.of(spec.path), name_of(self.setting.lab, spec.path)
         prepare = ("sh", "-c", scripts.PREPARE, "prepare", name, paths.root, spec.digest)
         there = (await self.parent.run(prepare)).text.strip()
