@@ -19,7 +19,7 @@ from nestlab.runtime import Runtime, Tool
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nestlab"
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
-READY = b"nestlab: ready"
+_PATIENCE = 180.0
 _NETWORK = """#!/bin/sh
 ip link set eth0 up
 ip addr add 10.0.2.15/24 dev eth0
@@ -74,16 +74,20 @@ class Bare:
         subprocess.run([*self.tools.qemu_img.argv, *words], env=environment(self.tools.qemu_img), check=True)
         return disk
 
-    def ssh(self, port: int, *command: str, **options: object) -> subprocess.CompletedProcess[bytes]:
-        """Runs a command in the machine whose ssh is forwarded to a port here."""
-        words = ["ssh", "-q", "-F", "none", "-i", str(self.key), "-p", str(port)]
+    def ssh(self, port: int, *command: str, key: Path | None = None, give: bytes | None = None) -> bytes | None:
+        """What a command prints in the machine whose ssh is forwarded to a port here; None if it fails."""
+        words = ["ssh", "-q", "-F", "none", "-i", str(key or self.key), "-p", str(port)]
         for option in ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "ConnectTimeout=30"):
             words += ["-o", option]
-        return subprocess.run([*words, "root@127.0.0.1", *command], **options)  # type: ignore[call-overload,no-any-return]
+        done = subprocess.run([*words, "root@127.0.0.1", *command], input=give or b"", stdout=subprocess.PIPE)
+        return done.stdout if done.returncode == 0 else None
 
     @contextmanager
-    def machine(self, words: Sequence[str], port: int) -> Iterator[Timing]:
-        """Starts QEMU, and yields when `ssh … true` has succeeded; ends QEMU after."""
+    def machine(self, words: Sequence[str], port: int, key: Path | None = None) -> Iterator[Timing]:
+        """Starts QEMU, and yields when `ssh … true` has succeeded; ends QEMU after.
+
+        From the outside a port forwarded by QEMU is open at once: nothing but trying tells when sshd is there.
+        """
         started = time.monotonic()
         process = subprocess.Popen(
             [*self.tools.qemu.argv, *words],
@@ -92,8 +96,8 @@ class Bare:
             stderr=subprocess.DEVNULL,
         )
         try:
-            while self.ssh(port, "true", stderr=subprocess.DEVNULL).returncode != 0:
-                if process.poll() is not None or time.monotonic() - started > 600:
+            while self.ssh(port, "true", key=key) is None:
+                if process.poll() is not None or time.monotonic() - started > _PATIENCE:
                     raise SystemExit(f"the machine did not come up:\n{self.console()[-2000:]}")
                 time.sleep(0.1)
             yield Timing(time.monotonic() - started, cpu_of(process.pid))

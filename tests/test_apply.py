@@ -158,7 +158,7 @@ async def test_ctrl_c_cancels_what_runs_and_says_what_is_left() -> None:
         with pytest.raises(Interrupted) as caught:
             await run
         assert caught.value.left == ("boot:hv1", "create:hv1/web", "boot:hv1/web")
-        assert caught.value.what.startswith("Interrupted. Done: connect wire, build kvm-")
+        assert caught.value.what.startswith("Interrupted. Done: connect segment wire, build image kvm, ")
         assert caught.value.what.endswith("Left: boot hv1, create hv1/web, boot hv1/web.")
         assert "goes on from here" in caught.value.hint
         failed = [each for each in events if isinstance(each, Failed)]

@@ -73,7 +73,7 @@ def tree(tmp_path: Path) -> Path:
     (root / "link").symlink_to("../elsewhere")
     (root / "absolute").symlink_to("/etc/passwd")
     (root / "hard").hardlink_to(root / "script")
-    (root / "sub").chmod(0o550)
+    (root / "sub").chmod(0o710)
     os.utime(root / "file", (1000000000, 1000000000))
     return root
 
@@ -173,6 +173,12 @@ async def test_what_cannot_be_is_refused_and_changes_nothing(host: Host, tree: P
     assert (tmp_path / "target").read_text() == "old"
     assert (tmp_path / "fifo").is_fifo()
     assert sorted(each.name for each in tmp_path.iterdir()) == ["a tree", "fifo", "target"]
+
+
+async def test_a_directory_that_forbids_writing_is_filled_all_the_same(host: Host, tree: Path, tmp_path: Path) -> None:
+    (tree / "sub").chmod(0o550)
+    await copy.download(host, str(tree), f"{tmp_path}/new")
+    assert picture(tmp_path / "new") == picture(tree)
 
 
 @both

@@ -61,6 +61,9 @@ def test_a_command_whose_reader_goes_away_ends(server: Sshd) -> None:
         assert process.wait(timeout=60) == 141
 
 
+gives_terminals = pytest.mark.skipif(os.getuid() != 0, reason="only root's sshd can hand over a terminal everywhere")
+
+
 class Terminal:
     """A process on a terminal of 100 columns and 30 lines."""
 
@@ -95,6 +98,7 @@ class Terminal:
         return status
 
 
+@gives_terminals
 def test_a_terminal_there_has_our_size_and_follows_it(server: Sshd) -> None:
     script = "stty size; trap 'stty size; echo changed' WINCH; echo ready; while :; do sleep 0.1; done"
     terminal = Terminal(attach(server, "pty", "sh", "-c", script))
@@ -106,6 +110,7 @@ def test_a_terminal_there_has_our_size_and_follows_it(server: Sshd) -> None:
     assert terminal.status() == 130
 
 
+@gives_terminals
 def test_a_login_shell_echoes_and_ends_with_its_status(server: Sshd) -> None:
     terminal = Terminal(attach(server, "pty"))
     terminal.type(b"PS1=; echo $((40 + 2))\r")
@@ -114,6 +119,7 @@ def test_a_login_shell_echoes_and_ends_with_its_status(server: Sshd) -> None:
     assert terminal.status() == 9
 
 
+@gives_terminals
 def test_the_way_out_works_when_nothing_else_does(server: Sshd) -> None:
     terminal = Terminal(attach(server, "pty", "sh", "-c", "stty raw -echo; echo ready; exec cat >/dev/null"))
     terminal.until(b"ready")

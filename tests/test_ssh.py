@@ -279,8 +279,8 @@ async def test_a_connection_lost_under_a_command_is_unreachable(tmp_path: Path) 
 async def test_a_host_that_falls_silent_does_not_hold_up_who_gives_up(tmp_path: Path) -> None:
     with sshd(tmp_path) as server:
         connection = await server.connect()
-        frozen = server.children()
-        for pid in frozen:
+        await connection.run(["true"])  # until then the server may still be changing processes
+        for pid in server.children():
             os.kill(pid, signal.SIGSTOP)
         with pytest.raises(LabError, match="did not end within"):
             await connection.run(["true"], timeout=0.3)

@@ -13,6 +13,7 @@ from nestlab.events import Began, Ended, Event, Failed, Finished, Said, Started
 from nestlab.model import parent_of
 from nestlab.nest import Nest
 from nestlab.plan import Boot, Build, Plan, Step
+from nestlab.render import subject
 
 Emit = Callable[[Event], None]
 
@@ -74,9 +75,9 @@ async def apply(
         left = run.left()
         emit(Ended(clock(), ok=not left, seconds=time.monotonic() - began, left=left))
     if stopping is not None and stopping.once.is_set() and left:
-        raise _interrupted(plan, verb, run.failures, left)
+        raise _interrupted(plan, blueprint, verb, run.failures, left)
     if left:
-        raise _unfinished(plan, verb, run.failures, left)
+        raise _unfinished(plan, blueprint, verb, run.failures, left)
 
 
 class _Run:
@@ -215,34 +216,39 @@ async def _first(*events: asyncio.Event) -> None:
             wait.cancel()
 
 
-def _unfinished(plan: Plan, verb: str, failures: Mapping[str, LabError], left: Sequence[str]) -> Unfinished:
+def _unfinished(
+    plan: Plan, blueprint: Blueprint, verb: str, failures: Mapping[str, LabError], left: Sequence[str]
+) -> Unfinished:
     steps = {step.id: step for step in plan.steps}
     named = [(steps[each], error) for each, error in failures.items()]
-    what = "\n".join(f"{_title(step)} failed: {error.what}" for step, error in named)
+    what = "\n".join(f"{_title(step, blueprint)} failed: {error.what}" for step, error in named)
     hints = dict.fromkeys(error.hint for _, error in named if error.hint)
     details = [error.detail for _, error in named if error.detail]
     kept = [steps[each] for each in left if each not in failures]
     if kept:
-        what += f"\nNot done because of that: {_list(kept)}."
+        what += f"\nNot done because of that: {_list(kept, blueprint)}."
     go_on = (
         f"`nestlab {verb}` again goes on from here: {len(plan.steps) - len(left)} of {len(plan.steps)} steps are done."
     )
     return Unfinished(what, failures=failures, left=left, hint="\n".join([*hints, go_on]), detail="\n".join(details))
 
 
-def _interrupted(plan: Plan, verb: str, failures: Mapping[str, LabError], left: Sequence[str]) -> Interrupted:
+def _interrupted(
+    plan: Plan, blueprint: Blueprint, verb: str, failures: Mapping[str, LabError], left: Sequence[str]
+) -> Interrupted:
     steps = {step.id: step for step in plan.steps}
     done = [step for step in plan.steps if step.id not in set(left)]
-    what = f"Interrupted. Done: {_list(done) or 'nothing'}. Left: {_list([steps[each] for each in left])}."
-    what += "".join(f"\n{_title(steps[each])} failed: {error.what}" for each, error in failures.items())
+    what = f"Interrupted. Done: {_list(done, blueprint) or 'nothing'}. "
+    what += f"Left: {_list([steps[each] for each in left], blueprint)}."
+    what += "".join(f"\n{_title(steps[each], blueprint)} failed: {error.what}" for each, error in failures.items())
     hint = f"`nestlab {verb}` again goes on from here" + ("." if verb == "down" else "; `nestlab down` removes it all.")
     return Interrupted(what, failures=failures, left=left, hint=hint)
 
 
-def _title(step: Step) -> str:
-    return f"{step.verb} {step.subject}"
+def _title(step: Step, blueprint: Blueprint) -> str:
+    return f"{step.verb} {subject(step, blueprint.images)}"
 
 
-def _list(steps: Sequence[Step]) -> str:
+def _list(steps: Sequence[Step], blueprint: Blueprint) -> str:
     more = f" and {len(steps) - SHOWN} more" if len(steps) > SHOWN else ""
-    return ", ".join(_title(step) for step in steps[:SHOWN]) + more
+    return ", ".join(_title(step, blueprint) for step in steps[:SHOWN]) + more

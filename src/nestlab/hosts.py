@@ -217,12 +217,22 @@ def inside(
     Nothing is connected yet. A connection goes through the parent's, which is made anew when it was lost, and so on
     down to the machine nestlab runs on."""
 
-    async def connect() -> Connection:
+    async def through(tunnel: Connection | None) -> Connection:
         from nestlab.wire import ssh
 
-        tunnel = await parent.connect() if isinstance(parent, SshHost) else None
         return await ssh.connect(
             host, port, user=user, key=key, host_key=host_key, tunnel=tunnel, timeout=timeout, where=path
         )
+
+    async def connect() -> Connection:
+        if not isinstance(parent, SshHost):
+            return await through(None)
+        tunnel = await parent.connect()
+        try:
+            return await through(tunnel)
+        except Unreachable:
+            if not tunnel.closed:
+                raise
+            return await through(await parent.connect())  # nobody had noticed that the parent's was lost
 
     return SshHost(path, connect)

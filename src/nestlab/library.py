@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,23 +101,34 @@ def _of_file(key: str, image: Image) -> Artifacts:
             hint="Run the same command again: the machines that boot it are made anew.",
         )
     path = Path(image.file or "")
+    if not path.stat().st_size:
+        raise LabError(f"image file {path} is empty.", hint="Nothing could boot from it; name another file.")
     if image.format == "iso":
         return Artifacts(key, {"cdrom": path}, "raw")
     return Artifacts(key, {"root": path}, image.format or "raw", size=_virtual_size(path, image.format or "raw"))
 
 
 def _virtual_size(path: Path, form: str) -> int:
-    """Bytes that a guest sees: of qcow2 it stands at offset 24 of the header (QEMU's docs/interop/qcow2)."""
-    with path.open("rb") as file:
-        header = file.read(32)
+    """Bytes that a guest sees. Of qcow2 they stand at offset 24 of the header, and where the name of its backing file
+    is, and how long, at 8 and 16 (QEMU's docs/interop/qcow2)."""
     if form != "qcow2":
         return path.stat().st_size
-    if header[:4] != b"QFI\xfb":
+    with path.open("rb") as file:
+        header = file.read(32)
+        if len(header) < 32 or header[:4] != b"QFI\xfb":
+            raise LabError(
+                f"image file {path} is not a qcow2 image.",
+                hint="Say `format: raw` (or `iso`) if that is what it is.",
+            )
+        _, _, place, length, _, size = struct.unpack(">4sIQIIQ", header)
+        file.seek(min(place, path.stat().st_size))
+        backing = file.read(min(length, 1023)).decode(errors="replace") if place else ""
+    if backing and ":" not in backing and not (path.parent / backing).exists():
         raise LabError(
-            f"image file {path} is not a qcow2 image.",
-            hint="Say `format: raw` (or `iso`) if that is what it is.",
+            f"image file {path} is a layer over {backing}, which is not there.",
+            hint="Put that file back, or use a whole image: qemu-img convert -O qcow2 makes one.",
         )
-    return int.from_bytes(header[24:32], "big")
+    return int(size)
 
 
 __all__ = ["Cache", "key_of", "keys_of", "recipe_of"]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from nestlab import guest
+from nestlab.errors import LabError
 
 BUILDER = 2
 """Counts changes of the builder that change what an image contains, and that no input of `digest` shows."""
@@ -77,7 +78,14 @@ def extend(
     """The recipe with more packages, more files and a script run after its own.
 
     A file of the same path replaces the recipe's. Text files are UTF-8, mode 0644, or 0755 if they start with `#!`.
+    LabError: packages or a script for an image without a package manager.
     """
+    packages = tuple(packages)
+    if recipe.base == "initramfs" and (packages or script):
+        raise LabError(
+            f"The image {recipe.name} takes files, but neither packages nor a script: it is no Debian system.",
+            hint="Use `debian` for a machine with packages.",
+        )
     added = tuple(_files(files))
     paths = {file.path for file in added}
     kept = tuple(file for file in recipe.files if file.path not in paths)

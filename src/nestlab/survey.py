@@ -25,9 +25,10 @@ answer uid id -u
 answer clock date +%s
 printf '{MARK}kvm\\n'
 if [ -e /dev/kvm ]; then (: <>/dev/kvm) 2>&1 && echo opened; else echo '/dev/kvm: No such file or directory'; fi
+:
 """
 
-SCRIPT = f"python3 -ISE - 2>/dev/null && exit\n{FALLBACK}:"
+SCRIPT = f"python3 -ISE - 2>/dev/null && exit\n{FALLBACK}"
 
 
 async def over_shell(host: Host, timeout: float) -> Facts:

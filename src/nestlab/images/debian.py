@@ -64,7 +64,7 @@ cd "$1"
 rm -rf var/lib/apt/lists/* var/cache/apt/* var/cache/debconf/*-old var/log/apt var/log/*.log var/cache/ldconfig
 rm -f etc/ssh/ssh_host_* etc/machine-id var/lib/dbus/machine-id var/lib/systemd/random-seed etc/resolv.conf
 rm -f boot/initrd* boot/System.map* etc/apt/apt.conf.d/99mmdebstrap etc/dpkg/dpkg.cfg.d/99mmdebstrap
-rm -rf etc/hostname etc/fstab tmp/* var/log/journal var/cache/nestlab-known usr/share/doc/* usr/share/man/* usr/share/locale/*
+rm -rf etc/hostname etc/fstab tmp/* var/log/journal usr/share/doc/* usr/share/man/* usr/share/locale/*
 touch etc/.updated var/.updated
 """
 
@@ -122,7 +122,8 @@ def arguments(recipe: Recipe, *, overlay: Path, packages: Path, mode: str, outle
         f"--setup-hook=sync-in {_quoted(packages)} /var/cache/apt/archives",
         f'--setup-hook=ls "$1/var/cache/apt/archives" >"$1/{_KNOWN}"',
         f"{hook_option}=tar-in {_quoted(overlay)} /",
-        *(f"{hook_option}=set -eu{hook if hook.startswith(chr(10)) else '; ' + hook}" for hook in hooks),
+        # Without a newline at the end: Perl warns of such a name when it looks whether the hook is a file.
+        *(f"{hook_option}=set -eu\n{hook.strip()}" for hook in hooks),
         recipe.suite,
         "-",
         *([recipe.mirror] if recipe.mirror else []),

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import shlex
+import shutil
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
@@ -114,10 +115,11 @@ async def start(argv: Sequence[str], *, env: Mapping[str, str] | None = None) ->
         _, running = await loop.subprocess_exec(
             lambda: Process(argv), *argv, env=environment(env), start_new_session=True
         )
-    except FileNotFoundError:
-        hint = "Install the package that has it; `nestlab doctor` names it where it is known."
-        raise LabError(f"The program {argv[0]} is not installed here.", hint=hint) from None
     except OSError as error:
+        # A directory of PATH that may not be read makes a missing program a forbidden one.
+        if shutil.which(argv[0], os.F_OK, environment(env)["PATH"]) is None:
+            hint = "Install the package that has it; `nestlab doctor` names it where it is known."
+            raise LabError(f"The program {argv[0]} is not installed here.", hint=hint) from None
         hint = "Check the program and the limits of this machine (memory, processes)."
         raise LabError(f"The program {argv[0]} cannot be run here: {error.strerror}.", hint=hint) from error
     try:

@@ -176,16 +176,24 @@ async def _until_ssh(boot: Boot, lines: AsyncIterator[bytes], watch: Watch, host
             if watch.fatal:
                 break
 
-    reading = asyncio.create_task(read())
-    try:
+    async def knock() -> None:
         while True:
             try:
                 await host.connect()
                 return
             except Unreachable:
-                done, _ = await asyncio.wait({reading}, timeout=1.0)
-                if done:
-                    await _end(boot)
-                    raise _hopeless(boot, watch) from None
+                await asyncio.sleep(1.0)
+
+    reading, knocking = asyncio.create_task(read()), asyncio.create_task(knock())
+    try:
+        # QEMU takes the connection at once and holds it until the guest answers: the console may tell earlier.
+        done, _ = await asyncio.wait({reading, knocking}, return_when=asyncio.FIRST_COMPLETED)
+        if knocking in done:
+            await knocking
+            return
+        await _end(boot)
+        raise _hopeless(boot, watch)
     finally:
-        reading.cancel()
+        for task in (reading, knocking):
+            task.cancel()
+        await asyncio.gather(reading, knocking, return_exceptions=True)

@@ -10,7 +10,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -91,7 +91,7 @@ class QemuEngine:
     setting: Setting
     _hosts: dict[tuple[str, int], SshHost] = field(default_factory=dict)
     _stock: Stock = field(init=False)
-    _asking: asyncio.Task[None] | None = None
+    _asking: set[asyncio.Future[object]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._stock = Stock(self.parent, self.setting.library)
@@ -120,7 +120,7 @@ class QemuEngine:
             case BootStep(machine=path):
                 await self._boot(blueprint[path], blueprint, say)
             case Introduce(machine=path):
-                await self._introduce(blueprint[path])
+                await self._introduce(blueprint[path], blueprint)
             case Stop(machine=path):
                 await self._stop(path, say)
             case Remove(machine=path):
@@ -147,14 +147,10 @@ class QemuEngine:
         async with self._monitor(path) as monitor:
             return "kvm" if await monitor.kvm() else "tcg"
 
-    async def _ask(self) -> None:
-        """Whoever needs the answer gets the error, too."""
-        with suppress(LabError):
-            await self.parent.facts()
-
     async def close(self) -> None:
-        if self._asking is not None:
-            self._asking.cancel()
+        for question in self._asking:
+            question.cancel()
+        await asyncio.gather(*self._asking, return_exceptions=True)
         hosts, self._hosts = list(self._hosts.values()), {}
         await asyncio.gather(*(host.close() for host in hosts))
 
@@ -192,52 +188,44 @@ class QemuEngine:
 
     async def _create(self, spec: Spec, blueprint: Blueprint, say: Say) -> None:
         """What was made from the same definition stays, with its disk; a machine that runs is not touched."""
-        if self.parent.level and self._asking is None:  # the host is asked meanwhile what it can do
-            self._asking = asyncio.create_task(self._ask())
-        paths, name = self.setting.place.of(spec.path), name_of(self.setting.lab, spec.path)
-        prepare = ("sh", "-c", scripts.PREPARE, "prepare", name, paths.root, spec.digest)
-        there = (await self.parent.run(prepare)).text.strip()
-        if there == "running":
-            return
-        papers = self._papers(spec, blueprint)
-        made = {paths.made: (self._made(spec), 0o600)}
         artifacts = await self.setting.library.artifacts(spec.image, blueprint.images[spec.image])
-        if there == "made" or not launch.needs_disk(spec, artifacts):
-            await self.parent.write_many(papers | made)
-            return
-        await self.parent.write_many(papers)
-        say("making its disk")
-        await self._make_disk(spec, artifacts, say)
-        await self.parent.write_many(made)
+        self._warm(artifacts)
+        paths, name = self.setting.place.of(spec.path), name_of(self.setting.lab, spec.path)
+        disk = launch.needs_disk(spec, artifacts)
+        prepare = ("sh", "-c", scripts.PREPARE, "prepare", name, paths.root, spec.digest, "yes" if disk else "no")
+        papers = identity.archive(self._papers(spec, blueprint))
+        state = (await self.parent.run(prepare, input=papers)).text.strip()
+        if state == "new" and disk:
+            say("making its disk")
+            files = await self._stock.files(artifacts, say)
+            tool = (await self.setting.qemu("tcg", say)).qemu_img
+            size = launch.disk_size(spec, artifacts)
+            command = launch.overlay_argv(tool.argv, paths, artifacts, files.get("root"), size)
+            await self.parent.run(("sh", "-c", scripts.DISK, "disk", paths.root, *command), env=tool.env)
 
-    async def _make_disk(self, spec: Spec, artifacts: Artifacts, say: Say) -> None:
-        files = await self._stock.files(artifacts, say)
-        tool = (await self.setting.qemu("tcg", say)).qemu_img
-        size = launch.disk_size(spec, artifacts)
-        paths = self.setting.place.of(spec.path)
-        command = launch.overlay_argv(tool.argv, paths, artifacts, files.get("root"), size)
-        await self.parent.run(command, env=tool.env)
+    def _warm(self, artifacts: Artifacts) -> None:
+        """Inside a hypervisor every question takes a while: what booting will ask is asked meanwhile."""
+        if self.parent.level and not self._asking:
+            for question in (self.parent.facts(), self._stock.files(artifacts, lambda _: None)):
+                self._asking.add(asyncio.ensure_future(question))
 
     def _papers(self, spec: Spec, blueprint: Blueprint) -> dict[str, tuple[bytes, int]]:
-        """The files of a machine's directory that say who it is."""
-        vault, paths = self.setting.vault, self.setting.place.of(spec.path)
+        """The files of a machine's directory that say who it is and what it is made from."""
+        made = {"path": spec.path, "digest": spec.digest, "names": spec.names}
+        papers = {
+            "making": (json.dumps({"path": spec.path}).encode() + b"\n", 0o600),
+            "made.new": (json.dumps(made, separators=(",", ":")).encode() + b"\n", 0o600),
+        }
+        vault = self.setting.vault
         mac = management_mac(self.setting.lab, spec.path)
         key = vault.host_key(spec.path)
-        making = (json.dumps({"path": spec.path}).encode() + b"\n", 0o600)
         if blueprint.images[spec.image].file is None:
             members = identity.files(spec, host_key=key, authorized=vault.authorized, management_mac=mac)
-            return {paths.making: making, paths.identity: (identity.archive(members), 0o600)}
+            return papers | {"identity": (identity.archive(members), 0o600)}
         from nestlab.seed import seed
 
         user = blueprint.images[spec.image].user
-        return {
-            paths.making: making,
-            paths.seed: (seed(spec, vault.authorized, key.private, key.public, user, mac), 0o600),
-        }
-
-    def _made(self, spec: Spec) -> bytes:
-        made = {"path": spec.path, "digest": spec.digest, "names": spec.names}
-        return json.dumps(made, separators=(",", ":")).encode() + b"\n"
+        return papers | {"seed.iso": (seed(spec, vault.authorized, key.private, key.public, user, mac), 0o600)}
 
     async def _boot(self, spec: Spec, blueprint: Blueprint, say: Say) -> None:
         setting = self.setting
@@ -270,18 +258,14 @@ class QemuEngine:
         boot = Boot(self.parent, plan, argv, dict(runtime.qemu.env), user, pingable="cdrom" not in files)
         await start(boot, lambda port: self._reach(spec.path, port, user), say)
 
-    async def _introduce(self, spec: Spec) -> None:
+    async def _introduce(self, spec: Spec, blueprint: Blueprint) -> None:
         """New names, for the running machine and for its next boot."""
         host = await self.host(spec.path)
         await host.write("/etc/hosts", spec.hosts.encode(), mode=0o644)
-        paths, vault = self.setting.place.of(spec.path), self.setting.vault
-        if spec.machine.image.file is None:
-            mac = management_mac(self.setting.lab, spec.path)
-            members = identity.files(
-                spec, host_key=vault.host_key(spec.path), authorized=vault.authorized, management_mac=mac
-            )
-            await self.parent.write_many({paths.identity: (identity.archive(members), 0o600)})
-        await self.parent.write(paths.made, self._made(spec))
+        root = self.setting.place.of(spec.path).root
+        papers = self._papers(spec, blueprint)
+        papers["made"] = papers.pop("made.new")
+        await self.parent.write_many({f"{root}/{name}": paper for name, paper in papers.items()})
 
     async def _stop(self, path: str, say: Say) -> None:
         paths, name = self.setting.place.of(path), name_of(self.setting.lab, path)

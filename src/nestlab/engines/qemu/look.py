@@ -6,10 +6,11 @@ The script is POSIX sh with few forks, because a fork costs some 15 ms under emu
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from nestlab.engines.qemu.console import Watch
 from nestlab.plan import Seen, State
 
 SCRIPT = r"""
@@ -21,17 +22,20 @@ for d in *; do
   [ -f "$d/making" ] && { read -r l < "$d/making"; echo "W $l"; }
   [ -f "$d/made" ] && { read -r l < "$d/made"; echo "S $l"; }
   [ -f "$d/boot" ] && { read -r l < "$d/boot"; echo "B $l"; }
-  [ -f "$d/stopped" ] && echo "X"
+  [ -f "$d/stopped" ] && { echo "X"; continue; }
   [ -f "$d/pid" ] && read -r p < "$d/pid" && [ -r "/proc/$p/stat" ] &&
     grep -qa "nestlab:$2:" "/proc/$p/cmdline" && {
     read -r l < "/proc/$p/stat"; echo "P $l"
     read -r l < "/proc/$p/statm"; echo "R $l"
+    continue
   }
+  [ -s "$d/console.log" ] && tail -c 4000 "$d/console.log" | sed 's/^/Y /;$a\'
 done
 exit 0
 """
 """Arguments: the directory of machines, the lab's name. Prints U uptime, then per directory M name, W making, S made,
-B boot, X if stopped on purpose, P /proc/PID/stat and R /proc/PID/statm if its QEMU lives."""
+B boot, X if stopped on purpose, P /proc/PID/stat and R /proc/PID/statm if its QEMU lives, else Y and a line for
+each of the last lines of its console."""
 
 RUN_STATES: Mapping[str, tuple[State, str]] = {
     "paused": ("paused", "it was paused through QMP"),
@@ -64,16 +68,31 @@ def parse(text: str, *, now: float, parent: str = "") -> list[Look]:
     path is that of the host it is on (`parent`) and `?` with the directory's name."""
     uptime = 0.0
     looks: list[Look] = []
-    for line in text.splitlines():
+    consoles: dict[int, list[str]] = {}
+    for line in text.split("\n"):
         mark, _, rest = line.partition(" ")
         if mark == "U":
             uptime = float(rest)
         elif mark == "M":
             path = f"{parent}/?{rest}" if parent else f"?{rest}"
             looks.append(Look(rest, Seen(path, "broken", why="it was only half made"), {}))
+        elif mark == "Y":
+            consoles.setdefault(len(looks), []).append(rest)
         elif looks:
             looks[-1] = _learn(looks[-1], mark, rest, uptime, now)
-    return looks
+    return [_died(look, consoles.get(number, [])) for number, look in enumerate(looks, 1)]
+
+
+def _died(look: Look, console: Sequence[str]) -> Look:
+    """Why a machine that died did, as far as the end of its console tells."""
+    if look.seen.state != "died":
+        return look
+    watch = Watch()
+    for line in console:
+        watch.feed(line.encode())
+    off = any("reboot: Power down" in line or "reboot: System halted" in line for line in watch.tail)
+    why = watch.fatal or ("it shut itself down" if off else "its QEMU ended, and nobody told nestlab to end it")
+    return replace(look, seen=replace(look.seen, why=why))
 
 
 def _learn(look: Look, mark: str, rest: str, uptime: float, now: float) -> Look:

@@ -15,22 +15,39 @@ alive() {
 PREPARE = (
     _ALIVE
     + r"""
-name=$1; dir=$2; digest=$3
+name=$1; dir=$2; digest=$3; disk=$4
 mkdir -p -m 700 "$dir" && cd "$dir" || exit 1
+state=new
 if [ -f made ] && read -r l < made; then
   case $l in
-    *"\"digest\":\"$digest\""*) if alive; then echo running; else echo made; fi; exit 0 ;;
+    *"\"digest\":\"$digest\""*) if alive; then state=running; else state=made; fi ;;
   esac
 fi
-if alive; then echo "other: another version of it runs there"; exit 1; fi
-for f in *; do
-  case $f in console*.log|'*') ;; *) rm -rf -- "$f" || exit 1 ;; esac
-done
-echo new
+case $state in
+  running) cat > /dev/null; echo running; exit 0 ;;
+  new)
+    if alive; then echo "another version of it runs there" >&2; exit 1; fi
+    for f in *; do
+      case $f in console*.log|'*') ;; *) rm -rf -- "$f" || exit 1 ;; esac
+    done
+    ;;
+esac
+umask 077
+tar -xf - || exit 1
+[ "$state$disk" = newyes ] || mv -f made.new made || exit 1
+echo "$state"
 """
 )
-"""Arguments: name, directory, digest. Says whether what is there was made from this digest (`running`, `made`); else
-empties the directory but for old consoles and says `new`."""
+"""Arguments: name, directory, digest, `yes` if a disk is to be made; on stdin the papers, an archive with `made.new`.
+What was made from this digest and runs is left alone (`running`), what does not run gets new papers (`made`); else the
+directory is emptied, but for old consoles, and gets the papers (`new`), and `made` too unless a disk is to come."""
+
+DISK = r"""
+cd "$1" || exit 1
+shift
+"$@" && mv -f made.new made
+"""
+"""Arguments: directory, the command that makes the disk."""
 
 START = (
     _ALIVE
@@ -40,7 +57,7 @@ cd "$dir" || exit 1
 if alive; then kill -CONT "$p"; echo "nestlab-start: running"
 else
   rm -f pid qmp con qga stopped
-  if [ -f console.log ]; then
+  if [ -s console.log ]; then
     n=0
     for f in console.[0-9]*.log; do
       k=${f#console.}; k=${k%.log}

@@ -1,0 +1,104 @@
+"""Folders that are made once, whole or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from pathlib import Path
+
+import pytest
+
+from nestlab.cache import making, remove
+from nestlab.debstrap import disk_errors
+from nestlab.errors import LabError
+
+
+def quiet(_: str) -> None:
+    pass
+
+
+def visible(parent: Path) -> set[str]:
+    return {path.name for path in parent.iterdir() if not path.name.endswith(".lock")}
+
+
+async def test_a_folder_appears_when_it_is_whole(tmp_path: Path) -> None:
+    target = tmp_path / "thing"
+    async with making(target, quiet) as partial:
+        assert partial is not None
+        (partial / "file").write_text("x")
+        assert not target.exists()
+    assert (target / "file").read_text() == "x"
+    assert visible(tmp_path) == {"thing"}
+
+
+async def test_what_fails_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with making(tmp_path / "thing", quiet) as partial:
+            assert partial is not None
+            (partial / "file").write_text("x")
+            raise ZeroDivisionError
+    assert visible(tmp_path) == set()
+
+
+async def test_what_is_there_is_not_made_again(tmp_path: Path) -> None:
+    for expected in (True, False):
+        async with making(tmp_path / "thing", quiet) as partial:
+            assert (partial is not None) is expected
+
+
+async def test_of_two_who_want_the_same_one_makes_it_and_the_other_waits(tmp_path: Path) -> None:
+    made: list[int] = []
+    said: list[str] = []
+    entered = asyncio.Event()
+
+    async def one(number: int) -> None:
+        async with making(tmp_path / "thing", said.append) as partial:
+            if partial is not None:
+                made.append(number)
+                entered.set()
+                while not said:
+                    await asyncio.sleep(0.01)
+
+    first = asyncio.create_task(one(1))
+    await entered.wait()
+    await asyncio.gather(first, one(2))
+    assert made == [1]
+    assert said == ["waiting: another process is making thing"]
+
+
+async def test_waiting_can_be_cancelled(tmp_path: Path) -> None:
+    async with making(tmp_path / "thing", quiet):
+
+        async def wait() -> None:
+            async with making(tmp_path / "thing", quiet):
+                pass
+
+        waiter = asyncio.create_task(wait())
+        await asyncio.sleep(0)
+        waiter.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiter
+
+
+async def test_what_a_killed_process_left_is_removed_first(tmp_path: Path) -> None:
+    left = tmp_path / ".thing.partial"
+    left.mkdir()
+    (left / "half").touch()
+    async with making(tmp_path / "thing", quiet) as partial:
+        assert partial is not None
+        assert list(partial.iterdir()) == []
+
+
+def test_removing_what_is_not_there_is_fine(tmp_path: Path) -> None:
+    remove(tmp_path / "none")
+
+
+@pytest.mark.parametrize(("number", "words"), [(errno.ENOSPC, "is full"), (errno.EACCES, "cannot be written")])
+def test_errors_of_the_disk_become_sentences(number: int, words: str) -> None:
+    with pytest.raises(LabError, match=words), disk_errors("The image x", Path("/cache")):
+        raise OSError(number, "…")
+
+
+def test_other_errors_of_the_system_stay_what_they_are() -> None:
+    with pytest.raises(ConnectionError), disk_errors("The image x", Path("/cache")):
+        raise ConnectionError

@@ -1,0 +1,210 @@
+"""The image cache, and (marked guest) images really built by mmdebstrap."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import lzma
+import os
+import struct
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from nestlab.errors import LabError
+from nestlab.images import BuiltImage, Part, build, find, gc, ls, packages, rm
+from nestlab.images.builder import checksum, overlay_tar
+from nestlab.images.kernel import unpack, vmlinux
+from nestlab.images.store import DESCRIPTION, describe, folder_of
+from nestlab.recipes import BUILTIN, DEBIAN, TINY, Recipe, extend
+
+ELF = b"\x7fELF" + bytes(range(256)) * 8
+
+
+def quiet(_: str) -> None:
+    pass
+
+
+def bz_image(payload: bytes, size: int) -> bytes:
+    """A bzImage as far as a loader looks at it (Documentation/arch/x86/boot.rst)."""
+    image = bytearray(3 * 512)
+    image[0x1F1] = 2
+    image[0x202:0x206] = b"HdrS"
+    struct.pack_into("<H", image, 0x206, 0x020F)
+    struct.pack_into("<II", image, 0x248, 16, len(payload) + 4)
+    return bytes(image) + bytes(16) + payload + struct.pack("<I", size) + b"trailer"
+
+
+def stored(recipe: Recipe, cache: Path) -> BuiltImage:
+    """An image in the cache that nobody can boot."""
+    folder = folder_of(recipe.digest, cache)
+    folder.mkdir(parents=True)
+    parts = {}
+    for role, name in (("kernel", "vmlinux"), ("initrd", "initrd"), ("root", "root.img")):
+        (folder / name).write_bytes(name.encode() * 1000)
+        parts[role] = Part(name, 1000 * len(name), checksum(folder / name))
+    image = BuiltImage(recipe.name, recipe.digest, folder, "6.12", recipe.cmdline, parts)
+    (folder / DESCRIPTION).write_text(describe(image, recipe))
+    return image
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, lzma.compress, lambda data: data])
+def test_the_kernel_comes_out_of_its_bz_image(pack: object) -> None:
+    assert callable(pack)
+    assert vmlinux(bz_image(pack(ELF), len(ELF))) == ELF
+
+
+def test_what_is_no_bz_image_is_said_to_be_none() -> None:
+    with pytest.raises(LabError, match="no x86 bzImage"):
+        vmlinux(bytes(4096))
+
+
+def test_a_bz_image_without_an_elf_kernel_is_refused() -> None:
+    with pytest.raises(LabError, match="no ELF kernel"):
+        vmlinux(bz_image(gzip.compress(b"something else"), 14))
+
+
+def test_damaged_zstd_is_an_error_and_not_a_crash() -> None:
+    with pytest.raises(LabError, match="cannot be unpacked"):
+        unpack(b"\x28\xb5\x2f\xfd" + bytes(100), 4096)
+
+
+def test_an_image_is_found_by_its_recipe_as_it_was_stored(tmp_path: Path) -> None:
+    assert find(DEBIAN, tmp_path) is None
+    image = stored(DEBIAN, tmp_path)
+    assert find(DEBIAN, tmp_path) == image
+
+
+async def test_building_what_is_there_returns_it(tmp_path: Path) -> None:
+    image = stored(DEBIAN, tmp_path)
+    assert await build(DEBIAN, tmp_path, quiet) == image
+
+
+def test_an_image_whose_description_is_damaged_is_not_there(tmp_path: Path) -> None:
+    (stored(DEBIAN, tmp_path).folder / DESCRIPTION).write_text("{")
+    assert find(DEBIAN, tmp_path) is None
+    assert ls(tmp_path) == ()
+
+
+def test_images_are_listed_by_name(tmp_path: Path) -> None:
+    for recipe in BUILTIN.values():
+        stored(recipe, tmp_path)
+    assert [image.name for image in ls(tmp_path)] == ["debian", "kvm", "tiny"]
+
+
+def test_removing_an_image_twice_is_removing_it_once(tmp_path: Path) -> None:
+    image = stored(DEBIAN, tmp_path)
+    for _ in range(2):
+        rm(tmp_path, image.digest)
+        assert ls(tmp_path) == ()
+    assert list((tmp_path / "images").iterdir()) == []
+
+
+def test_gc_keeps_what_is_named_and_says_what_it_freed(tmp_path: Path) -> None:
+    kept, lost = stored(DEBIAN, tmp_path), stored(TINY, tmp_path)
+    usage = lost.disk_usage
+    assert gc(tmp_path, {kept.digest}) == usage
+    assert ls(tmp_path) == (kept,)
+
+
+def test_gc_removes_what_a_killed_build_left_and_not_what_a_living_one_makes(tmp_path: Path) -> None:
+    import fcntl
+
+    images = tmp_path / "images"
+    for name in ("dead", "living"):
+        (images / f".{name}.partial").mkdir(parents=True)
+        (images / f".{name}.lock").touch()
+    with (images / ".living.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        gc(tmp_path, set())
+        assert {path.name for path in images.iterdir()} == {".living.lock", ".living.partial"}
+
+
+def test_gc_of_a_cache_that_is_not_there_frees_nothing(tmp_path: Path) -> None:
+    assert gc(tmp_path / "none", set()) == 0
+
+
+def test_a_checksum_does_not_tell_a_sparse_copy_from_a_full_one(tmp_path: Path) -> None:
+    sparse, full = tmp_path / "sparse.img", tmp_path / "full.img"
+    with sparse.open("wb") as file:
+        file.truncate(1 << 20)
+        file.seek(300_000)
+        file.write(b"data")
+    full.write_bytes(sparse.read_bytes())
+    assert checksum(sparse) == checksum(full)
+    with full.open("r+b") as file:
+        file.seek(900_000)
+        file.write(b"x")
+    assert checksum(sparse) != checksum(full)
+
+
+def test_packages_are_kept_and_the_superseded_pruned(tmp_path: Path) -> None:
+    archive = tmp_path / "debs.tar"
+    with tarfile.open(archive, "w") as tar:
+        for name in ("a_1_amd64.deb", "b_1%3a2_all.deb", "lock"):
+            tar.addfile(tarfile.TarInfo(name))
+    assert packages.keep(archive, tmp_path) == 2
+    newer = packages.folder(tmp_path) / "a_2_amd64.deb"
+    newer.write_bytes(b"new")
+    os.utime(packages.folder(tmp_path) / "a_1_amd64.deb", (1, 1))
+    packages.prune(tmp_path)
+    assert sorted(path.name for path in packages.folder(tmp_path).iterdir()) == ["a_2_amd64.deb", "b_1%3a2_all.deb"]
+
+
+def test_the_overlay_brings_files_links_and_the_script() -> None:
+    recipe = extend(DEBIAN, files={"/etc/motd": "hello"}, script="true")
+    with tarfile.open(fileobj=io.BytesIO(overlay_tar(recipe))) as tar:
+        names = set(tar.getnames())
+        assert {"etc/motd", "nestlab-script", "etc/systemd/system/ssh.service"} <= names
+        assert tar.getmember("etc/systemd/system/default.target").issym()
+        assert not any(name.startswith("/") for name in names)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of this test run, filled by the tests."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.mark.guest
+async def test_tiny_is_built_whole_and_leaves_nothing_else(cache: Path) -> None:
+    said: list[str] = []
+    image = await build(TINY, cache, said.append)
+    assert image.kernel.read_bytes()[:4] == b"\x7fELF"
+    assert image.initrd.read_bytes()[:6] == b"070701"
+    assert image.root is None
+    assert {path.name for path in image.folder.iterdir()} == {part.file for part in image.parts.values()} | {
+        DESCRIPTION
+    }
+    assert all(checksum(image.folder / part.file) == part.sha256 for part in image.parts.values())
+    assert "reading the package lists" in said
+    hidden = [path.name for path in (cache / "images").iterdir() if not path.name.endswith(".lock")]
+    assert hidden == [image.digest]
+    assert json.loads((image.folder / DESCRIPTION).read_text())["recipe"]["base"] == "initramfs"
+
+
+@pytest.mark.guest
+async def test_the_second_build_downloads_no_package_again(cache: Path) -> None:
+    await build(TINY, cache, quiet)
+    before = {path: path.stat().st_mtime_ns for path in packages.folder(cache).iterdir()}
+    assert before
+    other = await build(extend(TINY, files={"etc/motd": "hello"}), cache, quiet)
+    assert b"hello" in other.initrd.read_bytes()
+    assert {path: path.stat().st_mtime_ns for path in packages.folder(cache).iterdir()} == before
+
+
+@pytest.mark.guest
+async def test_a_package_that_does_not_exist_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="packages cannot be installed") as caught:
+        await build(extend(DEBIAN, packages=["no-such-package"]), tmp_path, quiet)
+    assert "no-such-package" in caught.value.detail
+    assert [path.name for path in (tmp_path / "images").iterdir() if not path.name.endswith(".lock")] == []
+
+
+@pytest.mark.guest
+async def test_a_mirror_that_does_not_answer_is_a_missing_network(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="cannot be downloaded") as caught:
+        await build(extend(TINY, mirror="http://127.0.0.1:1/debian"), tmp_path, quiet)
+    assert "mirror" in caught.value.hint
