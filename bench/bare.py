@@ -142,8 +142,8 @@ def median(timings: Sequence[Timing]) -> Timing:
 
 
 @contextmanager
-def workplace() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="nestlab-bench-") as folder:
+def workplace(parent: Path | None = None) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="nestlab-bench-", dir=parent) as folder:
         yield Path(folder)
 
 

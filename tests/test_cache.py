@@ -32,11 +32,14 @@ async def test_a_folder_appears_when_it_is_whole(tmp_path: Path) -> None:
 
 
 async def test_what_fails_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError):
+    async def fail() -> None:
         async with making(tmp_path / "thing", quiet) as partial:
             assert partial is not None
             (partial / "file").write_text("x")
             raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
     assert visible(tmp_path) == set()
 
 
@@ -49,15 +52,18 @@ async def test_what_is_there_is_not_made_again(tmp_path: Path) -> None:
 async def test_of_two_who_want_the_same_one_makes_it_and_the_other_waits(tmp_path: Path) -> None:
     made: list[int] = []
     said: list[str] = []
-    entered = asyncio.Event()
+    entered, waiting = asyncio.Event(), asyncio.Event()
+
+    def say(line: str) -> None:
+        said.append(line)
+        waiting.set()
 
     async def one(number: int) -> None:
-        async with making(tmp_path / "thing", said.append) as partial:
+        async with making(tmp_path / "thing", say) as partial:
             if partial is not None:
                 made.append(number)
                 entered.set()
-                while not said:
-                    await asyncio.sleep(0.01)
+                await waiting.wait()
 
     first = asyncio.create_task(one(1))
     await entered.wait()

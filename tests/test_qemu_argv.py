@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from golden_files import assert_golden
 
+from golden_files import assert_golden
 from nestlab.blueprint import Nic, Spec
 from nestlab.engines.qemu import launch as launching
 from nestlab.engines.qemu.argv import Drive, Kernel, Launch, argv

@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from engine_contract import Stage, live_through
 
+from engine_contract import Stage, live_through
 from nestlab import addresses, library, local
 from nestlab.blueprint import PROBE, Blueprint, Leases, settle
 from nestlab.engines.qemu.engine import Programs

@@ -25,7 +25,7 @@ async def making(folder: Path, say: Say) -> AsyncIterator[Path | None]:
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     async with _locked(_lock_of(folder), folder.name, say):
-        if folder.exists():
+        if os.path.lexists(folder):
             yield None
             return
         partial = _partial_of(folder)

@@ -28,7 +28,7 @@ SUITE = "trixie"
 PACKAGES = ("qemu-system-x86", "qemu-utils", "e2fsprogs")
 
 GOOD_ENOUGH: Mapping[Accel, Version] = {"kvm": (6, 2, 0), "tcg": (10, 0, 0)}
-"""The oldest QEMU that will do. 7.2 under TCG panics Linux 6.12 in __kmalloc after a cmpxchg16b; under KVM it is fine."""
+"""The oldest QEMU that will do. Under TCG, 7.2 panics Linux 6.12 (in __kmalloc, after a cmpxchg16b); under KVM not."""
 
 _DESCRIPTION = "runtime.json"
 _LAYOUT = 1
@@ -69,8 +69,11 @@ async def system() -> Runtime | None:
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
     programs = [shutil.which(name, path=path) for name in ("qemu-system-x86_64", "qemu-img", "mke2fs")]
     tools = [await _probe((program,), {}) for program in programs if program]
-    ready = [tool for tool in tools if tool is not None]
-    return Runtime(*ready, own=False) if len(ready) == len(programs) else None
+    match [tool for tool in tools if tool is not None]:
+        case [qemu, qemu_img, mke2fs]:
+            return Runtime(qemu, qemu_img, mke2fs, own=False)
+        case _:
+            return None
 
 
 async def runtime(cache: Path, say: Say) -> Runtime:
@@ -100,7 +103,7 @@ def digest() -> str:
 
 
 def parse_version(text: str) -> Version | None:
-    """`QEMU emulator version 10.0.13 (Debian …)`, `qemu-img version 7.2.22`, `mke2fs 1.47.2 (1-Jan-2025)` -> numbers."""
+    """The numbers in `QEMU emulator version 10.0.13 (…)`, `qemu-img version 7.2.22 (…)` or `mke2fs 1.47.2 (…)`."""
     match = re.search(r"\b(?:version |mke2fs )(\d+)\.(\d+)(?:\.(\d+))?", text)
     return (int(match[1]), int(match[2]), int(match[3] or 0)) if match else None
 

@@ -28,9 +28,11 @@ class Vault:
 
     @property
     def key(self) -> Path:
-        """The private key that opens every machine of the lab."""
+        """The private key that opens every machine of the lab. LabError when machines have one that is gone."""
         path = self._directory / "id_ed25519"
         if not path.exists():
+            if any((self._directory / "m").glob("*/made")):
+                raise LabError(f"The lab's ssh key {path} is gone, and its machines let no other in.", hint=self._anew)
             pair = keys.generate(comment="nestlab")
             _keep(self._directory / "id_ed25519.pub", pair.public + "\n")
             _keep(path, pair.private)
@@ -44,9 +46,7 @@ class Vault:
             try:
                 self._authorized = path.read_text()
             except OSError as error:
-                raise LabError(
-                    f"The lab's key {path} cannot be read: {error.strerror}.", hint="Make the lab anew."
-                ) from error
+                raise LabError(f"The lab's key {path} cannot be read: {error.strerror}.", hint=self._anew) from error
         return self._authorized
 
     def host_key(self, machine: str) -> HostKey:
@@ -58,10 +58,18 @@ class Vault:
                 pair = keys.generate(comment=machine)
                 made = {"private": pair.private, "public": pair.public, "dropbear": pair.dropbear.hex()}
                 _keep(path, json.dumps(made))
-            data = json.loads(path.read_text())
-            known = HostKey(data["private"], data["public"], bytes.fromhex(data["dropbear"]))
+            try:
+                data = json.loads(path.read_text())
+                known = HostKey(data["private"], data["public"], bytes.fromhex(data["dropbear"]))
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise LabError(f"The host key of {machine} in {path} cannot be read.", hint=self._anew) from error
             self._host_keys[machine] = known
         return known
+
+    @property
+    def _anew(self) -> str:
+        lab = self._directory.name
+        return f"Put the file back; or make the lab anew: `nestlab down {lab}`, then `nestlab up` with its lab file."
 
     def host(self, machine: str, parent: Host, port: int, user: str) -> SshHost:
         """The machine as a host, reached through `parent`, on whose loopback its sshd is forwarded to `port`."""

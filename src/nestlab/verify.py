@@ -54,6 +54,7 @@ class _Machine:
     arch: str
     reached: dict[str, bool]
     error: str = ""
+    hint: str = "`nestlab up` brings it up"
 
     @property
     def userland(self) -> bool:
@@ -86,7 +87,8 @@ async def _look(nest: Nest, spec: Spec, targets: Targets, looking: asyncio.Task[
         accel = there.accel or await (await nest.engine(spec.parent)).accel(spec.path)
         arch, reached = await asking
     except LabError as error:
-        return _Machine(spec, "", "", {}, error.what)
+        hint = f"it runs; `nestlab console {spec.path}` shows it, `nestlab stop {spec.path}` and `up` boot it again"
+        return _Machine(spec, "", "", {}, error.what, hint)
     finally:
         asking.cancel()
         await asyncio.wait({asking})
@@ -140,7 +142,7 @@ async def _proofs(
 def _of_machine(machine: _Machine, targets: Targets) -> list[Proof]:
     spec = machine.spec
     if machine.error:
-        return [Proof(spec.path, spec.level, "reachable", False, machine.error, "`nestlab up` brings it up")]
+        return [Proof(spec.path, spec.level, "reachable", False, machine.error, machine.hint)]
     kvm = machine.accel == "kvm"
     proofs = [
         Proof(spec.path, spec.level, "reachable", True, f"answers over ssh ({machine.arch})"),

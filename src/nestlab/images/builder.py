@@ -66,7 +66,7 @@ async def _fill(partial: Path, recipe: Recipe, cache: Path, say: Say) -> None:
 
 def _outlet(stack: contextlib.ExitStack, path: Path) -> int:
     """A descriptor of a new file that hooks may open again, as /proc/self/fd/N, until the stack ends."""
-    with open(path, "wb") as file:
+    with path.open("wb") as file:
         # Above all that mmdebstrap opens: it uses descriptors in shell redirections, where dash takes one digit only.
         descriptor = fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, _FIRST_DESCRIPTOR)
     stack.callback(os.close, descriptor)

@@ -75,7 +75,7 @@ class Agent:
                 what = f"`{show(argv)}` did not end within {self._timeout:g} s in {self._where}, and goes on there."
                 raise LabError(what, hint="Give it more time.")
             time.sleep(pause)
-            pause = min(2 * pause, 0.5)
+            pause = min(1.25 * pause, 0.5)
         code = 128 + status["signal"] if "signal" in status else status.get("exitcode", 0)
         out, err = (base64.b64decode(status.get(name, "")) for name in ("out-data", "err-data"))
         return Result(tuple(argv), code, out, err)

@@ -280,7 +280,26 @@ class QemuEngine:
             host = await self.host(path)
             await host.run(("poweroff",), check=False, timeout=20)
         except LabError:
-            return await self._power_button(path)
+            return await self._ask_agent(path) or await self._power_button(path)
+        return True
+
+    async def _ask_agent(self, path: str) -> bool:
+        """By its guest agent, which few systems but nestlab's own have."""
+        from nestlab.wire.qga import Agent
+
+        def ask(socket: str) -> None:
+            with Agent(socket, timeout=5.0, where=path) as agent:
+                agent.shutdown()
+
+        socket = self.setting.place.of(path).agent
+        try:
+            if not self.parent.level:
+                await asyncio.to_thread(ask, socket)
+            else:
+                async with self.parent.unix(socket) as here:
+                    await asyncio.to_thread(ask, here)
+        except LabError:
+            return False
         return True
 
     async def _power_button(self, path: str) -> bool:

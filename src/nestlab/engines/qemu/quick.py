@@ -9,16 +9,20 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from nestlab.engines.qemu import look
 from nestlab.engines.qemu.paths import GUEST_ROOT, Place
 from nestlab.errors import LabError
 from nestlab.plan import Seen
-from nestlab.wire import qga
+from nestlab.wire import qga, qmp
 
 ANSWER = 1.5
 """Seconds an agent has to answer."""
+
+INSTANT = 0.2
+"""Seconds a QEMU has to tell its state. It talks with one at a time: beside an `up` at work it does not answer."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ def status(place: Place, lab: str, hypervisors: frozenset[str]) -> Quick:
     )
     looks = look.parse(done.stdout.decode(errors="replace"), now=time.time())
     machines = {each.seen.path: each.seen for each in looks}
+    _ask_qemus(place, machines)
     asked = [path for path in sorted(hypervisors) if "/" not in path and _runs(machines, path)]
     silent = [path for path in sorted(hypervisors) if "/" in path]
     if asked:
@@ -56,18 +61,36 @@ def status(place: Place, lab: str, hypervisors: frozenset[str]) -> Quick:
 
 
 def _ask(place: Place, lab: str, asked: list[str]) -> dict[str, list[look.Look] | None]:
-    """All at once, a thread each: they only wait. (concurrent.futures would take longer to import than to use.)"""
     answers: dict[str, list[look.Look] | None] = dict.fromkeys(asked)
 
     def ask(path: str) -> None:
         answers[path] = _inside(place, lab, path)
 
-    threads = [threading.Thread(target=ask, args=(path,)) for path in asked]
+    _at_once(ask, asked)
+    return answers
+
+
+def _ask_qemus(place: Place, machines: dict[str, Seen]) -> None:
+    """What QEMU itself says of those whose process runs on the lab's host: its guest may be paused, or gone."""
+
+    def ask(path: str) -> None:
+        try:
+            [answer] = qmp.ask(place.of(path).qmp, ("query-status",), timeout=INSTANT, where=path)
+        except LabError:
+            return
+        state, why = look.RUN_STATES.get(answer["status"], ("running", ""))
+        machines[path] = replace(machines[path], state=state, why=why)
+
+    _at_once(ask, [path for path in machines if _runs(machines, path)])
+
+
+def _at_once(ask: Callable[[str], None], paths: Sequence[str]) -> None:
+    """A thread each: they only wait. (concurrent.futures would take longer to import than to use.)"""
+    threads = [threading.Thread(target=ask, args=(path,)) for path in paths]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return answers
 
 
 def _runs(machines: dict[str, Seen], path: str) -> bool:
