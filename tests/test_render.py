@@ -194,6 +194,9 @@ def test_an_error_is_what_then_what_to_do_then_details() -> None:
 
 def test_what_to_type_next_names_the_lab_where_there_are_several() -> None:
     assert "nestlab ssh hv1/web " in render.next_lines("pair", "hv1/web", "hv1", several=False)
+    assert ".venv/bin/nestlab ssh hv1/web " in render.next_lines(
+        "pair", "hv1/web", "hv1", several=False, program=".venv/bin/nestlab"
+    )
     assert "nestlab ssh pair:hv1/web " in render.next_lines("pair", "hv1/web", "hv1", several=True)
 
 

@@ -227,15 +227,16 @@ def error(problem: LabError, paint: Paint = PLAIN) -> str:
     return "\n".join(lines)
 
 
-def next_lines(lab: str, reach: str | None, hypervisor: str | None, *, several: bool) -> str:
-    """What to type next. `reach`: a machine to go to; `hypervisor`: one that runs others; `several` labs exist."""
+def next_lines(lab: str, reach: str | None, hypervisor: str | None, *, several: bool, program: str = "nestlab") -> str:
+    """What to type next. `reach`: a machine to go to; `hypervisor`: one that runs others; `several` labs exist;
+    `program`: how nestlab is called here."""
     prefix = f"{lab}:" if several else ""
-    rows = [[f"nestlab status {lab}", "the machines, now"]]
+    rows = [[f"{program} status {lab}", "the machines, now"]]
     if reach:
-        rows.insert(0, [f"nestlab ssh {prefix}{reach}", "a shell there"])
+        rows.insert(0, [f"{program} ssh {prefix}{reach}", "a shell there"])
     if hypervisor and hypervisor != reach:
-        rows.append([f"nestlab exec {prefix}{hypervisor} -- ls -l /dev/kvm", "a command on a hypervisor"])
-    rows.append([f"nestlab down {lab}", "end it and delete everything of it"])
+        rows.append([f"{program} exec {prefix}{hypervisor} -- ls -l /dev/kvm", "a command on a hypervisor"])
+    rows.append([f"{program} down {lab}", "end it and delete everything of it"])
     styles: list[list[Style | None]] = [["cyan", "dim"]] * len(rows)
     return "\n".join(["next:", *columns(rows, styles, PLAIN, indent="  ")])
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from nestlab.blueprint import PROBE, Blueprint, Spec
 from nestlab.engines import Say
 from nestlab.engines.qemu.accel import why_not
-from nestlab.errors import LabError
+from nestlab.errors import LabError, Unreachable
 from nestlab.facts import Facts
 from nestlab.host import Host
 from nestlab.library import keys_of
@@ -88,6 +88,7 @@ async def _look(nest: Nest, spec: Spec, targets: Targets, looking: asyncio.Task[
         arch, reached = await asking
     except LabError as error:
         hint = f"it runs; `nestlab console {spec.path}` shows it, `nestlab stop {spec.path}` and `up` boot it again"
+        hint = hint if isinstance(error, Unreachable) else error.hint
         return _Machine(spec, "", "", {}, error.what, hint)
     finally:
         asking.cancel()

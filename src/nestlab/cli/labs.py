@@ -255,6 +255,17 @@ def _print_verdict(verdict: Any, *, as_json: bool) -> None:
         out(f"\n{render.verdict(verdict, paint())}")
 
 
+def _program() -> str:
+    """How a person calls nestlab here: by its name if the shell finds it, else by the path it was called by."""
+    import os
+    import shutil
+
+    called = sys.argv[0]
+    if shutil.which("nestlab") or os.path.basename(called) != "nestlab":
+        return "nestlab"
+    return os.path.relpath(called)
+
+
 def _print_next(session: Session) -> None:
     from nestlab import render
 
@@ -262,7 +273,9 @@ def _print_next(session: Session) -> None:
     deepest = max(running, key=lambda path: path.count("/"), default=None)
     hypervisors = [s.path for s in session.blueprint.specs if s.machine.hypervisor and s.path in running]
     several = len(session.site.home.labs()) > 1
-    text = render.next_lines(session.blueprint.lab, deepest, next(iter(hypervisors), None), several=several)
+    text = render.next_lines(
+        session.blueprint.lab, deepest, next(iter(hypervisors), None), several=several, program=_program()
+    )
     out(f"\n{text}")
 
 

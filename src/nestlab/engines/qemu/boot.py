@@ -81,7 +81,8 @@ async def start(boot: Boot, reach: Callable[[int], SshHost], say: Say) -> None:
 
 async def _try(boot: Boot, port: int, reach: Callable[[int], SshHost], say: Say) -> None:
     launch = replace(boot.launch, port=port)
-    note = json.dumps({"port": port, "accel": launch.accel, "user": boot.user}, separators=(",", ":"))
+    told = {"port": port, "accel": launch.accel, "user": boot.user, "tells": launch.kernel is not None}
+    note = json.dumps(told, separators=(",", ":"))
     name = name_of(launch.lab, boot.path)
     environment = [f"{key}={value}" for key, value in sorted(boot.env.items())]
     command = ["env", *environment, *boot.argv(launch)] if environment else boot.argv(launch)

@@ -24,9 +24,14 @@ for d in *; do
   [ -f "$d/boot" ] && { read -r l < "$d/boot"; echo "B $l"; }
   [ -f "$d/stopped" ] && { echo "X"; continue; }
   [ -f "$d/pid" ] && read -r p < "$d/pid" && [ -r "/proc/$p/stat" ] &&
-    grep -qa "nestlab:$2:" "/proc/$p/cmdline" && {
+    case $(grep -las -e "nestlab:$2:" -e "nestlab: ready" "/proc/$p/cmdline" "$d/console.log") in
+      */cmdline*console.log) up=1 ;;
+      */cmdline) up= ;;
+      *) false ;;
+    esac && {
     read -r l < "/proc/$p/stat"; echo "P $l"
     read -r l < "/proc/$p/statm"; echo "R $l"
+    [ -n "$up" ] && echo "O"
     continue
   }
   [ -s "$d/console.log" ] && tail -c 4000 "$d/console.log" | sed 's/^/Y /;$a\'
@@ -34,7 +39,7 @@ done
 exit 0
 """
 """Arguments: the directory of machines, the lab's name. Prints U uptime, then per directory M name, W making, S made,
-B boot, X if stopped on purpose, P /proc/PID/stat and R /proc/PID/statm if its QEMU lives, else Y and a line for
+B boot, X if stopped on purpose, P /proc/PID/stat and R /proc/PID/statm if its QEMU lives, O if it came up, else Y and a line for
 each of the last lines of its console."""
 
 RUN_STATES: Mapping[str, tuple[State, str]] = {
@@ -116,12 +121,19 @@ def _learn(look: Look, mark: str, rest: str, uptime: float, now: float) -> Look:
         pid, started, stat_state = _stat(rest)
         state = "paused" if stat_state in "Tt" else "running"
         since = now - (uptime - started)
-        return replace(look, seen=replace(seen, state=state, pid=pid, since=since))
+        ready = not look.boot.get("tells")
+        return replace(look, seen=replace(seen, state=state, pid=pid, since=since, ready=ready, why=_why(ready)))
+    if mark == "O":
+        return replace(look, seen=replace(seen, ready=True, why=""))
     if mark == "P":
         return replace(look, seen=replace(seen, pid=_stat(rest)[0]))
     if mark == "R" and len(rest.split()) > 1:
         return replace(look, seen=replace(seen, memory=int(rest.split()[1]) * PAGE))
     return look
+
+
+def _why(ready: bool) -> str:
+    return "" if ready else "it is still booting"
 
 
 def _stat(line: str) -> tuple[int, float, str]:

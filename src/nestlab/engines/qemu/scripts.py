@@ -70,7 +70,7 @@ else
   : > console.log
   printf '%s\n' "$boot" > boot.new && mv boot.new boot
   if "$@" > qemu.log 2>&1 < /dev/null; then echo "nestlab-start: started"
-  else cat qemu.log; echo "nestlab-start: failed"; exit 1
+  else cat qemu.log; rm -f boot; echo "nestlab-start: failed"; exit 1
   fi
 fi
 read -r p < pid
