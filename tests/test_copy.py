@@ -1,6 +1,6 @@
 """Copying to and from a host, by GNU's tar and busybox's."""
 
-# ruff: noqa: ASYNC240 (a test may touch a file)
+
 
 from __future__ import annotations
 

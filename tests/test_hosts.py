@@ -1,6 +1,6 @@
 """Hosts: this machine, and machines over real ssh, to any depth."""
 
-# ruff: noqa: ASYNC240 (a test may touch a file)
+
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Local commands, spawned for real."""
 
-# ruff: noqa: ASYNC240 (a test may touch a file)
+
 
 from __future__ import annotations
 

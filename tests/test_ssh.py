@@ -1,6 +1,6 @@
 """SSH against a real OpenSSH server."""
 
-# ruff: noqa: ASYNC240 (a test may touch a file)
+
 
 from __future__ import annotations
 

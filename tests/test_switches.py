@@ -1,6 +1,6 @@
 """Starting, asking, changing and ending a real switch."""
 
-# ruff: noqa: ASYNC240 (nothing else runs meanwhile)
+
 
 from __future__ import annotations
 

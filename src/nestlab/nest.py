@@ -105,7 +105,11 @@ class Nest:
     async def _look_inside(self, machines: Iterable[Seen], found: dict[str, Seen], silent: dict[str, str]) -> None:
         async with asyncio.TaskGroup() as group:
             for seen in machines:
-                if seen.state == "running" and self._may_hold_machines(seen):
+                if seen.state != "running" or not self._may_hold_machines(seen):
+                    continue
+                if not seen.ready:
+                    silent[seen.path] = f"{seen.path} is still booting"
+                else:
                     group.create_task(self._look(seen.path, found, silent))
 
     async def _look(self, parent: str, found: dict[str, Seen], silent: dict[str, str]) -> None:

@@ -28,6 +28,8 @@ class Seen:
     """When its QEMU started, seconds since the epoch."""
     memory: int | None = None
     """Resident bytes of its QEMU."""
+    ready: bool = True
+    """It came up: False while it boots, where that can be told."""
     why: str = ""
     """What is known about a state that is not `running`."""
 

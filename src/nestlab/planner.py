@@ -216,6 +216,8 @@ class _Fates:
             return f"{spec.parent}, in which it runs, is started"
         if seen.state == "paused":
             return "it is paused"
+        if not seen.ready and seen.state == "running":
+            return "it is still booting"
         if seen.state == "died":
             return "it died" + (f": {seen.why}" if seen.why else "")
         if seen.state == "stopped":

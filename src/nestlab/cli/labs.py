@@ -261,7 +261,7 @@ def _program() -> str:
     import shutil
 
     called = sys.argv[0]
-    if shutil.which("nestlab") or os.path.basename(called) != "nestlab":
+    if shutil.which("nestlab") or not called.endswith("/nestlab"):
         return "nestlab"
     return os.path.relpath(called)
 

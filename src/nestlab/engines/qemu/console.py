@@ -17,7 +17,9 @@ FATAL: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (re.compile(rb"You are in emergency mode|Entering emergency mode"), "its system fell into emergency mode"),
 )
 
-_ESCAPES = re.compile(rb"\x1b(?:\[[0-9;?=]*[A-Za-z]|[()][A-Z0-9]|[=>])|[\x00-\x08\x0b-\x1f\x7f]")
+_ESCAPES = re.compile(
+    rb"\x1b(?:\[[0-9;?!=]*[A-Za-z]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[()][A-Z0-9]|[=>])|[\x00-\x08\x0b-\x1f\x7f]"
+)
 KEEP = 25
 """Lines of the end of a console that an error shows."""
 

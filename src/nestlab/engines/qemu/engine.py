@@ -170,7 +170,7 @@ class QemuEngine:
         except LabError as error:
             return replace(seen, accel=None, why=f"its QMP does not answer: {error.what}")
         state, why = look.RUN_STATES.get(said, ("running", ""))
-        return replace(seen, state=state, accel="kvm" if kvm else "tcg", why=why)
+        return replace(seen, state=state, accel="kvm" if kvm else "tcg", why=why or seen.why)
 
     @asynccontextmanager
     async def _monitor(self, path: str) -> AsyncIterator[Monitor]:

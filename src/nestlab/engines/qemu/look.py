@@ -39,8 +39,8 @@ done
 exit 0
 """
 """Arguments: the directory of machines, the lab's name. Prints U uptime, then per directory M name, W making, S made,
-B boot, X if stopped on purpose, P /proc/PID/stat and R /proc/PID/statm if its QEMU lives, O if it came up, else Y and a line for
-each of the last lines of its console."""
+B boot, X if stopped on purpose, P /proc/PID/stat and R /proc/PID/statm if its QEMU lives, O if it came up; else
+the last lines of its console, each after Y."""
 
 RUN_STATES: Mapping[str, tuple[State, str]] = {
     "paused": ("paused", "it was paused through QMP"),

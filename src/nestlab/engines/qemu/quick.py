@@ -49,7 +49,7 @@ def status(place: Place, lab: str, hypervisors: frozenset[str]) -> Quick:
     looks = look.parse(done.stdout.decode(errors="replace"), now=time.time())
     machines = {each.seen.path: each.seen for each in looks}
     _ask_qemus(place, machines)
-    asked = [path for path in sorted(hypervisors) if "/" not in path and _runs(machines, path)]
+    asked = [path for path in sorted(hypervisors) if "/" not in path and _answers(machines, path)]
     silent = [path for path in sorted(hypervisors) if "/" in path]
     if asked:
         for path, answer in _ask(place, lab, asked).items():
@@ -57,7 +57,7 @@ def status(place: Place, lab: str, hypervisors: frozenset[str]) -> Quick:
                 silent.append(path)
             else:
                 machines.update({each.seen.path: each.seen for each in answer})
-    return Quick(machines, tuple(path for path in silent if _runs(machines, path)))
+    return Quick(machines, tuple(path for path in silent if _answers(machines, path)))
 
 
 def _ask(place: Place, lab: str, asked: list[str]) -> dict[str, list[look.Look] | None]:
@@ -79,7 +79,7 @@ def _ask_qemus(place: Place, machines: dict[str, Seen]) -> None:
         except LabError:
             return
         state, why = look.RUN_STATES.get(answer["status"], ("running", ""))
-        machines[path] = replace(machines[path], state=state, why=why)
+        machines[path] = replace(machines[path], state=state, why=why or machines[path].why)
 
     _at_once(ask, [path for path in machines if _runs(machines, path)])
 
@@ -95,6 +95,10 @@ def _at_once(ask: Callable[[str], None], paths: Sequence[str]) -> None:
 
 def _runs(machines: dict[str, Seen], path: str) -> bool:
     return path in machines and machines[path].state == "running"
+
+
+def _answers(machines: dict[str, Seen], path: str) -> bool:
+    return _runs(machines, path) and machines[path].ready
 
 
 def _inside(place: Place, lab: str, path: str) -> list[look.Look] | None:
