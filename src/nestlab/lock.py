@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import json
 import os
@@ -97,8 +98,9 @@ async def _acquire(descriptor: int, path: Path, lab: str, wait: float | None, sa
 
 
 def _note(descriptor: int, text: str) -> None:
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, text.encode(), 0)
+    with contextlib.suppress(OSError):  # on a full disk the lock still holds, only nobody can say whose it is
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, text.encode(), 0)
 
 
 def _read(path: Path) -> Holder | None:

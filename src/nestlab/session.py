@@ -152,8 +152,17 @@ class Session:
         if self.leases is not None:
             _replace(self.place.leases, addresses.leases_to_json(self.leases))
         if self.origin is not None:
-            origin.save(self.place, self.origin)
+            self._keep_origin(self.origin)
         store.save(self.place.blueprint, self.blueprint)
+
+    def _keep_origin(self, source: Origin) -> None:
+        if origin.load(self.place) == source:
+            return
+        try:
+            origin.save(self.place, source)
+        except OSError as error:
+            what = f"{self.place.root} cannot be written: {error.strerror}."
+            raise LabError(what, hint="Is the disk full?") from error
 
     def _is_file(self, key: str) -> bool:
         return self.blueprint.images[key].file is not None
@@ -291,6 +300,8 @@ def _images(lab: Lab) -> list[Image]:
 def _replace(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     try:
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            return
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
     except OSError as error:

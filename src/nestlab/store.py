@@ -59,13 +59,17 @@ def load(path: Path) -> Blueprint | None:
 
 
 def save(path: Path, blueprint: Blueprint) -> None:
-    """Replace the file (0600) at once, or not at all. LabError if it cannot be written."""
+    """Replace the file (0600) at once, or not at all; one that is the same already is left alone, so that a full disk
+    does not keep a lab from being taken down. LabError if it cannot be written."""
     temporary = None
+    text = blueprint_to_json(blueprint)
     try:
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            return
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         temporary = Path(name)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(blueprint_to_json(blueprint))
+            file.write(text)
         temporary.rename(path)
     except OSError as error:
         if temporary is not None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
 
 from nestlab.blueprint import PROBE, Blueprint, Spec
 from nestlab.engines import Say
@@ -31,18 +32,35 @@ PROBE_NETWORK = "192.0.2.0/24"
 ALL_PAIRS = 6
 """Segments with more machines than this are proven in a ring: each machine reaches the next."""
 
-Targets = Mapping[str, Mapping[str, str]]
-"""By segment: address -> path of the machine that has it."""
-
 PING = r"""
 for a in "$@"; do
-  case $a in *:*) f=-6;; *) f=-4;; esac
-  if ping $f -c 1 -W 10 "$a" >/dev/null 2>&1 || ping $f -c 2 -W 10 "$a" >/dev/null 2>&1
-  then echo "y $a"; else echo "n $a"; fi
+  {
+    case $a in *:*) f=-6;; *) f=-4;; esac
+    if ping $f -c 1 -W 10 "$a" >/dev/null 2>&1 || ping $f -c 2 -W 10 "$a" >/dev/null 2>&1
+    then echo "y $a"; else echo "n $a"; fi
+  } &
 done
+wait
 uname -m
 """
 """Arguments: addresses. Prints y or n for each, then the machine's architecture."""
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """That a machine and `other` reach each other: `pinger` is one of the two, `addresses` are those of its peer. An
+    echo takes both ways, so one of them asks."""
+
+    other: str
+    pinger: str
+    addresses: tuple[str, ...]
+
+
+Pairs = Mapping[str, tuple[_Pair, ...]]
+"""By segment: whom a machine should reach there."""
+
+Reached = Mapping[str, Mapping[str, bool]]
+"""By machine that asked: whether each address answered."""
 
 
 @dataclass(frozen=True)
@@ -66,20 +84,20 @@ async def verify(nest: Nest, blueprint: Blueprint, looking: asyncio.Task[Observe
     """The proofs of all machines of the blueprint, asked while the world is being looked at (`looking`).
 
     A machine that does not run is a failed claim, not an error."""
-    targets = _targets(blueprint)
-    seen = await asyncio.gather(*(_look(nest, spec, targets[spec.path], looking) for spec in blueprint.specs))
+    pairs = _pairs(blueprint)
+    seen = await asyncio.gather(*(_look(nest, spec, pairs[spec.path], looking) for spec in blueprint.specs))
     machines = {each.spec.path: each for each in seen}
     proofs = [_of_host(await (await nest.host("")).facts(), blueprint)]
     inner = await asyncio.gather(
-        *(_proofs(nest, blueprint.lab, machines, spec, targets[spec.path], say) for spec in blueprint.specs)
+        *(_proofs(nest, blueprint.lab, machines, spec, pairs[spec.path], say) for spec in blueprint.specs)
     )
     for each in inner:
         proofs += each
     return Verdict(blueprint.lab, tuple(proofs))
 
 
-async def _look(nest: Nest, spec: Spec, targets: Targets, looking: asyncio.Task[Observed]) -> _Machine:
-    asking = asyncio.create_task(_ask(nest, spec, targets))
+async def _look(nest: Nest, spec: Spec, pairs: Pairs, looking: asyncio.Task[Observed]) -> _Machine:
+    asking = asyncio.create_task(_ask(nest, spec, pairs))
     try:
         there = (await asyncio.shield(looking)).machines.get(spec.path)
         if there is None or there.state != "running":
@@ -96,9 +114,10 @@ async def _look(nest: Nest, spec: Spec, targets: Targets, looking: asyncio.Task[
     return _Machine(spec, accel, arch, reached)
 
 
-async def _ask(nest: Nest, spec: Spec, targets: Targets) -> tuple[str, dict[str, bool]]:
+async def _ask(nest: Nest, spec: Spec, pairs: Pairs) -> tuple[str, dict[str, bool]]:
     host: Host = await nest.host(spec.path)
-    addresses = [address for reach in targets.values() for address in reach]
+    mine = (pair for each in pairs.values() for pair in each if pair.pinger == spec.path)
+    addresses = [address for pair in mine for address in pair.addresses]
     result = await host.run(("sh", "-c", PING, "ping", *addresses), check=False)
     lines = result.text.split("\n")
     reached = {line[2:]: line[0] == "y" for line in lines if line[:2] in ("y ", "n ")}
@@ -106,20 +125,29 @@ async def _ask(nest: Nest, spec: Spec, targets: Targets) -> tuple[str, dict[str,
     return arch.strip(), reached
 
 
-def _targets(blueprint: Blueprint) -> dict[str, dict[str, dict[str, str]]]:
-    """By machine and segment: the addresses it should reach, each with the path it belongs to."""
+def _pairs(blueprint: Blueprint) -> dict[str, dict[str, tuple[_Pair, ...]]]:
+    """By machine and segment: whom it should reach. The asking is shared out evenly."""
     on: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
     for spec in blueprint.specs:
         for nic in spec.nics:
             if nic.addresses:
                 on.setdefault(nic.segment, []).append((spec.path, tuple(a.split("/")[0] for a in nic.addresses)))
-    targets: dict[str, dict[str, dict[str, str]]] = {spec.path: {} for spec in blueprint.specs}
+    pairs: dict[str, dict[str, tuple[_Pair, ...]]] = {spec.path: {} for spec in blueprint.specs}
     for segment, members in on.items():
-        for number, (path, _) in enumerate(members):
-            others = members if len(members) <= ALL_PAIRS else [members[(number + 1) % len(members)]]
-            reach = {address: other for other, addresses in others if other != path for address in addresses}
-            targets[path][segment] = reach
-    return targets
+        for one, two in _meetings(len(members)):
+            asking, asked = (one, two) if (one + two) % 2 else (two, one)
+            pinger, addresses = members[asking][0], members[asked][1]
+            for mine, other in ((one, two), (two, one)):
+                known = pairs[members[mine][0]]
+                known[segment] = (*known.get(segment, ()), _Pair(members[other][0], pinger, addresses))
+    return pairs
+
+
+def _meetings(count: int) -> list[tuple[int, int]]:
+    """Which of `count` machines meet: all, or in a ring."""
+    if count <= ALL_PAIRS:
+        return list(combinations(range(count), 2))
+    return [(number, (number + 1) % count) for number in range(count)]
 
 
 def _of_host(facts: Facts, blueprint: Blueprint) -> Proof:
@@ -130,17 +158,17 @@ def _of_host(facts: Facts, blueprint: Blueprint) -> Proof:
 
 
 async def _proofs(
-    nest: Nest, lab: str, machines: dict[str, _Machine], spec: Spec, targets: Targets, say: Say
+    nest: Nest, lab: str, machines: dict[str, _Machine], spec: Spec, pairs: Pairs, say: Say
 ) -> list[Proof]:
     machine = machines[spec.path]
-    proofs = _of_machine(machine, targets)
+    proofs = _of_machine(machine, pairs, {path: each.reached for path, each in machines.items()})
     if spec.machine.hypervisor and not machine.error:
         inner = [each for each in machines.values() if each.spec.parent == spec.path]
         proofs += await _of_hypervisor(nest, lab, spec, inner, say)
     return proofs
 
 
-def _of_machine(machine: _Machine, targets: Targets) -> list[Proof]:
+def _of_machine(machine: _Machine, pairs: Pairs, reached: Reached) -> list[Proof]:
     spec = machine.spec
     if machine.error:
         return [Proof(spec.path, spec.level, "reachable", False, machine.error, machine.hint)]
@@ -155,17 +183,22 @@ def _of_machine(machine: _Machine, targets: Targets) -> list[Proof]:
             "QEMU: KVM enabled" if kvm else "QEMU: KVM off, emulated",
         ),
     ]
-    proofs += [_of_segment(machine, segment, reach) for segment, reach in targets.items() if reach]
+    proofs += [_of_segment(machine, segment, each, reached) for segment, each in pairs.items()]
     return proofs
 
 
-def _of_segment(machine: _Machine, segment: str, targets: Mapping[str, str]) -> Proof:
+def _of_segment(machine: _Machine, segment: str, pairs: tuple[_Pair, ...], reached: Reached) -> Proof:
     spec, claim = machine.spec, f"segment {segment}"
-    lost = sorted({f"{targets[a]} ({a})" for a in targets if not machine.reached.get(a)})
+    lost = sorted(
+        f"{pair.other} ({'IPv6' if ':' in address else 'IPv4'})"
+        for pair in pairs
+        for address in pair.addresses
+        if not reached[pair.pinger].get(address)
+    )
     if lost:
         return Proof(spec.path, spec.level, claim, False, f"does not reach {', '.join(lost)}")
-    reached = sorted({*targets.values()})
-    return Proof(spec.path, spec.level, claim, True, f"reaches {', '.join(reached)} over IPv4 and IPv6")
+    others = ", ".join(sorted({pair.other for pair in pairs}))
+    return Proof(spec.path, spec.level, claim, True, f"reaches {others} over IPv4 and IPv6")
 
 
 async def _of_hypervisor(nest: Nest, lab: str, spec: Spec, inner: list[_Machine], say: Say) -> list[Proof]:

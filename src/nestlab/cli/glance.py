@@ -67,8 +67,11 @@ def _unknown(specs: Any, machines: Any) -> dict[str, Any]:
     unknown: dict[str, Seen] = {}
     for spec in specs:
         outer = unknown.get(spec.parent) or machines.get(spec.parent)
-        if spec.path not in machines and outer is not None and outer.state not in ("running", "broken"):
-            unknown[spec.path] = Seen(spec.path, "unknown", why=f"{spec.parent}, in which it runs, does not run")
+        if spec.path in machines or outer is None or outer.state == "broken":
+            continue
+        if outer.state != "running" or not outer.ready:
+            what = "is still booting" if outer.state == "running" else "does not run"
+            unknown[spec.path] = Seen(spec.path, "unknown", why=f"{spec.parent}, in which it runs, {what}")
     return unknown
 
 

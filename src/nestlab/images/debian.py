@@ -63,7 +63,7 @@ _CLEAN = """
 cd "$1"
 rm -rf var/lib/apt/lists/* var/cache/apt/* var/cache/debconf/*-old var/log/apt var/log/*.log var/cache/ldconfig
 rm -f etc/ssh/ssh_host_* etc/machine-id var/lib/dbus/machine-id var/lib/systemd/random-seed etc/resolv.conf
-rm -f boot/initrd* boot/System.map* etc/apt/apt.conf.d/99mmdebstrap etc/dpkg/dpkg.cfg.d/99mmdebstrap
+rm -f initrd.img* boot/initrd* boot/System.map* etc/apt/apt.conf.d/99mmdebstrap etc/dpkg/dpkg.cfg.d/99mmdebstrap
 rm -rf etc/hostname etc/fstab tmp/* var/log/journal usr/share/doc/* usr/share/man/* usr/share/locale/*
 touch etc/.updated var/.updated
 """

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nestlab.blueprint import Blueprint, Spec
 from nestlab.engines import Say
@@ -22,10 +22,10 @@ from nestlab.engines.qemu import identity, launch, look, scripts
 from nestlab.engines.qemu.accel import Accelerator, Choice, choose
 from nestlab.engines.qemu.argv import Launch, argv, management_mac, name_of
 from nestlab.engines.qemu.boot import Boot, start
-from nestlab.engines.qemu.paths import Place
+from nestlab.engines.qemu.paths import MachinePaths, Place
 from nestlab.engines.qemu.stock import Artifacts, Library, Stock
 from nestlab.errors import LabError, Unreachable
-from nestlab.host import Host
+from nestlab.host import Host, Result
 from nestlab.hosts import SshHost
 from nestlab.plan import Boot as BootStep
 from nestlab.plan import Build, Connect, Create, Disconnect, Introduce, Observed, Remove, Seen, Step, Stop
@@ -134,7 +134,8 @@ class QemuEngine:
             found = next((each for each in await self._look() if each.seen.path == path), None)
             if found is None or found.seen.state != "running":
                 state = found.seen.state if found else "absent"
-                raise Unreachable(f"{path} does not run (it is {state}).", hint="`nestlab up` brings it up.")
+                said = "it died" if state == "died" else f"it is {state}"
+                raise Unreachable(f"{path} does not run: {said}.", hint="`nestlab up` brings it up.")
             host = self._reach(path, int(found.boot["port"]), str(found.boot.get("user", "root")))
         return host
 
@@ -194,14 +195,24 @@ class QemuEngine:
         disk = launch.needs_disk(spec, artifacts)
         prepare = ("sh", "-c", scripts.PREPARE, "prepare", name, paths.root, spec.digest, "yes" if disk else "no")
         papers = identity.archive(self._papers(spec, blueprint))
-        state = (await self.parent.run(prepare, input=papers)).text.strip()
+        state = (await self._make(prepare, paths, input=papers)).text.strip()
         if state == "new" and disk:
             say("making its disk")
             files = await self._stock.files(artifacts, say)
             tool = (await self.setting.qemu("tcg", say)).qemu_img
             size = launch.disk_size(spec, artifacts)
             command = launch.overlay_argv(tool.argv, paths, artifacts, files.get("root"), size)
-            await self.parent.run(("sh", "-c", scripts.DISK, "disk", paths.root, *command), env=tool.env)
+            await self._make(("sh", "-c", scripts.DISK, "disk", paths.root, *command), paths, env=tool.env)
+
+    async def _make(self, command: Sequence[str], paths: MachinePaths, **how: Any) -> Result:
+        """Run what makes a machine's files. LabError with what it said."""
+        result = await self.parent.run(command, check=False, **how)
+        if result.status != 0:
+            said = (result.stderr or result.stdout).decode(errors="replace").strip()
+            hint = "Make room there." if "No space left" in said else "What the commands there said follows."
+            where = f" on {self.parent.path}" if self.parent.path else ""
+            raise LabError(f"The files in {paths.root}{where} cannot be made.", hint=hint, detail=said)
+        return result
 
     def _warm(self, artifacts: Artifacts) -> None:
         """Inside a hypervisor every question takes a while: what booting will ask is asked meanwhile."""
