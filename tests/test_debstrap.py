@@ -66,7 +66,7 @@ async def test_without_mmdebstrap_the_distributions_own_command_is_named(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr("platform.freedesktop_os_release", lambda: {"ID": "mint", "ID_LIKE": "ubuntu debian"})
     with pytest.raises(LabError, match="not installed") as caught:
-        await mmdebstrap(["trixie"], what="The image x", scratch=tmp_path, say=quiet)
+        await mmdebstrap(["trixie"], what="The image x", folder=tmp_path, say=quiet)
     assert "sudo apt install mmdebstrap" in caught.value.hint
 
 
@@ -76,7 +76,7 @@ async def test_a_cancelled_build_ends_mmdebstrap_first(tmp_path: Path, monkeypat
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     started = asyncio.Event()
-    task = asyncio.create_task(mmdebstrap([], what="x", scratch=tmp_path, say=lambda _: started.set()))
+    task = asyncio.create_task(mmdebstrap([], what="x", folder=tmp_path, say=lambda _: started.set()))
     await started.wait()
     pid = int((tmp_path / "pid").read_text())
     task.cancel()
@@ -92,7 +92,7 @@ async def test_mmdebstraps_own_end_is_reported_with_its_output(tmp_path: Path, m
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(LabError, match="status 25") as caught:
-        await mmdebstrap([], what="The image x", scratch=tmp_path, say=quiet)
+        await mmdebstrap([], what="The image x", folder=tmp_path, say=quiet)
     assert caught.value.detail == "E: something broke"
 
 

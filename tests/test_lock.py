@@ -181,3 +181,14 @@ def test_a_file_with_nonsense_in_it_is_no_obstacle(lock: Path) -> None:
     lock.write_text("nonsense")
     assert holder(lock) is None
     asyncio.run(take())
+
+
+async def test_a_lock_on_a_full_disk_stands_though_nobody_can_say_whose_it_is(tmp_path: Path) -> None:
+    async with held(tmp_path / "lock", "lab", "up") as stands:
+        (tmp_path / "lock").write_text("")  # what a full disk leaves of the note
+        assert stands()
+        assert holder(tmp_path / "lock") is None
+        (tmp_path / "lock").unlink()
+        assert not stands()
+        (tmp_path / "lock").write_text("")
+        assert not stands(), "another file of the same name is another lock"

@@ -18,7 +18,7 @@ OUTLETS = debian.Outlets(root=100, boot=101, packages=102)
 def words(recipe: object = DEBIAN) -> list[str]:
     assert isinstance(recipe, type(DEBIAN))
     place = Path("/a cache")
-    return debian.arguments(recipe, overlay=place / "overlay.tar", packages=place, mode="root", outlets=OUTLETS)
+    return debian.arguments(recipe, overlay=place / "overlay.tar", packages=place, outlets=OUTLETS)
 
 
 def test_the_same_recipe_has_the_same_digest() -> None:

@@ -10,6 +10,7 @@ import platform
 import re
 import shutil
 import signal
+import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,9 +100,9 @@ class Progress:
 
 
 async def mmdebstrap(
-    arguments: Sequence[str], *, what: str, scratch: Path, say: Say, descriptors: Sequence[int] = ()
+    arguments: Sequence[str], *, what: str, folder: Path, say: Say, descriptors: Sequence[int] = ()
 ) -> None:
-    """Runs mmdebstrap with its chroot in `scratch`; `what` names the purpose in errors.
+    """Runs mmdebstrap, as root or in a user namespace, for what is made in `folder`; `what` names it in errors.
 
     `descriptors` stay open in it and in its hooks: the way out of a user namespace for what a hook writes.
     Cancelled, it ends mmdebstrap, which removes its chroot, before the cancellation goes on.
@@ -112,12 +113,34 @@ async def mmdebstrap(
     # Should nestlab itself be killed, mmdebstrap ends as well, and removes its chroot.
     guard = shutil.which("setpriv")
     command = [*([guard, "--pdeathsig", "TERM"] if guard else []), "sh", "-c", _ALL_END, "sh", program]
-    command += ["--verbose", *arguments]
+    command += ["--verbose", f"--mode={'root' if os.geteuid() == 0 else 'unshare'}", *arguments]
+    with _scratch(folder) as scratch:
+        lines, status = await _run(command, folder, scratch, Progress(say), descriptors)
+    if status != 0:
+        raise failure(what, lines, status)
+
+
+@contextlib.contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """Where mmdebstrap has its chroot. Not below a user's home, which the root of a user namespace may not enter."""
+    if os.geteuid() == 0:
+        yield folder
+        return
+    place = Path(tempfile.mkdtemp(prefix="nestlab-", dir=os.environ.get("TMPDIR") or "/var/tmp"))
+    try:
+        place.chmod(0o755)
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+async def _run(
+    command: Sequence[str], folder: Path, scratch: Path, progress: Progress, descriptors: Sequence[int]
+) -> tuple[list[str], int]:
     lines: list[str] = []
-    progress = Progress(say)
     reading, writing = os.pipe()
     try:
-        with working(scratch) as mark:
+        with working(folder) as mark:
             # It inherits the reading end too: when nestlab is killed it can still print, and so go on to clean up.
             process = await asyncio.create_subprocess_exec(
                 *command,
@@ -139,12 +162,10 @@ async def mmdebstrap(
                 line = raw.decode(errors="replace").rstrip()
                 lines.append(line)
                 progress.read(line)
-        status = await process.wait()
+        return lines, await process.wait()
     except BaseException:
         await _end(process)
         raise
-    if status != 0:
-        raise failure(what, lines, status)
 
 
 @contextlib.asynccontextmanager

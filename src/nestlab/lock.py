@@ -35,8 +35,9 @@ class Holder:
 @asynccontextmanager
 async def held(
     path: Path, lab: str, verb: str, *, wait: float | None = None, say: Callable[[str], None] = lambda _: None
-) -> AsyncIterator[None]:
-    """Hold the lock file `path` of a lab while the context is open.
+) -> AsyncIterator[Callable[[], bool]]:
+    """Hold the lock file `path` of a lab while the context is open. What it gives tells whether that file is still
+    the one at `path`: if not, the lab was removed while this one waited, and the lock protects nothing.
 
     Somebody else has it: `say` tells who, and after `wait` seconds (None: however long it takes; 0: at once) Busy.
     LabError when the file cannot be opened.
@@ -50,11 +51,18 @@ async def held(
         await _acquire(descriptor, path, lab, wait, say)
         _note(descriptor, json.dumps(asdict(Holder(os.getpid(), verb, time.time()))))
         try:
-            yield
+            yield lambda: _is_at(descriptor, path)
         finally:
             _note(descriptor, "")
     finally:
         os.close(descriptor)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path, follow_symlinks=False))  # noqa: PTH116
+    except OSError:
+        return False
 
 
 def holder(path: Path) -> Holder | None:

@@ -111,10 +111,7 @@ def parse_version(text: str) -> Version | None:
 async def _unpack(partial: Path, say: Say) -> None:
     say("unpacking nestlab's own QEMU")
     archive = partial / "packages.tar"
-    privileged = os.geteuid() == 0
-    scratch = partial if privileged else Path(os.environ.get("TMPDIR") or "/var/tmp")
     words = [
-        f"--mode={'root' if privileged else 'unshare'}",
         "--variant=extract",
         f"--include={','.join(PACKAGES)}",
         '--aptopt=Acquire::Languages "none"',
@@ -122,7 +119,7 @@ async def _unpack(partial: Path, say: Say) -> None:
         SUITE,
         str(archive),
     ]
-    await mmdebstrap(words, what=_WHAT, scratch=scratch, say=say)
+    await mmdebstrap(words, what=_WHAT, folder=partial, say=say)
     await _untar(archive, partial)
     archive.unlink()
     tools = {name: tool.version for name, tool in (await _probed(partial)).items()}

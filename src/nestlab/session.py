@@ -227,10 +227,9 @@ async def changing(
     """
     while True:
         place = site.home.lab(lab.name) if lab is not None else origin.existing(site.home, name)
-        async with lock.held(place.lock, place.name, verb, wait=wait, say=say):
-            holder = lock.holder(place.lock)
-            if holder is None or holder.pid != os.getpid():
-                continue  # the lab was removed meanwhile, and the lock with it: this one protects nothing
+        async with lock.held(place.lock, place.name, verb, wait=wait, say=say) as stands:
+            if not stands():
+                continue  # the lab was removed meanwhile, and the lock with it
             try:
                 async with _open(site, place, lab, source) as session:
                     await session.look()

@@ -40,8 +40,7 @@ _UNWANTED: Mapping[str, tuple[str, ...]] = {
         *("corosync.service", "e2scrub_reap.service", "getty.target", "remote-fs.target", "ssh.service"),
         *("systemd-ask-password-wall.path", "systemd-logind.service", "systemd-user-sessions.service"),
     ),
-    "local-fs.target": ("run-lock.mount", "tmp.mount", "systemd-remount-fs.service"),
-    "basic.target": ("tmp.mount",),
+    "local-fs.target": ("run-lock.mount", "systemd-remount-fs.service"),
     "sockets.target": (
         *("systemd-creds.socket", "systemd-hostnamed.socket", "systemd-initctl.socket", "systemd-pcrextend.socket"),
         *("systemd-pcrlock.socket", "systemd-sysext.socket"),
@@ -83,8 +82,10 @@ _MASKED = (
         )
     ),
     "etc/tmpfiles.d/systemd-nologin.conf",
+    "etc/systemd/system/tmp.mount",
 )
-"""Generators make units from what such a machine never has; each costs a process at every boot."""
+"""Generators make units from what such a machine never has; each costs a process at every boot. /tmp is on the disk:
+as a mount it takes memory, and hides what was put there before some service asked for it."""
 
 _SCRIPTS: dict[Base, tuple[str, ...]] = {"disk": ("common.sh", "disk.sh"), "initramfs": ("common.sh", "tiny.sh")}
 

@@ -46,17 +46,13 @@ async def _fill(partial: Path, recipe: Recipe, cache: Path, say: Say) -> None:
     kept = packages.folder(cache)
     overlay, boot, debs = partial / "overlay.tar", partial / "boot.tar", partial / "debs.tar"
     overlay.write_bytes(overlay_tar(recipe))
-    privileged = os.geteuid() == 0
-    # Only root's own chroot fits into the cache: the root of a user namespace cannot reach it.
-    scratch = partial if privileged else Path(os.environ.get("TMPDIR") or "/var/tmp")
     with contextlib.ExitStack() as stack:
         outlets = debian.Outlets(*(_outlet(stack, path) for path in (partial / "root.img", boot, debs)))
         if recipe.base == "disk":
             os.ftruncate(outlets.root, recipe.size)
-        mode = "root" if privileged else "unshare"
-        words = debian.arguments(recipe, overlay=overlay, packages=kept, mode=mode, outlets=outlets)
+        words = debian.arguments(recipe, overlay=overlay, packages=kept, outlets=outlets)
         descriptors = (outlets.root, outlets.boot, outlets.packages)
-        await mmdebstrap(words, what=f"The image {recipe.name}", scratch=scratch, say=say, descriptors=descriptors)
+        await mmdebstrap(words, what=f"The image {recipe.name}", folder=partial, say=say, descriptors=descriptors)
     say("making the kernel and the initramfs")
     await asyncio.to_thread(_assemble, partial, recipe)
     packages.keep(debs, cache)

@@ -96,7 +96,7 @@ _BOOT_PROGRAMS = """ {programs} $(for program in {programs}; do
 done | sed -n 's,^[^/]*/\\([^ ]*\\) (0x.*,\\1,p' | sort -u)"""
 
 
-def arguments(recipe: Recipe, *, overlay: Path, packages: Path, mode: str, outlets: Outlets) -> list[str]:
+def arguments(recipe: Recipe, *, overlay: Path, packages: Path, outlets: Outlets) -> list[str]:
     """mmdebstrap's arguments; `overlay` is a tar of files to add, `packages` the folder of kept .deb files."""
     disk = recipe.base == "disk"
     # Packages that are only extracted have no later hook.
@@ -111,7 +111,6 @@ def arguments(recipe: Recipe, *, overlay: Path, packages: Path, mode: str, outle
     if disk:
         hooks.append(_MAKE_ROOT.format(uuid=uuid(recipe.digest), features=_FEATURES, root=outlets.root))
     return [
-        f"--mode={mode}",
         f"--variant={'minbase' if disk else 'extract'}",
         "--format=null",
         f"--include={','.join((recipe.kernel, *recipe.packages))}",

@@ -118,7 +118,7 @@ async def start(argv: Sequence[str], *, env: Mapping[str, str] | None = None) ->
     except OSError as error:
         # A directory of PATH that may not be read makes a missing program a forbidden one.
         if shutil.which(argv[0], os.F_OK, environment(env)["PATH"]) is None:
-            hint = "Install the package that has it; `nestlab doctor` names it where it is known."
+            hint = "Install the package that has it, or put it on PATH."
             raise LabError(f"The program {argv[0]} is not installed here.", hint=hint) from None
         hint = "Check the program and the limits of this machine (memory, processes)."
         raise LabError(f"The program {argv[0]} cannot be run here: {error.strerror}.", hint=hint) from error
