@@ -86,7 +86,8 @@ class Bare:
     def machine(self, words: Sequence[str], port: int, key: Path | None = None) -> Iterator[Timing]:
         """Starts QEMU, and yields when `ssh … true` has succeeded; ends QEMU after.
 
-        From the outside a port forwarded by QEMU is open at once: nothing but trying tells when sshd is there.
+        A port that QEMU forwards is open at once, and QEMU then asks the guest ever more rarely: so the greeting of
+        sshd is awaited by new connections, twice a second at least.
         """
         started = time.monotonic()
         process = subprocess.Popen(
@@ -96,10 +97,10 @@ class Bare:
             stderr=subprocess.DEVNULL,
         )
         try:
-            while self.ssh(port, "true", key=key) is None:
+            while not _greeted(port) or self.ssh(port, "true", key=key) is None:
                 if process.poll() is not None or time.monotonic() - started > _PATIENCE:
                     raise SystemExit(f"the machine did not come up:\n{self.console()[-2000:]}")
-                time.sleep(0.1)
+                time.sleep(0.02)
             yield Timing(time.monotonic() - started, cpu_of(process.pid))
         finally:
             process.kill()
@@ -107,6 +108,15 @@ class Bare:
 
     def console(self) -> str:
         return (self.folder / "console").read_bytes().decode(errors="replace")
+
+
+def _greeted(port: int) -> bool:
+    """Whether an ssh server greets on a port of this host within half a second."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=0.5) as connection:
+            return connection.recv(4) == b"SSH-"
+    except OSError:
+        return False
 
 
 def cpu_of(pid: int) -> float:

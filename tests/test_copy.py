@@ -1,7 +1,5 @@
 """Copying to and from a host, by GNU's tar and busybox's."""
 
-
-
 from __future__ import annotations
 
 import asyncio

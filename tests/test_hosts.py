@@ -1,7 +1,5 @@
 """Hosts: this machine, and machines over real ssh, to any depth."""
 
-
-
 from __future__ import annotations
 
 import asyncio

@@ -1,7 +1,5 @@
 """Local commands, spawned for real."""
 
-
-
 from __future__ import annotations
 
 import asyncio

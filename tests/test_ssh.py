@@ -1,7 +1,5 @@
 """SSH against a real OpenSSH server."""
 
-
-
 from __future__ import annotations
 
 import asyncio

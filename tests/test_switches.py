@@ -1,7 +1,5 @@
 """Starting, asking, changing and ending a real switch."""
 
-
-
 from __future__ import annotations
 
 import asyncio

@@ -148,9 +148,9 @@ KVM = Recipe(
         "corosync",
         "socat",
     ),
-    modules=("pvpanic_mmio", "virtio_blk", "virtio_net", "bridge", "isofs"),
+    modules=("pvpanic_mmio", "virtio_blk", "virtio_net", "bridge"),
     files=(
-        File("etc/modules-load.d/nestlab-hypervisor.conf", b"tun\nvhost_net\n"),
+        File("etc/nestlab/hypervisor", b"Where this file is, the initramfs has KVM loaded.\n"),
         File("etc/qemu/bridge.conf", b"allow all\n"),
     ),
     size=16384 * _MIB,

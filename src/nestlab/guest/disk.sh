@@ -19,9 +19,12 @@ blocks=$(od -An -tu4 -j1028 -N4 "$found")
 read -r sectors <"/sys/class/block/${found##*/}/size"
 [ "$((blocks * 8))" -ge "$sectors" ] || : >/run/nestlab/grow
 
-# The vendor's KVM module, for systemd-modules-load: the other one would only fail.
-if [ -e /root/etc/modules-load.d/nestlab-hypervisor.conf ]; then
-    mkdir -p /run/modules-load.d
+# A hypervisor: the vendor's KVM module, for systemd-modules-load (the other one would only fail), and the devices whose
+# modules the kernel loads when somebody opens them.
+if [ -e /root/etc/nestlab/hypervisor ]; then
+    mkdir -p /run/modules-load.d /dev/net
+    mknod -m 0666 /dev/net/tun c 10 200
+    mknod -m 0660 /dev/vhost-net c 10 238
     while read -r key words; do
         [ "$key" = flags ] || continue
         case " $words " in

@@ -138,6 +138,12 @@ async def _goes_on(boot: Boot) -> bool:
         status = await monitor.status()
         if status in ("paused", "suspended", "io-error"):
             await monitor.execute("system_wakeup" if status == "suspended" else "cont")
+        if status == "io-error":
+            await asyncio.sleep(1)  # the guest repeats what failed at once
+            if await monitor.status() == "io-error":
+                what = f"{boot.path} cannot go on: writing to its disk fails in {boot.launch.paths.root}"
+                where = boot.host.path or "this machine"
+                raise LabError(f"{what} on {where}.", hint="Make room there, then repeat `nestlab up`.")
         return look.RUN_STATES.get(status, ("running", ""))[0] != "died"
 
 

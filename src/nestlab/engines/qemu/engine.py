@@ -288,11 +288,21 @@ class QemuEngine:
 
     async def _ask_to_end(self, path: str) -> bool:
         try:
+            if not await self._can_act(path):
+                return False
             host = await self.host(path)
             await host.run(("poweroff",), check=False, timeout=20)
         except LabError:
             return await self._ask_agent(path) or await self._power_button(path)
         return True
+
+    async def _can_act(self, path: str) -> bool:
+        """A paused machine goes on, to shut down; one whose disk fails cannot."""
+        async with self._monitor(path) as monitor:
+            if await monitor.status() in ("paused", "io-error"):
+                await monitor.execute("cont")
+                await asyncio.sleep(1)
+            return await monitor.status() != "io-error"
 
     async def _ask_agent(self, path: str) -> bool:
         """By its guest agent, which few systems but nestlab's own have."""
