@@ -70,6 +70,8 @@ def test_a_process_whose_directory_is_gone_is_found_and_ended(home: Home) -> Non
     kept = [*SLEEP, "-name", "nestlab:pair:hv1,debug-threads=on", "-pidfile", str(there / "pid")]
     with subprocess.Popen(argv) as stale, subprocess.Popen(kept) as used:
         try:
+            while not Path(f"/proc/{stale.pid}/cmdline").read_bytes():
+                time.sleep(0.01)  # the kernel shows a command line a moment after it closed what tells of the exec
             (found,) = mine(home)
             assert (found.pid, found.why) == (stale.pid, f"{gone} is gone")
             leftovers.remove(found)
