@@ -1,89 +1,206 @@
-"""What happens to a real lab behind nestlab's back is seen, said, and mended by the next `up`."""
+"""What goes wrong with machines and images, tried for real: each is told plainly, and `up` or `down` puts it right."""
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+import leaks
 from command_line import Cli
+from nestlab.engines.qemu import boot
+from nestlab.engines.qemu.argv import name_of
+from nestlab.engines.qemu.paths import Place
 
 pytestmark = [pytest.mark.guest, pytest.mark.slow]
 
-LAB = """\
-lab: faults
-machines:
-  a: {image: tiny, memory: 128M}
-  b: {image: tiny, memory: 128M}
-"""
+TINY = "lab: one\nmachines:\n  t: {image: tiny, memory: 128M}\n"
+DEBIAN = "lab: one\nmachines:\n  t: {image: debian, memory: 512M}\n"
+OWN = "lab: own\nmachines:\n  m: {image: {file: disk.%s}, memory: 128M}\n"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def cli() -> Iterator[Cli]:
-    with tempfile.TemporaryDirectory(prefix="nl-", dir="/tmp") as home:
-        cli = Cli(Path(home))
-        cli("up", cli.file(LAB, "faults"))
+    """A home of its own, in which nothing is left at the end."""
+    with tempfile.TemporaryDirectory(prefix="nl-", dir="/tmp") as folder, leaks.world(Path(folder)):
+        cli = Cli(Path(folder))
         yield cli
-        cli("down", "faults", "--yes", status=None)
+        for lab in ("one", "own"):
+            cli("down", lab, "--yes", status=None)
+        assert [*(cli.home / "labs").iterdir()] == []
 
 
-def pid(cli: Cli, path: str) -> int:
-    return int(cli.machines("faults")[path]["pid"])
+def place(cli: Cli, machine: str = "t") -> Path:
+    return Path(Place(str(cli.home / "labs" / "one")).of(machine).root)
 
 
-def until_state(cli: Cli, path: str, state: str) -> None:
-    until = time.monotonic() + 60
-    while cli.states("faults")[path] != state:
-        assert time.monotonic() < until, cli.states("faults")
+def up(cli: Cli, text: str) -> str:
+    file = cli.file(text)
+    cli("up", file, "--no-verify")
+    return file
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "told"),
+    [
+        ("img", b"", "is empty"),
+        ("img", os.urandom(1 << 20), "nothing on its disk boots"),
+        ("img", bytes(1 << 20), "nothing on its disk boots"),
+        ("qcow2", b"hello", "is not a qcow2 image"),
+        ("qcow2", b"QFI\xfb\x00\x00\x00\x03" + (64).to_bytes(8, "big") + (4).to_bytes(4, "big"), "not a qcow2 image"),
+    ],
+)
+def test_an_image_that_cannot_boot_is_said_to_be_one(cli: Cli, kind: str, content: bytes, told: str) -> None:
+    (cli.home / f"disk.{kind}").write_bytes(content)
+    assert told in cli("up", cli.file(OWN % kind), status=2)
+
+
+def test_a_layer_whose_base_is_gone_is_told_by_name(cli: Cli) -> None:
+    header = b"QFI\xfb" + (3).to_bytes(4, "big") + (104).to_bytes(8, "big") + (8).to_bytes(4, "big")
+    header += (16).to_bytes(4, "big") + (1 << 20).to_bytes(8, "big")
+    (cli.home / "disk.qcow2").write_bytes(header.ljust(104, b"\0") + b"base.raw")
+    assert "is a layer over base.raw, which is not there" in cli("up", cli.file(OWN % "qcow2"), status=2)
+
+
+def test_an_image_file_that_is_missing_is_a_mistake_in_the_lab_file(cli: Cli) -> None:
+    said = cli("up", cli.file(OWN % "img"), status=2)
+    assert "there is no file" in said
+    assert "lab.yaml:3:" in said
+
+
+def test_a_kernel_panic_while_booting_shows_the_end_of_the_console(cli: Cli) -> None:
+    file = cli.file(TINY.replace("128M}", '128M, cmdline: "rdinit=/nope"}'))
+    said = cli("up", file, status=2)
+    assert "its kernel panicked: VFS" in said
+    assert "  | " in said
+    assert cli.machines("one")["t"]["why"].startswith("its kernel panicked")
+
+
+def test_a_panic_after_up_is_found_and_repaired(cli: Cli) -> None:
+    file = up(cli, DEBIAN)
+    cli("exec", "t", "--", "sh", "-c", "echo c > /proc/sysrq-trigger", status=None)
+    until_state(cli, "died")
+    assert "sysrq triggered crash" in cli.machines("one")["t"]["why"]
+    assert cli.steps(file) == ["boot t"]
+    cli("up", file)
+    assert cli.steps(file) == []
+
+
+def until_state(cli: Cli, state: str) -> None:
+    deadline = time.monotonic() + 30
+    while cli.states("one")["t"] != state and time.monotonic() < deadline:
         time.sleep(0.2)
+    assert cli.states("one")["t"] == state
 
 
-def test_a_killed_machine_died_and_is_booted_again(cli: Cli) -> None:
-    os.kill(pid(cli, "a"), signal.SIGKILL)
-    until_state(cli, "a", "died")
-    assert cli.steps("faults") == ["boot a"]
-    cli("up", "faults")
-    assert cli.steps("faults") == []
+def test_poweroff_and_reboot_inside_are_understood(cli: Cli) -> None:
+    file = up(cli, TINY)
+    cli("exec", "t", "--", "reboot", status=None)
+    cli("exec", "t", "--", "true", status=None)
+    assert cli.steps(file) == [], "a machine that reboots is still there"
+    deadline = time.monotonic() + 60
+    while cli("exec", "t", "--", "true", status=None).status and time.monotonic() < deadline:
+        time.sleep(0.5)
+    cli("exec", "t", "--", "poweroff", status=None)
+    until_state(cli, "died")
+    assert cli.machines("one")["t"]["why"] == "it shut itself down"
+    cli("up", file)
 
 
-def test_a_frozen_machine_is_paused_and_goes_on(cli: Cli) -> None:
-    process = pid(cli, "b")
-    os.kill(process, signal.SIGSTOP)
-    until_state(cli, "b", "paused")
-    cli("up", "faults")
-    assert pid(cli, "b") == process, "it was not booted anew"
+def test_a_machine_whose_qemu_is_stopped_is_paused_and_up_resumes_it(cli: Cli) -> None:
+    file = up(cli, TINY)
+    pid = cli.machines("one")["t"]["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    assert cli.states("one") == {"t": "paused"}
+    cli("up", file)
+    assert cli.machines("one")["t"]["pid"] == pid
 
 
-def test_a_panicked_machine_died_and_is_booted_again(cli: Cli) -> None:
-    cli("exec", "a", "--", "sh", "-c", "(sleep 1; echo c > /proc/sysrq-trigger) >/dev/null 2>&1 &")
-    until_state(cli, "a", "died")
-    assert "panic" in cli("logs", "a")
-    cli("up", "faults")
-    assert cli.states("faults") == {"a": "running", "b": "running"}
+def test_a_machine_paused_through_qmp_is_seen_and_resumed(cli: Cli) -> None:
+    from nestlab.wire.qmp import ask
+
+    file = up(cli, TINY)
+    ask(str(place(cli) / "qmp"), ("stop",))
+    assert cli.machines("one")["t"]["why"] == "it was paused through QMP"
+    cli("up", file)
+    assert cli.states("one") == {"t": "running"}
 
 
-def test_another_nestlab_is_told_who_holds_the_lab(cli: Cli) -> None:
-    os.kill(pid(cli, "a"), signal.SIGKILL)
-    until_state(cli, "a", "died")
-    with cli.running("up", "faults") as work:
+def test_a_qemu_killed_while_it_boots_is_told_at_once_and_booted_again(cli: Cli) -> None:
+    file = cli.file(TINY)
+    with cli.running("up", file) as work:
         work.until("boot: booting")
-        said = cli("up", "faults", "--no-wait", status=2)
-        assert "is at work on lab faults" in said
-        work.tell(signal.SIGINT)
-        assert work.end().status == 130
-    cli("up", "faults")
+        os.kill(int((place(cli) / "pid").read_text()), signal.SIGKILL)
+        said = work.end()
+    assert said.status == 2
+    assert "ended before it was up" in said
+    cli("up", file)
 
 
-def test_a_machine_that_cannot_boot_is_an_error_with_the_end_of_its_console(cli: Cli) -> None:
-    disk = cli.home / "zero.raw"
-    disk.write_bytes(bytes(1 << 20))
-    lab = f"lab: hopeless\nmachines:\n  z: {{image: {{file: {disk}, format: raw}}, memory: 128M}}\n"
-    said = cli("up", cli.file(lab, "hopeless"), status=2)
-    assert "nothing on its disk boots" in said
-    cli("down", "hopeless", "--yes")
-    assert not (cli.home / "labs" / "hopeless").exists()
+def test_a_taken_port_is_left_alone_and_another_one_used(cli: Cli) -> None:
+    with taken(2):
+        up(cli, TINY)
+        assert cli("exec", "t", "--", "hostname").text.strip() == "t"
+
+
+def test_when_every_port_is_taken_it_says_so(cli: Cli) -> None:
+    with taken(boot.TRIES):
+        assert "no free port for ssh" in cli("up", cli.file(TINY), status=2)
+    assert not [*place(cli).glob("console.*.log")], "nothing was said, so no console is kept"
+
+
+def taken(count: int) -> ExitStack:
+    """The first ports that are tried for the machine are in use."""
+    seed, stack = zlib.crc32(name_of("one", "t").encode()), ExitStack()
+    for attempt in range(count):
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", boot.FIRST_PORT + (seed + attempt * 37) % boot.PORTS))
+        listener.listen()
+    return stack
+
+
+def test_another_host_key_is_refused_loudly(cli: Cli) -> None:
+    file = up(cli, DEBIAN)
+    change = "ssh-keygen -q -t ed25519 -N '' -f /tmp/k; cat /tmp/k > /run/nestlab/ssh_host_ed25519_key; "
+    cli("exec", "t", "--", "sh", "-c", change + "systemctl restart ssh", status=None)
+    assert "THE HOST KEY OF t IS NOT THE ONE" in cli("exec", "t", "--", "true", status=2)
+    assert "THE HOST KEY OF t" in cli("verify", "one", status=2)
+    cli("stop", "one", "t")
+    cli("up", file)
+
+
+def test_a_machine_without_sshd_fails_its_proof_and_still_shuts_down(cli: Cli) -> None:
+    file = up(cli, DEBIAN)
+    cli("exec", "t", "--", "systemctl", "stop", "ssh", status=None)
+    cli("exec", "t", "--", "true", status=2)
+    said = cli("verify", "one", status=2)
+    assert "nestlab console t" in said, "the hint is no `up`, which would find nothing to do"
+    cli("stop", "one", "t")
+    assert cli.states("one") == {"t": "stopped"}
+    cli("up", file)
+
+
+def test_a_lost_lab_key_is_told_and_not_replaced(cli: Cli) -> None:
+    up(cli, TINY)
+    key = cli.home / "labs/one/id_ed25519"
+    kept = key.read_bytes()
+    key.unlink()
+    assert "is gone" in cli("exec", "t", "--", "true", status=2)
+    key.write_bytes(kept)
+    key.chmod(0o600)
+    cli("exec", "t", "--", "true")
+
+
+def test_a_damaged_host_key_is_told(cli: Cli) -> None:
+    up(cli, TINY)
+    for path in (cli.home / "labs/one/keys").iterdir():
+        path.write_text("rubbish")
+    assert "cannot be read" in cli("exec", "t", "--", "true", status=2)

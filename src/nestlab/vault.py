@@ -17,6 +17,9 @@ from nestlab.errors import LabError
 from nestlab.host import Host
 from nestlab.hosts import SshHost, inside
 
+USUAL, SLOW = 30.0, 240.0
+"""Seconds that a login may take."""
+
 
 class Vault:
     """The keys below a lab's directory. They are made when first asked for."""
@@ -71,10 +74,12 @@ class Vault:
         lab = self._directory.name
         return f"Put the file back; or make the lab anew: `nestlab down {lab}`, then `nestlab up` with its lab file."
 
-    def host(self, machine: str, parent: Host, port: int, user: str) -> SshHost:
-        """The machine as a host, reached through `parent`, on whose loopback its sshd is forwarded to `port`."""
+    def host(self, machine: str, parent: Host, port: int, user: str, *, slow: bool = False) -> SshHost:
+        """The machine as a host, reached through `parent`, on whose loopback its sshd is forwarded to `port`.
 
-        return inside(parent, machine, port, user=user, key=self.key, host_key=self.host_key(machine).public)
+        `slow`: it is emulated inside a guest, where a login takes a minute."""
+        host_key, timeout = self.host_key(machine).public, SLOW if slow else USUAL
+        return inside(parent, machine, port, user=user, key=self.key, host_key=host_key, timeout=timeout)
 
 
 def _keep(path: Path, text: str) -> None:

@@ -19,6 +19,7 @@ CMDLINE = (
     "lsm=capability",
     "cryptomgr.notests",
     "8250.nr_uarts=1",
+    "noautogroup",
     "initcall_blacklist=jent_mod_init,crypto_kdf108_init",
 )
 """Words every image wants on its kernel command line. docs/images.md says what each one saves."""

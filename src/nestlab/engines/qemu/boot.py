@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import zlib
 from collections.abc import AsyncIterator, Callable
@@ -21,6 +22,9 @@ FIRST_PORT, PORTS = 20000, 12000
 
 TRIES = 24
 """Ports tried before giving up."""
+
+KNOCKS = 3
+"""Logins tried after the console said that sshd listens."""
 
 PATIENCE = {"kvm": 180.0, "tcg": 900.0}
 """Seconds a machine may take to be reachable at level 1; four times as long per further level."""
@@ -99,7 +103,7 @@ async def _try(boot: Boot, port: int, reach: Callable[[int], SshHost], say: Say)
             say("booting")
             await _until_ready(boot, lines, watch)
             say("waiting for ssh")
-            await reach(port).connect()
+            await _until_ssh(boot, lines, watch, reach(port), KNOCKS)
         elif boot.pingable:
             say("waiting for ssh")
             await _until_ssh(boot, lines, watch, reach(port))
@@ -174,8 +178,11 @@ def _hopeless(boot: Boot, watch: Watch) -> LabError:
     )
 
 
-async def _until_ssh(boot: Boot, lines: AsyncIterator[bytes], watch: Watch, host: SshHost) -> None:
-    """For systems of the user's: no sign on the console tells when sshd listens, so it is tried."""
+async def _until_ssh(
+    boot: Boot, lines: AsyncIterator[bytes], watch: Watch, host: SshHost, knocks: int | None = None
+) -> None:
+    """For systems of the user's no sign on the console tells when sshd listens, so it is tried, again and again.
+    `knocks`: how often, where the console has told."""
 
     async def read() -> None:
         async for line in lines:
@@ -184,11 +191,13 @@ async def _until_ssh(boot: Boot, lines: AsyncIterator[bytes], watch: Watch, host
                 break
 
     async def knock() -> None:
-        while True:
+        for number in itertools.count(1):
             try:
                 await host.connect()
                 return
             except Unreachable:
+                if number == knocks:
+                    raise
                 await asyncio.sleep(1.0)
 
     reading, knocking = asyncio.create_task(read()), asyncio.create_task(knock())

@@ -136,7 +136,8 @@ class QemuEngine:
                 state = found.seen.state if found else "absent"
                 said = "it died" if state == "died" else f"it is {state}"
                 raise Unreachable(f"{path} does not run: {said}.", hint="`nestlab up` brings it up.")
-            host = self._reach(path, int(found.boot["port"]), str(found.boot.get("user", "root")))
+            told = found.boot
+            host = self._reach(path, int(told["port"]), str(told.get("user", "root")), str(told.get("accel", "")))
         return host
 
     async def choice(self, spec: Spec) -> Choice:
@@ -181,10 +182,11 @@ class QemuEngine:
         async with self.parent.unix(qmp) as socket, connect(socket, where=path) as monitor:
             yield monitor
 
-    def _reach(self, path: str, port: int, user: str) -> SshHost:
+    def _reach(self, path: str, port: int, user: str, accel: str) -> SshHost:
         known = self._hosts.get((path, port))
+        slow = accel == "tcg" and self.parent.level > 0
         if known is None:
-            known = self._hosts[path, port] = self.setting.vault.host(path, self.parent, port, user)
+            known = self._hosts[path, port] = self.setting.vault.host(path, self.parent, port, user, slow=slow)
         return known
 
     async def _create(self, spec: Spec, blueprint: Blueprint, say: Say) -> None:
@@ -267,7 +269,7 @@ class QemuEngine:
         user = images[spec.image].user
         await self._forget(spec.path)
         boot = Boot(self.parent, plan, argv, dict(runtime.qemu.env), user, pingable="cdrom" not in files)
-        await start(boot, lambda port: self._reach(spec.path, port, user), say)
+        await start(boot, lambda port: self._reach(spec.path, port, user, choice.accel), say)
 
     async def _introduce(self, spec: Spec, blueprint: Blueprint) -> None:
         """New names, for the running machine and for its next boot."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from nestlab.engines import Say
+from nestlab.engines.qemu import sparse
 from nestlab.engines.qemu.paths import GUEST_ROOT
 from nestlab.engines.qemu.scripts import CARGO
 from nestlab.host import Host
@@ -22,6 +23,9 @@ from nestlab.model import Image
 BOOTED = ("kernel", "initrd")
 CARGO_PLACE = "/run/nestlab-cargo"
 """Where boot disks are mounted inside a hypervisor."""
+
+
+PRESENT = '[ -f "$1" ] && echo file; command -v python3 >/dev/null && echo python'
 
 
 @dataclass(frozen=True)
@@ -102,9 +106,12 @@ class Stock:
             return str(source)
         if serial not in self._devices:
             target = f"{GUEST_ROOT}/images/{serial}"
-            present = await self._host.run(("test", "-f", target), check=False)
-            if present.status != 0:
-                say(f"copying {source.name} into {self._host.path}")
-                await self._host.put(source, target)
+            there = (await self._host.run(("sh", "-c", PRESENT, "present", target), check=False)).text.split()
+            if "file" not in there:
+                say(f"copying {source.name} into {self._host.path}, which does not have it on board")
+                if "python" in there:
+                    await sparse.copy(source, self._host, target)
+                else:
+                    await self._host.put(source, target)
             self._devices[serial] = target
         return self._devices[serial]
