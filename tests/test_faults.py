@@ -162,6 +162,7 @@ def taken(count: int) -> ExitStack:
     seed, stack = zlib.crc32(name_of("one", "t").encode()), ExitStack()
     for attempt in range(count):
         listener = stack.enter_context(socket.socket())
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", boot.FIRST_PORT + (seed + attempt * 37) % boot.PORTS))
         listener.listen()
     return stack
