@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nestlab.cache import making, remove
+from nestlab.cache import making, remove, sweep, working
 from nestlab.debstrap import disk_errors
 from nestlab.errors import LabError
 
@@ -108,3 +108,19 @@ def test_errors_of_the_disk_become_sentences(number: int, words: str) -> None:
 def test_other_errors_of_the_system_stay_what_they_are() -> None:
     with pytest.raises(ConnectionError), disk_errors("The image x", Path("/cache")):
         raise ConnectionError
+
+
+async def test_what_a_killed_process_started_is_waited_for(tmp_path: Path) -> None:
+    """Its helpers inherit the mark; only when the last of them has ended is what they left removed."""
+    target, partial = tmp_path / "thing", tmp_path / ".thing.partial"
+    partial.mkdir()
+    (partial / "half").touch()
+    told: list[str] = []
+    with working(partial) as mark:
+        helper = await asyncio.create_subprocess_exec("sleep", "1", pass_fds=(mark,))
+    sweep(tmp_path)
+    async with making(target, told.append) as fresh:
+        assert helper.returncode == 0 or await helper.wait() == 0
+        assert fresh is not None
+        assert [*fresh.iterdir()] == []
+    assert told == ["waiting: what an interrupted nestlab started is still ending"]

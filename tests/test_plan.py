@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -104,6 +105,13 @@ def test_a_paused_machine_goes_on() -> None:
     world = running(lab)
     world.pause("lab", "web")
     assert whys(replan(world, lab, lab)) == {"boot:web": "it is paused"}
+
+
+def test_a_machine_that_is_still_booting_is_waited_for() -> None:
+    lab = draft("lab", guest("web"))
+    world = look(running(lab), lab, lab)
+    booting = replace(world, machines={"web": replace(world.machines["web"], ready=False)})
+    assert whys(plan(lab, booting)) == {"boot:web": "it is still booting"}
 
 
 def test_a_half_made_machine_is_made_anew() -> None:

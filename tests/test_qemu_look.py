@@ -96,3 +96,36 @@ def test_any_text_is_read_without_an_error(text: str) -> None:
     except (ValueError, IndexError):
         # only where the kernel's own lines (U, P, R) are not what the kernel prints
         assert any(line[:1] in "UPR" for line in text.splitlines())
+
+
+def dead(place: Place, console: str) -> str:
+    root = make(place, "hv1", boot=True)
+    (root / "console.log").write_text(console)
+    [found] = ask(place)
+    assert found.seen.state == "died"
+    return found.seen.why
+
+
+def test_the_console_tells_why_a_machine_died(tmp_path: Path) -> None:
+    panic = "[    1.8] Kernel panic - not syncing: VFS: no root\r\n[    1.9] end\r\n"
+    assert dead(Place(str(tmp_path / "a")), panic) == "its kernel panicked: VFS: no root"
+    assert dead(Place(str(tmp_path / "b")), "[  9.1] reboot: Power down") == "it shut itself down"
+    assert "nobody told nestlab" in dead(Place(str(tmp_path / "c")), "M deadbeef\nlogin: \n")
+
+
+def test_a_machine_is_booting_until_its_console_says_ready(tmp_path: Path) -> None:
+    place = Place(str(tmp_path))
+    root = make(place, "hv1", boot=True)
+    (root / "boot").write_text('{"port":20022,"accel":"tcg","tells":true}\n')
+    mine = subprocess.Popen(["sh", "-c", "read x", f"{name_of('pair', 'hv1')},debug-threads=on"], stdin=subprocess.PIPE)
+    try:
+        (root / "pid").write_text(f"{mine.pid}\n")
+        (root / "console.log").write_text("Linux version 6\n")
+        [booting] = ask(place)
+        (root / "console.log").write_text("Linux version 6\nnestlab: ready\n")
+        [ready] = ask(place)
+    finally:
+        mine.kill()
+        mine.wait()
+    assert (booting.seen.state, booting.seen.ready, booting.seen.why) == ("running", False, "it is still booting")
+    assert (ready.seen.state, ready.seen.ready, ready.seen.why) == ("running", True, "")

@@ -311,7 +311,7 @@ class QemuEngine:
         from nestlab.wire.qga import Agent
 
         def ask(socket: str) -> None:
-            with Agent(socket, timeout=5.0, where=path) as agent:
+            with Agent(socket, timeout=15.0, where=path) as agent:
                 agent.shutdown()
 
         socket = self.setting.place.of(path).agent
