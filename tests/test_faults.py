@@ -24,6 +24,8 @@ pytestmark = [pytest.mark.guest, pytest.mark.slow]
 
 TINY = "lab: one\nmachines:\n  t: {image: tiny, memory: 128M}\n"
 DEBIAN = "lab: one\nmachines:\n  t: {image: debian, memory: 512M}\n"
+AARCH64 = r"\\177ELF\\002\\001\\001\\0\\0\\0\\0\\0\\0\\0\\0\\0\\002\\0\\267\\0"
+"""The head of a program for another processor, for printf in a YAML string."""
 OWN = "lab: own\nmachines:\n  m: {image: {file: disk.%s}, memory: 128M}\n"
 
 
@@ -82,6 +84,22 @@ def test_a_kernel_panic_while_booting_shows_the_end_of_the_console(cli: Cli) -> 
     assert "its kernel panicked: VFS" in said
     assert "  | " in said
     assert cli.machines("one")["t"]["why"].startswith("its kernel panicked")
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("rm -f /sbin/init", "has no /sbin/init"),
+        (f"printf '{AARCH64}' >/x; mv /x /sbin/init; chmod 755 /sbin/init", "its kernel panicked"),
+    ],
+)
+def test_an_image_without_an_init_for_this_processor_says_so(cli: Cli, script: str, told: str) -> None:
+    image = f'images: {{odd: {{from: debian, script: "{script}"}}}}\n'
+    said = cli(
+        "up", cli.file(DEBIAN.replace("machines:", f"{image}machines:").replace("debian, m", "odd, m")), status=2
+    )
+    assert told in said
+    assert "  | " in said
 
 
 def test_a_panic_after_up_is_found_and_repaired(cli: Cli) -> None:

@@ -15,26 +15,28 @@ local
 session
 live logs verify apply leftovers shelf
 nest library
-engines.qemu.engine engines.fake
+engines.qemu.engine engines.fake fakepve
 vault
 engines.qemu
-images runtime switches hosts copy
-engines survey debstrap origin
+images runtime switches hosts copy terminal
+engines survey debstrap origin doctor.examine doctor.surgery doctor.remote
 host
-wire cache files home journal keys lock packages store terminal unpack which switch
+wire cache files home journal keys lock packages store unpack which switch
 progress
-render schema seed
+render schema seed doctor.report
 labfile planner tree addresses capacity network_script
-changes kinds events paint proofs recipes initramfs
+changes kinds events paint proofs recipes initramfs privileges
+doctor
 blueprint plan
 names guest bootdisk
 model facts errors probe switchport
 """
 
 PURE = """model facts errors plan blueprint names planner changes kinds events paint proofs render tree addresses
-capacity network_script initramfs engines.qemu.argv engines.qemu.look engines.qemu.console engines.qemu.identity"""
+capacity network_script initramfs doctor
+engines.qemu.argv engines.qemu.look engines.qemu.console engines.qemu.identity"""
 EFFECTS = {"asyncio", "fcntl", "os", "shutil", "signal", "socket", "subprocess", "tempfile", "threading"}
-HEAVY = {"asyncssh", "pycdlib", "pydantic", "qemu", "rich", "ruamel", "typer"}
+HEAVY = {"aiohttp", "asyncssh", "pycdlib", "pydantic", "qemu", "rich", "ruamel", "typer"}
 
 ROOT = Path(nestlab.__file__).parent
 MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in sorted(ROOT.rglob("*.py"))}

@@ -89,6 +89,20 @@ def test_an_emulated_machine_in_a_hypervisor_is_announced_as_one(cli: Cli, file:
     removed(cli, file)
 
 
+def test_a_kvm_that_only_looks_like_one_is_found_out_by_the_first_guest_which_is_then_emulated(cli: Cli) -> None:
+    """In a hypervisor KVM is presumed where module, flag and device are there: here the device is /dev/null."""
+    lab = "lab: lying\nmachines:\n  hv:\n    hypervisor: kvm\n    memory: 768M\n"
+    cli("up", cli.file(lab), "--no-verify")
+    cli("exec", "lying:hv", "--", "sh", "-c", "rm /dev/kvm && mknod -m 666 /dev/kvm c 1 3")
+    try:
+        said = cli("up", cli.file(lab + "    machines: {web: {image: tiny, memory: 128M}}\n"), "--no-verify").text
+        assert "starting again: /dev/kvm opens, but does not answer as KVM does (KVM refused" in said
+        assert cli.machines("lying")["hv/web"]["accel"] == "tcg"
+        assert cli("exec", "lying:hv/web", "--", "hostname").text.strip() == "web"
+    finally:
+        cli("down", "lying", "--yes")
+
+
 def added(cli: Cli, file: str, machine: str) -> None:
     """One more machine in the outer hypervisor; what runs is not touched."""
     before = {path: each["pid"] for path, each in cli.machines("three-levels").items()}

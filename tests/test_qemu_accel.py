@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from nestlab.engines.qemu.accel import choose, why_not
+from nestlab.engines.qemu.accel import choose, presume, why_not
 from nestlab.errors import LabError
 from nestlab.facts import Facts, Kvm
 from nestlab.model import Machine
@@ -71,3 +71,28 @@ def test_emulation_inside_a_guest_is_said_to_cost_more() -> None:
     off = replace(AMD, kvm=replace(AMD.kvm, ran=False))
     assert "inside a guest" in choose(off, GUEST, "hv/web", "hv").cost
     assert "inside a guest" not in choose(off, GUEST, "web", "this machine").cost
+
+
+GLANCE = Facts(provider="kvm_amd", flags=frozenset({"svm"}), kvm=Kvm(opened=True))
+
+
+def test_a_plain_guest_may_try_kvm_where_everything_that_shows_is_there() -> None:
+    choice = presume(GLANCE, GUEST, "hv1")
+    assert choice is not None
+    assert (choice.accel, choice.presumed) == ("kvm", True)
+    assert not choose(AMD, GUEST, "hv1/web", "hv1").presumed
+
+
+@pytest.mark.parametrize(
+    ("glance", "machine"),
+    [
+        (GLANCE, HYPERVISOR),
+        (GLANCE, replace(GUEST, accel="tcg")),
+        (replace(GLANCE, provider="kvm_pvm"), GUEST),
+        (replace(GLANCE, provider=""), GUEST),
+        (replace(GLANCE, flags=frozenset()), GUEST),
+        (replace(GLANCE, kvm=Kvm(error="/dev/kvm: Permission denied")), GUEST),
+    ],
+)
+def test_nothing_is_presumed_for_hypervisors_nor_where_anything_is_missing(glance: Facts, machine: Machine) -> None:
+    assert presume(glance, machine, "hv1") is None

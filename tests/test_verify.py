@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from nestlab.blueprint import Blueprint, Nic, Spec
 from nestlab.model import Machine
-from nestlab.verify import ALL_PAIRS, _Machine, _of_machine, _pairs
+from nestlab.verify import ALL_PAIRS, ASK, _Machine, _of_machine, _pairs, _told
+
+MODULES = ("kvm_intel", "kvm_amd", "kvm_pvm")
 
 
 def spec(number: int) -> Spec:
@@ -52,7 +58,7 @@ def test_who_reaches_and_who_is_reached_both_show_it() -> None:
     number = asked[1:]
     lost = {asking: {f"10.0.0.{number}": True, f"fd00::{number}": False}, asked: {}}
     for path in ("m1", "m2"):
-        machine = _Machine(both[path], "kvm", "x86_64", dict(lost[path]))
+        machine = _Machine(both[path], "kvm", "x86_64", reached=lost[path])
         proof = _of_machine(machine, pairs[path], lost)[-1]
         assert (proof.claim, proof.ok) == ("segment wire", False)
         assert "(IPv6)" in proof.seen
@@ -60,11 +66,53 @@ def test_who_reaches_and_who_is_reached_both_show_it() -> None:
 
 
 def test_a_machine_that_does_not_answer_fails_one_claim() -> None:
-    machine = _Machine(spec(1), "", "", {}, "it is died")
+    machine = _Machine(spec(1), error="it died")
     assert [proof.ok for proof in _of_machine(machine, {}, {})] == [False]
 
 
 def test_emulation_decides_nothing_and_is_said() -> None:
-    machine = _Machine(spec(1), "tcg", "x86_64", {})
+    machine = _Machine(spec(1), "tcg", "x86_64")
     proof = next(each for each in _of_machine(machine, {}, {}) if each.claim == "accelerated")
     assert (proof.ok, proof.seen) == (None, "QEMU: KVM off, emulated")
+
+
+def test_what_a_machine_says_of_itself_is_read() -> None:
+    text = "y 10.0.0.2\nn fd00::2\narch x86_64\nflag svm\nmodule kvm_amd 1\nkvm\n"
+    machine = _told(spec(1), text)
+    assert (machine.arch, machine.flag, machine.module, machine.nested) == ("x86_64", "svm", "kvm_amd", "1")
+    assert machine.kvm == ""
+    assert machine.reached == {"10.0.0.2": True, "fd00::2": False}
+    silent = _told(spec(1), "")
+    assert not silent.userland
+    assert silent.kvm == "it did not say"
+
+
+@pytest.mark.parametrize("shell", ["sh", "busybox sh"])
+@pytest.mark.parametrize("busybox", [True, False])
+def test_every_shell_says_what_the_machine_is_and_whom_it_reaches(shell: str, busybox: bool, tmp_path: Path) -> None:
+    """With a ping of its own, and without a busybox that the script would prefer."""
+    if not shutil.which(shell.split()[0]):
+        pytest.skip(f"no {shell}")
+    for name in ("sh", "grep", "uname"):
+        (tmp_path / name).symlink_to(shutil.which(name) or "")
+    (tmp_path / "ping").write_text('#!/bin/sh\nfor a; do :; done\n[ "$a" != nowhere.invalid ]\n')
+    (tmp_path / "ping").chmod(0o755)
+    if busybox:
+        (tmp_path / "busybox").write_text('#!/bin/sh\nexec "$@"\n')
+        (tmp_path / "busybox").chmod(0o755)
+    argv = [
+        shutil.which(shell.split()[0]) or "",
+        *shell.split()[1:],
+        "-c",
+        ASK,
+        "ask",
+        "yes",
+        "127.0.0.1",
+        "nowhere.invalid",
+    ]
+    text = subprocess.run(argv, capture_output=True, text=True, env={"PATH": str(tmp_path)}, timeout=20).stdout
+    machine = _told(spec(1), text)
+    assert machine.reached == {"127.0.0.1": True, "nowhere.invalid": False}
+    assert machine.arch == os.uname().machine
+    assert (machine.kvm == "it is not there") is not Path("/dev/kvm").exists()
+    assert machine.module == next((m for m in MODULES if Path(f"/sys/module/{m}").is_dir()), "")

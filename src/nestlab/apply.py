@@ -222,7 +222,7 @@ def _unfinished(
     steps = {step.id: step for step in plan.steps}
     named = [(steps[each], error) for each, error in failures.items()]
     what = "\n".join(f"{_title(step, blueprint)} failed: {error.what}" for step, error in named)
-    hints = dict.fromkeys(error.hint for _, error in named if error.hint)
+    hints = dict.fromkeys(line for _, error in named for line in error.hint.splitlines())
     details = [error.detail for _, error in named if error.detail]
     kept = [steps[each] for each in left if each not in failures]
     if kept:

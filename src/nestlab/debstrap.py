@@ -187,7 +187,9 @@ def failure(what: str, lines: Sequence[str], status: int) -> LabError:
     for pattern, reason, hint in _FAILURES:
         if re.search(pattern, text):
             return LabError(f"{what} cannot be made: {reason}.", hint=hint, detail=detail)
-    hint = "The end of mmdebstrap's output follows; correct what it names, then repeat."
+    from nestlab.doctor.explain import with_advice
+
+    hint = with_advice("The end of mmdebstrap's output follows; correct what it names, then repeat.", text)
     return LabError(f"{what} cannot be made: mmdebstrap ended with status {status}.", hint=hint, detail=detail)
 
 

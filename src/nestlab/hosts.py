@@ -89,12 +89,12 @@ class SshHost:
     """A machine reached by ssh. It connects when it is first needed, and again if the connection was lost.
 
     What was under way when the connection was lost fails as Unreachable and is not repeated, for it may have been
-    done; except reading and replacing files, which may be done twice.
+    done; except reading and replacing files, which may be done twice. `level`: one below its parent's, unless said.
     """
 
-    def __init__(self, path: str, connect: Callable[[], Awaitable[Connection]]) -> None:
+    def __init__(self, path: str, connect: Callable[[], Awaitable[Connection]], *, level: int | None = None) -> None:
         self.path = path
-        self.level = path.count("/") + 1
+        self.level = path.count("/") + 1 if level is None else level
         self._make = connect
         self._connection: Connection | None = None
         self._attempt: asyncio.Future[Connection] | None = None
@@ -236,3 +236,17 @@ def inside(
             return await through(await parent.connect())  # nobody had noticed that the parent's was lost
 
     return SshHost(path, connect)
+
+
+def at(url: str, *, ask: Callable[[str], bool] | None = None, timeout: float = 30.0) -> SshHost:
+    """A machine of the user's own, `ssh://[user@]host[:port]`, as a host of level 0 that is reached as the user's
+    OpenSSH reaches it: see `doctor.remote`, also for `ask`. LabError if the url is malformed; nothing is connected yet.
+    """
+    from nestlab.doctor import remote
+
+    address = remote.parse(url)
+
+    async def connect() -> Connection:
+        return await remote.connect(address, ask=ask, timeout=timeout)
+
+    return SshHost(str(address), connect, level=0)

@@ -203,6 +203,7 @@ EXITS = {0: "unknown", 6: "memory outside", 8: "triple fault", 9: "entry refused
 # ring 3 by sysret and back by syscall, and writes 64 bits to port 0xf4: what Linux needs, and a lying KVM fails.
 HIGH = 0xFFFF800000000000
 SIZE = 0x10000
+SREGS = 312  # bytes of struct kvm_sregs
 CODE = {
     0x4000: "488b04250060000048bb157c4a7fb979379e480fafc348c1c00d48bf000000000080ffff488907483b042500600000"
     "7541bb00a000000f22db4833074889c6b9810000c031c0ba080010000f30ffc1b80051000031d20f30b9800000c00f3283c801"
@@ -251,7 +252,7 @@ def run_guest(kvm: int, cpuid: bytes) -> str:
     fcntl.ioctl(vm, KVM_SET_USER_MEMORY_REGION, struct.pack("<IIQQQ", 0, 0, 0, SIZE, address))
     vcpu = fcntl.ioctl(vm, KVM_CREATE_VCPU, 0)
     fcntl.ioctl(vcpu, KVM_SET_CPUID2, bytearray(cpuid), True)
-    fcntl.ioctl(vcpu, KVM_SET_SREGS, long_mode(fcntl.ioctl(vcpu, KVM_GET_SREGS, bytes(312))))
+    fcntl.ioctl(vcpu, KVM_SET_SREGS, long_mode(fcntl.ioctl(vcpu, KVM_GET_SREGS, bytes(SREGS))))
     registers = [0] * 18
     registers[16], registers[17] = 0x4000, 2  # rip, rflags
     fcntl.ioctl(vcpu, KVM_SET_REGS, struct.pack("<18Q", *registers))
@@ -266,9 +267,14 @@ def run_guest(kvm: int, cpuid: bytes) -> str:
         if (size, port, count) != (4, 0xF4, 1):
             return f"it wrote {count}x{size} bytes to port {port:#x}"
         words.append(struct.unpack_from("<I", run, offset)[0])
+    return ended(reason, words, answer(seed, second))
+
+
+def ended(reason: int, words: list[int], right: int) -> str:
+    """Whether the guest halted with the right answer in two words: "", or what happened."""
     if reason != EXIT_HLT:
         return f"exit {reason} ({EXITS.get(reason, 'unexpected')}) after {len(words)} of 2 words"
-    if words != [answer(seed, second) & 0xFFFFFFFF, answer(seed, second) >> 32]:
+    if words != [right & 0xFFFFFFFF, right >> 32]:
         return f"it halted with a wrong result ({len(words)} of 2 words)"
     return ""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 from nestlab.blueprint import PROBE, Blueprint, Spec
@@ -20,7 +20,7 @@ from nestlab.errors import LabError, Unreachable
 from nestlab.facts import Facts
 from nestlab.host import Host
 from nestlab.library import keys_of
-from nestlab.model import MIB, Machine, digest_of
+from nestlab.model import MIB, Machine, digest_of, level_of
 from nestlab.nest import Nest
 from nestlab.plan import Boot, Create, Observed, Remove
 from nestlab.proofs import Proof, Verdict
@@ -32,18 +32,47 @@ PROBE_NETWORK = "192.0.2.0/24"
 ALL_PAIRS = 6
 """Segments with more machines than this are proven in a ring: each machine reaches the next."""
 
-PING = r"""
-for a in "$@"; do
-  {
+PATIENCE = 120.0
+"""Seconds for what a machine is asked: two rounds of echoes that stay unanswered take a fifth of it."""
+
+ASK = r"""
+hypervisor=$1; shift
+ping=ping
+if command -v busybox >/dev/null; then ping='busybox ping'
+elif [ ! -w / ] && command -v sudo >/dev/null; then ping='sudo -n ping'  # where only root may
+fi
+echoed() {
+  count=$1; shift; pids=
+  for a in "$@"; do
     case $a in *:*) f=-6;; *) f=-4;; esac
-    if ping $f -c 1 -W 10 "$a" >/dev/null 2>&1 || ping $f -c 2 -W 10 "$a" >/dev/null 2>&1
-    then echo "y $a"; else echo "n $a"; fi
-  } &
-done
-wait
-uname -m
+    $ping $f -c "$count" -W 10 "$a" >/dev/null 2>&1 &
+    pids="$pids $!/$a"
+  done
+  failed=
+  for each in $pids; do
+    if wait "${each%%/*}"; then echo "y ${each#*/}"; else failed="$failed ${each#*/}"; fi
+  done
+}
+echoed 1 "$@"
+[ -z "$failed" ] || { ping=ping; echoed 2 $failed; }
+for a in $failed; do echo "n $a"; done
+read -r arch 2>/dev/null </proc/sys/kernel/arch || arch=$(uname -m)
+echo "arch $arch"
+echo "flag $(grep -m1 -o -w -e vmx -e svm /proc/cpuinfo)"
+[ "$hypervisor" = yes ] || exit 0
+for m in kvm_intel kvm_amd kvm_pvm; do
+  [ -d "/sys/module/$m" ] || continue
+  v=
+  read -r v <"/sys/module/$m/parameters/nested"
+  echo "module $m $v"
+done 2>/dev/null
+if [ ! -e /dev/kvm ]; then echo "kvm it is not there"
+elif (: <>/dev/kvm) 2>/dev/null; then echo "kvm"
+else echo "kvm it cannot be opened"; fi
 """
-"""Arguments: addresses. Prints y or n for each, then the machine's architecture."""
+"""Arguments: yes for a hypervisor; addresses. Prints y or n for each (as few processes as can be, and busybox where it
+is: they start slowly in an emulated machine), then what the machine is: its architecture, vmx or svm if its CPU shows
+one; of a hypervisor, its vendor module with the parameter `nested`, and why /dev/kvm cannot be opened."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +97,15 @@ class _Machine:
     """What was seen of one machine."""
 
     spec: Spec
-    accel: str
-    arch: str
-    reached: dict[str, bool]
+    accel: str = ""
+    arch: str = ""
+    flag: str = ""
+    """`vmx` or `svm`, if its CPU shows one."""
+    module: str = ""
+    nested: str = ""
+    kvm: str = ""
+    """Why its /dev/kvm does not open; "" when it does."""
+    reached: Mapping[str, bool] = field(default_factory=dict)
     error: str = ""
     hint: str = "`nestlab up` brings it up"
 
@@ -101,32 +136,47 @@ async def _look(nest: Nest, spec: Spec, pairs: Pairs, looking: asyncio.Task[Obse
     try:
         there = (await asyncio.shield(looking)).machines.get(spec.path)
         if there is None or there.state != "running":
-            return _Machine(spec, "", "", {}, f"it is {there.state if there else 'not there'}")
+            return _Machine(spec, error=f"it is {there.state if there else 'not there'}")
         accel = there.accel or await (await nest.engine(spec.parent)).accel(spec.path)
-        arch, reached = await asking
+        machine = await asking
     except LabError as error:
         hint = f"it runs; `nestlab console {spec.path}` shows it, `nestlab stop {spec.path}` and `up` boot it again"
         hint = hint if isinstance(error, Unreachable) else error.hint
-        return _Machine(spec, "", "", {}, error.what, hint)
+        return _Machine(spec, error=error.what, hint=hint)
     finally:
         asking.cancel()
         await asyncio.wait({asking})
-    return _Machine(spec, accel, arch, reached)
+    return replace(machine, accel=accel)
 
 
-async def _ask(nest: Nest, spec: Spec, pairs: Pairs) -> tuple[str, dict[str, bool]]:
+async def _ask(nest: Nest, spec: Spec, pairs: Pairs) -> _Machine:
     host: Host = await nest.host(spec.path)
     mine = (pair for each in pairs.values() for pair in each if pair.pinger == spec.path)
     addresses = [address for pair in mine for address in pair.addresses]
-    result = await host.run(("sh", "-c", PING, "ping", *addresses), check=False)
-    lines = result.text.split("\n")
-    reached = {line[2:]: line[0] == "y" for line in lines if line[:2] in ("y ", "n ")}
-    arch = next((line for line in reversed(lines) if line.strip()), "")
-    return arch.strip(), reached
+    hypervisor = "yes" if spec.machine.hypervisor else "no"
+    asked = await host.run(("sh", "-c", ASK, "ask", hypervisor, *addresses), check=False, timeout=PATIENCE)
+    return _told(spec, asked.text)
+
+
+def _told(spec: Spec, text: str) -> _Machine:
+    """What the lines of ASK say."""
+    lines = [line.partition(" ")[::2] for line in text.split("\n")]
+    said = dict(lines)
+    module, _, nested = said.get("module", "").partition(" ")
+    return _Machine(
+        spec,
+        arch=said.get("arch", ""),
+        flag=said.get("flag", "").split("\n")[0],
+        module=module,
+        nested=nested,
+        kvm=said.get("kvm", "it did not say"),
+        reached={rest: key == "y" for key, rest in lines if key in ("y", "n")},
+    )
 
 
 def _pairs(blueprint: Blueprint) -> dict[str, dict[str, tuple[_Pair, ...]]]:
-    """By machine and segment: whom it should reach. The asking is shared out evenly."""
+    """By machine and segment: whom it should reach. The outer of two asks, for whom it is cheaper; among machines of
+    one level the asking is shared out evenly."""
     on: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
     for spec in blueprint.specs:
         for nic in spec.nics:
@@ -136,6 +186,8 @@ def _pairs(blueprint: Blueprint) -> dict[str, dict[str, tuple[_Pair, ...]]]:
     for segment, members in on.items():
         for one, two in _meetings(len(members)):
             asking, asked = (one, two) if (one + two) % 2 else (two, one)
+            if level_of(members[asked][0]) < level_of(members[asking][0]):
+                asking, asked = asked, asking
             pinger, addresses = members[asking][0], members[asked][1]
             for mine, other in ((one, two), (two, one)):
                 known = pairs[members[mine][0]]
@@ -164,7 +216,7 @@ async def _proofs(
     proofs = _of_machine(machine, pairs, {path: each.reached for path, each in machines.items()})
     if spec.machine.hypervisor and not machine.error:
         inner = [each for each in machines.values() if each.spec.parent == spec.path]
-        proofs += await _of_hypervisor(nest, lab, spec, inner, say)
+        proofs += await _of_hypervisor(nest, lab, machine, inner, say)
     return proofs
 
 
@@ -201,33 +253,35 @@ def _of_segment(machine: _Machine, segment: str, pairs: tuple[_Pair, ...], reach
     return Proof(spec.path, spec.level, claim, True, f"reaches {others} over IPv4 and IPv6")
 
 
-async def _of_hypervisor(nest: Nest, lab: str, spec: Spec, inner: list[_Machine], say: Say) -> list[Proof]:
+async def _of_hypervisor(nest: Nest, lab: str, machine: _Machine, inner: list[_Machine], say: Say) -> list[Proof]:
     """What makes a machine a hypervisor, from what it says about itself down to a guest that ran."""
-    facts = await (await nest.host(spec.path)).facts()
+    spec = machine.spec
 
     def claim(name: str, ok: bool, seen: str, why: str = "") -> Proof:
         return Proof(spec.path, spec.level, name, ok, seen, "" if ok else why)
 
-    flag = next((flag for flag in ("vmx", "svm") if flag in facts.flags), "")
-    nested = facts.parameters.get(f"{facts.provider}.nested", "")
-    kvm = facts.kvm
     return [
-        claim("cpu", bool(flag), flag or "neither vmx nor svm", "its CPU gives it no virtualization"),
+        claim("cpu", bool(machine.flag), machine.flag or "neither vmx nor svm", "its CPU gives it no virtualization"),
         claim(
             "nested",
-            facts.provider in ("kvm_intel", "kvm_amd") and facts.nested,
-            f"{facts.provider or 'no vendor module'}, nested={nested or 'not set'}",
+            machine.module in ("kvm_intel", "kvm_amd") and machine.nested in ("Y", "y", "1"),
+            f"{machine.module or 'no vendor module'}, nested={machine.nested or 'not set'}",
             "its guests get no virtualization of their own",
         ),
-        claim("/dev/kvm", kvm.opened, "opened" if kvm.opened else kvm.error, "no guest can use KVM"),
-        claim(
-            "cpuid",
-            kvm.nested_cpuid is not None,
-            f"{kvm.nested_cpuid or 'neither vmx nor svm'} offered to guests",
-            "its guests cannot nest",
-        ),
+        claim("/dev/kvm", not machine.kvm, machine.kvm or "opened", "no guest can use KVM"),
+        claim("cpuid", *await _offered(nest, spec, inner), "its guests cannot nest"),
         await _guest(nest, lab, spec, inner, say),
     ]
+
+
+async def _offered(nest: Nest, spec: Spec, inner: list[_Machine]) -> tuple[bool, str]:
+    """Whether KVM_GET_SUPPORTED_CPUID offers vmx or svm to guests: with CPU `host` a guest has what is offered, so one
+    that shows it is the proof; else /dev/kvm is asked."""
+    guest = next((each for each in inner if each.accel == "kvm" and each.flag), None)
+    if guest is not None:
+        return True, f"{guest.flag} offered to guests: {guest.spec.path} has it"
+    offered = (await (await nest.host(spec.path)).facts()).kvm.nested_cpuid
+    return offered is not None, f"{offered or 'neither vmx nor svm'} offered to guests"
 
 
 async def _guest(nest: Nest, lab: str, spec: Spec, inner: list[_Machine], say: Say) -> Proof:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 
 
 def main() -> None:
@@ -16,19 +17,55 @@ def main() -> None:
         _main(sys.argv[1:])
     except KeyboardInterrupt:
         os._exit(130)
+    except SystemExit as end:
+        # Everything is closed and written: taking the interpreter apart would only take time.
+        if isinstance(end.code, int) and _flushed():
+            os._exit(end.code)
+        raise
+
+
+def _flushed() -> bool:
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _main(words: list[str]) -> None:
-    from nestlab.cli import glance
-
-    if "_NESTLAB_COMPLETE" not in os.environ and glance.wanted(words):
+    quick = _quick(words) if "_NESTLAB_COMPLETE" not in os.environ else None
+    if quick is not None:
         from nestlab.cli.guard import reporting
 
         status = [0]
         with reporting(status, debug=False):
-            glance.read(words)
+            status[0] = quick(words) or 0
             sys.stdout.flush()
         raise SystemExit(status[0])
     from nestlab.cli.app import app
 
     app()
+
+
+def _quick(words: list[str]) -> Callable[[list[str]], int | None] | None:
+    """What needs no typer, whose import takes longer than these commands may."""
+    if words[:1] == ["status"]:
+        from nestlab.cli import glance
+
+        return glance.read if glance.wanted(words) else None
+    if words[:1] == ["doctor"]:
+        from nestlab.cli import here
+
+        return here.doctor if here.wanted(words) else None
+    if words[:1] == ["up"] and not any(word.startswith("-") for word in words):
+        return _up
+    return None
+
+
+def _up(words: list[str]) -> int | None:
+    from nestlab.cli import work
+    from nestlab.cli.common import meant
+    from nestlab.cli.guard import run
+
+    return run(work.bring_up(meant(words[1:]), [], verify=True, no_wait=False, as_json=False))

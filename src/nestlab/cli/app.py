@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from nestlab.cli import labs, machines, stores, views
+from nestlab.cli import doctor, explain, labs, machines, stores, views
 from nestlab.cli.guard import out
 
 HELP = """Nested virtualization labs from one file, with a proof for every level.
@@ -21,6 +21,7 @@ Examples:
   nestlab logs hv1/web                   what its console said
   nestlab stop hv1/web                   shut one machine down
   nestlab down                           end the lab and delete it
+  nestlab explain task.log               what the errors in a log mean
 
 \b
 Which lab: a lab file or a lab's name as the first word; left out, it is that
@@ -73,6 +74,8 @@ _VERBS = (
     ("down", labs.down, "End machines or a lab, and delete them."),
     ("ls", views.ls, "List the labs on this machine."),
     ("gc", stores.gc, "Remove what no lab uses any more."),
+    ("doctor", doctor.doctor, "Say whether a host can nest; mend it, take it back."),
+    ("explain", explain.explain, "Say what an error or a log means, and what to do."),
     ("validate", views.validate, "Check a lab file."),
     ("schema", views.schema, "Print the JSON Schema of lab files."),
 )

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nestlab.cli.common import lab_named, meant, one_lab, paint, print_json, site
-from nestlab.cli.guard import MEND, guarded, out, run, say
+from nestlab.cli import work
+from nestlab.cli.common import lab_named, meant, one_lab
+from nestlab.cli.guard import MEND, guarded, run, say
 from nestlab.cli.options import Debug, Json, LabWord, NoWait, Sets, Words, Yes
 
 if TYPE_CHECKING:
-    from nestlab.events import Event
-    from nestlab.live import Emit
-    from nestlab.model import Lab
-    from nestlab.origin import Origin
-    from nestlab.plan import Plan, Want
-    from nestlab.session import Session
     from nestlab.which import Which
 
 NoVerify = Annotated[bool, typer.Option("--no-verify", help="Skip the proofs at the end.")]
-MOST = 24
-"""Lines of a plan that `up` shows."""
 
 
 @guarded
@@ -46,87 +36,31 @@ def up(
       nestlab up pair hv1/web                    one machine, and what it is in
       nestlab up lab.yaml --set machines.hv1.memory=4G
     """
-    return run(_up(meant(words), sets or [], verify=not no_verify, no_wait=no_wait, as_json=as_json))
-
-
-async def _up(found: Which, sets: list[str], *, verify: bool, no_wait: bool, as_json: bool) -> int | None:
-    from nestlab import session as verbs
-
-    lab, source = _wanted(found, sets)
-    machines = _machines(found, [placed.path for placed in lab.walk()], lab.name)
-    waiting = verbs.changing(site(), "up", lab=lab, source=source, wait=0 if no_wait else None, say=say)
-    async with waiting as session:
-        todo = session.plan("running", machines)
-        notes = await session.check(todo)
-        await _announce(session, todo, notes, as_json=as_json)
-        async with _shown(session, todo, as_json=as_json) as emit:
-            await session.apply(todo, emit, verb="up")
-            verdict = await session.verify(emit) if verify else None
-        if verdict is None:  # the proofs looked already
-            await session.look()
-        _conclude(session, as_json=as_json)
-    if verdict is not None:
-        _print_verdict(verdict, as_json=as_json)
-    if not as_json:
-        _print_next(session)
-    return MEND if verdict is not None and not verdict.ok else None
+    return run(work.bring_up(meant(words), sets or [], verify=not no_verify, no_wait=no_wait, as_json=as_json))
 
 
 @guarded
 def plan(words: Words = None, sets: Sets = None, as_json: Json = False, debug: Debug = False) -> int | None:
     """Show what `up` would do, with reasons, and how each machine would be accelerated. Changes nothing."""
-    return run(_plan(meant(words), sets or [], as_json=as_json))
-
-
-async def _plan(found: Which, sets: list[str], *, as_json: bool) -> None:
-    from nestlab import render
-    from nestlab import session as verbs
-
-    lab, _ = _wanted(found, sets)
-    machines = _machines(found, [placed.path for placed in lab.walk()], lab.name)
-    async with verbs.looking(site(), lab=lab) as session:
-        await session.look()
-        todo = session.plan("running", machines)
-        accelerated = await session.accelerations()
-        if as_json:
-            print_json(render.plan_data(todo, accelerated))
-            return
-        out(render.plan(todo, session.blueprint, paint()))
-        out(render.accelerations(accelerated, paint()))
+    return run(work.show_plan(meant(words), sets or [], as_json=as_json))
 
 
 @guarded
 def verify(words: LabWord = None, as_json: Json = False, debug: Debug = False) -> int | None:
     """Prove a running lab, level by level. Exit status 2 if a claim does not hold."""
-    return run(_verify(one_lab(words), as_json=as_json))
-
-
-async def _verify(name: str, *, as_json: bool) -> int | None:
-    from nestlab import session as verbs
-    from nestlab.plan import Plan
-
-    async with (
-        verbs.looking(site(), name=name) as session,
-        _shown(session, Plan(name), as_json=False, quiet=as_json) as emit,
-    ):
-        verdict = await session.verify(emit)
-    if as_json:
-        print_json(verdict.data())
-    else:
-        _print_verdict(verdict, as_json=False)
-    return None if verdict.ok else MEND
+    return run(work.prove(one_lab(words), as_json=as_json))
 
 
 @guarded
 def start(words: Words = None, no_wait: NoWait = False, as_json: Json = False, debug: Debug = False) -> int | None:
     """Start machines that were stopped, as they were made: the lab file is not read."""
-    return run(_change("start", "running", meant(words), no_wait=no_wait, as_json=as_json))
+    return run(work.change("start", "running", meant(words), no_wait=no_wait, as_json=as_json))
 
 
 @guarded
 def stop(words: Words = None, no_wait: NoWait = False, as_json: Json = False, debug: Debug = False) -> int | None:
     """Shut machines down, those inside first. Disks stay; `start` and `up` go on with them."""
-    return run(_change("stop", "stopped", meant(words), no_wait=no_wait, as_json=as_json))
+    return run(work.change("stop", "stopped", meant(words), no_wait=no_wait, as_json=as_json))
 
 
 @guarded
@@ -144,141 +78,10 @@ def down(
     if not yes and not as_json and sys.stdin.isatty() and sys.stderr.isatty() and not _confirmed(found):
         say("nothing was changed")
         return MEND
-    return run(_change("down", "gone", found, no_wait=no_wait, as_json=as_json))
+    return run(work.change("down", "gone", found, no_wait=no_wait, as_json=as_json))
 
 
 def _confirmed(found: Which) -> bool:
     name = lab_named(found)
     what = ", ".join(found.machines) + f" of lab {name}" if found.machines else f"lab {name} with all its machines"
     return typer.confirm(f"Delete {what}, disks included?", err=True)
-
-
-async def _change(verb: str, want: Want, found: Which, *, no_wait: bool, as_json: bool) -> None:
-    from nestlab import session as verbs
-
-    name = lab_named(found)
-    waiting = verbs.changing(site(), verb, name=name, wait=0 if no_wait else None, say=say)
-    async with waiting as session:
-        known = [*session.blueprint.by_path(), *sorted(session.observed.machines)]
-        machines = _machines(found, list(dict.fromkeys(known)), name)
-        todo = session.plan(want, machines)
-        if want == "running":
-            await session.check(todo)
-        if as_json or todo or want != "gone":
-            await _announce(session, todo, (), as_json=as_json)
-        async with _shown(session, todo, as_json=as_json) as emit:
-            await session.apply(todo, emit, verb=verb)
-        if want == "gone" and not machines:
-            verbs.forget(session.place)
-            if not as_json:
-                out(f"{name}: nothing of it is left")
-        else:
-            await session.look()
-            _conclude(session, as_json=as_json)
-
-
-def _wanted(found: Which, sets: list[str]) -> tuple[Lab, Origin]:
-    from nestlab import session as verbs
-
-    if found.file is not None:
-        return verbs.read(found.file, os.environ, sets)
-    return verbs.read_again(site().home, found.lab, os.environ, sets)
-
-
-def _machines(found: Which, paths: list[str], lab: str) -> tuple[str, ...]:
-    from nestlab.which import expand
-
-    return expand(found.machines, paths, lab) if found.machines else ()
-
-
-async def _announce(session: Session, todo: Plan, notes: tuple[str, ...], *, as_json: bool) -> None:
-    """What is to be done, and how the machines that start on this host are accelerated."""
-    from nestlab import render
-
-    accelerated = await session.outer_accelerations(todo)
-    if as_json:
-        _print_event("plan", {**render.plan_data(todo, accelerated), "notes": list(notes)})
-        return
-    out(render.plan(todo, session.blueprint, paint(), most=MOST))
-    if accelerated:
-        out(render.accelerations(accelerated, paint()))
-    for note in notes:
-        out(f"note: {note}")
-    sys.stdout.flush()
-
-
-@contextlib.asynccontextmanager
-async def _shown(session: Session, todo: Plan, *, as_json: bool, quiet: bool = False) -> AsyncIterator[Emit]:
-    """Where events go: JSON on stdout, or progress on stderr, with the sum of what was done as its last line."""
-    from nestlab import live, render
-
-    if quiet:
-        yield lambda event: None
-        return
-    if as_json:
-        yield live.as_json(sys.stdout)
-        return
-    tally = render.Tally()
-    width = render.width_of(todo, session.blueprint)
-    try:
-        async with live.showing(sys.stderr, session.blueprint.images, width=width, paint=paint(sys.stderr)) as emit:
-
-            def tell(event: Event) -> None:
-                tally.feed(event)
-                emit(event)
-
-            yield tell
-    finally:
-        if tally.line(paint(sys.stderr)):
-            say(tally.line(paint(sys.stderr)))
-
-
-def _conclude(session: Session, *, as_json: bool) -> None:
-    """The machines as they were seen last."""
-    import time
-
-    from nestlab import tree
-
-    machines = tree.rows(session.blueprint, session.observed, time.time())
-    if as_json:
-        _print_event("machines", tree.data(session.blueprint.lab, machines))
-        return
-    out(f"\n{tree.head(session.blueprint.lab, machines, paint())}\n{tree.table(machines, paint())}")
-
-
-def _print_verdict(verdict: Any, *, as_json: bool) -> None:
-    from nestlab import render
-
-    if as_json:
-        _print_event("proofs", verdict.data())
-    else:
-        out(f"\n{render.verdict(verdict, paint())}")
-
-
-def _program() -> str:
-    """How a person calls nestlab here: by its name if the shell finds it, else by the path it was called by."""
-    import os
-    import shutil
-
-    called = sys.argv[0]
-    if shutil.which("nestlab") or not called.endswith("/nestlab"):
-        return "nestlab"
-    return os.path.relpath(called)
-
-
-def _print_next(session: Session) -> None:
-    from nestlab import render
-
-    running = [path for path, seen in session.observed.machines.items() if seen.state == "running"]
-    deepest = max(running, key=lambda path: path.count("/"), default=None)
-    hypervisors = [s.path for s in session.blueprint.specs if s.machine.hypervisor and s.path in running]
-    several = len(session.site.home.labs()) > 1
-    text = render.next_lines(
-        session.blueprint.lab, deepest, next(iter(hypervisors), None), several=several, program=_program()
-    )
-    out(f"\n{text}")
-
-
-def _print_event(kind: str, data: dict[str, Any]) -> None:
-    print_json({"event": kind, **data}, indent=None)
-    sys.stdout.flush()

@@ -67,7 +67,7 @@ def ssh(ctx: typer.Context, machine: MachineWord, debug: Debug = False) -> int |
 
 
 async def _ssh(found: Which, command: Sequence[str]) -> int:
-    async with _at(found) as (_, path, host):
+    async with at(found) as (_, path, host):
         return await _attach(host, path, command, pty=os.isatty(0))
 
 
@@ -206,10 +206,10 @@ async def _copy(words: list[str]) -> None:
         raise LabError("It is not clear which way to copy.", hint=hint)
     for source in sources:
         if isinstance(target, Remote) and isinstance(source, str):
-            async with _at(meant([target.machine])) as (_, _, host):
+            async with at(meant([target.machine])) as (_, _, host):
                 await copy.upload(source, host, target.path)
         elif isinstance(source, Remote) and isinstance(target, str):
-            async with _at(meant([source.machine])) as (_, _, host):
+            async with at(meant([source.machine])) as (_, _, host):
                 await copy.download(host, source.path, target)
 
 
@@ -297,7 +297,7 @@ def _print_boots(boots: Sequence[object], *, as_json: bool) -> None:
 
 
 @asynccontextmanager
-async def _at(found: Which) -> AsyncIterator[tuple[Session, str, Host]]:
+async def at(found: Which) -> AsyncIterator[tuple[Session, str, Host]]:
     """The one machine that is meant, as a host."""
     from nestlab import session as verbs
 

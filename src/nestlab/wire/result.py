@@ -88,10 +88,15 @@ def failure(result: Result, where: str) -> LabError:
     if result.status > 128 and result.status - 128 in set(signal.Signals):
         ending = f"killed by {signal.Signals(result.status - 128).name}"
     what = f"`{show(result.argv)}` failed{where} ({ending})."
+    said = tail(result.stderr) or tail(result.stdout)
     hint = "See what it said, below; nestlab --debug shows every command."
     if result.status == 127:
         hint = f"The program {program} is probably not installed there."
-    return LabError(what, hint=hint, detail=tail(result.stderr) or tail(result.stdout))
+    elif said:
+        from nestlab.doctor.explain import with_advice
+
+        hint = with_advice(hint, said)
+    return LabError(what, hint=hint, detail=said)
 
 
 def too_slow(argv: Sequence[str], where: str, timeout: float) -> LabError:

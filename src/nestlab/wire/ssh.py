@@ -1,6 +1,7 @@
 """The door to other machines: SSH by asyncssh, with one pinned host key and one client key.
 
-Nothing else is trusted or tried: no known_hosts file, no configuration, no agent, no password. Works with OpenSSH and
+Nothing else is trusted or tried: no known_hosts file, no configuration, no agent, no password (those are for machines
+of the user's own: `doctor.remote`, which makes connections by `enter`). Works with OpenSSH and
 with dropbear (exec, pty and TCP tunnels only). Under emulation a process costs tens of milliseconds and a session some
 hundreds, so each operation is one session of few processes.
 """
@@ -39,13 +40,19 @@ class NotStarted(Unreachable):
 
 
 class Connection:
-    """A connection to one machine. `where` names it in errors. Every method may be called concurrently."""
+    """A connection to one machine. `where` names it in errors, `hint` says what to do when it is lost. Every method
+    may be called concurrently."""
 
     def __init__(
-        self, connection: asyncssh.SSHClientConnection, where: str, again: Callable[[], Awaitable[Connection]]
+        self,
+        connection: asyncssh.SSHClientConnection,
+        where: str,
+        again: Callable[[], Awaitable[Connection]],
+        hint: str = "",
     ) -> None:
         self.asyncssh = connection
         self.where = where
+        self.hint = hint or look(where)
         self._again = again
         self._sessions: set[Command] = set()
         self._brief: set[Command] = set()
@@ -258,9 +265,9 @@ class Connection:
         except (asyncssh.Error, OSError) as error:
             command.drop()
             if self.closed and not command.asked:
-                raise NotStarted(f"The connection to {self.where} is lost.", hint=look(self.where)) from error
+                raise NotStarted(f"The connection to {self.where} is lost.", hint=self.hint) from error
             if self.closed:
-                raise Unreachable(f"The connection to {self.where} was lost.", hint=look(self.where)) from error
+                raise Unreachable(f"The connection to {self.where} was lost.", hint=self.hint) from error
             if command.asked:
                 what = f"The ssh server of {self.where} does not start a command: {error}."
                 raise LabError(what, hint="Check memory and processes there.") from error
@@ -290,10 +297,21 @@ async def connect(
         trace(f"{where}: connect to {host}:{port}{f' through {tunnel.where}' if tunnel else ''} as {user}")
     identity = await asyncio.to_thread(login.identity, key, host_key)
 
-    async def once() -> Connection:
+    async def log_in() -> asyncssh.SSHClientConnection:
         through = tunnel.asyncssh if tunnel else None
-        connection = await login.login(host, port, user, identity, through, timeout, where)
-        return Connection(connection, where, once)
+        return await login.login(host, port, user, identity, through, timeout, where)
+
+    return await enter(log_in, where)
+
+
+async def enter(
+    log_in: Callable[[], Awaitable[asyncssh.SSHClientConnection]], where: str, hint: str = ""
+) -> Connection:
+    """The connection that `log_in` makes, whichever keys it trusts; it may be called again while that lasts, for
+    another one to the same machine. `where` and `hint`: see `Connection`."""
+
+    async def once() -> Connection:
+        return Connection(await log_in(), where, once, hint)
 
     return await once()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from nestlab.errors import LabError
@@ -14,11 +14,13 @@ Accelerator = Literal["kvm", "tcg"]
 
 @dataclass(frozen=True)
 class Choice:
-    """`why` is a sentence for a person; `cost` says what emulation means for this machine ("" under KVM)."""
+    """`why` is a sentence for a person; `cost` says what emulation means for this machine ("" under KVM). `presumed`:
+    the machine itself is the proof still to come."""
 
     accel: Accelerator
     why: str
     cost: str = ""
+    presumed: bool = False
 
 
 def choose(facts: Facts, machine: Machine, path: str, where: str) -> Choice:
@@ -39,6 +41,16 @@ def choose(facts: Facts, machine: Machine, path: str, where: str) -> Choice:
     return Choice("tcg", reason, _cost(machine, path))
 
 
+def presume(glance: Facts, machine: Machine, where: str) -> Choice | None:
+    """KVM for a plain guest in a hypervisor that seems to have it: its own boot will prove that, or else what the
+    hypervisor can do is asked properly. None where that must be asked first: a hypervisor (for `nested`), or no sign
+    of a vendor module, its flag, or a device that opens."""
+    seen = replace(glance, kvm=replace(glance.kvm, api=12, ran=True))
+    if machine.accel == "tcg" or machine.hypervisor is not None or why_not(seen, hypervisor=False):
+        return None
+    return Choice("kvm", f"{glance.provider} on {where} is there: its boot proves it", presumed=True)
+
+
 def why_not(facts: Facts, *, hypervisor: bool) -> str:
     """Why a guest of this host cannot have KVM ("" when it can); a hypervisor must also be given vmx or svm."""
     kvm = facts.kvm
@@ -50,6 +62,8 @@ def why_not(facts: Facts, *, hypervisor: bool) -> str:
         return f"/dev/kvm is there, but it is {what}, not kvm_intel or kvm_amd"
     if flag not in facts.flags:
         return f"the CPU shows no {flag}"
+    if kvm.api is None:
+        return f"/dev/kvm opens, but does not answer as KVM does ({kvm.ran_error or 'not asked'})"
     if kvm.api != 12:
         return f"/dev/kvm speaks API version {kvm.api}, not 12"
     if kvm.ran is not True:

@@ -121,9 +121,11 @@ async def _started(boot: Boot, lines: AsyncIterator[bytes]) -> str:
     text = "\n".join(said)
     if "Could not set up host forwarding rule" in text:
         raise _PortTaken
+    from nestlab.doctor.explain import with_advice
+
     raise LabError(
         f"{boot.path}: QEMU did not start on {boot.host.path or 'this machine'}.",
-        hint="The last lines are QEMU's own.",
+        hint=with_advice("The last lines are QEMU's own.", text),
         detail="\n".join(f"  | {line}" for line in said[-12:]),
     )
 
@@ -171,9 +173,11 @@ async def _end(boot: Boot) -> None:
 def _hopeless(boot: Boot, watch: Watch) -> LabError:
     where = boot.host.path or "this machine"
     what = watch.fatal or f"its QEMU on {where} ended before it was up"
+    from nestlab.doctor.explain import with_advice
+
     return LabError(
         f"{boot.path} did not come up: {what}.",
-        hint=f"The end of its console follows; all of it: `nestlab logs {boot.path}`.",
+        hint=with_advice(f"The end of its console follows; all of it: `nestlab logs {boot.path}`.", watch.end),
         detail=watch.end,
     )
 

@@ -16,15 +16,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from nestlab import survey
 from nestlab.blueprint import Blueprint, Spec
 from nestlab.engines import Say
 from nestlab.engines.qemu import identity, launch, look, scripts
-from nestlab.engines.qemu.accel import Accelerator, Choice, choose
+from nestlab.engines.qemu.accel import Accelerator, Choice, choose, presume
 from nestlab.engines.qemu.argv import Launch, argv, management_mac, name_of
 from nestlab.engines.qemu.boot import Boot, start
 from nestlab.engines.qemu.paths import MachinePaths, Place
 from nestlab.engines.qemu.stock import Artifacts, Library, Stock
 from nestlab.errors import LabError, Unreachable
+from nestlab.facts import Facts
 from nestlab.host import Host, Result
 from nestlab.hosts import SshHost
 from nestlab.plan import Boot as BootStep
@@ -34,6 +36,9 @@ from nestlab.vault import Vault
 
 if TYPE_CHECKING:
     from nestlab.wire.qmp import Monitor
+
+DOUBT = 30.0
+"""Seconds after which a machine that still is not up makes nestlab ask whether KVM was rightly presumed."""
 
 GRACE = 300
 """Fifths of a second that a machine gets to shut down by itself: a minute."""
@@ -91,7 +96,8 @@ class QemuEngine:
     setting: Setting
     _hosts: dict[tuple[str, int], SshHost] = field(default_factory=dict)
     _stock: Stock = field(init=False)
-    _asking: set[asyncio.Future[object]] = field(default_factory=set)
+    _glance: Facts | None = None
+    _met: bool = False
 
     def __post_init__(self) -> None:
         self._stock = Stock(self.parent, self.setting.library)
@@ -143,16 +149,14 @@ class QemuEngine:
     async def choice(self, spec: Spec) -> Choice:
         """How a machine is accelerated on this host, and why."""
         where = self.parent.path or "this machine"
-        return choose(await self.parent.facts(), spec.machine, spec.path, where)
+        presumed = presume(self._glance, spec.machine, where) if self._glance else None
+        return presumed or choose(await self.parent.facts(), spec.machine, spec.path, where)
 
     async def accel(self, path: str) -> Accelerator:
         async with self._monitor(path) as monitor:
             return "kvm" if await monitor.kvm() else "tcg"
 
     async def close(self) -> None:
-        for question in self._asking:
-            question.cancel()
-        await asyncio.gather(*self._asking, return_exceptions=True)
         hosts, self._hosts = list(self._hosts.values()), {}
         await asyncio.gather(*(host.close() for host in hosts))
 
@@ -192,12 +196,10 @@ class QemuEngine:
     async def _create(self, spec: Spec, blueprint: Blueprint, say: Say) -> None:
         """What was made from the same definition stays, with its disk; a machine that runs is not touched."""
         artifacts = await self.setting.library.artifacts(spec.image, blueprint.images[spec.image])
-        self._warm(artifacts)
         paths, name = self.setting.place.of(spec.path), name_of(self.setting.lab, spec.path)
         disk = launch.needs_disk(spec, artifacts)
-        prepare = ("sh", "-c", scripts.PREPARE, "prepare", name, paths.root, spec.digest, "yes" if disk else "no")
-        papers = identity.archive(self._papers(spec, blueprint))
-        state = (await self._make(prepare, paths, input=papers)).text.strip()
+        words = (name, paths.root, spec.digest, "yes" if disk else "no")
+        state = await self._prepare(words, paths, identity.archive(self._papers(spec, blueprint)), artifacts)
         if state == "new" and disk:
             say("making its disk")
             files = await self._stock.files(artifacts, say)
@@ -211,16 +213,27 @@ class QemuEngine:
         result = await self.parent.run(command, check=False, **how)
         if result.status != 0:
             said = (result.stderr or result.stdout).decode(errors="replace").strip()
-            hint = "Make room there." if "No space left" in said else "What the commands there said follows."
+            from nestlab.doctor.explain import with_advice
+
+            short = "No space left" in said
+            hint = "Make room there." if short else with_advice("What the commands there said follows.", said)
             where = f" on {self.parent.path}" if self.parent.path else ""
             raise LabError(f"The files in {paths.root}{where} cannot be made.", hint=hint, detail=said)
         return result
 
-    def _warm(self, artifacts: Artifacts) -> None:
-        """Inside a hypervisor every question takes a while: what booting will ask is asked meanwhile."""
-        if self.parent.level and not self._asking:
-            for question in (self.parent.facts(), self._stock.files(artifacts, lambda _: None)):
-                self._asking.add(asyncio.ensure_future(question))
+    async def _prepare(self, words: Sequence[str], paths: MachinePaths, papers: bytes, artifacts: Artifacts) -> str:
+        """Make a machine's directory; what was there before (see `scripts.PREPARE`). In a hypervisor that has just come
+        up, all that starting its first guest needs to know is asked with it."""
+        prepare = (scripts.PREPARE, words)
+        if not self.parent.level or self._met:
+            result = await self._make(("sh", "-c", prepare[0], "prepare", *words), paths, input=papers)
+            return result.text.strip()
+        self._met = True
+        both = scripts.together(prepare, self._stock.question(artifacts), (survey.GLANCE, ()))
+        state, cargo, seen = scripts.apart((await self._make(both, paths, input=papers)).text)
+        self._stock.learn(artifacts, cargo)
+        self._glance = survey.of_marks(seen)
+        return state.strip()
 
     def _papers(self, spec: Spec, blueprint: Blueprint) -> dict[str, tuple[bytes, int]]:
         """The files of a machine's directory that say who it is and what it is made from."""
@@ -241,8 +254,26 @@ class QemuEngine:
         return papers | {"seed.iso": (seed(spec, vault.authorized, key.private, key.public, user, mac), 0o600)}
 
     async def _boot(self, spec: Spec, blueprint: Blueprint, say: Say) -> None:
-        setting = self.setting
+        """Start it and wait for it. Where KVM was only presumed and the machine does not come up, or takes its time,
+        its host is asked what it can do, and what cannot run under KVM starts again, emulated."""
         choice = await self.choice(spec)
+        starting = asyncio.ensure_future(self._start(spec, blueprint, choice, say))
+        try:
+            if choice.presumed:
+                await asyncio.wait({starting}, timeout=DOUBT)
+                if (not starting.done() or starting.exception()) and not (await self.parent.facts()).hardware:
+                    await _cancelled(starting)
+                    await self._kill(spec.path)
+                    self._glance = None
+                    choice = await self.choice(spec)
+                    say(f"starting again: {choice.why}")
+                    starting = asyncio.ensure_future(self._start(spec, blueprint, choice, say))
+            await starting
+        finally:
+            await _cancelled(starting)
+
+    async def _start(self, spec: Spec, blueprint: Blueprint, choice: Choice, say: Say) -> None:
+        setting = self.setting
         runtime = await setting.qemu(choice.accel, say)
         library, images = setting.library, blueprint.images
         artifacts = await library.artifacts(spec.image, images[spec.image])
@@ -288,15 +319,21 @@ class QemuEngine:
         await self.parent.run(("sh", "-c", scripts.STOP, "stop", name, paths.root, str(grace), "asked"))
         await self._forget(path)
 
+    async def _kill(self, path: str) -> None:
+        paths, name = self.setting.place.of(path), name_of(self.setting.lab, path)
+        await self.parent.run(("sh", "-c", scripts.STOP, "stop", name, paths.root, "0", "crash"))
+        await self._forget(path)
+
     async def _ask_to_end(self, path: str) -> bool:
         try:
             if not await self._can_act(path):
                 return False
             host = await self.host(path)
-            await host.run(("poweroff",), check=False, timeout=20)
+            if (await host.run(("sh", "-c", scripts.POWEROFF), check=False, timeout=20)).status == 0:
+                return True
         except LabError:
-            return await self._ask_agent(path) or await self._power_button(path)
-        return True
+            pass  # also when it went down before it said so
+        return await self._ask_agent(path) or await self._power_button(path)
 
     async def _can_act(self, path: str) -> bool:
         """A paused machine goes on, to shut down; one whose disk fails cannot."""
@@ -345,3 +382,9 @@ class QemuEngine:
     async def _forget(self, path: str) -> None:
         for key in [key for key in self._hosts if key[0] == path]:
             await self._hosts.pop(key).close()
+
+
+async def _cancelled(work: asyncio.Future[None]) -> None:
+    """Work that nobody waits for any more is over when this returns."""
+    work.cancel()
+    await asyncio.wait({work})

@@ -88,17 +88,25 @@ class Stock:
             roles = [role for role in artifacts.files if role not in BOOTED]
             return {role: await self._file(artifacts, role, say) for role in roles}
 
-    async def _look(self, artifacts: Artifacts) -> None:
-        """Which disks are there; the image's boot disk is mounted."""
-        if self._host.level == 0 or artifacts.key in self._looked:
-            return
-        result = await self._host.run(("sh", "-c", CARGO, "cargo", CARGO_PLACE, serial_of(artifacts.key, "boot")))
-        for line in result.text.splitlines():
+    def question(self, artifacts: Artifacts) -> tuple[str, tuple[str, ...]]:
+        """The script, with its arguments, that mounts an image's boot disk and tells which disks there are."""
+        return CARGO, (CARGO_PLACE, serial_of(artifacts.key, "boot"))
+
+    def learn(self, artifacts: Artifacts, answer: str) -> None:
+        """What the script printed."""
+        for line in answer.splitlines():
             serial, device, place = line.split(" ", 2)
             self._devices[serial] = device
             if place:
                 self._mounted[serial] = place
         self._looked.add(artifacts.key)
+
+    async def _look(self, artifacts: Artifacts) -> None:
+        if self._host.level == 0 or artifacts.key in self._looked:
+            return
+        script, words = self.question(artifacts)
+        result = await self._host.run(("sh", "-c", script, "cargo", *words))
+        self.learn(artifacts, result.text)
 
     async def _file(self, artifacts: Artifacts, role: str, say: Say) -> str:
         source, serial = artifacts.files[role], serial_of(artifacts.key, role)

@@ -1,0 +1,88 @@
+"""`nestlab explain`: what the errors in a log mean."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nestlab.cli.common import paint, print_json
+from nestlab.cli.guard import MEND, guarded, out
+from nestlab.cli.options import Debug, Json
+from nestlab.errors import LabError
+
+if TYPE_CHECKING:
+    from nestlab.doctor.explain import Explained
+    from nestlab.paint import Paint
+
+WHAT = "Give a log file, - for stdin, or an error line in quotes: nestlab explain 'Module kvm_intel is in use.'"
+
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="FILE|-|TEXT", help="A log, a dmesg, a task log; - is stdin; or an error line itself."),
+]
+
+
+@guarded
+def explain(words: Words = None, as_json: Json = False, debug: Debug = False) -> int | None:
+    """Say what the errors in a log mean, and what to do about them: root causes first.
+
+    Exit status 2 if nothing in it is known.
+    """
+    from nestlab.doctor.explain import explain as explained
+
+    text, where = _text(words or [])
+    found = explained(text)
+    if as_json:
+        print_json({"found": [each.data() for each in found]})
+        return None if found else MEND
+    if not found:
+        empty = not text.strip()
+        what = f"{where} is empty." if empty else f"Nothing in {where} is known to nestlab."
+        hint = WHAT if empty else "It may be further up: give the whole log. On a host, `nestlab doctor` asks itself."
+        raise LabError(what, hint=hint)
+    out("\n\n".join(_shown(each, paint()) for each in found))
+    return None
+
+
+def _text(words: list[str]) -> tuple[str, str]:
+    """What is to be explained, and how to name it."""
+    if words in ([], ["-"]):
+        if sys.stdin.isatty() and not words:
+            raise LabError("There is nothing to explain.", hint=WHAT)
+        return sys.stdin.buffer.read().decode(errors="replace"), "stdin"
+    path = Path(words[0])
+    if len(words) == 1 and (_there(path) or not any(letter.isspace() for letter in words[0])):
+        return _read(path), str(path)
+    files = [word for word in words if _there(Path(word))]
+    if files:
+        raise LabError("nestlab explain reads one file.", hint=f"Several: cat {' '.join(files)} | nestlab explain")
+    return " ".join(words), "that text"
+
+
+def _there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long for a path, not to be looked at, or with a NUL
+        return False
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_bytes().decode(errors="replace")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise LabError(f"{path} cannot be read: {reason}.", hint=WHAT) from None
+
+
+def _shown(each: Explained, colours: Paint) -> str:
+    times = f" (and {each.times - 1} more like it)" if each.times > 1 else ""
+    rows = [
+        f"{colours('bold', f'line {each.number}')}{times}: {each.line}",
+        f"  cause  {each.cause}",
+        f"  do     {colours('green', each.do)}",
+        f"  see    {colours('dim', each.signature.see)}",
+    ]
+    return "\n".join(rows)

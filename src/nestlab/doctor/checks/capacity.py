@@ -1,0 +1,174 @@
+"""Room for machines that run machines, and what wastes it."""
+
+from __future__ import annotations
+
+from nestlab.doctor.checks import seen
+from nestlab.doctor.checks.register import Voice, checks
+from nestlab.doctor.finding import Finding, Want
+from nestlab.facts import Facts
+
+MEMORY = Voice("memory", "capacity")
+CPUS = Voice("cpus", "capacity")
+DISK = Voice("disk", "capacity")
+SWAP = Voice("swap", "capacity")
+KSM = Voice("ksm", "capacity")
+HUGEPAGES = Voice("hugepages", "capacity")
+POLLING = Voice("halt-poll", "capacity")
+IOMMU = Voice("iommu", "capacity")
+
+SMALL = 2 * seen.GIB
+"""Less is too little for one hypervisor with one small guest (Proxmox VE's least is 2 GB and its guests')."""
+ROOMY = 8 * seen.GIB
+DISK_LEAST = 16 * seen.GIB
+"""Proxmox VE's installer wants this for one node; a useful one takes 32 GiB."""
+
+
+@checks(*MEMORY)
+def memory(facts: Facts, want: Want) -> Finding | None:
+    """Memory for hypervisors and what runs in them"""
+    free = facts.memory_available or facts.memory
+    if not free:
+        return MEMORY.note(
+            "Unknown: memory was not seen", "Nested guests need all of theirs at once.", "See it.", "free -h"
+        )
+    said = f"{seen.gib(free)} of {seen.gib(max(facts.memory, free))} are available"
+    why = "An inner hypervisor holds all of its guests' memory for good: it cannot be ballooned or shared away."
+    if want.memory > free:
+        do = f"Stop other guests, ask for less, or add memory: {seen.gib(want.memory - free)} are missing."
+        return MEMORY.warn(f"{said}, and {seen.gib(want.memory)} are wanted", why, do)
+    if free < SMALL:
+        do = "2 GiB is the least for one hypervisor with a small guest."
+        return MEMORY.warn(said, why, f"Stop other guests or add memory: {do}")
+    if free < ROOMY and not want.memory:
+        return MEMORY.note(
+            said, why, "Enough for one small hypervisor; a Proxmox VE node with guests of its own takes 4 to 8 GiB."
+        )
+    return MEMORY.ok(said)
+
+
+@checks(*CPUS)
+def cpus(facts: Facts, want: Want) -> Finding | None:
+    """CPUs for hypervisors and what runs in them"""
+    if not facts.cpus:
+        return CPUS.note("Unknown: the CPUs were not seen", "Nested guests share them.", "See them.", "nproc")
+    many = f"{facts.cpus} CPU{'s' if facts.cpus != 1 else ''}"
+    if want.cpus > facts.cpus:
+        return CPUS.warn(
+            f"{many}, and {want.cpus} are wanted",
+            "Virtual CPUs that wait for real ones make inner timers late: watchdogs bark and clusters lose quorum."
+            " Proxmox VE refuses a machine with more than its node has.",
+            f"Ask for {facts.cpus} at most, in one machine.",
+        )
+    if facts.cpus < 2:
+        return CPUS.note(
+            many, "An inner hypervisor and its guests then take turns.", "Two at least make a nested guest bearable."
+        )
+    return CPUS.ok(many)
+
+
+@checks(*DISK)
+def disk(facts: Facts, want: Want) -> Finding | None:
+    """Disk space for nested machines"""
+    if not facts.disk:
+        if not facts.examined:
+            return None
+        return DISK.note("Unknown: free disk space was not seen", "Machines need disks.", "See it.", "df -h /var/lib")
+    path = "/var/lib" if "/var/lib" in facts.disk else min(facts.disk)
+    said = f"{seen.gib(facts.disk[path])} are free in {path}"
+    if facts.disk[path] < DISK_LEAST:
+        return DISK.warn(
+            said,
+            "A disk of an inner hypervisor holds its guests' disks as well; when the host's is full, all of them stop.",
+            "Make room: 16 GiB is Proxmox VE's least for one node, 32 GiB a useful size.",
+        )
+    return DISK.ok(said)
+
+
+@checks(*SWAP)
+def swap(facts: Facts, want: Want) -> Finding | None:
+    """Swap, for when memory is short"""
+    if not facts.examined or not facts.memory:
+        return None
+    if facts.swap:
+        return SWAP.ok(f"{seen.gib(facts.swap)} of swap")
+    return SWAP.note(
+        "There is no swap",
+        "When memory is short the kernel kills the largest process at once: a machine with all that runs in it.",
+        "Keep memory free, or add swap or zram.",
+    )
+
+
+@checks(*KSM)
+def ksm(facts: Facts, want: Want) -> Finding | None:
+    """Whether equal pages of guests are merged (KSM)"""
+    if facts.ksm is None:
+        return None
+    if not facts.ksm:
+        return KSM.ok("KSM is off")
+    return KSM.note(
+        "KSM is on",
+        "Machines of one image share equal pages, which saves memory and costs CPU time; it sees only this host's"
+        " guests, not those within them, and lets guests find out what others hold.",
+        "Good for a lab of your own; for guests that do not trust each other switch it off.",
+        "echo 2 > /sys/kernel/mm/ksm/run",
+    )
+
+
+@checks(*HUGEPAGES)
+def hugepages(facts: Facts, want: Want) -> Finding | None:
+    """Memory that is reserved as huge pages"""
+    sizes = {size: count for size, count in facts.hugepages.items() if count > 0 and size.isdecimal()}
+    if not facts.hugepages:
+        return None
+    if not sizes:
+        return HUGEPAGES.ok("No huge pages are reserved")
+    held = sum(int(size[:12]) * 1024 * count for size, count in sizes.items())
+    pages = ", ".join(f"{count} of {size} KiB" for size, count in sorted(sizes.items()))
+    return HUGEPAGES.note(
+        f"{seen.gib(held)} are reserved as huge pages ({pages})",
+        "Only machines that ask for huge pages can use that memory; for hypervisors they make nested page walks short.",
+        "Give them to the hypervisors (`hugepages` on Proxmox VE, `memoryBacking` in libvirt), or reserve none.",
+    )
+
+
+@checks(*POLLING)
+def polling(facts: Facts, want: Want) -> Finding | None:
+    """Idle guests of an inner hypervisor do not burn the outer host's CPU
+
+    Documentation/virt/kvm/halt-polling.rst: a host polls up to halt_poll_ns for a halted vCPU to wake."""
+    value = seen.parameter(facts, "kvm.halt_poll_ns")
+    if not seen.machine(facts) or facts.provider not in seen.VENDORS or not value:
+        return None
+    if value == "0":
+        return POLLING.ok("kvm has halt_poll_ns=0 inside a virtual machine")
+    return POLLING.note(
+        f"kvm has halt_poll_ns={value} inside a virtual machine",
+        "When a guest in here idles, KVM here polls before it sleeps, and the outer host runs that polling as work.",
+        "Where many nested guests idle, switch polling off here; the outer host polls anyway.",
+        "echo 0 > /sys/module/kvm/parameters/halt_poll_ns",
+    )
+
+
+@checks(*IOMMU)
+def iommu(facts: Facts, want: Want) -> Finding | None:
+    """An IOMMU, for devices that are passed through to nested guests"""
+    if facts.iommu is None:
+        return None
+    if facts.iommu:
+        return IOMMU.ok(f"{facts.iommu} IOMMU groups")
+    machine = seen.machine(facts)
+    inside = machine in ("kvm", "qemu")
+    if machine and not inside:
+        return IOMMU.note(
+            "There are no IOMMU groups",
+            "Only passing PCI devices through to guests needs them; nesting as such does not.",
+            "If you want that, see whether the outer hypervisor can give this machine a virtual IOMMU; few can.",
+        )
+    return IOMMU.note(
+        "There are no IOMMU groups",
+        "Only passing PCI devices through to guests needs them; nesting as such does not.",
+        "If you want that: on the outer Proxmox VE give this machine a virtual IOMMU, and boot with intel_iommu=on."
+        if inside
+        else "If you want that: switch on VT-d or AMD-Vi in the firmware's setup; on Intel boot with intel_iommu=on.",
+        *(("qm set VMID --machine q35,viommu=intel",) if inside else ()),
+    )

@@ -1,0 +1,67 @@
+"""All findings about a host, the first broken layer, and one sentence that says what it is good for. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from nestlab.doctor.checks import checks, seen
+from nestlab.doctor.finding import LAYERS, Finding, Want
+from nestlab.facts import Facts
+
+_NOTHING_WANTED = Want()
+
+
+def diagnose(facts: Facts, want: Want = _NOTHING_WANTED) -> tuple[Finding, ...]:
+    """What every check that applies found: one finding each, by layer. Never raises."""
+    found = (check.rule(facts, want) for check in checks)
+    return tuple(finding for finding in found if finding is not None)
+
+
+def first_broken(findings: Iterable[Finding]) -> Finding | None:
+    """The failed finding of the outermost layer: the one to mend first."""
+    failed = (finding for finding in findings if finding.level == "fail")
+    return min(failed, key=lambda finding: LAYERS.index(finding.layer), default=None)
+
+
+def verdict(facts: Facts, findings: Iterable[Finding]) -> str:
+    """One sentence: what this host is for nesting."""
+    found = tuple(findings)
+    broken = first_broken(found)
+    if not (facts.kernel or facts.provider or seen.flags_known(facts)):
+        return "Nothing is known of this host: it said neither its kernel nor its CPU."
+    if facts.provider and facts.provider not in seen.VENDORS:
+        return _without_hardware(facts)
+    if broken is None:
+        return _works(facts, found)
+    if broken.check == "nested":
+        value = seen.parameter(facts, f"{facts.provider}.nested")
+        return f"Nesting is off: {facts.provider} has nested={value}, so guests of this host get no KVM of their own."
+    if facts.can_nest:
+        return f"Nesting works here now ({_proof(facts)}), but one thing is broken: {broken.seen}."
+    return f"Nesting does not work here; the first broken layer is the {broken.layer}: {broken.seen}."
+
+
+def _without_hardware(facts: Facts) -> str:
+    opens = f"/dev/kvm opens with API {facts.kvm.api}" if facts.kvm.opened else "KVM is there"
+    flag = seen.flag(facts)
+    cpu = f"the CPU has {flag}" if flag else "the CPU has neither vmx nor svm"
+    return (
+        f"This host only looks as if it had KVM: {opens}, but its provider is {facts.provider}, which runs guests in"
+        f" software, and {cpu}, so nothing can be nested on it and nestlab emulates instead."
+    )
+
+
+def _works(facts: Facts, found: tuple[Finding, ...]) -> str:
+    if not facts.can_nest:
+        known = f"{facts.provider}, nested={seen.parameter(facts, f'{facts.provider}.nested') or 'unknown'}"
+        where = f" ({known})" if facts.provider else ""
+        return f"Nothing speaks against nesting here{where}, but it is not proven: no guest was run."
+    security = next((finding for finding in found if finding.check == "security"), None)
+    if security is not None and security.level == "warn":
+        return f"Nesting works here: {_proof(facts)}; but this kernel lets nesting guests break out (see `security`)."
+    return f"Nesting works here: {_proof(facts)}."
+
+
+def _proof(facts: Facts) -> str:
+    value = seen.parameter(facts, f"{facts.provider}.nested") or "unknown"
+    return f"{facts.provider}, nested={value}, proven by a guest that ran"

@@ -1,0 +1,112 @@
+"""What the doctor found, as text for a terminal and as JSON. Pure."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nestlab.doctor.diagnose import diagnose, first_broken, verdict
+from nestlab.doctor.finding import Finding, Want
+from nestlab.facts import Facts
+from nestlab.paint import Paint, Style
+
+WIDTH = 100
+STYLES: dict[str, Style] = {"ok": "green", "note": "cyan", "warn": "yellow", "fail": "red"}
+_NOTHING_WANTED = Want()
+_NOTHING_KNOWN = Facts()
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One host that was looked at: `where` names it (`this machine`, `hv1`), `level` is its level in the nest.
+    `error`: it could not be looked at, and why."""
+
+    where: str
+    level: int
+    facts: Facts = _NOTHING_KNOWN
+    findings: tuple[Finding, ...] = ()
+    error: str = ""
+    word: str = ""
+    """What names it on a command line ("": nothing does)."""
+
+    @property
+    def verdict(self) -> str:
+        """One sentence."""
+        return self.error or verdict(self.facts, self.findings)
+
+    @property
+    def broken(self) -> Finding | None:
+        """What to mend first."""
+        return first_broken(self.findings)
+
+    def data(self) -> dict[str, object]:
+        """For JSON."""
+        broken = self.broken
+        return {
+            "where": self.where,
+            "level": self.level,
+            "verdict": self.verdict,
+            "first_broken": broken.check if broken else None,
+            "findings": [finding.data() for finding in self.findings],
+        }
+
+
+def visit(where: str, level: int, facts: Facts, want: Want = _NOTHING_WANTED, word: str = "") -> Visit:
+    """What the facts of a host mean."""
+    return Visit(where, level, facts, diagnose(facts, want), word=word)
+
+
+def ok(visits: Sequence[Visit]) -> bool:
+    """Nothing failed, and every host could be looked at."""
+    return not any(each.error or each.broken for each in visits)
+
+
+def text(each: Visit, paint: Paint) -> str:
+    """A host: who it is, its findings (what is not as it should be with why and what to do), and the verdict."""
+    facts = each.facts
+    about = ", ".join(filter(None, (facts.distribution, facts.kernel and f"Linux {facts.kernel}", facts.model)))
+    head = paint("bold", each.where) + f"  level {each.level}" + (f"  {about}" if about else "")
+    wide = max((len(finding.check) for finding in each.findings), default=0)
+    lines = [head]
+    for finding in each.findings:
+        lines += _finding(finding, wide, each.word, paint)
+    return "\n".join([*lines, "", *_wrapped(each.verdict, "")])
+
+
+def _finding(finding: Finding, wide: int, where: str, paint: Paint) -> list[str]:
+    level = paint(STYLES[finding.level], f"{finding.level:<4}")
+    indent = " " * (2 + 4 + 2 + wide + 2)
+    seen = _wrapped(finding.seen, indent)
+    lines = [f"  {level}  {finding.check:<{wide}}  {seen[0].lstrip()}", *seen[1:]]
+    if finding.level == "ok":
+        return lines
+    for part in (finding.why, finding.do):
+        lines += [paint("dim", line) for line in _wrapped(part, indent)] if part else []
+    doctor = f"nestlab doctor {where} --fix" if where else "nestlab doctor --fix"
+    return [*lines, *(f"{indent}  {command.replace('nestlab doctor --fix', doctor)}" for command in finding.commands)]
+
+
+def _wrapped(sentence: str, indent: str) -> list[str]:
+    width = max(WIDTH, len(indent) + 50)
+    wrap = textwrap.wrap(sentence, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+    return wrap or [""]
+
+
+def summary(visits: Sequence[Visit]) -> str:
+    """The first broken layer of a walk from the outermost host inwards."""
+    for each in visits:
+        if each.error:
+            return f"First broken: {each.where}: {each.error}"
+        if each.broken and not _emulated(each, visits):
+            return f"First broken layer: {each.where} (level {each.level}), {each.broken.layer}: {each.broken.seen}."
+    lent = next((each for each in visits if each.broken), None)
+    if lent is None:
+        return "Every level is sound."
+    return f"Every level that is used is sound; {lent.where} has no virtualization of its own, so level 1 is emulated."
+
+
+def _emulated(each: Visit, visits: Sequence[Visit]) -> bool:
+    """The lab's host needs no virtualization where what runs on it is emulated, and nests all the same."""
+    inner = [other for other in visits if other.level == each.level + 1]
+    return each.level == 0 and bool(inner) and all(other.facts.can_nest for other in inner)

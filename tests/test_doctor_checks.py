@@ -1,0 +1,314 @@
+"""What the doctor says of recorded and composed hosts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from golden_files import assert_golden
+from nestlab.doctor.checks import checks
+from nestlab.doctor.diagnose import diagnose, first_broken, verdict
+from nestlab.doctor.finding import Finding, Want
+from nestlab.facts import Facts, Kvm, Module, Package
+
+HOSTS = sorted(path.stem for path in (Path(__file__).parent / "facts").glob("*.json"))
+WINDOWS = Want(guests=frozenset({"windows", "esxi"}), memory=16 << 30, cpus=8)
+FIXABLE = {"nested", "lasting", "ignore-msrs"}
+
+
+def host(name: str) -> Facts:
+    return Facts.from_json((Path(__file__).parent / "facts" / f"{name}.json").read_text())
+
+
+def found(facts: Facts, want: Want | None = None) -> dict[str, Finding]:
+    return {finding.check: finding for finding in diagnose(facts, want or Want())}
+
+
+def text(facts: Facts, want: Want) -> str:
+    """All that the doctor has to say, to be read."""
+    findings = diagnose(facts, want)
+    lines = [verdict(facts, findings)]
+    for finding in findings:
+        mark = " (fixable)" if finding.fixable else ""
+        lines.append(f"\n{finding.level:4} {finding.layer}/{finding.check}{mark}: {finding.seen}")
+        lines += [f"     why: {finding.why}"] if finding.why else []
+        lines += [f"     do:  {finding.do}"] if finding.do else []
+        lines += [f"       $ {command}" for command in finding.commands]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_the_findings_about_a_host_are_the_golden_ones(name: str) -> None:
+    assert_golden(f"doctor/{name}.txt", text(host(name), Want()))
+
+
+@pytest.mark.parametrize("name", ["amd-nested-0", "pve8", "vm-tcg-svm"])
+def test_the_findings_for_a_wish_are_the_golden_ones(name: str) -> None:
+    assert_golden(f"doctor/{name}.windows.txt", text(host(name), WINDOWS))
+
+
+def test_every_check_finds_something_on_some_host() -> None:
+    seen = {finding.check for name in HOSTS for want in (Want(), WINDOWS) for finding in diagnose(host(name), want)}
+    assert set(checks.checks) == seen
+
+
+def test_every_check_has_a_title_and_answers_in_its_own_name() -> None:
+    for check in checks:
+        assert check.title
+        assert not check.title.endswith(".")
+        for name in HOSTS:
+            finding = check.rule(host(name), WINDOWS)
+            assert finding is None or (finding.check, finding.layer) == (check.name, check.layer)
+
+
+def test_what_can_be_mended_is_what_remedies_have() -> None:
+    mended = {finding.check for name in HOSTS for finding in diagnose(host(name), WINDOWS) if finding.fixable}
+    assert mended == FIXABLE
+
+
+# What people come for.
+
+
+@pytest.mark.parametrize(
+    ("name", "check"),
+    [
+        ("intel-nested-n", "nested"),
+        ("intel-nested-0-old-kernel", "nested"),
+        ("intel-builtin", "nested"),
+        ("intel-firmware-locked", "firmware"),
+        ("intel-no-ept", "access"),
+        ("amd-nested-0", "nested"),
+        ("amd-nested-y-refused", "provider"),
+        ("amd-svm-disabled", "firmware"),
+        ("vm-kvm-no-vmx", "outer"),
+        ("vm-pve-no-svm", "outer"),
+        ("vm-vmware", "outer"),
+        ("vm-sev", "confidential"),
+        ("wsl2", "wsl"),
+        ("container-no-device", "device"),
+        ("pve9", "nested"),
+        ("pvm-no-svm", "outer"),
+        ("intel-nested-y", None),
+        ("amd-nested-1", None),
+        ("pve8", None),
+        ("vm-gcp", None),
+        ("vm-tcg-svm", None),
+    ],
+)
+def test_the_first_broken_layer_is_the_one_to_mend(name: str, check: str | None) -> None:
+    broken = first_broken(diagnose(host(name)))
+    assert (broken.check if broken else None) == check
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("intel-nested-y", "Nesting works here: kvm_intel, nested=Y, proven by a guest that ran."),
+        ("vm-tcg-svm", "Nesting works here: kvm_amd, nested=1, proven by a guest that ran."),
+        (
+            "intel-nested-n",
+            "Nesting is off: kvm_intel has nested=N, so guests of this host get no KVM of their own.",
+        ),
+        (
+            "amd-nested-1",
+            "Nothing speaks against nesting here (kvm_amd, nested=1), but it is not proven: no guest was run.",
+        ),
+    ],
+)
+def test_the_verdict_is_one_sentence(name: str, sentence: str) -> None:
+    assert verdict(host(name), diagnose(host(name))) == sentence
+
+
+PVM = Facts(
+    kernel="6.18.44",
+    arch="x86_64",
+    vendor="AuthenticAMD",
+    flags=frozenset({"hypervisor", "lm"}),
+    provider="kvm_pvm",
+    kvm=Kvm(opened=True, api=12, nested_state=0, ran=False, ran_error="exit 8 (triple fault) after 2 of 2 words"),
+)
+
+
+def test_a_kvm_in_software_is_told_for_what_it_is_in_one_sentence() -> None:
+    said = verdict(PVM, diagnose(PVM))
+    assert said.count(". ") == 0
+    for words in ("/dev/kvm opens with API 12", "kvm_pvm", "neither vmx nor svm", "nestlab emulates instead"):
+        assert words in said
+    assert found(PVM)["provider"].level == "fail"
+    assert found(PVM)["runs"].level == "fail"
+
+
+def test_nothing_known_is_never_called_well() -> None:
+    findings = diagnose(Facts())
+    assert findings
+    assert {finding.level for finding in findings} == {"note"}
+    assert verdict(Facts(), findings).startswith("Nothing is known of this host")
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_what_was_not_examined_is_unknown_rather_than_well(name: str) -> None:
+    bare = replace(host(name), examined=False, python=False, files={}, package=Package(), messages=(), msr={})
+    for check in ("lasting", "tools", "blocked", "options", "swap"):
+        finding = found(bare).get(check)
+        assert finding is None or finding.level == "note"
+
+
+def test_a_parameter_that_is_on_proves_nothing_until_kvm_offers_it() -> None:
+    facts = host("intel-nested-y")
+    lying = replace(facts, kvm=replace(facts.kvm, nested_cpuid=None))
+    assert found(lying)["nested"].level == "ok"
+    assert found(lying)["offers"].level == "fail"
+    assert "though kvm_intel says nested=Y" in found(lying)["offers"].seen
+
+
+def test_intel_s_spelling_keeps_amd_s_module_from_loading() -> None:
+    finding = found(host("amd-nested-y-refused"))["lasting"]
+    assert (finding.level, finding.fixable) == ("fail", True)
+    assert "/etc/modprobe.d/kvm.conf line 1 sets nested=Y, which kvm_amd does not accept" in finding.seen
+
+
+def test_guests_in_the_way_of_a_reload_are_named() -> None:
+    assert "101 web (pve)" in found(host("pve9"))["nested"].do
+    assert "web (libvirt), pid 5077" in found(host("amd-nested-0"))["nested"].do
+
+
+def test_guests_that_cannot_be_named_are_counted() -> None:
+    facts = replace(host("amd-nested-0"), holders=())
+    assert found(facts)["nested"].do.startswith("kvm_amd has 6 users (guests) that could not be named: stop them first")
+
+
+def test_an_option_on_the_command_line_is_to_be_changed_there() -> None:
+    facts = replace(host("pve9"), files={"/etc/kernel/cmdline": "root=ZFS=rpool kvm_amd.nested=0"})
+    said = found(facts)["nested"].do
+    assert said.startswith("/etc/kernel/cmdline line 1 sets kvm_amd.nested=0, which wins over every file of modprobe.d")
+
+
+def test_a_user_outside_the_group_gets_the_exact_command() -> None:
+    assert found(host("intel-no-ept"))["access"].commands == ("usermod -aG kvm kai",)
+    inside = replace(host("intel-no-ept"), groups=("kai", "kvm"))
+    assert "log in again" in found(inside)["access"].do
+
+
+def test_nesting_that_a_file_ends_at_the_next_boot_is_a_warning() -> None:
+    facts = replace(host("intel-nested-y"), files={"/etc/modprobe.d/off.conf": "options kvm_intel nested=0"})
+    finding = found(facts)["lasting"]
+    assert (finding.level, finding.fixable) == ("warn", True)
+    assert finding.seen == "/etc/modprobe.d/off.conf line 1 sets nested=0, but kvm_intel runs with nested=Y"
+
+
+def test_a_change_that_waits_for_a_reboot_is_told() -> None:
+    finding = found(host("intel-builtin"))["lasting"]
+    assert finding.seen.startswith("/etc/default/grub line 3 sets nested=1, but kvm_intel runs with nested=N")
+    assert "Reboot to finish" in finding.do
+    assert found(host("intel-builtin"))["nested"].do.endswith(
+        "already switches it on for the next boot: reboot to finish."
+    )
+    written = replace(
+        host("pve9"), files={"/etc/modprobe.d/kvm.conf": "options kvm_amd nested=1"}, holders=(), kernel_modules={}
+    )
+    assert "already switches it on, but the module was loaded without" in found(written)["nested"].do
+
+
+def test_ignored_msrs_are_asked_for_only_where_guests_need_them() -> None:
+    facts = host("pve8")
+    assert "ignore-msrs" not in found(facts)
+    assert (found(facts, WINDOWS)["ignore-msrs"].level, found(facts, WINDOWS)["ignore-msrs"].fixable) == ("warn", True)
+    on = replace(facts, parameters={**facts.parameters, "kvm.ignore_msrs": "Y"})
+    assert found(on)["ignore-msrs"].level == "ok"
+    assert found(on)["report-msrs"].level == "note"
+    assert found(on, WINDOWS)["ignore-msrs"].seen.endswith("but no option keeps it so after a reboot")
+
+
+def test_a_wish_that_is_too_large_is_a_warning() -> None:
+    facts = host("vm-gcp")
+    assert found(facts, WINDOWS)["memory"].do.endswith("10 GiB are missing.")
+    assert found(facts, WINDOWS)["cpus"].seen == "4 CPUs, and 8 are wanted"
+
+
+def test_another_hypervisor_that_has_the_cpu_is_why_no_guest_runs() -> None:
+    facts = host("intel-nested-y")
+    taken = replace(facts, kvm=Kvm(opened=True, api=12, ran=False, ran_error="KVM refused: Device or resource busy"))
+    busy = replace(taken, kernel_modules={**facts.kernel_modules, "vboxdrv": Module(loaded=True)})
+    finding = first_broken(diagnose(busy))
+    assert finding is not None
+    assert (finding.check, finding.commands) == ("other-hypervisor", ("modprobe -r vboxdrv",))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "kvm: disabled by bios",
+        "x86/cpu: VMX (outside TXT) disabled by BIOS",
+        "kvm_intel: VMX not enabled (by BIOS) in MSR_IA32_FEAT_CTL on CPU 2",
+        "kvm_amd: SVM disabled (by BIOS) in MSR_VM_CR on CPU 0",
+        "kvm_amd: SVM disabled in MSR_VM_CR",
+    ],
+)
+def test_the_kernel_s_words_for_a_lock_of_the_firmware_are_understood(message: str) -> None:
+    broken = first_broken(diagnose(replace(host("amd-svm-disabled"), messages=(message,))))
+    assert broken is not None
+    assert broken.check == "firmware"
+
+
+@pytest.mark.parametrize("message", ["x86/cpu: SGX disabled by BIOS.", "x2apic: disabled by BIOS", ""])
+def test_other_features_that_the_firmware_disabled_are_no_lock(message: str) -> None:
+    assert "firmware" not in {each.check for each in diagnose(replace(host("vm-vmware"), messages=(message,)))}
+    assert found(replace(host("amd-svm-disabled"), messages=(message,)))["cpu"].level == "fail"
+
+
+def test_the_lock_s_register_is_read_with_its_own_vendor_s_meaning() -> None:
+    intel, amd = replace(host("intel-firmware-locked"), messages=()), replace(host("amd-svm-disabled"), messages=())
+    assert found(replace(intel, msr={"0x3a": 1}))["firmware"].level == "fail"
+    assert found(replace(intel, msr={"0x3a": 5}))["firmware"].level == "ok"
+    assert found(replace(intel, msr={"0x3a": 0}))["firmware"].level == "ok"
+    assert found(replace(amd, msr={"0xc0010114": 0x18}))["firmware"].level == "fail"
+    assert found(replace(amd, msr={"0xc0010114": 0x8}))["firmware"].level == "ok"
+    assert found(replace(amd, msr={}))["firmware"].seen.startswith("Unknown")
+
+
+@pytest.mark.parametrize(
+    ("message", "sealed"),
+    [
+        ("Memory Encryption Features active: AMD SEV SEV-ES SEV-SNP", True),
+        ("AMD Memory Encryption Features active: SEV", True),
+        ("Memory Encryption Features active: Intel TDX", True),
+        ("kvm_amd: KVM is unsupported when running as an SEV guest", True),
+        ("AMD Memory Encryption Features active: SME", False),
+        ("kvm_amd: SEV enabled (ASIDs 10 - 509)", False),
+    ],
+)
+def test_a_confidential_guest_is_told_from_a_host_of_them(message: str, sealed: bool) -> None:
+    assert ("confidential" in found(replace(host("vm-vmware"), messages=(message,)))) is sealed
+
+
+@pytest.mark.parametrize(
+    ("machine", "dmi", "command"),
+    [
+        ("kvm", {"bios_vendor": "Proxmox distribution of EDK II"}, "qm set VMID --cpu host"),
+        ("kvm", {"sys_vendor": "QEMU"}, "virt-xml NAME --edit --cpu host-passthrough"),
+        ("kvm", {"product_name": "OpenStack Compute"}, "systemctl restart nova-compute"),
+        ("vmware", {}, 'vhv.enable = "TRUE"'),
+        ("microsoft", {}, "Set-VMProcessor -VMName NAME -ExposeVirtualizationExtensions $true"),
+        ("microsoft", {"chassis_asset_tag": "7783-7084-3265-9085-8269-3286-77"}, "az vm resize"),
+        ("oracle", {}, "VBoxManage modifyvm NAME --nested-hw-virt on"),
+        ("google", {}, "--enable-nested-virtualization"),
+        ("amazon", {}, "NestedVirtualization=enabled"),
+        ("xen", {}, "nestedhvm = 1"),
+        ("parallels", {}, "prlctl set NAME --nested-virt on"),
+    ],
+)
+def test_the_outer_host_gets_its_exact_command(machine: str, dmi: dict[str, str], command: str) -> None:
+    facts = replace(host("vm-kvm-no-vmx"), machine=machine, virtualization=machine, dmi=dmi)
+    broken = first_broken(diagnose(facts))
+    assert broken is not None
+    assert broken.check == "outer"
+    assert any(command in each for each in broken.commands)
+
+
+def test_nesting_that_is_off_may_be_off_on_purpose_and_that_is_said() -> None:
+    findings = found(host("intel-nested-n"))
+    assert "on purpose" in findings["nested"].why
+    assert "on purpose" in findings["security"].why
+    assert "CVE-2026-53359" in findings["security"].seen
