@@ -1,0 +1,169 @@
+"""A Proxmox VE cluster over HTTPS (see `api.Api`)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+from nestlab.errors import LabError
+from nestlab.wire.pve import encode, tasks, upload
+from nestlab.wire.pve.api import Params, Progress, Say
+from nestlab.wire.pve.credentials import PORT, Credentials
+from nestlab.wire.pve.errors import Unauthorized, refusal
+from nestlab.wire.pve.login import Badge, Login
+from nestlab.wire.pve.retries import Lost, Patience, Unsent, repeatable
+from nestlab.wire.pve.trust import Trust
+from nestlab.wire.pve.wires import Answer, Wires
+
+PER_NODE = 6
+"""Requests at one time that concern one node. pveproxy has three workers a node (pveproxy.pm), pvedaemon three."""
+
+UPLOADS = 2
+"""Files on their way at one time; they do not count among the requests of a node."""
+
+CONNECTIONS = 12
+"""Connections at one time to the node that is asked."""
+
+
+class Pve:
+    """One cluster, asked through the API of one of its nodes, which passes on what concerns the others.
+
+    Every connection is to a certificate that `believed` vouches for: before that is known, nothing is sent."""
+
+    def __init__(
+        self,
+        host: str,
+        login: Login,
+        believed: Trust,
+        *,
+        port: int = PORT,
+        patience: Patience | None = None,
+        badge: Badge | None = None,
+    ) -> None:
+        self._wires = Wires(host, port, believed, CONNECTIONS)
+        self._badge = badge or Badge(login)
+        self._patience = patience or Patience()
+        self._slots: dict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(PER_NODE))
+        self._uploads = asyncio.Semaphore(UPLOADS)
+        self._entrance = asyncio.Lock()
+
+    @staticmethod
+    def of(found: Credentials, *, patience: Patience | None = None) -> Pve:
+        """The one that credentials are for."""
+        return Pve(found.place.host, found.login, found.trust, port=found.place.port, patience=patience)
+
+    @property
+    def where(self) -> str:
+        return self._wires.where
+
+    async def get(self, path: str, params: Params | None = None) -> Any:
+        return await self._ask("GET", path, params)
+
+    async def create(self, path: str, params: Params | None = None) -> Any:
+        return await self._ask("POST", path, params)
+
+    async def set(self, path: str, params: Params | None = None) -> Any:
+        return await self._ask("PUT", path, params)
+
+    async def delete(self, path: str, params: Params | None = None) -> Any:
+        return await self._ask("DELETE", path, params)
+
+    async def task(self, upid: str, say: Say | None = None, *, timeout: float | None = None) -> list[str]:
+        return await tasks.follow(self, upid, say, timeout=timeout)
+
+    async def upload(
+        self, node: str, storage: str, content: str, source: Path, name: str, progress: Progress | None = None
+    ) -> None:
+        """See `api.Api.upload`. It is not repeated when the connection is lost: the user sees progress, and chooses."""
+        parts = await asyncio.to_thread(upload.parts, source, content, name)
+        path = f"/nodes/{node}/storage/{storage}/upload"
+        address = encode.address(path)
+        try:
+            async with self._uploads:
+                answer = await self._let_in("POST", address, lambda: upload.stream(parts, progress), parts.headers)
+        except Lost as error:
+            cause = "Datastore.AllocateTemplate there may be missing, or space in the node's /var/tmp"
+            error.hint = f"{error.hint} PVE may hang up in the middle instead of answering: {cause}."
+            raise
+        await self.task(self._data("POST", path, answer))
+
+    async def close(self) -> None:
+        await self._wires.close()
+
+    async def __aenter__(self) -> Pve:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _ask(self, method: str, path: str, params: Params | None) -> Any:
+        """A request, repeated where it may be."""
+        body, query = None, encode.query(params)
+        if method in ("POST", "PUT"):
+            body, query = encode.body(params), ""
+        address = encode.address(path) + (f"?{query}" if query else "")
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        tried = 0
+        while True:
+            met = self._wires.met
+            try:
+                async with self._slot(path):
+                    answer = await self._let_in(method, address, lambda: body, headers)
+                return self._data(method, path, answer)
+            except LabError as error:
+                tried += 1
+                hopeless = isinstance(error, Unsent) and not met
+                if hopeless or tried >= self._patience.tries or not repeatable(error, method):
+                    raise
+            await asyncio.sleep(self._patience.pause(tried))
+
+    async def _let_in(self, method: str, address: str, body: Callable[[], Any], headers: dict[str, str]) -> Answer:
+        """Send it, logged in; a ticket that is refused is got anew once. (A 401 is told before anything is done.)"""
+        for again in (True, False):
+            if self._badge.due:
+                await self._enter(self._badge.current)
+            shown = self._badge.current
+            answer = await self._wires.send(method, address, {**headers, **self._badge.headers(method)}, body())
+            if answer.status != 401 or not again or not self._badge.renewable:
+                break
+            await self._enter(shown, refused=True)
+        return answer
+
+    async def _enter(self, shown: object, *, refused: bool = False) -> None:
+        """Get a ticket, unless another request has done so meanwhile."""
+        async with self._entrance:
+            if self._badge.current is not shown:
+                return
+            if refused:
+                self._badge.drop()
+            try:
+                await self._login()
+            except Unauthorized:
+                if self._badge.current is None:
+                    raise
+                self._badge.drop()  # the old ticket is no password any more: the password itself
+                await self._login()
+
+    async def _login(self) -> None:
+        path, headers = "/access/ticket", {"Content-Type": "application/json"}
+        body = encode.body(dict(self._badge.request()))
+        try:
+            answer = await self._wires.send("POST", encode.address(path), headers, body)
+        except Lost as error:  # a login may be repeated, and what it was for was not sent
+            what = error.what.removesuffix(" Whether it was done is not known.")
+            raise Unsent(what, hint=error.hint) from error
+        self._badge.take(self._data("POST", path, answer) or {}, self.where)
+
+    @contextlib.asynccontextmanager
+    async def _slot(self, path: str) -> AsyncIterator[None]:
+        async with self._slots[encode.node_of(path)]:
+            yield
+
+    def _data(self, method: str, path: str, answer: Answer) -> Any:
+        if answer.status == 200:
+            return answer.data
+        raise refusal(self.where, f"{method} {path}", answer.status, answer.message, parameters=answer.errors)

@@ -1,0 +1,214 @@
+"""Which Proxmox VE is meant, and how one is let in.
+
+`pve://[USER@REALM!TOKENID@]HOST[:8006][/NODE]` says which; it holds no secret. Secrets are in the environment
+(NESTLAB_PVE_TOKEN, or NESTLAB_PVE_USER and NESTLAB_PVE_PASSWORD), else in a file of its own below nestlab's state
+directory (`pve/HOST.toml`, 0600), else asked for. Never on a command line, never in a lab file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from nestlab.errors import LabError
+from nestlab.wire.pve.login import Login, Password, Token
+from nestlab.wire.pve.trust import Trust
+
+PORT = 8006
+
+FORM = "pve://[USER@REALM[!TOKENID]@]HOST[:8006][/NODE]"
+
+KEYS = ("token", "user", "password", "fingerprint", "ca")
+"""What a file may hold. `token` is USER@REALM!ID=SECRET; a fingerprint or `ca` says which certificate is believed."""
+
+Ask = Callable[[str], str]
+"""Asks a person for a secret that is not shown."""
+
+_USER = re.compile(r"[^\s:/@!]+@[A-Za-z][A-Za-z0-9._-]*")
+_ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
+_NODE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?")
+_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9A-Fa-f:.]+")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A Proxmox VE: the host whose API is asked, and what else the address says ("" if it does not)."""
+
+    host: str
+    port: int = PORT
+    user: str = ""
+    token_id: str = ""
+    node: str = ""
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        port = "" if self.port == PORT else f":{self.port}"
+        token = f"!{self.token_id}" if self.token_id else ""
+        return f"pve://{self.user}{token}{'@' if self.user else ''}{host}{port}{'/' if self.node else ''}{self.node}"
+
+
+def place(address: str) -> Place:
+    """From an address. LabError if it is none, or holds a secret (which the error does not show)."""
+    try:
+        parts = urlsplit(address)
+        port = parts.port or PORT
+        host = parts.hostname or ""
+    except ValueError:
+        raise _wrong(address, "its host or port cannot be read") from None
+    if parts.scheme != "pve":
+        raise _wrong(address, "it does not start with pve://")
+    name = unquote(parts.netloc.rpartition("@")[0])
+    if "=" in name or ":" in name:
+        what = "An address of a Proxmox VE must not hold a secret: lab files and command lines are read by others."
+        raise LabError(what, hint="Set NESTLAB_PVE_TOKEN=USER@REALM!ID=SECRET instead, and change that secret.")
+    user, _, token_id = name.partition("!")
+    if (name and not _USER.fullmatch(user)) or ("!" in name and not _ID.fullmatch(token_id)):
+        raise _wrong(address, f"{name!r} is no user with a realm, such as root@pam or lab@pve!nestlab")
+    if not _HOST.fullmatch(host):
+        raise _wrong(address, "it names no host")
+    node = unquote(parts.path.strip("/"))
+    if (node and not _NODE.fullmatch(node)) or parts.query or parts.fragment:
+        raise _wrong(address, "after the host only the name of a node may follow")
+    return Place(host, port, user, token_id, node)
+
+
+def _wrong(address: str, why: str) -> LabError:
+    shown = re.sub(r"(?<=//).*@", "…@", address)
+    return LabError(f"{shown!r} is no address of a Proxmox VE: {why}.", hint=f"Write it as {FORM}.")
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """How one is let in at a place, and which certificate it must show."""
+
+    place: Place
+    login: Login
+    trust: Trust
+
+
+def find(where: Place, environ: Mapping[str, str], state: Path, ask: Ask | None = None) -> Credentials:
+    """The credentials for a place: from the environment, else from the file below `state`, else asked for. LabError
+    when there are none, when they are not those that the address names, or others may read the file."""
+    kept = keep_at(state, where)
+    held = _read(kept)
+
+    def value(key: str) -> str:
+        return environ.get(f"NESTLAB_PVE_{key.upper()}", "") or held.get(key, "")
+
+    believed = Trust.of(value("fingerprint"), value("ca"))
+    token, user, password = _told(environ, held)
+    login: Login
+    if token and not (where.user and not where.token_id and password):
+        login = Token.of(token)
+    elif password:
+        login = Password(_user(where, user), password)
+    elif ask is None:
+        raise _nothing(where, kept)
+    elif where.token_id:
+        login = Token(where.user, where.token_id, ask(f"Secret of the API token {where.user}!{where.token_id}: "))
+    else:
+        name = _user(where, user)
+        login = Password(name, ask(f"Password of {name} on {where.host}: "))
+    _same(where, login)
+    return Credentials(where, login, believed)
+
+
+def keep_at(state: Path, where: Place) -> Path:
+    """The file for a place."""
+    port = "" if where.port == PORT else f"_{where.port}"
+    return state / "pve" / f"{where.host.lower().replace(':', '-')}{port}.toml"
+
+
+def keep(state: Path, where: Place, values: Mapping[str, str]) -> Path:
+    """Write the file for a place anew, 0600 from its first byte on. `values` as in KEYS."""
+    path = keep_at(state, where)
+    unknown = set(values) - set(KEYS)
+    if unknown:
+        raise ValueError(f"no keys of credentials: {unknown}")
+    text = "".join(f"{key} = {_quoted(values[key])}\n" for key in KEYS if values.get(key))
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.new")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        what = f"The credentials cannot be kept in {path}: {error.strerror}."
+        raise LabError(what, hint="Set NESTLAB_HOME to a directory that you can write.") from error
+    return path
+
+
+def _quoted(text: str) -> str:
+    """A string of TOML: as in JSON, but for characters beyond 16 bits and DEL."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _told(environ: Mapping[str, str], held: Mapping[str, str]) -> tuple[str, str, str]:
+    """Token, user and password; what the environment says of any of them hides the file's."""
+    names = ("token", "user", "password")
+    told = {name: environ.get(f"NESTLAB_PVE_{name.upper()}", "") for name in names}
+    if told["token"] or told["password"]:
+        return told["token"], told["user"] or held.get("user", ""), told["password"]
+    return held.get("token", ""), told["user"] or held.get("user", ""), held.get("password", "")
+
+
+def _user(where: Place, told: str) -> str:
+    name = where.user or told or "root@pam"
+    if not _USER.fullmatch(name):
+        raise LabError(f"{name!r} is no user with a realm.", hint="Write it as root@pam or lab@pve.")
+    return name
+
+
+def _same(where: Place, login: Login) -> None:
+    """Whether it is who the address names. A token's secret for another token would only be refused, after 3 s."""
+    named = f"{where.user}!{where.token_id}" if where.token_id else where.user
+    if named and named != login.name and not (not where.token_id and named == login.user):
+        what = f"{where} names {named}, but the credentials are those of {login.name}."
+        raise LabError(what, hint="Name the same in both: NESTLAB_PVE_TOKEN, or the file in nestlab's directory.")
+
+
+def _nothing(where: Place, kept: Path) -> LabError:
+    return LabError(
+        f"There is nothing to log in to {where.host} with.",
+        hint=f'Set NESTLAB_PVE_TOKEN=USER@REALM!ID=SECRET; or write `token = "…"` into {kept} (chmod 600).',
+    )
+
+
+def _read(path: Path) -> dict[str, str]:
+    """What a file says; nothing if it is not there. It is checked as it was opened, not as it is called."""
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            _private(path, status)
+            values = tomllib.load(file)
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise LabError(f"{path} cannot be read: {error.strerror}.", hint="Check its owner.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError):  # its message could show the secret
+        raise LabError(f"{path} is no TOML.", hint='Write lines such as `token = "lab@pve!nestlab=…"`.') from None
+    if wrong := [key for key, value in values.items() if key not in KEYS or not isinstance(value, str)]:
+        raise LabError(f"{path} has {wrong[0]!r}, which is none of {', '.join(KEYS)}.", hint="Correct or remove it.")
+    return values
+
+
+def _private(path: Path, status: os.stat_result) -> None:
+    if status.st_mode & 0o077:
+        what = f"{path} holds a secret and others may read it (mode {stat.S_IMODE(status.st_mode):04o})."
+        raise LabError(what, hint=f"chmod 600 {path}; and make a new secret if others use this machine.")
+    if status.st_uid not in (os.geteuid(), 0):
+        raise LabError(f"{path} belongs to user {status.st_uid}.", hint="It must be yours: look at what is in it.")

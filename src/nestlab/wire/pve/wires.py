@@ -1,0 +1,196 @@
+"""One request to a Proxmox VE over HTTPS and its answer: connections, certificates, and nothing of what it means.
+
+aiohttp is told to repeat nothing by itself (it would send a PUT or DELETE again when a kept connection turns out to be
+closed, and a resize by +1G is not idempotent), to follow no redirects, and to believe no certificate by habit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nestlab.errors import LabError
+from nestlab.wire.pve import trust
+from nestlab.wire.pve.retries import Lost, Unsent
+
+if TYPE_CHECKING:
+    import aiohttp
+
+KEPT = 3.0
+"""Seconds that an idle connection is kept. pveproxy closes it after 5 (AnyEvent.pm, timeout)."""
+
+CONNECT = 10.0
+"""Seconds for a connection and its TLS handshake."""
+
+ANSWER = 180.0
+"""Seconds until an answer has come. pveproxy gives up on another node after 30, but not on a worker of its own."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`message`: what was said when it refused; the reason phrase ends at the first line break, the body does not."""
+
+    status: int
+    message: str
+    data: Any = None
+    errors: Mapping[str, Any] | None = None
+
+
+def read(status: int, reason: str, body: bytes) -> Answer:
+    """An answer as it came. A 401 has no body, errors of uploads are plain text."""
+    try:
+        content = json.loads(body) if body else {}
+    except ValueError:
+        content = {"message": body.decode(errors="replace")} if status != 200 else None
+    if not isinstance(content, dict):
+        return Answer(status if status != 200 else 0, reason if status != 200 else "the answer is not JSON")
+    message = str(content.get("message") or "").strip()
+    errors = content.get("errors")
+    return Answer(status, message or reason.strip(), content.get("data"), errors if isinstance(errors, dict) else None)
+
+
+class Wires:
+    """Connections to one node's API, at most `limit`, each to a certificate that is believed."""
+
+    def __init__(self, host: str, port: int, believed: trust.Trust, limit: int) -> None:
+        self.host = host
+        self.port = port
+        self.met = False
+        """It has answered before."""
+        self._believed = believed
+        self._limit = limit
+        self._pins = list(believed.pins)
+        self._proofs: dict[bytes, aiohttp.Fingerprint] = {}
+        self._context: ssl.SSLContext | None = None
+        self._session: aiohttp.ClientSession | None = None
+
+    @property
+    def where(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    async def send(
+        self, method: str, path: str, headers: Mapping[str, str], body: Any = None, wait: float = ANSWER
+    ) -> Answer:
+        """Send a request (`path` quoted) and read its answer, which must come within `wait` seconds after the body was
+        sent. Unsent or Lost when there is none; LabError when the certificate is not believed."""
+        async with self._sent(method, path, headers, body, wait) as response:
+            answer = read(response.status, response.reason or "", await response.read())
+        self.met = True
+        return answer
+
+    @contextlib.asynccontextmanager
+    async def _sent(
+        self, method: str, path: str, headers: Mapping[str, str], body: Any, wait: float
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        import aiohttp
+        from yarl import URL
+
+        session = self._opened()
+        url = URL(f"https://{self.where}{path}", encoded=True)
+        timeout = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=CONNECT, sock_read=wait)
+        tried: set[bytes] = set()
+        try:
+            while True:
+                try:
+                    async with session.request(
+                        method,
+                        url,
+                        headers=headers,
+                        data=body,
+                        timeout=timeout,
+                        ssl=await self._proof(),
+                        allow_redirects=False,
+                    ) as response:
+                        yield response
+                        return
+                except aiohttp.ServerFingerprintMismatch as error:
+                    self._turn(error.got, tried)
+        except LabError:
+            raise
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise await self._unsigned(error) from error
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise self._unsent(error) from error
+        except (aiohttp.ClientError, _Cut, OSError, TimeoutError) as error:
+            raise self._lost(method, error) from error
+
+    def _opened(self) -> aiohttp.ClientSession:
+        import aiohttp
+
+        if self._session is None:
+            connector = aiohttp.TCPConnector(limit=self._limit, keepalive_timeout=KEPT, ttl_dns_cache=30)
+            jar = aiohttp.DummyCookieJar()
+            self._session = aiohttp.ClientSession(connector=connector, cookie_jar=jar, middlewares=(_once,))
+        return self._session
+
+    async def _proof(self) -> Any:
+        """What each new connection must show."""
+        import aiohttp
+
+        if self._pins:
+            pin = self._pins[0]
+            return self._proofs.setdefault(pin, aiohttp.Fingerprint(pin))  # a connection is kept for the same object
+        if self._believed.ca is None:
+            raise trust.unstated(self.host, self.port, await trust.seen(self.host, self.port))
+        if self._context is None:
+            self._context = self._believed.context()
+        return self._context
+
+    def _turn(self, got: bytes, tried: set[bytes]) -> None:
+        """Another certificate was shown: go on if it is another one of those stated (it was renewed)."""
+        if got not in self._pins or got in tried:
+            raise trust.mismatch(self.host, self.port, got, self._believed.pins)
+        tried.add(got)
+        self._pins.remove(got)
+        self._pins.insert(0, got)
+
+    async def _unsigned(self, error: aiohttp.ClientConnectorCertificateError) -> LabError:
+        assert self._believed.ca is not None
+        cause = error.certificate_error
+        reason = getattr(cause, "verify_message", "") or str(cause)
+        refused = trust.unsigned(self.host, self.port, self._believed.ca, reason)
+        with contextlib.suppress(LabError):
+            refused.detail = f"shown: {trust.show(await trust.seen(self.host, self.port))}"
+        return refused
+
+    def _unsent(self, error: Exception) -> Unsent:
+        cause = getattr(error, "os_error", None) or error
+        reason = getattr(cause, "strerror", None) or str(cause) or "no answer in time"
+        hint = f"See whether https://{self.where} opens in a browser, and its services: systemctl status pveproxy."
+        return Unsent(f"Proxmox VE on {self.where} does not answer: {reason}.", hint=hint)
+
+    def _lost(self, method: str, error: BaseException) -> LabError:
+        cause: BaseException | None = error
+        while cause is not None:  # what the body itself could not go on for
+            if isinstance(cause, LabError):
+                return cause
+            cause = cause.__cause__
+        reason = str(error) or type(error).__name__
+        done = "" if method == "GET" else " Whether it was done is not known."
+        what = f"The connection to Proxmox VE on {self.where} was lost before it answered: {reason}.{done}"
+        return Lost(what, hint="Try again: nestlab looks at what is there and goes on from that.")
+
+    async def close(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+
+class _Cut(Exception):
+    """The connection was closed before the answer; aiohttp repeats nothing that ends so."""
+
+
+async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    import aiohttp
+
+    try:
+        return await handler(request)
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise _Cut(str(error) or type(error).__name__) from error
