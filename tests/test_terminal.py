@@ -92,6 +92,24 @@ async def test_control_bracket_leaves_a_terminal_which_is_as_it_was(tmp_path: Pa
             os.close(descriptor)
 
 
+async def test_what_is_typed_after_leaving_belongs_to_the_next_reader(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    sink = os.open(os.devnull, os.O_WRONLY)
+    try:
+        for word in (b"one", b"two"):
+            async with guest(tmp_path) as there:
+                attached = asyncio.ensure_future(terminal.attach(there.path, source=theirs, sink=sink))
+                await is_raw(theirs)
+                os.write(ours, word + terminal.ESCAPE)
+                await attached
+                await there.wait_for(word)
+        os.write(ours, b"three\n")
+        assert os.read(theirs, 100) == b"three\n"
+    finally:
+        for descriptor in (ours, theirs, sink):
+            os.close(descriptor)
+
+
 async def test_the_end_of_the_machine_ends_the_console(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     sink = os.open(os.devnull, os.O_WRONLY)

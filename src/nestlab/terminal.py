@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextlib
 import os
 import sys
 import termios
-import threading
 import tty
 from collections.abc import Iterator
+
+from nestlab.wire import descriptor
 
 ESCAPE = b"\x1d"
 """Ctrl-]: leaves the console, as in telnet and virsh."""
@@ -22,17 +22,17 @@ _CHUNK = 1 << 16
 
 
 @contextlib.contextmanager
-def raw(descriptor: int) -> Iterator[bool]:
+def raw(source: int) -> Iterator[bool]:
     """Keys go through as they are, Ctrl-C too, until the context is left. Yields whether it is a terminal at all."""
-    if not os.isatty(descriptor):
+    if not os.isatty(source):
         yield False
         return
-    before = termios.tcgetattr(descriptor)
+    before = termios.tcgetattr(source)
     try:
-        tty.setraw(descriptor)
+        tty.setraw(source)
         yield True
     finally:
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+        termios.tcsetattr(source, termios.TCSADRAIN, before)
 
 
 async def attach(socket: str, *, source: int = 0, sink: int = 1) -> None:
@@ -41,8 +41,7 @@ async def attach(socket: str, *, source: int = 0, sink: int = 1) -> None:
     reader, writer = await asyncio.open_unix_connection(socket)
     try:
         with raw(source) as is_terminal:
-            keys = _keys(source)
-            send = asyncio.create_task(_send(keys, writer, is_terminal))
+            send = asyncio.create_task(_send(source, writer, is_terminal))
             heard = asyncio.Event()
             show = asyncio.create_task(_show(reader, sink, heard))
             try:
@@ -57,28 +56,8 @@ async def attach(socket: str, *, source: int = 0, sink: int = 1) -> None:
         writer.close()
 
 
-def _keys(source: int) -> asyncio.Queue[bytes]:
-    """What is read from `source`, b"" at its end. A thread, because files and some devices cannot be polled; it is a
-    daemon, so that a read which never returns keeps nobody."""
-    queue: asyncio.Queue[bytes] = asyncio.Queue(maxsize=16)
-    loop = asyncio.get_running_loop()
-
-    def read() -> None:
-        data = b"?"
-        while data:
-            try:
-                data = os.read(source, _CHUNK)
-            except OSError:
-                data = b""
-            with contextlib.suppress(RuntimeError, concurrent.futures.CancelledError):  # the loop may be over
-                asyncio.run_coroutine_threadsafe(queue.put(data), loop).result()
-
-    threading.Thread(target=read, daemon=True, name="keys").start()
-    return queue
-
-
-async def _send(keys: asyncio.Queue[bytes], writer: asyncio.StreamWriter, is_terminal: bool) -> None:
-    while data := await keys.get():
+async def _send(source: int, writer: asyncio.StreamWriter, is_terminal: bool) -> None:
+    while data := await descriptor.read(source, _CHUNK):
         typed, escape, _ = data.partition(ESCAPE) if is_terminal else (data, b"", b"")
         writer.write(typed)
         await writer.drain()

@@ -8,11 +8,11 @@ import os
 import signal
 import sys
 import termios
-import threading
 import tty
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from nestlab.wire import descriptor
 from nestlab.wire.command import Command
 from nestlab.wire.ssh import Connection
 
@@ -68,7 +68,7 @@ async def attach(connection: Connection, argv: Sequence[str], *, pty: bool) -> i
     async with connection.start(argv, make=Shown, **wishes) as command:
         assert isinstance(command, Shown)
         with _raw() if is_terminal else contextlib.nullcontext(), _resizing(command) if is_terminal else _nothing():
-            keys = asyncio.create_task(_send(_keys(), command, is_terminal))
+            keys = asyncio.create_task(_send(command, is_terminal))
             over = asyncio.create_task(command.until(lambda: command.over))
             try:
                 await asyncio.wait((keys, over), return_when=asyncio.FIRST_COMPLETED)
@@ -82,10 +82,10 @@ async def attach(connection: Connection, argv: Sequence[str], *, pty: bool) -> i
         return 141 if command.broken else command.status()
 
 
-async def _send(keys: asyncio.Queue[bytes], command: Command, is_terminal: bool) -> bool:
+async def _send(command: Command, is_terminal: bool) -> bool:
     """Send what is typed, to its end; True if the way out was taken."""
     recent = b"\n"
-    while data := await keys.get():
+    while data := await descriptor.read(0, CHUNK):
         recent = (recent + data.replace(b"\r", b"\n"))[-CHUNK:]
         if is_terminal and b"\n" + WAY_OUT in recent:
             return True
@@ -93,28 +93,6 @@ async def _send(keys: asyncio.Queue[bytes], command: Command, is_terminal: bool)
         await command.write(data)
     command.close_input()
     return False
-
-
-def _keys() -> asyncio.Queue[bytes]:
-    """What is read from stdin, b"" at its end. By a thread, for files and some devices cannot be polled, and a
-    terminal must not be made non-blocking, as its other users share that; a daemon, for its last read may not end."""
-    queue: asyncio.Queue[bytes] = asyncio.Queue(maxsize=16)
-    loop = asyncio.get_running_loop()
-
-    def read() -> None:
-        data = b"?"
-        while data:
-            try:
-                data = os.read(0, CHUNK)
-            except OSError:
-                data = b""
-            try:
-                asyncio.run_coroutine_threadsafe(queue.put(data), loop).result()
-            except (RuntimeError, asyncio.CancelledError, TimeoutError):
-                return  # the loop is over
-
-    threading.Thread(target=read, daemon=True, name="stdin").start()
-    return queue
 
 
 @contextlib.contextmanager
