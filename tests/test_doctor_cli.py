@@ -55,6 +55,8 @@ def test_the_trap_of_a_kvm_without_hardware_is_told_in_one_sentence(cli: Cli) ->
         (["--fix", "nestd"], "Did you mean `nested`?"),
         (["--fix", "security"], "There is no fix for `security`"),
         (["one", "two"], "`two` is no check"),
+        (["--fix", "ignore-msrs", "granola"], "`granola` is neither a check nor a machine"),
+        (["--fix", "granola"], "`granola` is neither a check nor a machine"),
         (["http://host"], "http://host is no place the doctor goes to"),
         (["ssh://"], "ssh://"),
         (["nowhere"], "nowhere"),

@@ -6,7 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from nestlab.packages import KEYRING, MMDEBSTRAP, UIDMAP, commands, lacking, look, manager, parse_release, release_here
+from nestlab.packages import (
+    KEYRING,
+    MMDEBSTRAP,
+    MOUNT,
+    UIDMAP,
+    commands,
+    lacking,
+    look,
+    manager,
+    parse_release,
+    release_here,
+)
 
 UBUNTU = parse_release('NAME="Ubuntu"\nID=ubuntu\nID_LIKE=debian\nVERSION_ID="24.04"\n')
 
@@ -58,10 +69,10 @@ def test_an_unknown_distribution_gets_the_names() -> None:
 
 def test_what_is_missing_is_looked_for_in_the_path(tmp_path: Path) -> None:
     keyring = tmp_path / "keyring.gpg"
-    assert look(root=False, path=str(tmp_path), keyrings=(keyring,)) == (MMDEBSTRAP, UIDMAP, KEYRING)
-    assert look(root=True, path=str(tmp_path), keyrings=(keyring,)) == (MMDEBSTRAP, KEYRING)
+    assert look(root=False, path=str(tmp_path), keyrings=(keyring,)) == (MMDEBSTRAP, UIDMAP, MOUNT, KEYRING)
+    assert look(root=True, path=str(tmp_path), keyrings=(keyring,)) == (MMDEBSTRAP, MOUNT, KEYRING)
     keyring.touch()
-    for name in ("mmdebstrap", "newuidmap", "newgidmap"):
+    for name in ("mmdebstrap", "newuidmap", "newgidmap", "mount"):
         (tmp_path / name).touch(0o755)
     assert look(root=False, path=str(tmp_path), keyrings=(keyring,)) == ()
 

@@ -42,14 +42,22 @@ class Need:
 
 MMDEBSTRAP = Need("mmdebstrap", "makes images from Debian packages")
 UIDMAP = Need("uidmap", "lets an ordinary user do that (newuidmap)")
+MOUNT = Need("mount", "gives mmdebstrap's chroot its /proc; the smallest containers lack it")
 KEYRING = Need("debian-archive-keyring", "checks that the packages are Debian's")
 
+_MOUNT = {"mount": "util-linux"}
 _PERL = "mmdebstrap is a Perl script that needs apt and dpkg: put Debian's into your PATH"
 
 APT = Manager("apt install", {}, {})
-DNF = Manager("dnf install", {"uidmap": "shadow-utils", "debian-archive-keyring": "debian-keyring"}, {})
-PACMAN = Manager("pacman -S", {"uidmap": "shadow"}, {"mmdebstrap": "from the AUR (for instance `paru -S mmdebstrap`)"})
-ZYPPER = Manager("zypper install", {"uidmap": "shadow"}, {"mmdebstrap": _PERL, "debian-archive-keyring": _PERL})
+DNF = Manager("dnf install", {"uidmap": "shadow-utils", "debian-archive-keyring": "debian-keyring", **_MOUNT}, {})
+PACMAN = Manager(
+    "pacman -S",
+    {"uidmap": "shadow", **_MOUNT},
+    {"mmdebstrap": "from the AUR (for instance `paru -S mmdebstrap`)"},
+)
+ZYPPER = Manager(
+    "zypper install", {"uidmap": "shadow", **_MOUNT}, {"mmdebstrap": _PERL, "debian-archive-keyring": _PERL}
+)
 APK = Manager("apk add", {"uidmap": "shadow-uidmap"}, {"mmdebstrap": _PERL})
 
 MANAGERS: Mapping[str, Manager] = {
@@ -113,6 +121,8 @@ def look(
         needs.append(MMDEBSTRAP)
     if not as_root and not (shutil.which("newuidmap", path=found) and shutil.which("newgidmap", path=found)):
         needs.append(UIDMAP)
+    if not shutil.which("mount", path=found):
+        needs.append(MOUNT)
     if not any(keyring.exists() for keyring in keyrings):
         needs.append(KEYRING)
     return tuple(needs)

@@ -94,13 +94,15 @@ def _split(words: Sequence[str], *, fix: bool) -> tuple[str, tuple[str, ...]]:
     names = {check.name for check in all_checks}
     checks = tuple(word for word in words if fix and word in names)
     places = [word for word in words if word not in checks]
+    if fix:
+        for word in places:
+            if not {":", "/"} & set(word) and not _is_machine(word):
+                hint = guess(word, FIXABLE) or f"Checks that can be fixed: {', '.join(FIXABLE)}."
+                raise LabError(f"`{word}` is neither a check nor a machine.", hint=hint)
     if len(places) > 1 or (not fix and len(words) > 1):
         unknown = places[-1]
         hint = guess(unknown, FIXABLE if fix else names) or f"Checks that can be fixed: {', '.join(FIXABLE)}."
         raise LabError(f"`{unknown}` is no check, and one place is enough.", hint=hint)
-    close = guess(places[0], FIXABLE) if fix and places else ""
-    if close and not {":", "/"} & set(places[0]) and not _is_machine(places[0]):
-        raise LabError(f"There is no check and no machine `{places[0]}`.", hint=close)
     return (places[0] if places else ""), checks
 
 
