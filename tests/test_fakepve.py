@@ -347,7 +347,8 @@ def test_a_snapshot_with_memory_runs_after_rollback(pve: FakePve, ask: Client) -
 
 
 def test_a_terminal_echoes_behind_its_websocket(pve: FakePve, ask: Client) -> None:
-    ask("POST", QEMU, vmid=100)
+    ask("POST", QEMU, vmid=100, serial0="socket")
+    ask("POST", f"{QEMU}/100/status/start")
     given = ask("POST", f"{QEMU}/100/termproxy")
     context = ssl._create_unverified_context()
     with socket.create_connection(("127.0.0.1", pve.port), 10) as plain, context.wrap_socket(plain) as line:

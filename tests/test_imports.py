@@ -15,7 +15,7 @@ local
 session
 live logs verify apply leftovers shelf
 nest library
-engines.qemu.engine engines.fake fakepve
+engines.qemu.engine engines.pve engines.fake fakepve
 vault
 engines.qemu
 images runtime switches hosts copy terminal
@@ -34,7 +34,8 @@ model facts errors probe switchport
 
 PURE = """model facts errors plan blueprint names planner changes kinds events paint proofs render tree addresses
 capacity network_script initramfs doctor
-engines.qemu.argv engines.qemu.look engines.qemu.console engines.qemu.identity"""
+engines.qemu.argv engines.qemu.look engines.qemu.console engines.qemu.identity
+engines.pve.marks engines.pve.hardware engines.pve.processors engines.pve.placement engines.pve.survey"""
 EFFECTS = {"asyncio", "fcntl", "os", "shutil", "signal", "socket", "subprocess", "tempfile", "threading"}
 HEAVY = {"aiohttp", "asyncssh", "pycdlib", "pydantic", "qemu", "rich", "ruamel", "typer"}
 

@@ -15,7 +15,7 @@ import pytest
 from golden_files import assert_golden
 from nestlab.blueprint import Nic, Spec
 from nestlab.model import Image, Machine
-from nestlab.network_script import bridge_name, resolv_conf, script
+from nestlab.network_script import bridge_name, dhcp, resolv_conf, script
 
 MANAGEMENT = "52:54:00:00:00:0f"
 PLAIN = Nic("wire", "52:54:00:aa:00:01", 1400, ("10.77.0.11/24", "fd77::11/64"))
@@ -37,6 +37,17 @@ def test_the_script_of_a_hypervisor_is_the_golden_one() -> None:
 
 def test_the_script_of_a_plain_guest_without_internet_is_the_golden_one() -> None:
     assert_golden("network/plain.sh", script(spec_of(PLAIN), management_mac=MANAGEMENT))
+
+
+def test_a_machine_without_a_card_that_leads_to_its_host_does_not_look_for_one() -> None:
+    text = script(HYPERVISOR, management_mac=None)
+    assert MANAGEMENT not in text
+    assert "default" not in text
+    assert all(nic.mac.lower() in text for nic in HYPERVISOR.nics)
+
+
+def test_the_script_that_asks_for_an_address_is_the_golden_one() -> None:
+    assert_golden("network/dhcp.sh", dhcp(HYPERVISOR, PLAIN.mac))
 
 
 def test_a_bridge_is_called_after_its_segment() -> None:
@@ -215,3 +226,37 @@ def test_another_bridge_with_the_address_of_a_card_is_not_taken_for_the_card(pat
     assert world.statuses == (0, 0)
     assert world.addresses("aaa0") == set()
     assert world.addresses("eth1") == {"10.77.0.11/24", "fd77::11/64"}
+
+
+def told(path: str, folder: Path, *events: dict[str, str]) -> World:
+    """What comes of events that busybox's udhcpc tells the script, the first card being the one it is for."""
+    (folder / "dhcp.sh").write_text(dhcp(HYPERVISOR, MANAGEMENT))
+    (folder / "resolv.conf").touch()
+    lines = [f"mount --bind {folder}/resolv.conf /etc/resolv.conf", "ip link set eth0 up"]
+    for event in events:
+        given = " ".join(f"{name}='{value}'" for name, value in event.items() if name != "event")
+        lines.append(f"env PATH={path} interface=eth0 {given} sh {folder}/dhcp.sh {event['event']}")
+    return run(spec_of(), path, folder, {"eth0": MANAGEMENT}, before=tuple(lines), runs=0)
+
+
+LEASE = {
+    "event": "bound",
+    "ip": "192.0.2.9",
+    "mask": "24",
+    "router": "192.0.2.1 192.0.2.2",
+    "dns": "192.0.2.3 192.0.2.4",
+}
+
+
+def test_a_lease_becomes_address_route_and_name_servers(path: str, tmp_path: Path) -> None:
+    world = told(path, tmp_path, {"event": "deconfig"}, LEASE, {**LEASE, "event": "renew"})
+    assert world.errors == ""
+    assert world.addresses("eth0") == {"192.0.2.9/24"}
+    assert [each["gateway"] for each in world.routes if each["dst"] == "default"] == ["192.0.2.1"]
+    assert (tmp_path / "resolv.conf").read_text() == "nameserver 192.0.2.3\nnameserver 192.0.2.4\n"
+
+
+def test_another_lease_replaces_the_address_and_a_lost_one_takes_it_away(path: str, tmp_path: Path) -> None:
+    other = {**LEASE, "ip": "192.0.2.10"}
+    assert told(path, tmp_path, LEASE, other).addresses("eth0") == {"192.0.2.10/24"}
+    assert told(path, tmp_path, LEASE, {"event": "deconfig"}).addresses("eth0") == set()

@@ -164,3 +164,13 @@ def test_with_internet_the_host_is_gateway_and_name_server() -> None:
 def test_an_mtu_too_small_for_ipv6_leaves_ipv6_out() -> None:
     spec = replace(SPEC, nics=(replace(NICS[0], mtu=1000),))
     assert settings_of("network-config", spec)["ethernets"]["lab0"]["addresses"] == ["10.77.0.11/24"]
+
+
+def test_without_a_card_that_leads_to_its_host_only_the_others_are_set_up() -> None:
+    out = "52:54:00:CC:00:01"
+    image = seed(SPEC, KEY, PRIVATE, PUBLIC, "root", None, out)
+    network = json.loads(files_of(image)["network-config"])
+    assert "mgmt0" not in network["ethernets"]
+    assert network["ethernets"]["out0"]["match"] == {"macaddress": out.lower()}
+    assert network["ethernets"]["out0"]["dhcp4"] is True
+    assert network["ethernets"]["lab0"]["dhcp4"] is False

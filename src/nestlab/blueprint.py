@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
 
-from nestlab.model import Image, Lab, Machine, Segment, digest_of, level_of, parent_of
+from nestlab.model import Image, Lab, Machine, Pve, Segment, digest_of, level_of, parent_of
 from nestlab.names import hosts_table
 
 PROBE = Image(base="tiny")
@@ -85,6 +85,8 @@ class Blueprint:
     segments: tuple[Segment, ...] = ()
     specs: tuple[Spec, ...] = ()
     images: Mapping[str, Image] = field(default_factory=lambda: MappingProxyType({}))
+    on: Pve | None = None
+    """Where the outermost machines run; None: on this machine."""
 
     def __getitem__(self, path: str) -> Spec:
         for spec in self.specs:
@@ -164,7 +166,7 @@ def settle(lab: Lab, leases: Leases, keys: Mapping[Image, str]) -> Blueprint:
                 hosts=hosts,
             )
         )
-    return Blueprint(lab.name, lab.segments, tuple(specs), MappingProxyType(images))
+    return Blueprint(lab.name, lab.segments, tuple(specs), MappingProxyType(images), lab.on)
 
 
 def bare(machine: Machine) -> Machine:

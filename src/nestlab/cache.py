@@ -39,6 +39,14 @@ async def making(folder: Path, say: Say) -> AsyncIterator[Path | None]:
             remove(partial)
 
 
+@contextlib.asynccontextmanager
+async def alone(path: Path, what: str, say: Say) -> AsyncIterator[None]:
+    """Holds the lock file `path`: one process at a time is in the block. Those that wait are told `what` is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    async with _locked(path, what, say):
+        yield
+
+
 @contextlib.contextmanager
 def working(folder: Path) -> Iterator[int]:
     """Marks `folder` as worked in, while the block runs and for as long as a process that inherits the descriptor."""

@@ -77,7 +77,7 @@ class Cache:
         size = 0
         if built.root is not None:
             files["root"], size = built.root, built.parts["root"].size
-        return Artifacts(key, files, "raw", built.cmdline, size)
+        return Artifacts(key, files, "raw", built.cmdline, size, built.bzimage)
 
     async def build(self, key: str, image: Image, say: Say) -> None:
         if image.file is not None:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 Accel = Literal["auto", "kvm", "tcg"]
 Format = Literal["qcow2", "raw", "iso"]
+Placement = Literal["spread", "pack"]
 
 NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 """A machine, segment or image name: an RFC 1123 host name label that starts with a letter, lower case."""
@@ -32,6 +33,9 @@ class Segment:
     cidr: str | None = None
     cidr6: str | None = None
     mtu: int = 1500
+    bridge: str | None = None
+    """On a Proxmox VE: a bridge of its nodes that carries the segment, with `vlan` as its tag, instead of a vnet."""
+    vlan: int | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,10 @@ class Machine:
     internet: bool = False
     accel: Accel = "auto"
     cmdline: str = ""
+    container: bool = False
+    """On a Proxmox VE: an unprivileged container (LXC) with nesting instead of a virtual machine."""
+    node: str | None = None
+    """On a Proxmox VE: the node it is to run on."""
     machines: tuple[Machine, ...] = ()
 
 
@@ -105,11 +113,37 @@ class Placed:
 
 
 @dataclass(frozen=True)
+class Pve:
+    """A Proxmox VE that the outermost machines of a lab run on, and what of it they may use. What is None is chosen.
+
+    `address`: `pve://[USER@REALM[!TOKENID]@]HOST[:8006][/NODE]` for its API over HTTPS, `pve+ssh://[USER@]HOST[:22]`
+    for pvesh on a node over ssh, `pve+local` for pvesh on this machine. It holds no secret.
+    """
+
+    address: str
+    pool: str = "nestlab"
+    storage: str | None = None
+    """Where disks are made."""
+    images: str | None = None
+    """Where images are uploaded to (content `import`)."""
+    zone: str = "nestlab"
+    """The SDN zone that segments become vnets of."""
+    bridge: str | None = None
+    """A bridge of the nodes with DHCP, for machines with `internet: true`, and for ssh straight to them."""
+    nodes: tuple[str, ...] = ()
+    """The nodes that may be used; empty: all."""
+    placement: Placement = "spread"
+    cpu: str | None = None
+    """The CPU of hypervisors in PVE's own words, such as `EPYC,flags=+nested-virt`."""
+
+
+@dataclass(frozen=True)
 class Lab:
     """Everything wanted."""
 
     name: str
-    on: str = "local"
+    on: Pve | None = None
+    """None: on this machine, by the embedded engine."""
     segments: tuple[Segment, ...] = ()
     machines: tuple[Machine, ...] = ()
 

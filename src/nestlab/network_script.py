@@ -1,6 +1,7 @@
 """The network of a machine as a shell script that runs inside it, at every boot, before anything else needs it. Pure.
 
-Linux inside a guest is set up with `ip` alone: no DHCP, no daemon, nothing to wait for.
+Linux inside a guest is set up with `ip` alone: no DHCP, no daemon, nothing to wait for. The one exception is a card on
+a network that is not nestlab's, a bridge of a Proxmox VE: its addresses are somebody else's to give (`dhcp`).
 """
 
 from __future__ import annotations
@@ -102,6 +103,46 @@ address6() {
 }
 """
 
+# udhcpc tells an event in $1 and what it was given in variables: interface, ip, mask (bits), router, dns.
+_DHCP = """\
+#!/bin/sh
+# The card of {path} on a network that has a DHCP server. usage: dhcp.sh
+PATH=${{PATH:+$PATH:}}/usr/sbin:/usr/bin:/sbin:/bin
+
+case "${{1-}}" in
+"")
+    for path in /sys/class/net/*; do
+        read -r address <"$path/address" || continue
+        [ "$address" = {mac} ] || continue
+        card=${{path##*/}}
+        ip link set dev "$card" up
+        exec busybox udhcpc -f -S -t 4 -T 2 -A 10 -i "$card" -x hostname:{name} -s "$0"
+    done
+    echo "dhcp.sh: no network card has the address {mac}" >&2
+    exit 1
+    ;;
+deconfig)
+    ip -4 address flush dev "$interface"
+    ;;
+bound | renew)
+    case "$(ip -4 -o address show dev "$interface")" in
+    *" $ip/$mask "*) ;;
+    *)
+        ip -4 address flush dev "$interface"
+        ip address add "$ip/$mask" broadcast + dev "$interface"
+        ;;
+    esac
+    for each in ${{router-}}; do
+        ip route replace default via "$each" dev "$interface"
+        break
+    done
+    [ -z "${{dns-}}" ] || for each in $dns; do
+        echo "nameserver $each"
+    done >/etc/resolv.conf
+    ;;
+esac
+"""
+
 
 def bridge_name(segment: str) -> str:
     """The Linux bridge of a segment inside a hypervisor: `br-wire`, or with a digest where the name is too long."""
@@ -111,20 +152,27 @@ def bridge_name(segment: str) -> str:
     return "br-" + hashlib.sha256(segment.encode()).hexdigest()[: INTERFACE_LIMIT - 3]
 
 
-def script(spec: Spec, *, management_mac: str) -> str:
+def script(spec: Spec, *, management_mac: str | None) -> str:
     """A POSIX shell script, `network.sh [ROOT]`, for the machine's root: dash or busybox, either's `ip`.
 
-    It may be run any number of times. With internet, it writes ROOT/etc/resolv.conf. Its status is 0 when everything
-    is in place, otherwise 1 with a line on stderr for each thing that is not, and it does what it can.
+    `management_mac`: None for a machine without a card that leads to its host. It may be run any number of times. With
+    internet by that card, it writes ROOT/etc/resolv.conf. Its status is 0 when everything is in place, otherwise 1 with
+    a line on stderr for each thing that is not, and it does what it can.
     """
     parts = [
         f"#!/bin/sh\n# The network of {spec.path}. usage: network.sh [ROOT], which may be run again.\n{_PRELUDE}",
         'ip link set dev lo up || complain "cannot bring up lo"\n',
-        "\n".join(_management(spec, _checked(management_mac))),
+        *(["\n".join(_management(spec, _checked(management_mac)))] if management_mac is not None else []),
         *("\n".join(_segment(nic)) for nic in spec.nics),
         "exit $failed\n",
     ]
     return "\n".join(parts)
+
+
+def dhcp(spec: Spec, mac: str) -> str:
+    """A script, `dhcp.sh`, that asks for the address of the card with that MAC address for as long as it runs: started
+    without arguments it becomes busybox's udhcpc, which calls it with what happened."""
+    return _DHCP.format(path=spec.path, name=spec.machine.name, mac=_checked(mac))
 
 
 def resolv_conf(spec: Spec) -> str:

@@ -11,7 +11,7 @@ from typing import Literal
 from nestlab import guest
 from nestlab.errors import LabError
 
-BUILDER = 3
+BUILDER = 4
 """Counts changes of the builder that change what an image contains, and that no input of `digest` shows."""
 
 DEFAULT_SUITE = "trixie"

@@ -25,16 +25,19 @@ def seed(
     host_key_private: str,
     host_key_public: str,
     user: str,
-    management_mac: str,
+    management_mac: str | None,
+    dhcp_mac: str | None = None,
 ) -> bytes:
     """The ISO image for `spec`; `user` can log in with `authorized_key`, and nobody with a password.
 
+    `management_mac`: None for a machine without a card that leads to its host. `dhcp_mac`: the card on a network that
+    is not nestlab's, whose addresses come by DHCP.
     It holds the private host key: keep it readable by its owner only.
     """
     files = {
         "user-data": user_data(spec, authorized_key, host_key_private, host_key_public, user),
         "meta-data": meta_data(spec),
-        "network-config": network_config(spec, management_mac),
+        "network-config": network_config(spec, management_mac, dhcp_mac),
     }
     return iso({name: text.encode() for name, text in files.items()})
 
@@ -68,10 +71,12 @@ def meta_data(spec: Spec) -> str:
     return _json({"instance-id": f"nestlab-{spec.digest}", "local-hostname": spec.machine.name})
 
 
-def network_config(spec: Spec, management_mac: str) -> str:
-    """Version 2, with static addresses. Cards are found by MAC address and get names of ours, `mgmt0`, `lab0`, …:
-    some of cloud-init's back ends know cards by name only."""
-    cards: Settings = {"mgmt0": _management(spec, management_mac)}
+def network_config(spec: Spec, management_mac: str | None, dhcp_mac: str | None = None) -> str:
+    """Version 2, with static addresses but on the card with `dhcp_mac` (`out0`). Cards are found by MAC address and get
+    names of ours, `mgmt0`, `lab0`, …: some of cloud-init's back ends know cards by name only."""
+    cards: Settings = {"mgmt0": _management(spec, management_mac)} if management_mac else {}
+    if dhcp_mac:
+        cards["out0"] = _card("out0", dhcp_mac) | {"dhcp4": True}
     bridges: Settings = {}
     for number, nic in enumerate(spec.nics):
         name = f"lab{number}"

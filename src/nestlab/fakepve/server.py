@@ -121,7 +121,7 @@ class Handler(BaseHTTPRequestHandler):
             path = (match[2] or "/").rstrip("/") or "/"
             data = self.answered(formatter, path)
             if path.endswith("/vncwebsocket") and self.headers.get("Upgrade", "").lower() == "websocket":
-                return self.websocket(str(data))
+                return self.websocket()
             self.reply(formatter, data)
         except Refusal as refusal:
             self.refuse(formatter, refusal)
@@ -180,15 +180,16 @@ class Handler(BaseHTTPRequestHandler):
             raise Refusal(401, "Permission denied - invalid csrf token")
         return known[0]
 
-    def websocket(self, login: str) -> None:
+    def websocket(self) -> None:
         """Speak the terminal's protocol on this connection until it ends."""
+        console = self.server.fake.world.consoles[forms.form(urlsplit(self.path).query)["vncticket"]]
         key = consoles.accept(self.headers.get("Sec-WebSocket-Key", ""))
         head = f"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {key}\r\n"
         head += "Sec-WebSocket-Protocol: binary\r\n" if self.headers.get("Sec-WebSocket-Protocol") else ""
         self.wfile.write(f"HTTP/1.1 101 Switching Protocols\r\n{head}\r\n".encode())
         self.wfile.flush()
         self.close_connection = True
-        consoles.terminal(self.rfile, self.wfile, login)
+        console.show(self.rfile, self.wfile)
 
     def reply(self, formatter: str, data: Any) -> None:
         if formatter == "html":

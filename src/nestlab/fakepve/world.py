@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nestlab.fakepve.access import Access
+from nestlab.fakepve.consoles import Console
 from nestlab.fakepve.refusals import died, missing
 
 GIB = 1 << 30
@@ -45,7 +46,8 @@ class Node:
 class Agent:
     """A qemu-guest-agent that answers, with files and the commands it was told to answer.
 
-    `commands` maps the first word of a command to (exit code, standard output, standard error).
+    `commands` maps the first word of a command to (exit code, standard output, standard error). What it refuses, PVE
+    repeats after `Agent error: `. Another class may answer from a real agent: see tests.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -53,6 +55,37 @@ class Agent:
     interfaces: list[dict[str, Any]] = field(default_factory=list)
     ran: list[tuple[list[str], str]] = field(default_factory=list)
     waiting: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+    def execute(self, command: list[str], input: bytes | None) -> int:
+        """Run a command; its process."""
+        self.ran.append((command, (input or b"").decode("latin-1")))
+        code, out, err = self.commands.get(command[0], (127, "", f"{command[0]}: command not found\n"))
+        if command[0] not in self.commands and "" in self.commands:
+            code, out, err = self.commands[""]
+        if code == 127 and command[0] not in self.commands:
+            problem = f"Failed to execute child process “{command[0]}” (No such file or directory)"
+            raise died(f"Agent error: Guest agent command failed, error was '{problem}'")
+        pid = 1000 + len(self.ran)
+        row: dict[str, Any] = {"exited": 1, "exitcode": code}
+        self.waiting[pid] = row | ({"out-data": out} if out else {}) | ({"err-data": err} if err else {})
+        return pid
+
+    def status(self, pid: int) -> dict[str, Any]:
+        """How a command ended, once: after it was told it is forgotten."""
+        if pid not in self.waiting:
+            raise died(f"Agent error: PID {pid} does not exist")
+        return self.waiting.pop(pid)
+
+    def read(self, file: str) -> bytes:
+        if file not in self.files:
+            raise died(f"Agent error: failed to open file '{file}' (mode: 'r'): No such file or directory")
+        return self.files[file]
+
+    def write(self, file: str, data: bytes) -> None:
+        self.files[file] = data
+
+    def cards(self) -> list[dict[str, Any]]:
+        return self.interfaces
 
 
 @dataclass
@@ -170,7 +203,7 @@ class World:
         self.held: dict[int, list[tuple[str, str]]] = {}
         self.lock_timeout = 10.0
         self.quorate = True
-        self.consoles: dict[str, tuple[int, str]] = {}
+        self.consoles: dict[str, Console] = {}
         self.random = random.Random(1)
 
     def guest(self, node: str, kind: str, vmid: int) -> Guest:

@@ -60,7 +60,8 @@ The units stay, and can be started or enabled by hand: only the wish is masked.
 _WANTED: Mapping[str, tuple[str, ...]] = {
     "sysinit.target": ("ssh.service",),
     "multi-user.target": (
-        *("nestlab-console.service", "nestlab-grow.service", "nestlab-ready.service", "nestlab-agent.timer"),
+        *("nestlab-console.service", "nestlab-dhcp.service", "nestlab-grow.service", "nestlab-ready.service"),
+        "nestlab-agent.timer",
     ),
 }
 

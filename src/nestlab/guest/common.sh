@@ -5,8 +5,16 @@
 
 say() { echo "nestlab: $*" >/dev/console; }
 
-# Leaving process 1 panics the kernel, and with panic=-1 that ends the machine: a failed boot is seen at once.
-fail() { say "cannot boot: $*"; exit 1; }
+# Leaving process 1 panics the kernel, and with panic=-1 that ends the machine: a failed boot is seen at once. One that a
+# boot loader started (it says so) would start again and again, so it turns itself off.
+fail() {
+    say "cannot boot: $*"
+    read -r words </proc/cmdline
+    case $words in
+    *BOOT_IMAGE=*) sleep 1; poweroff -f ;;
+    esac
+    exit 1
+}
 
 # drive SERIAL: prints the device of the virtio drive of that serial.
 drive() {

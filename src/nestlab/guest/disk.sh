@@ -37,6 +37,12 @@ if [ -e /root/etc/nestlab/hypervisor ]; then
     done </proc/cpuinfo >/run/modules-load.d/nestlab-vendor.conf
 fi
 
+# Where no card leads to the machine's host, the agent is the way in: it is not left for later.
+if [ -e /run/nestlab/agent ]; then
+    mkdir -p /run/systemd/system/sysinit.target.wants
+    ln -s /etc/systemd/system/qemu-guest-agent.service /run/systemd/system/sysinit.target.wants/
+fi
+
 # What udev would do: the name by which qemu-ga knows its port.
 for file in /sys/class/virtio-ports/*/name; do
     [ -e "$file" ] || continue

@@ -11,5 +11,6 @@ if [ -e /run/nestlab/authorized_keys ]; then
     # Dropbear leaves for the background once it listens.
     dropbear -s -j -k -r /run/nestlab/dropbear_ed25519_host_key && echo "nestlab: ready" >/dev/ttyS0
 fi
+[ ! -e /run/nestlab/dhcp.sh ] || /run/nestlab/dhcp.sh &
 mount -t devpts -o mode=0620,gid=5 devpts /dev/pts
 exec init

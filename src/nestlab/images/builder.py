@@ -24,7 +24,7 @@ from nestlab.recipes import Recipe
 
 _BLOCK = 1 << 16
 _FIRST_DESCRIPTOR = 100
-_PARTS = {"kernel": "vmlinux", "initrd": "initrd", "boot": "boot.iso", "root": "root.img"}
+_PARTS = {"kernel": "vmlinux", "bzimage": "bzImage", "initrd": "initrd", "boot": "boot.iso", "root": "root.img"}
 
 
 async def make(recipe: Recipe, cache: Path, say: Say) -> BuiltImage:
@@ -124,7 +124,9 @@ def _assemble(partial: Path, recipe: Recipe) -> None:
         if not names:
             raise LabError(f"The package {recipe.kernel} brought no kernel.", hint="Name another kernel package.")
         version = names[-1].removeprefix("boot/vmlinuz-")
-        (partial / "vmlinux").write_bytes(vmlinux(_read(tar, members[names[-1]])))
+        packed = _read(tar, members[names[-1]])
+        (partial / "bzImage").write_bytes(packed)
+        (partial / "vmlinux").write_bytes(vmlinux(packed))
         entries = [*_modules(tar, members, version, recipe), *_userland(tar, members, recipe)]
         (partial / "initrd").write_bytes(initramfs.cpio(entries))
     boot_disk(partial / "vmlinux", partial / "initrd", partial / "boot.iso")

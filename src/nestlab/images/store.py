@@ -38,6 +38,11 @@ class BuiltImage:
         return self.folder / self.parts["kernel"].file
 
     @property
+    def bzimage(self) -> Path:
+        """The same kernel as the package has it, packed, for boot loaders."""
+        return self.folder / self.parts["bzimage"].file
+
+    @property
     def initrd(self) -> Path:
         """An uncompressed newc archive, for QEMU's -initrd."""
         return self.folder / self.parts["initrd"].file
@@ -81,9 +86,9 @@ def rm(cache: Path, digest: str) -> None:
 def gc(cache: Path, keep: set[str]) -> int:
     """Removes the images whose digest is not in `keep`, what killed builds left, and superseded packages.
 
-    Returns the bytes freed by images and packages.
+    Disks made of images for a Proxmox VE go with them. Returns the bytes freed by images, disks and packages.
     """
-    from nestlab.cache import sweep
+    from nestlab.cache import remove, sweep
     from nestlab.images.packages import prune
 
     freed = 0
@@ -91,8 +96,13 @@ def gc(cache: Path, keep: set[str]) -> int:
         if image.digest not in keep:
             freed += image.disk_usage
             rm(cache, image.digest)
-    if (cache / "images").is_dir():
-        sweep(cache / "images")
+    for disk in (cache / "pve").glob("[0-9a-z]*.*/"):
+        if disk.name.rpartition(".")[0] not in keep:
+            freed += sum(path.stat().st_blocks * 512 for path in disk.iterdir())
+            remove(disk)
+    for folder in (cache / "images", cache / "pve"):
+        if folder.is_dir():
+            sweep(folder)
     return freed + prune(cache)
 
 

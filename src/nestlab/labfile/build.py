@@ -45,7 +45,7 @@ class _Builder:
         machines = tuple(self.machine(section, name) for name, section in _sections(values.get("machines")))
         for node, key, what, hint in check(segments, self.uses):
             self.wrong(node, key, what, hint)
-        return Lab(values.get("lab", ""), values.get("on", "local"), wanted, machines)
+        return Lab(values.get("lab", ""), None, wanted, machines)
 
     def segment(self, name: str, section: Section | None) -> Segment:
         values = section.values if section else {}

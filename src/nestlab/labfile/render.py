@@ -14,8 +14,6 @@ _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./+-]*(:[A-Za-z0-9_./+-]+)*")
 def render(lab: Lab) -> str:
     """YAML that `parse_text` reads as an equal Lab (as long as the files that it names are there)."""
     lines = [f"lab: {_text(lab.name)}"]
-    if lab.on != "local":
-        lines.append(f"on: {_text(lab.on)}")
     if lab.segments:
         lines.append("segments:")
         lines.extend(f"  {_text(each.name)}:{_segment(each)}" for each in lab.segments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,8 +39,10 @@ async def login(
     tunnel: asyncssh.SSHClientConnection | None,
     timeout: float,
     where: str,
+    sock: socket.socket | None = None,
 ) -> asyncssh.SSHClientConnection:
-    """Log in; what fails is told as by `refusal`. `identity`: our key and the server's."""
+    """Log in; what fails is told as by `refusal`. `identity`: our key and the server's; `sock`: what is connected to it
+    already."""
     import asyncssh
 
     offered: list[asyncssh.SSHKey] = []
@@ -57,6 +60,7 @@ async def login(
                 host,
                 port,
                 tunnel=tunnel,
+                sock=sock,
                 config=None,
                 client_factory=Client,
                 known_hosts=([pinned], [], []),

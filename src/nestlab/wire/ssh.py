@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import io
 import os
+import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from nestlab.errors import LabError, Unreachable
 from nestlab.wire import login, shell
@@ -39,6 +41,20 @@ class NotStarted(Unreachable):
     """The connection was lost before the operation began: it may be tried again on another."""
 
 
+class Carrier(Protocol):
+    """What carries a connection where no network leads. Closing it waits until it has gone from the other side too."""
+
+    @property
+    def socket(self) -> socket.socket:
+        """Its near end."""
+
+    @property
+    def trouble(self) -> str:
+        """Why it ended, if it broke."""
+
+    async def close(self) -> None: ...
+
+
 class Connection:
     """A connection to one machine. `where` names it in errors, `hint` says what to do when it is lost. Every method
     may be called concurrently."""
@@ -49,11 +65,13 @@ class Connection:
         where: str,
         again: Callable[[], Awaitable[Connection]],
         hint: str = "",
+        carrier: Carrier | None = None,
     ) -> None:
         self.asyncssh = connection
         self.where = where
         self.hint = hint or look(where)
         self._again = again
+        self._carrier = carrier
         self._sessions: set[Command] = set()
         self._brief: set[Command] = set()
         self._limit: int | None = None
@@ -136,6 +154,8 @@ class Connection:
             async with asyncio.timeout(GRACE):
                 await self.asyncssh.wait_closed()
         self.asyncssh.abort()
+        if self._carrier is not None:
+            await self._carrier.close()
 
     @contextlib.asynccontextmanager
     async def start(
@@ -283,10 +303,12 @@ async def connect(
     key: Path,
     host_key: str,
     tunnel: Connection | None = None,
+    over: Callable[[], Awaitable[Carrier]] | None = None,
     timeout: float = 30.0,
     where: str = "",
 ) -> Connection:
-    """Connect to `host:port`, as seen from the far end of `tunnel` where there is one.
+    """Connect to `host:port`, as seen from the far end of `tunnel` where there is one; or `over` what that makes: a
+    stream to that very port.
 
     `host_key` is the public key line which the server must have; `key` the file of the only client key that is tried;
     `where` names the machine in errors. Unreachable while nobody answers as an ssh server (also within `timeout`
@@ -296,6 +318,9 @@ async def connect(
     if trace is not None:
         trace(f"{where}: connect to {host}:{port}{f' through {tunnel.where}' if tunnel else ''} as {user}")
     identity = await asyncio.to_thread(login.identity, key, host_key)
+    if over is not None:
+        carried = _Carried(over, functools.partial(login.login, host, port, user, identity, None, timeout, where))
+        return await carried.connect(where)
 
     async def log_in() -> asyncssh.SSHClientConnection:
         through = tunnel.asyncssh if tunnel else None
@@ -314,6 +339,29 @@ async def enter(
         return Connection(await log_in(), where, once, hint)
 
     return await once()
+
+
+class _Carried:
+    """Makes connections over carriers."""
+
+    def __init__(
+        self, over: Callable[[], Awaitable[Carrier]], log_in: Callable[..., Awaitable[asyncssh.SSHClientConnection]]
+    ) -> None:
+        self._over = over
+        self._log_in = log_in
+
+    async def connect(self, where: str) -> Connection:
+        carrier = await self._over()
+        try:
+            made = await self._log_in(sock=carrier.socket)
+        except LabError as error:
+            await carrier.close()
+            error.detail = "\n".join(filter(None, [error.detail, carrier.trouble]))
+            raise
+        except BaseException:
+            await carrier.close()
+            raise
+        return Connection(made, where, lambda: self.connect(where), carrier=carrier)
 
 
 def open_local(path: Path) -> BinaryIO:

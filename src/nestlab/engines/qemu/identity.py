@@ -7,7 +7,7 @@ import tarfile
 from dataclasses import dataclass
 
 from nestlab.blueprint import Spec
-from nestlab.network_script import script
+from nestlab.network_script import dhcp, script
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,13 @@ class HostKey:
     dropbear: bytes
 
 
-def files(spec: Spec, *, host_key: HostKey, authorized: str, management_mac: str) -> dict[str, tuple[bytes, int]]:
-    """The members of the archive: name -> (content, mode)."""
+def files(
+    spec: Spec, *, host_key: HostKey, authorized: str, management_mac: str | None, dhcp_mac: str | None = None
+) -> dict[str, tuple[bytes, int]]:
+    """The members of the archive: name -> (content, mode).
+
+    `management_mac`: None for a machine without a card that leads to its host; its guest agent, the only way in, then
+    starts at once. `dhcp_mac`: the card on a network that is not nestlab's, whose addresses come by DHCP."""
     members: dict[str, tuple[bytes, int]] = {
         "hostname": (spec.machine.name.encode() + b"\n", 0o644),
         "hosts": (spec.hosts.encode(), 0o644),
@@ -30,9 +35,13 @@ def files(spec: Spec, *, host_key: HostKey, authorized: str, management_mac: str
         "dropbear_ed25519_host_key": (host_key.dropbear, 0o600),
         "network.sh": (script(spec, management_mac=management_mac).encode(), 0o755),
     }
-    if spec.machine.internet:
+    if management_mac is None:
+        members["agent"] = (b"", 0o644)
+    elif spec.machine.internet:
         network = spec.management.rpartition(".")[0]
         members["resolv.conf"] = (f"nameserver {network}.3\n".encode(), 0o644)
+    if dhcp_mac:
+        members["dhcp.sh"] = (dhcp(spec, dhcp_mac).encode(), 0o755)
     return members
 
 

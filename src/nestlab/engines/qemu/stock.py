@@ -31,13 +31,15 @@ PRESENT = '[ -f "$1" ] && echo file; command -v python3 >/dev/null && echo pytho
 @dataclass(frozen=True)
 class Artifacts:
     """An image's files on the lab's host, by role: `kernel`, `initrd` and `boot` (a disk with both), `root` (a disk of
-    `format`), or `cdrom`. `size`: bytes of the root disk as the guest sees it, 0 without one."""
+    `format`), or `cdrom`. `size`: bytes of the root disk as the guest sees it, 0 without one. `bzimage`: the kernel as
+    boot loaders want it, which no QEMU of ours is given."""
 
     key: str
     files: Mapping[str, Path]
     format: str = "raw"
     cmdline: tuple[str, ...] = ()
     size: int = 0
+    bzimage: Path | None = None
 
 
 class Library(Protocol):

@@ -63,7 +63,7 @@ def fsinfo(ask: Ask) -> Any:
 
 @serve("GET", f"{BASE}/network-get-interfaces")
 def interfaces(ask: Ask) -> Any:
-    return {"result": agent(ask).interfaces}
+    return {"result": agent(ask).cards()}
 
 
 @serve("POST", f"{BASE}/exec")
@@ -71,39 +71,18 @@ def execute(ask: Ask) -> Any:
     """Run a command: an array, of which a single string with blanks is one program name."""
     found = agent(ask)
     command = ask["command"] if isinstance(ask["command"], list) else [ask["command"]]
-    text = str(ask.get("input-data") or "")
-    found.ran.append((command, text))
-    code, out, err = found.commands.get(command[0], (127, "", f"{command[0]}: command not found\n"))
-    if command[0] not in found.commands and "" in found.commands:
-        code, out, err = found.commands[""]
-    if code == 127 and command[0] not in found.commands:
-        problem = f"VM {ask.vmid} qga command 'guest-exec' failed - Failed to execute child process \"{command[0]}\""
-        raise died(f"{problem} (No such file or directory)")
-    pid = 1000 + len(found.ran)
-    row: dict[str, Any] = {"exited": 1, "exitcode": code}
-    found.waiting[pid] = row | ({"out-data": out} if out else {}) | ({"err-data": err} if err else {})
-    return {"pid": pid}
+    text = ask.get("input-data")
+    return {"pid": found.execute(command, None if text is None else octets(str(text)))}
 
 
 @serve("GET", f"{BASE}/exec-status")
 def exec_status(ask: Ask) -> Any:
-    """The result of a command, once: after it was told it is forgotten."""
-    found = agent(ask)
-    pid = int(ask["pid"])
-    if pid not in found.waiting:
-        raise died(f"VM {ask.vmid} qga command 'guest-exec-status' failed - PID {pid} does not exist")
-    return found.waiting.pop(pid)
+    return agent(ask).status(int(ask["pid"]))
 
 
 @serve("GET", f"{BASE}/file-read")
 def file_read(ask: Ask) -> Any:
-    found = agent(ask)
-    if ask["file"] not in found.files:
-        problem = (
-            f"VM {ask.vmid} qga command 'guest-file-open' failed - failed to open file '{ask['file']}' (mode: 'r')"
-        )
-        raise died(f"{problem}: No such file or directory")
-    data = found.files[ask["file"]]
+    data = agent(ask).read(str(ask["file"]))
     return {"content": data.decode("latin-1"), "bytes-read": len(data)}
 
 
@@ -112,7 +91,15 @@ def file_write(ask: Ask) -> Any:
     """Write a file over whatever is there; `encode=0` says that the content is base64 already."""
     found = agent(ask)
     text = str(ask["content"])
-    found.files[ask["file"]] = text.encode() if ask.on("encode", True) else base64.b64decode(text)
+    found.write(str(ask["file"]), octets(text) if ask.on("encode", True) else base64.b64decode(text))
+
+
+def octets(text: str) -> bytes:
+    """Perl's bytes of a text; encode_base64 dies of what is none."""
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        raise died("Wide character in subroutine entry at /usr/share/perl5/PVE/API2/Qemu/Agent.pm") from None
 
 
 @serve("POST", f"{BASE}/set-user-password")

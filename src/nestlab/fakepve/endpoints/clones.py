@@ -84,7 +84,7 @@ def linkable(ask: Ask, volid: str) -> bool:
     store = ask.world.storages[volid.partition(":")[0]]
     volume = ask.world.volume(volid, ask.node)
     base = bool(re.search(r"(^|[:/])base-\d+-", volid))
-    return base and volume is not None and (store.type in disks.THIN or volume.format == "qcow2")
+    return base and volume is not None and (store.type in disks.THIN or store.files)
 
 
 def copied(ask: Ask, task: Task, source: Guest, config: Mapping[str, Value], *, full: bool, target: str) -> None:
@@ -144,7 +144,8 @@ def drive(ask: Ask, task: Task, new: Guest, key: str, value: str, *, full: bool,
         given = {**given, "size": disks.sized(volume.size)}
     else:
         task.say(f"create linked clone of drive {key} ({file})")
-        copy = disks.allocate(world, volume.storage, new.node, new.vmid, volume.size, volume.format, used=4096)
+        form = "qcow2" if world.storages[volume.storage].files else volume.format  # clone_image: over any base
+        copy = disks.allocate(world, volume.storage, new.node, new.vmid, volume.size, form, used=4096)
         world.drop(copy)
         if world.storages[volume.storage].files:
             copy.volid = f"{file}/{copy.volid.partition(':')[2]}"

@@ -11,6 +11,9 @@ from nestlab.fakepve.routes import Ask, serve
 from nestlab.fakepve.world import Guest, Node
 
 PARSED = {"next-id", "tag-style", "user-tag-access", "migration", "crs", "ha"}
+KNOWN_OF_ABSENT = ("id", "type", "vmid", "node", "name", "template", "tags", "lock", "pool")
+"""Of a guest on a node that is away: what is in its configuration, which every node has."""
+
 ONLY_AUDIT = "Sys.Audit"
 
 
@@ -86,7 +89,8 @@ def guest_row(ask: Ask, guest: Guest) -> dict[str, Any]:
     pool = world.pool_of("vms", str(guest.vmid))
     row: dict[str, Any] = {
         "id": f"{guest.kind}/{guest.vmid}", "type": guest.kind, "vmid": guest.vmid, "node": guest.node,
-        "name": guest.name, "status": "running" if guest.running else "stopped", "template": int(guest.template),
+        "name": guest.name, "status": "paused" if guest.paused else "running" if guest.running else "stopped",
+        "template": int(guest.template),
         "maxcpu": cores(guest), "maxmem": memory(guest), "maxdisk": disk_size(world, guest), "disk": 0, "mem": 0,
         "cpu": 0, "uptime": int(time.time() - guest.started) if guest.running else 0, "netin": 0, "netout": 0,
         "diskread": 0, "diskwrite": 0, "memhost": 0,
@@ -101,7 +105,7 @@ def guest_row(ask: Ask, guest: Guest) -> dict[str, Any]:
     if guest.ha:
         row["hastate"] = "started"
     if not world.nodes[guest.node].online:
-        row = {key: row[key] for key in ("id", "type", "vmid", "node", "name", "template") if key in row}
+        row = {key: row[key] for key in KNOWN_OF_ABSENT if key in row}
         row["status"] = "unknown"
     return row
 

@@ -232,7 +232,8 @@ def imported(ask: Ask, guest: Guest, name: str, source: str, options: Mapping[st
         raise died(f"backing file not allowed for untrusted image '{volume.path}'!")
     if volume.note == "garbage":
         raise died(f"qemu-img: Could not open '{volume.path}': Image is not in {volume.format} format")
-    form = options.get("format") or "raw"
+    # The source's format, where the storage has such files.
+    form = options.get("format") or (volume.format if volume.format in ("qcow2", "vmdk") else "raw")
     made = allocate(ask.world, name, guest.node, guest.vmid, volume.size, form, used=volume.used or volume.size)
     return joined(made.volid, {**options, "size": sized(volume.size)})
 

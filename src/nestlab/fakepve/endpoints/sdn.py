@@ -22,8 +22,17 @@ NEEDS = {"vlan": "bridge", "qinq": "bridge", "evpn": "controller"}
 def unlocked(ask: Ask, what: str) -> None:
     """While somebody holds the lock, a change needs its token; while nobody does, any token passes."""
     lock = ask.world.sdn.lock
+    if ask.world.major < 9 and ask.get("lock-token"):
+        text = "property is not defined in schema and the schema does not allow additional properties"
+        raise Refusal(400, "Parameter verification failed.", {"lock-token": text})
     if lock and ask.get("lock-token") != lock:
         raise died(f"{what}: {BAD_LOCK}")
+
+
+def since_nine(ask: Ask) -> None:
+    """The lock and the rollback came with PVE 9 (pve-network 1.1.3)."""
+    if ask.world.major < 9:
+        raise Refusal(501, f"Method '{ask.method} {ask.path}' not implemented")
 
 
 def nested(what: str, name: str, text: str) -> Refusal:
@@ -242,6 +251,7 @@ def delete_subnet(ask: Ask) -> Any:
 @serve("POST", f"{BASE}/lock")
 def lock(ask: Ask) -> Any:
     """Take the lock: refused while others hold it, and with pending changes unless they are allowed."""
+    since_nine(ask)
     sdn = ask.world.sdn
     what = "could not acquire lock for SDN config"
     if sdn.lock:
@@ -255,6 +265,7 @@ def lock(ask: Ask) -> Any:
 
 @serve("DELETE", f"{BASE}/lock")
 def release(ask: Ask) -> Any:
+    since_nine(ask)
     if not ask.on("force"):
         unlocked(ask, "could not release lock")
     ask.world.sdn.lock = ""
@@ -262,6 +273,7 @@ def release(ask: Ask) -> Any:
 
 @serve("POST", f"{BASE}/rollback")
 def rollback(ask: Ask) -> Any:
+    since_nine(ask)
     unlocked(ask, "could not rollback SDN configuration")
     ask.world.sdn.config = deepcopy(ask.world.sdn.applied)
     if ask.on("release-lock", True) and ask.get("lock-token"):

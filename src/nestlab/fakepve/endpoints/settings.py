@@ -16,6 +16,7 @@ from nestlab.fakepve.tasks import Task, drop, take
 from nestlab.fakepve.world import Guest, Value, World, guest_digest
 
 ONE = "/nodes/{node}/qemu/{vmid}"
+HOTPLUG = {"net": "network", "scsi": "disk", "virtio": "disk", "usb": "usb"}
 
 
 def with_mac(world: World, text: str) -> str:
@@ -143,8 +144,12 @@ def update(ask: Ask, task: Task | None = None) -> None:
 
 
 def live(guest: Guest, name: str) -> bool:
-    """Whether an option takes effect while the machine runs (hotplug is network, disk and usb by default)."""
-    return name in options.SAFE_LIVE or options.base(name) in ("net", "scsi", "virtio", "unused", "ipconfig", "usb")
+    """Whether an option takes effect while the machine runs (see its `hotplug`)."""
+    kind = options.base(name)
+    if kind in HOTPLUG:
+        allowed = str(guest.config.get("hotplug", "1"))
+        return HOTPLUG[kind] in ("network,disk,usb" if allowed == "1" else allowed).split(",")
+    return name in options.SAFE_LIVE or kind in ("unused", "ipconfig")
 
 
 def remove(ask: Ask, guest: Guest, key: str) -> None:

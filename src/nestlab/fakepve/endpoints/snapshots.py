@@ -115,7 +115,9 @@ def back(ask: Ask, task: Task, guest: Guest) -> None:
     current = {volume.volid for volume in disks.volumes_of(ask.world, guest)}
     guest.pending.clear()
     guest.doomed.clear()
+    notes = {key: value for key, value in guest.config.items() if key == "description"}  # __snapshot_apply_config
     guest.config = {key: value for key, value in snapshot.items() if key not in META and key != "runningmachine"}
+    guest.config.update(notes)
     guest.config["parent"] = ask["snapname"]
     named = {disks.split(guest.config[key])[0] for key in disks.drives(guest.config)}
     in_snapshots = {

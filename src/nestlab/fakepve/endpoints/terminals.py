@@ -6,9 +6,11 @@ import secrets
 import time
 from typing import Any
 
+from nestlab.fakepve.consoles import Console
 from nestlab.fakepve.endpoints.settings import ONE
 from nestlab.fakepve.refusals import Refusal
 from nestlab.fakepve.routes import Ask, serve
+from nestlab.fakepve.world import Guest
 
 CT = "/nodes/{node}/lxc/{vmid}"
 
@@ -18,8 +20,21 @@ def console(ask: Ask) -> dict[str, Any]:
     guest = ask.guest()
     upid = ask.worker("vncproxy", guest.vmid, lambda task: None)
     ticket = f"PVEVNC:{int(time.time()):08X}::{secrets.token_urlsafe(48)}"
-    ask.world.consoles[ticket] = (guest.vmid, ask.user)
+    ask.world.consoles[ticket] = made = Console(guest.vmid, ask.user, ticket)
+    if why := unfit(ask, guest):
+        made.greeting, made.over = f"{why}\r\n".encode(), True
     return {"user": ask.user, "ticket": ticket, "port": "5900", "upid": upid}
+
+
+def unfit(ask: Ask, guest: Guest) -> str:
+    """What `qm terminal` says on the terminal when it cannot show a serial port: the request itself succeeds."""
+    serial = str(ask.get("serial") or "")
+    config = guest.machine if guest.running else guest.config
+    if guest.kind == "qemu" and serial and not config.get(serial):
+        return f"serial interface '{serial}' is not configured"
+    if guest.kind == "qemu" and not any(config.get(f"serial{number}") == "socket" for number in range(4)):
+        return "unable to find a serial interface"
+    return "" if guest.running else f"VM {guest.vmid} not running"
 
 
 @serve("POST", f"{ONE}/vncproxy")
@@ -35,7 +50,8 @@ def termproxy(ask: Ask) -> Any:
 
 @serve("GET", f"{ONE}/vncwebsocket", f"{CT}/vncwebsocket")
 def websocket(ask: Ask) -> Any:
-    """What a client of the websocket has to say first; 401 for a ticket that was not given for this guest and user."""
-    if ask.world.consoles.get(ask["vncticket"]) != (ask.vmid, ask.user):
+    """The port of a ticket; 401 for one that was not given for this guest and user, or too long ago."""
+    found = ask.world.consoles.get(ask["vncticket"])
+    if found is None or (found.vmid, found.user) != (ask.vmid, ask.user) or not found.valid:
         raise Refusal(401, "permission denied - invalid PVEVNC ticket")
-    return f"{ask.user}:{ask['vncticket']}"
+    return {"port": str(ask["port"])}

@@ -189,7 +189,8 @@ def delete(ask: Ask) -> Any:
 
 
 def destroy(ask: Ask, task: Task, guest: Guest) -> None:
-    locked(guest)
+    if guest.kind == "lxc" or guest.config.get("lock") != "suspended":
+        locked(guest)
     if guest.running:
         raise died(f"VM {guest.vmid} is running - destroy failed")
     for key in guest.config:

@@ -7,7 +7,7 @@ import contextlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nestlab.errors import LabError
 from nestlab.wire.pve import encode, tasks, upload
@@ -18,6 +18,9 @@ from nestlab.wire.pve.login import Badge, Login
 from nestlab.wire.pve.retries import Lost, Patience, Unsent, repeatable
 from nestlab.wire.pve.trust import Trust
 from nestlab.wire.pve.wires import Answer, Wires
+
+if TYPE_CHECKING:
+    import aiohttp
 
 PER_NODE = 6
 """Requests at one time that concern one node. pveproxy has three workers a node (pveproxy.pm), pvedaemon three."""
@@ -90,6 +93,18 @@ class Pve:
             error.hint = f"{error.hint} PVE may hang up in the middle instead of answering: {cause}."
             raise
         await self.task(self._data("POST", path, answer))
+
+    async def websocket(self, path: str, params: Params) -> aiohttp.ClientWebSocketResponse:
+        """Open a websocket at a path of the API, which stays open until it is closed."""
+        address = encode.address(path) + f"?{encode.query(params)}"
+        if self._badge.due:
+            await self._enter(self._badge.current)
+        opened = await self._wires.websocket(address, self._badge.headers("GET"))
+        if opened is None:
+            await self.get(path, params)
+            what = f"{self.where} opens no websocket at {path}."
+            raise LabError(what, hint="Does a proxy stand between? nestlab needs pveproxy itself.")
+        return opened
 
     async def close(self) -> None:
         await self._wires.close()

@@ -19,6 +19,7 @@ from nestlab.wire.pve.retries import Lost, Unsent
 
 if TYPE_CHECKING:
     import aiohttp
+    from yarl import URL
 
 KEPT = 3.0
 """Seconds that an idle connection is kept. pveproxy closes it after 5 (AnyEvent.pm, timeout)."""
@@ -83,18 +84,41 @@ class Wires:
         self.met = True
         return answer
 
+    async def websocket(self, path: str, headers: Mapping[str, str]) -> aiohttp.ClientWebSocketResponse | None:
+        """Open a websocket; None when that is refused (why, only a usual GET tells). Errors as of `send`.
+
+        pveproxy takes no compressed or fragmented frames, and none over 128 KiB (AnyEvent.pm, websocket_proxy)."""
+        import aiohttp
+
+        limits = aiohttp.ClientWSTimeout(ws_close=2.0)
+        tried: set[bytes] = set()
+        async with self._telling("GET"):
+            while True:
+                try:
+                    return await self._opened().ws_connect(
+                        self._url(path),
+                        headers=headers,
+                        protocols=("binary",),
+                        compress=0,
+                        max_msg_size=0,
+                        timeout=limits,
+                        ssl=await self._proof(),
+                    )
+                except aiohttp.WSServerHandshakeError:
+                    return None
+                except aiohttp.ServerFingerprintMismatch as error:
+                    self._turn(error.got, tried)
+
     @contextlib.asynccontextmanager
     async def _sent(
         self, method: str, path: str, headers: Mapping[str, str], body: Any, wait: float
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         import aiohttp
-        from yarl import URL
 
-        session = self._opened()
-        url = URL(f"https://{self.where}{path}", encoded=True)
+        session, url = self._opened(), self._url(path)
         timeout = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=CONNECT, sock_read=wait)
         tried: set[bytes] = set()
-        try:
+        async with self._telling(method):
             while True:
                 try:
                     async with session.request(
@@ -110,6 +134,14 @@ class Wires:
                         return
                 except aiohttp.ServerFingerprintMismatch as error:
                     self._turn(error.got, tried)
+
+    @contextlib.asynccontextmanager
+    async def _telling(self, method: str) -> AsyncIterator[None]:
+        """What goes wrong, as nestlab's errors."""
+        import aiohttp
+
+        try:
+            yield
         except LabError:
             raise
         except aiohttp.ClientConnectorCertificateError as error:
@@ -118,6 +150,11 @@ class Wires:
             raise self._unsent(error) from error
         except (aiohttp.ClientError, _Cut, OSError, TimeoutError) as error:
             raise self._lost(method, error) from error
+
+    def _url(self, path: str) -> URL:
+        from yarl import URL
+
+        return URL(f"https://{self.where}{path}", encoded=True)
 
     def _opened(self) -> aiohttp.ClientSession:
         import aiohttp

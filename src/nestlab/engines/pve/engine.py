@@ -1,0 +1,288 @@
+"""The engine for a Proxmox VE: the machines of a lab's own level are its guests, by its API alone.
+
+What it makes is marked (`marks.py`), and the cluster is asked each time what there is; nothing without the lab's mark
+is ever changed or removed. What is nested in a machine is the embedded engine's, through the machine as a host.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+from nestlab.blueprint import Blueprint, Spec
+from nestlab.engines import Say
+from nestlab.engines.pve import hardware, layout, nodes, survey
+from nestlab.engines.pve.guests import Guests
+from nestlab.engines.pve.layout import Layout, Outlook
+from nestlab.engines.pve.making import Maker, Order
+from nestlab.engines.pve.memory import Memory
+from nestlab.engines.pve.parts import Door, OpenDoor, OpenHost, Stock
+from nestlab.engines.pve.placement import At
+from nestlab.engines.pve.running import Runner, told
+from nestlab.engines.pve.segments import Segments
+from nestlab.engines.pve.snapshots import Snapshots
+from nestlab.engines.pve.survey import Found
+from nestlab.engines.qemu.stock import Library
+from nestlab.errors import LabError, Unreachable
+from nestlab.host import Host
+from nestlab.model import Pve
+from nestlab.plan import Boot, Build, Connect, Create, Disconnect, Introduce, Observed, Remove, Seen, Step, Stop
+from nestlab.vault import Vault
+from nestlab.wire.pve.api import Api
+
+__all__ = ["Outlook", "PveEngine", "Setting", "setting"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the engine works with. `door` opens a machine's guest agent, `host` makes a machine a host. `memory`: a file
+    in the lab's directory for what need not be asked twice (None: it is asked each time)."""
+
+    lab: str
+    pve: Pve
+    api: Api
+    vault: Vault
+    stock: Stock
+    door: OpenDoor
+    host: OpenHost
+    memory: Path | None = None
+
+
+def setting(lab: str, pve: Pve, api: Api, vault: Vault, library: Library, memory: Path | None = None) -> Setting:
+    """The usual one: images of this machine's library, and machines reached through their guest agents."""
+    from nestlab.engines.pve import reach, stock
+
+    def door(node: str, vmid: int, path: str) -> Door:
+        return reach.Door(api, node, vmid, path)
+
+    def host(node: str, vmid: int, path: str, user: str, direct: bool) -> Host:
+        return reach.host(reach.Door(api, node, vmid, path), vault, path, user, direct=direct)
+
+    return Setting(lab, pve, api, vault, stock.Stock(api, pve, library), door, host, memory)
+
+
+@dataclass
+class PveEngine:
+    """See `nestlab.engines.Engine`. It does not close its `Api`, which other labs may use."""
+
+    setting: Setting
+    guests: Guests = field(init=False)
+    snapshots: Snapshots = field(init=False)
+    _segments: Segments = field(init=False)
+    _maker: Maker = field(init=False)
+    _runner: Runner = field(init=False)
+    _hosts: dict[tuple[str, int, str], Host] = field(default_factory=dict)
+    _layouts: dict[int, Layout] = field(default_factory=dict)
+    _deciding: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def __post_init__(self) -> None:
+        setting = self.setting
+        memory = Memory(setting.memory)
+        self.guests = Guests(setting.api, setting.lab, memory)
+        self.snapshots = Snapshots(setting.api, self.guests)
+        self._segments = Segments(setting.api, setting.pve, setting.lab, memory)
+        self._maker = Maker(setting.api, setting.pve, setting.vault, setting.stock, self.guests)
+        self._runner = Runner(setting.api, self.guests, self._maker)
+
+    async def observe(self) -> Observed:
+        found, links, images = await asyncio.gather(self.guests.look(), self._segments.observe(), self._images())
+        machines = {each.mark.path: survey.seen(each, time.time()) for each in found}
+        bridged = {name for each in found if each.guest.status == "running" for name in each.mark.bridged}
+        return Observed(MappingProxyType(machines), links | bridged, images)
+
+    async def glance(self) -> Mapping[str, Seen]:
+        """The machines, for `nestlab status`: one request as a rule, and one more for a node where something changed
+        within the last seconds."""
+        found = await self.guests.look(exact=False)
+        return MappingProxyType({each.mark.path: survey.seen(each, time.time()) for each in found})
+
+    async def perform(self, step: Step, blueprint: Blueprint, say: Say) -> None:
+        match step:
+            case Build(image=key):
+                await self.setting.stock.build(key, blueprint.images[key], say)
+            case Connect():
+                await self._connect(blueprint)
+            case Disconnect(segment=segment):
+                await self._segments.remove({segment})
+            case Create(machine=path):
+                await self._create(blueprint[path], blueprint, say)
+            case Boot(machine=path):
+                await self._boot(blueprint[path], blueprint, say)
+            case Introduce(machine=path):
+                await self._runner.introduce(await self.guests.one(path), blueprint[path], await self.host(path))
+            case Stop(machine=path):
+                await self._forget(path)
+                await self._runner.stop(await self.guests.one(path), say)
+            case Remove(machine=path):
+                await self._remove(path, say)
+            case _:
+                raise TypeError(f"the engine for a Proxmox VE knows no {type(step).__name__}")
+
+    async def host(self, path: str) -> Host:
+        known = self.guests.known(path)
+        if known is None or _key(known) not in self._hosts:
+            known = await self._running(path)
+        return self._host(known)
+
+    async def accel(self, path: str) -> Literal["kvm", "tcg"]:
+        """Of its running configuration: PVE starts nothing with `kvm: 1` where there is no KVM."""
+        found = await self._running(path)
+        config = await self.setting.api.get(f"{found.guest.base}/config", {"current": True})
+        return "tcg" if str(config.get("kvm", 1)) == "0" else "kvm"
+
+    async def close(self) -> None:
+        hosts, self._hosts = list(self._hosts.values()), {}
+        await asyncio.gather(*(host.close() for host in hosts))
+
+    async def node_of(self, path: str) -> str:
+        """The node that a machine is on. LabError if it is not there."""
+        found = self.guests.known(path)
+        return (found or await self.guests.one(path)).guest.node
+
+    async def outlook(self, blueprint: Blueprint, paths: Collection[str]) -> tuple[Outlook, ...]:
+        """Where machines of the lab's own level are or will be, with which CPU, and why."""
+        decided = await self._layout(blueprint)
+        known = self.guests.all_known()
+        return tuple(
+            decided.outlook(spec, known.get(spec.path)) for spec in blueprint.children("") if spec.path in paths
+        )
+
+    async def check(self, blueprint: Blueprint, wanted: Collection[str]) -> tuple[str, ...]:
+        """Notes about what is tight, or emulated. LabError, before anything is made, when what is to run does not fit
+        or cannot be had: with every number and every mistake."""
+        refused = hardware.refused(blueprint, self.setting.pve)
+        if refused:
+            raise LabError("\n".join(refused), hint="Correct the lab file.")
+        decided = await self._layout(blueprint, wanted)
+        await layout.check_bridges(self.setting.api, self.setting.pve, blueprint, decided)
+        return (*decided.notes(blueprint, wanted), *await layout.overlaps(self.setting.api, blueprint, decided))
+
+    async def routes(self) -> tuple[str, ...]:
+        """The networks of the nodes, which no segment should have: see `addresses.lease`."""
+        return await layout.routes(self.setting.api, self.setting.pve)
+
+    async def ground(self) -> tuple[bool | None, str]:
+        """What carries the lab: whether the nodes can nest (None: they do not tell), and a line that says so."""
+        rooms = await nodes.rooms(self.setting.api, self.setting.pve)
+        version = await self.setting.api.get("/version")
+        used = {found.guest.node for found in self.guests.all_known().values()}
+        return layout.ground(rooms, used, str(version.get("version", "")), self.setting.api.where)
+
+    async def _images(self) -> frozenset[str]:
+        """None where no storage can be asked for them: what then needs one says why."""
+        try:
+            return await self.setting.stock.present()
+        except Unreachable:
+            raise
+        except LabError:
+            return frozenset()
+
+    async def _connect(self, blueprint: Blueprint) -> dict[str, hardware.Wire]:
+        outer = blueprint.children("")
+        used = {nic.segment for spec in outer for nic in spec.nics}
+        return await self._segments.ensure(blueprint.segments, used)
+
+    async def _create(self, spec: Spec, blueprint: Blueprint, say: Say) -> None:
+        """What was made from the same definition stays, with its disk; a machine that runs is not touched."""
+        there = await self.guests.find(spec.path)
+        if there and not there[0].mark.making and there[0].mark.digest == spec.digest:
+            found = there[0]
+            if found.mark.names != spec.names and await self.guests.runs(found.guest) == "stopped":
+                await self.guests.note(found.guest, lambda mark: told(mark, spec.names))
+            return
+        if there:
+            await self._remove(spec.path, say)
+        refused = hardware.refused(replace(blueprint, specs=(spec,)), self.setting.pve)
+        if refused:
+            raise LabError("\n".join(refused), hint="Correct the lab file.")
+        decided = await self._layout(blueprint)
+        wires = await self._connect(blueprint)
+        order = Order(spec, blueprint, decided.spots[spec.path], decided.cpu(spec), wires)
+        await self._maker.make(order, say)
+
+    async def _boot(self, spec: Spec, blueprint: Blueprint, say: Say) -> None:
+        found = await self.guests.one(spec.path)
+        await self._forget(spec.path)
+        await self._connect(blueprint)
+        found = await self._runner.boot(found, spec, blueprint, say)
+        if found.guest.kind == "lxc":
+            return  # nothing asks a container by the API; PVE says that it runs
+        door = self._door(found)
+
+        async def host() -> Host:
+            return self._host(found)
+
+        own = blueprint.images[spec.image].file is not None
+        await self._runner.reach(found, door, host, say, own=own)
+
+    async def _remove(self, path: str, say: Say) -> None:
+        await self._forget(path)
+        for found in await self.guests.find(path):
+            await self._runner.remove(found, say)
+        self.guests.forget(path)
+
+    async def _running(self, path: str) -> Found:
+        found = next(iter(await self.guests.find(path)), None)
+        state = await self.guests.runs(found.guest) if found is not None else "absent"
+        if found is None or state != "running":
+            raise Unreachable(f"{path} does not run: it is {state}.", hint="`nestlab up` brings it up.")
+        return found
+
+    def _door(self, found: Found) -> Door:
+        return self.setting.door(found.guest.node, found.guest.vmid, found.mark.path)
+
+    def _host(self, found: Found) -> Host:
+        key = _key(found)
+        if key not in self._hosts:
+            self._hosts[key] = self._reach(found)
+        return self._hosts[key]
+
+    def _reach(self, found: Found) -> Host:
+        if found.guest.kind == "lxc":
+            what = f"{found.mark.path} is a container, and PVE's API runs no commands in one."
+            raise Unreachable(what, hint=f"`nestlab console`, or on {found.guest.node}: pct enter {found.guest.vmid}")
+        direct = self.setting.pve.bridge is not None
+        return self.setting.host(found.guest.node, found.guest.vmid, found.mark.path, found.mark.user, direct)
+
+    async def _layout(self, blueprint: Blueprint, wanted: Collection[str] | None = None) -> Layout:
+        """Decided once for a blueprint, so that machines made at the same time count each other."""
+        async with self._deciding:
+            known = self._layouts.get(id(blueprint))
+            if known is None or wanted is not None:
+                known = self._layouts[id(blueprint)] = await self._decide(blueprint, wanted)
+            return known
+
+    async def _decide(self, blueprint: Blueprint, wanted: Collection[str] | None) -> Layout:
+        setting = self.setting
+        rows: Sequence[dict[str, Any]] = await setting.api.get("/cluster/resources")
+        layout.check_pool(rows, setting.pve, setting.api.where)
+        rooms, reaching = await asyncio.gather(
+            nodes.rooms(setting.api, setting.pve, rows), self._segments.reaching(_outer_segments(blueprint))
+        )
+        if not self.guests.all_known():
+            await self.guests.look(exact=False)
+        there = {path: _at(found) for path, found in self.guests.all_known().items()}
+        return layout.decide(blueprint, setting.pve, rooms, there, wanted, reaching)
+
+    async def _forget(self, path: str) -> None:
+        for key in [key for key in self._hosts if key[0] == path]:
+            await self._hosts.pop(key).close()
+
+
+def _key(found: Found) -> tuple[str, int, str]:
+    return found.mark.path, found.guest.vmid, found.guest.node
+
+
+def _outer_segments(blueprint: Blueprint) -> list[Any]:
+    used = {nic.segment for spec in blueprint.children("") for nic in spec.nics}
+    return [segment for segment in blueprint.segments if segment.name in used]
+
+
+def _at(found: Found) -> At:
+    running = found.guest.status == "running"
+    return At(found.guest.node, found.mark.storage, found.guest.memory if running else 0)

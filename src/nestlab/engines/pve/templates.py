@@ -1,0 +1,232 @@
+"""Templates on a Proxmox VE, which machines are clones of: one per image, storage and, if that is not shared, node.
+
+A template is known by its tags and by the last line of its description, `nestlab: {"template": KEY, ...}`; PVE is asked
+each time. The line names the VMID, since a clone has the description of what it was made from until it gets its own. It
+may be used once it says `"ready": 1`: before, its disks may still be copied.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nestlab.engines import Say
+from nestlab.engines.pve import marks
+from nestlab.errors import LabError
+from nestlab.model import Pve
+from nestlab.wire.pve.api import Api, Params
+from nestlab.wire.pve.errors import Exists, Missing, PveError
+
+TAGS = f"{marks.TAG};{marks.TEMPLATE_TAG}"
+
+TRIES = 30
+"""VMIDs tried: between asking for a free one and taking it, somebody else may."""
+
+PATIENCE = 1800.0
+"""Seconds that a task of an interrupted nestlab may still hold a template that is not ready."""
+
+STALE = 24 * 3600
+"""Seconds after which one that is not ready is one that nobody goes on with."""
+
+_LINE = re.compile(r"^nestlab: (\{.*\})\s*$", re.MULTILINE)
+_COPIED = re.compile(r"\((\d+)(?:\.\d+)?%\)")
+_IN_USE = re.compile(r"still in use by linked clone")
+
+
+@dataclass(frozen=True)
+class Template:
+    """One that PVE has. `site`: whose work it is; `since`: seconds since the epoch."""
+
+    vmid: int
+    node: str
+    key: str
+    storage: str
+    site: str
+    ready: bool
+    since: int
+
+    @property
+    def stale(self) -> bool:
+        return not self.ready and time.time() - self.since > STALE
+
+
+def mark_of(description: str) -> dict[str, Any]:
+    """nestlab's line in a description; {} without one."""
+    lines = _LINE.findall(description)
+    try:
+        found = json.loads(lines[-1]) if lines else {}
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def name_of(key: str, title: str) -> str:
+    """What the template of an image is called: `nestlab-kvm-6fb7423d9fae`."""
+    return f"nestlab-{title}-{key.removeprefix('file-')[:12]}"
+
+
+class Templates:
+    """`site` as in `depot.Depot`."""
+
+    def __init__(self, api: Api, pve: Pve, site: str) -> None:
+        self._api = api
+        self._pve = pve
+        self._site = site
+
+    async def all(self) -> list[Template]:
+        """Every template of the pool."""
+        rows = [row for row in await self._api.get("/cluster/resources", {"type": "vm"}) if self._marked(row)]
+        found = await asyncio.gather(*(self._read(row) for row in rows))
+        return [each for each in found if each is not None]
+
+    async def of(self, key: str, title: str, node: str, storage: str, *, shared: bool) -> list[Template]:
+        """Those of an image that a machine on this node and storage can be cloned from."""
+        rows = await self._api.get("/cluster/resources", {"type": "vm"})
+        rows = [row for row in rows if self._marked(row) and row.get("name") == name_of(key, title)]
+        found = await asyncio.gather(*(self._read(row) for row in rows))
+        return [
+            each
+            for each in found
+            if each is not None and (each.key, each.storage) == (key, storage) and (shared or each.node == node)
+        ]
+
+    async def make(
+        self, key: str, title: str, node: str, storage: str, drives: Params, say: Say, *, shared: bool
+    ) -> int:
+        """A new one with these drives, ready; that of another nestlab if it was ready sooner."""
+        await self.tidy(await self.of(key, title, node, storage, shared=shared), say)
+        vmid = await self._create(key, title, node, storage, drives, say)
+        path = f"/nodes/{node}/qemu/{vmid}"
+        upid = await self._api.create(f"{path}/template")
+        if upid:
+            await self._api.task(str(upid))
+        await self._api.set(f"{path}/config", {"description": self._description(key, storage, vmid, ready=True)})
+        found = [each for each in await self.of(key, title, node, storage, shared=shared) if each.ready]
+        first = min(found, key=lambda each: each.vmid, default=None)
+        if first is None or first.vmid == vmid:
+            return vmid
+        own = next((each for each in found if each.vmid == vmid), None)
+        if own is not None:
+            with contextlib.suppress(LabError):  # somebody has already cloned it: then both stay
+                await self.remove(own)
+        return first.vmid
+
+    async def tidy(self, found: Sequence[Template], say: Say) -> None:
+        """Remove those that an interrupted nestlab of this site left. Nobody else of this site may be making one."""
+        for mine in found:
+            if mine.site == self._site and not mine.ready:
+                say(f"removing the unfinished template {mine.vmid}")
+                await self._unlocked(mine)
+                await self.remove(mine)
+
+    async def remove(self, template: Template) -> None:
+        """Remove it with its disks, if it still is what it was; absence is fine. LabError while clones depend on it."""
+        path = f"/nodes/{template.node}/qemu/{template.vmid}"
+        try:
+            config = await self._api.get(f"{path}/config")
+            mark = mark_of(str(config.get("description", "")))
+            if (mark.get("template"), mark.get("vmid")) != (template.key, template.vmid):
+                return
+            upid = await self._api.delete(path, {"purge": True, "destroy-unreferenced-disks": True})
+            await self._api.task(str(upid))
+        except Missing:
+            return
+        except PveError as error:
+            if not _IN_USE.search(error.message):
+                raise
+            what = f"Template {template.vmid} on {template.node} cannot be removed: machines are linked clones of it."
+            raise LabError(what, hint="Take the labs that use its image down first (`nestlab ls`).") from error
+
+    def _marked(self, row: Mapping[str, Any]) -> bool:
+        tags = marks.split(str(row.get("tags", "")))
+        return row.get("type") == "qemu" and marks.TEMPLATE_TAG in tags and row.get("pool") == self._pve.pool
+
+    async def _read(self, row: Mapping[str, Any]) -> Template | None:
+        """None for what has no mark of ours, or vanishes meanwhile."""
+        vmid, node = int(row["vmid"]), str(row["node"])
+        try:
+            config = await self._api.get(f"/nodes/{node}/qemu/{vmid}/config")
+        except Missing:
+            return None
+        mark = mark_of(str(config.get("description", "")))
+        if not isinstance(mark.get("template"), str) or mark.get("vmid") != vmid:
+            return None
+        ready = bool(mark.get("ready")) and bool(config.get("template"))
+        site, storage = str(mark.get("site", "")), str(mark.get("storage", ""))
+        return Template(vmid, node, mark["template"], storage, site, ready, int(mark.get("since", 0)))
+
+    def _description(self, key: str, storage: str, vmid: int, *, ready: bool) -> str:
+        mark = {"template": key, "vmid": vmid, "storage": storage, "site": self._site, "since": int(time.time())}
+        text = json.dumps(mark | ({"ready": 1} if ready else {}), separators=(",", ":"))
+        return f"An image of nestlab's; `nestlab images gc` removes it when no lab uses it.\n\nnestlab: {text}"
+
+    async def _create(self, key: str, title: str, node: str, storage: str, drives: Params, say: Say) -> int:
+        params: dict[str, Any] = {
+            "name": name_of(key, title),
+            "pool": self._pve.pool,
+            "tags": TAGS,
+            "ostype": "l26",
+            "memory": 512,
+            "scsihw": "virtio-scsi-single",
+            "agent": "1",
+            "serial0": "socket",
+            **drives,
+        }
+        for _ in range(TRIES):
+            vmid = int(await self._api.get("/cluster/nextid"))
+            try:
+                told: dict[str, Any] = {"vmid": vmid, "description": self._description(key, storage, vmid, ready=False)}
+                upid = await self._api.create(f"/nodes/{node}/qemu", {**params, **told})
+            except Exists:
+                await asyncio.sleep(random.uniform(0.05, 0.5))
+                continue
+            say("importing its disks")
+            await self._api.task(str(upid), _progress(say))
+            return vmid
+        what = f"No free VMID was found on {self._api.where}: {TRIES} times somebody else took the one that it offered."
+        raise LabError(what, hint="Try again in a moment, or widen Datacenter > Options > Next Free VMID Range.")
+
+    async def _unlocked(self, template: Template) -> None:
+        """Wait until no task works on it any more."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            try:
+                config = await self._api.get(f"/nodes/{template.node}/qemu/{template.vmid}/config")
+            except Missing:
+                return
+            if not config.get("lock"):
+                return
+            await asyncio.sleep(2)
+
+
+def drives_of(serials: Sequence[tuple[str, str]], storage: str, boots: int | None) -> dict[str, str]:
+    """Parameters for disks imported from (serial, volume id), virtio0 first, the one that boots named."""
+    drives = {
+        f"virtio{number}": f"{storage}:0,import-from={volid},serial={serial}"
+        for number, (serial, volid) in enumerate(serials)
+    }
+    return drives | ({"boot": f"order=virtio{boots}"} if boots is not None else {})
+
+
+def _progress(say: Say) -> Say:
+    """Tells every tenth part of what a task copies, of which PVE writes a line for each hundredth."""
+    told = 0
+
+    def hear(line: str) -> None:
+        nonlocal told
+        match = _COPIED.search(line)
+        if match is None:
+            return
+        tenths = int(match[1]) // 10
+        if tenths != told:
+            told = tenths
+            say(f"importing its disks: {10 * tenths} %")
+
+    return hear

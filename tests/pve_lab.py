@@ -1,0 +1,225 @@
+"""A lab on FakePve for tests: its engine, with pretended images, agents and machines inside its hypervisors."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from nestlab.engines import Say
+from nestlab.engines.fake import FakeHost, FakeMachine, FakeWorld
+from nestlab.engines.pve import marks
+from nestlab.engines.pve.engine import PveEngine, Setting
+from nestlab.engines.pve.numbers import Numbers
+from nestlab.engines.pve.parts import Door
+from nestlab.engines.qemu.stock import serial_of
+from nestlab.errors import Unreachable
+from nestlab.fakepve import FakePve, mistakes
+from nestlab.fakepve.published import schema
+from nestlab.fakepve.world import Guest
+from nestlab.host import Host, Result
+from nestlab.model import Image, Pve
+from nestlab.vault import Vault
+from nestlab.wire.pve.api import Api
+from nestlab.wire.pve.client import Pve as Client
+from nestlab.wire.pve.login import Token
+from nestlab.wire.pve.retries import Patience
+from nestlab.wire.pve.trust import Trust
+
+QUICK = Patience(tries=4, first=0.001, most=0.002)
+
+
+class PretendStock:
+    """Images without content: templates are made of empty disks, and an image is built by saying so."""
+
+    def __init__(self, client: Api, pve: Pve, built: set[str]) -> None:
+        self._api = client
+        self._pve = pve
+        self.built = built
+        self._lock = asyncio.Lock()
+        self._templates: dict[tuple[str, str, str], int] = {}
+        self._nodes: dict[int, str] = {}
+
+    async def present(self) -> frozenset[str]:
+        return frozenset(self.built)
+
+    async def build(self, key: str, image: Image, say: Say) -> None:
+        self.built.add(key)
+
+    async def template(self, key: str, image: Image, node: str, storage: str, say: Say) -> int:
+        async with self._lock:
+            thing = (key, node, storage)
+            if thing not in self._templates:
+                self._templates[thing] = vmid = await self._make(key, node, storage)
+                self._nodes[vmid] = node
+            return self._templates[thing]
+
+    async def node_of(self, vmid: int) -> str:
+        return self._nodes[vmid]
+
+    async def _make(self, key: str, node: str, storage: str) -> int:
+        params = {
+            "name": f"template-{key}",
+            "pool": self._pve.pool,
+            "tags": "nestlab;nestlab-template",
+            "description": 'nestlab: {"template":"' + key + '"}',
+            "virtio0": f"{storage}:1,serial=root",
+            "virtio1": f"{storage}:1,serial=boot",
+            "boot": "order=virtio1",
+        }
+        vmid = await Numbers(self._api).use(
+            lambda number: self._done(f"/nodes/{node}/qemu", {"vmid": number, **params})
+        )
+        await self._api.task(await self._api.create(f"/nodes/{node}/qemu/{vmid}/template"))
+        return vmid
+
+    async def _done(self, path: str, params: Mapping[str, Any]) -> None:
+        await self._api.task(await self._api.create(path, params))
+
+    async def cargo(self, key: str, image: Image, node: str, say: Say) -> tuple[tuple[str, str], ...]:
+        volid = await self.upload(node, f"cargo-{key}", b"cargo")
+        return ((serial_of(key, "root"), volid),)
+
+    async def upload(self, node: str, name: str, data: bytes) -> str:
+        size = -(-len(data) // 512) * 512
+        with tempfile.NamedTemporaryFile(suffix=".qcow2") as file:
+            Path(file.name).write_bytes(b"QFI\xfb".ljust(24, b"\0") + size.to_bytes(8, "big") + data)
+            await self._api.upload(node, "local", "import", Path(file.name), f"{name}.qcow2")
+        return f"local:import/{name}.qcow2"
+
+    async def drop(self, volid: str, node: str = "") -> None:
+        await self._api.task(str(await self._api.delete(f"/nodes/{node}/storage/local/content/{volid}")))
+
+    async def drop_named(self, node: str, name: str) -> None:
+        await self.drop(f"local:import/{name}.qcow2", node)
+
+
+class Inside(FakeWorld):
+    """What is inside the machines of a FakePve: those run that run there."""
+
+    def __init__(self, pve: FakePve) -> None:
+        super().__init__()
+        self.pve = pve
+        self.deaf: set[str] = set()
+
+    def answers(self, lab: str, path: str) -> bool:
+        outer = path.partition("/")[0]
+        guest = machine_of(self.pve, lab, outer) if outer else None
+        known = self.machines.get((lab, outer))
+        if guest is None or not guest.running or outer in self.deaf:
+            if known is not None:
+                self._end(lab, outer, "died", "it went down")
+                if guest is None:
+                    self._remove(lab, outer)
+        elif known is None:
+            self.machines[lab, outer] = FakeMachine("", "", "running")
+        else:
+            known.state = "running"
+        return super().answers(lab, path)
+
+
+class PretendDoor:
+    """A guest agent that answers at once, if the machine runs and is not deaf."""
+
+    def __init__(self, inside: Inside, lab: str, vmid: int) -> None:
+        self.inside, self.lab, self.vmid = inside, lab, vmid
+
+    async def wait(self, timeout: float, alive: Callable[[], Awaitable[bool]] | None = None) -> None:
+        if alive is not None and not await alive():
+            raise Unreachable("It stopped.", hint="See its console.")
+        path = path_of(self.inside.pve.vms[self.vmid])
+        if not self.inside.answers(self.lab, path):
+            raise Unreachable("Its agent does not answer.", hint="Wait.")
+
+    async def run(
+        self, argv: Sequence[str], *, input: bytes | None = None, check: bool = True, timeout: float | None = None
+    ) -> Result:
+        return Result(tuple(argv), 0, b"", b"")
+
+    async def addresses(self) -> Mapping[str, tuple[str, ...]]:
+        return {}
+
+
+def path_of(guest: Guest) -> str:
+    mark = marks.read(str(guest.config.get("description", "")), guest.vmid)
+    return mark.path if mark else ""
+
+
+def machine_of(pve: FakePve, lab: str, path: str) -> Guest | None:
+    """The machine of a lab on a FakePve."""
+    for guest in list(pve.vms.values()):
+        mark = marks.read(str(guest.config.get("description", "")), guest.vmid)
+        if mark is not None and (mark.lab, mark.path) == (lab, path):
+            return guest
+    return None
+
+
+@contextmanager
+def cluster(*nodes: str, version: str = "9.1", pool: str = "nestlab", zone: str = "nestlab") -> Iterator[FakePve]:
+    """A cluster that is set up for nestlab."""
+    with FakePve(nodes=nodes or ("pve1",), version=version) as pve:
+        with pve.world.lock:
+            pve.world.pools[pool] = {"comment": "", "vms": set(), "storage": set()}
+            pve.world.storages["local"].content += ",import"
+            for stage in (pve.world.sdn.config, pve.world.sdn.applied):
+                stage["zones"][zone] = {"zone": zone, "type": "simple"}
+        yield pve
+
+
+def client(pve: FakePve, login: tuple[str, str] | None = None) -> Client:
+    name, secret = login or pve.token
+    return Client("127.0.0.1", Token.of(f"{name}={secret}"), Trust.of(pve.fingerprint), port=pve.port, patience=QUICK)
+
+
+class Bench:
+    """One lab's engines on a FakePve, and what they are made of."""
+
+    def __init__(self, fake: FakePve, api: Client, place: Path, on: Pve) -> None:
+        self.fake, self.api, self.place, self.on = fake, api, place, on
+        self.inside = Inside(fake)
+        self.built = self.inside.images
+        self.said: list[str] = []
+
+    def engine(self, lab: str = "lab", parent: Host | None = None, **rest: Any) -> PveEngine:
+        return self.engine_on(self.api, lab, **rest)
+
+    def engine_on(self, api: Any, lab: str = "lab", **rest: Any) -> PveEngine:
+        """An engine on another Api than the bench's own."""
+
+        def door(node: str, vmid: int, path: str) -> Door:
+            return PretendDoor(self.inside, lab, vmid)
+
+        def host(node: str, vmid: int, path: str, user: str, direct: bool) -> Host:
+            return FakeHost(self.inside, lab, path)
+
+        rest.setdefault("stock", PretendStock(api, self.on, self.built))
+        vault = Vault(self.place / lab)
+        return PveEngine(Setting(lab, self.on, api, vault, door=door, host=host, **rest))
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+@asynccontextmanager
+async def bench(fake: FakePve, place: Path, on: Pve | None = None, **rest: Any) -> AsyncIterator[Bench]:
+    api = client(fake, **rest)
+    try:
+        yield Bench(fake, api, place, on or Pve("pve://127.0.0.1"))
+    finally:
+        await api.close()
+
+
+def assert_valid(fake: FakePve) -> None:
+    """Every request so far was one that the published schemas of both versions allow."""
+    wrong = []
+    for version in ("9.1", "9.2"):
+        if schema(version):
+            wrong += [
+                (version, call.method, call.path, found)
+                for call in fake.requests
+                if (found := mistakes(version, call.method, call.path, call.params)) != {}
+            ]
+    assert wrong == []

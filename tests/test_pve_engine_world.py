@@ -1,0 +1,556 @@
+"""What the engine for a Proxmox VE makes of a world that is not as it was left."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blueprints import draft, guest, hypervisor
+from nestlab import privileges
+from nestlab.blueprint import Blueprint
+from nestlab.engines.pve import marks
+from nestlab.engines.pve.engine import PveEngine
+from nestlab.engines.pve.making import CLONES
+from nestlab.engines.pve.processors import PLAIN_FLAGS
+from nestlab.errors import LabError, Unreachable
+from nestlab.fakepve import FakePve
+from nestlab.fakepve.tasks import Task
+from nestlab.model import GIB, Image, Pve, Segment
+from nestlab.plan import Boot, Connect, Create, Introduce, Remove, Seen, Stop
+from nestlab.wire.pve.errors import PveError
+from pve_lab import Bench, assert_valid, bench, cluster, machine_of
+
+ONE = draft("lab", guest("web"), hosts="before")
+RENAMED = draft("lab", guest("web"), hosts="after")
+CHANGED = draft("lab", guest("web", memory=256), hosts="before")
+
+
+@pytest.fixture
+def fake() -> Iterator[FakePve]:
+    with cluster("pve1", "pve2") as pve:
+        yield pve
+
+
+@pytest.fixture
+async def made(fake: FakePve, tmp_path: Path) -> AsyncIterator[Bench]:
+    async with bench(fake, tmp_path) as found:
+        yield found
+        assert_valid(fake)
+
+
+async def up(made: Bench, lab: Blueprint = ONE, path: str = "web", engine: PveEngine | None = None) -> PveEngine:
+    engine = engine or made.engine()
+    await engine.perform(Create("", path), lab, made.say)
+    await engine.perform(Boot("", path), lab, made.say)
+    return engine
+
+
+async def seen(made: Bench, path: str = "web") -> Seen | None:
+    """As a nestlab sees it that has just been started."""
+    return (await made.engine().observe()).machines.get(path)
+
+
+def config(made: Bench, path: str = "web") -> dict[str, Any]:
+    found = machine_of(made.fake, "lab", path)
+    assert found is not None
+    return found.config
+
+
+def vmid(made: Bench, path: str = "web") -> int:
+    found = machine_of(made.fake, "lab", path)
+    assert found is not None
+    return found.vmid
+
+
+async def test_nothing_without_the_mark_is_seen_or_touched(made: Bench) -> None:
+    """Not by name, not by VMID, not by tags, and not by notes that somebody copied along with a machine."""
+    engine = await up(made)
+    task = made.api.task
+    notes, tags = str(config(made)["description"]), str(config(made)["tags"])
+    foreign: dict[str, Any] = {"pool": "nestlab", "memory": 16}
+    await task(await made.api.create("/nodes/pve1/qemu", {"vmid": 900, "name": "lab-web", "tags": tags, **foreign}))
+    await task(await made.api.create("/nodes/pve1/qemu", {"vmid": 901, "description": notes, "tags": tags, **foreign}))
+    spoilt = notes.replace('"lab":"lab"', '"lab":"other"').replace(f'"vmid":{vmid(made)}', '"vmid":902')
+    await task(await made.api.create("/nodes/pve1/qemu", {"vmid": 902, "description": spoilt, "tags": tags, **foreign}))
+    assert set((await made.engine().observe()).machines) == {"web"}
+    await engine.perform(Remove("", "web"), ONE, made.say)
+    await made.engine().perform(Remove("", "web"), ONE, made.say)
+    assert {900, 901, 902} <= set(made.fake.vms)
+    assert await seen(made) is None
+
+
+async def test_a_machine_that_loses_its_mark_is_not_removed(made: Bench) -> None:
+    engine = await up(made)
+    await engine.observe()
+    number = vmid(made)
+    made.fake.set_config(number, description="mine now")
+    await engine.perform(Remove("", "web"), ONE, made.say)
+    assert number in made.fake.vms
+    assert made.fake.vms[number].running
+
+
+async def test_what_a_person_writes_into_notes_and_tags_stays(made: Bench) -> None:
+    engine = await up(made)
+    made.fake.set_config(
+        vmid(made), description="Anna's\n" + str(config(made)["description"]), tags="prod;nestlab;nestlab-lab"
+    )
+    await engine.perform(Stop("", "web"), ONE, made.say)
+    assert str(config(made)["description"]).startswith("Anna's\n\nnestlab: {")
+    assert "prod" in marks.split(str(config(made)["tags"]))
+    state = await seen(made)
+    assert state is not None
+    assert state.state == "stopped"
+
+
+async def test_a_number_that_somebody_else_takes_is_left_to_them(made: Bench) -> None:
+    made.fake.fail_next("/clone", 500, "unable to create VM 101: config file already exists", method="POST")
+    await up(made)
+    assert await seen(made) is not None
+
+
+async def test_a_clone_that_finds_its_number_taken_only_in_its_task_takes_another(made: Bench) -> None:
+    """As PVE does: the number is taken by the worker, and not by the request (qemu-server, clone_vm)."""
+    made.fake.fail_task("qmclone", "unable to create VM 101: config file already exists")
+    await up(made)
+    assert await seen(made) is not None
+
+
+async def test_many_machines_at_once_have_numbers_of_their_own(made: Bench) -> None:
+    made.fake.slow("qmclone", 0.05)
+    lab = draft("lab", *(guest(f"m{number}") for number in range(8)))
+    engine = made.engine()
+    await asyncio.gather(*(engine.perform(Create("", spec.path), lab, made.say) for spec in lab.specs))
+    assert len((await engine.observe()).machines) == 8
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("qmclone", "clone failed: unable to create image: qemu-img: No space left on device"),
+        ("qmconfig", "import failed: No space left on device"),
+    ],
+)
+async def test_a_full_disk_in_the_middle_is_told_and_up_goes_on(made: Bench, kind: str, said: str) -> None:
+    made.fake.fail_task(kind, said)
+    engine = made.engine()
+    with pytest.raises(PveError, match="No space left on device"):
+        await engine.perform(Create("", "web"), ONE, made.say)
+    half = await seen(made)
+    assert half is None or half.state == "broken"
+    await up(made, engine=engine)
+    whole = await seen(made)
+    assert whole is not None
+    assert whole.state == "running"
+    assert len([each for each in made.fake.vms.values() if "nestlab-lab" in str(each.config.get("tags"))]) == 1
+
+
+async def test_a_machine_that_dies_is_told_from_one_that_was_stopped(made: Bench) -> None:
+    engine = await up(made)
+    await made.api.task(await made.api.create(f"/nodes/pve1/qemu/{vmid(made)}/status/stop"))
+    state = await seen(made)
+    assert state is not None
+    assert state.state == "died"
+    assert "nobody stopped it by nestlab" in state.why
+    await engine.perform(Boot("", "web"), ONE, made.say)
+    await engine.perform(Stop("", "web"), ONE, made.say)
+    state = await seen(made)
+    assert state is not None
+    assert state.state == "stopped"
+
+
+async def test_a_paused_machine_goes_on(made: Bench) -> None:
+    engine = await up(made)
+    made.fake.vms[vmid(made)].paused = True
+    state = await seen(made)
+    assert state is not None
+    assert state.state == "paused"
+    await engine.perform(Boot("", "web"), ONE, made.say)
+    assert not made.fake.vms[vmid(made)].paused
+
+
+async def test_a_machine_that_does_not_shut_down_is_ended(made: Bench) -> None:
+    engine = await up(made)
+    made.fake.vms[vmid(made)].obeys = False
+    await engine.perform(Stop("", "web"), ONE, made.say)
+    assert not made.fake.vms[vmid(made)].running
+
+
+async def test_a_machine_that_stops_while_it_boots_is_told_at_once(made: Bench) -> None:
+    engine = made.engine()
+    await engine.perform(Create("", "web"), ONE, made.say)
+    real = made.inside.answers
+
+    def crashes(lab: str, path: str) -> bool:
+        for each in made.fake.vms.values():
+            each.running = False
+        return real(lab, path)
+
+    made.inside.answers = crashes  # type: ignore[method-assign]
+    with pytest.raises(LabError, match="stopped before it could be reached"):
+        await engine.perform(Boot("", "web"), ONE, made.say)
+
+
+async def test_new_names_are_told_and_kept_over_a_boot(made: Bench) -> None:
+    engine = await up(made)
+    old = str(config(made)["virtio2"])
+    await engine.perform(Introduce("", "web"), RENAMED, made.say)
+    assert made.inside.machines["lab", "web"].files["/etc/hosts"] == b"after"
+    state = await seen(made)
+    assert state is not None
+    assert state.names == RENAMED["web"].names
+    await engine.perform(Stop("", "web"), RENAMED, made.say)
+    await engine.perform(Boot("", "web"), RENAMED, made.say)
+    assert str(config(made)["virtio2"]) != old, "its identity disk is another one"
+    assert not any(key.startswith("unused") for key in config(made))
+    old_volume = old.split(",")[0]
+    assert old_volume not in made.fake.volumes
+
+
+async def test_a_machine_that_somebody_else_started_again_has_the_names_of_its_disk(made: Bench) -> None:
+    engine = await up(made)
+    await engine.perform(Introduce("", "web"), RENAMED, made.say)
+    number = vmid(made)
+    await made.api.task(await made.api.create(f"/nodes/pve1/qemu/{number}/status/stop"))
+    await made.api.task(await made.api.create(f"/nodes/pve1/qemu/{number}/status/start"))
+    made.fake.vms[number].started = time.time() + 10
+    state = await seen(made)
+    assert state is not None
+    assert state.state == "running"
+    assert state.names == ONE["web"].names
+
+
+async def test_creating_again_keeps_the_disk_and_another_definition_does_not(made: Bench) -> None:
+    engine = await up(made)
+    await engine.perform(Stop("", "web"), ONE, made.say)
+    first = vmid(made)
+    await engine.perform(Create("", "web"), RENAMED, made.say)
+    assert vmid(made) == first
+    state = await seen(made)
+    assert state is not None
+    assert state.names == RENAMED["web"].names
+    disk = str(config(made)["virtio0"])
+    await engine.perform(Create("", "web"), CHANGED, made.say)
+    assert int(config(made)["memory"]) == 256
+    assert len([each for each in made.fake.vms.values() if not each.template]) == 1
+    assert str(config(made)["virtio0"]) != disk or vmid(made) == first
+
+
+async def test_a_disk_is_as_large_as_the_lab_file_says(made: Bench) -> None:
+    lab = draft("lab", replace(guest("web"), disk=5 * GIB))
+    await up(made, lab)
+    assert "size=5G" in str(config(made)["virtio0"])
+
+
+async def test_a_storage_that_makes_no_linked_clones_is_given_copies(made: Bench) -> None:
+    made.fake.add_storage("fat", type="lvm", content="images")
+    made.on = replace(made.on, storage="fat")
+    await up(made)
+    assert str(config(made)["virtio0"]).startswith("fat:vm-")
+    assert any("makes no linked clones" in text for text in made.said)
+
+
+async def test_a_node_without_kvm_emulates_and_says_so(made: Bench) -> None:
+    for node in made.fake.nodes.values():
+        node.kvm, node.nested, node.flags = False, False, "fpu sse2"
+    lab = draft("lab", hypervisor("web"))
+    engine = made.engine()
+    [note] = await engine.check(lab, {"web"})
+    assert "web (kvm: 0, cpu: max)" in note
+    [outlook] = await engine.outlook(lab, {"web"})
+    assert (outlook.cpu, outlook.kvm) == ("max", False)
+    await up(made, lab, engine=engine)
+    assert (config(made)["kvm"], config(made)["cpu"]) == (0, "max")
+    assert await engine.accel("web") == "tcg"
+    able, line = await engine.ground()
+    assert able is False
+    assert "no KVM" in line
+
+
+async def test_a_node_whose_kvm_turns_out_to_be_off_emulates(made: Bench) -> None:
+    for node in made.fake.nodes.values():
+        node.kvm = False
+    engine = await up(made)
+    assert (config(made)["kvm"], config(made)["cpu"]) == (0, "max")
+    assert any("has no KVM" in text for text in made.said)
+    state = await seen(made)
+    assert state is not None
+    assert state.accel == "tcg"
+    await engine.perform(Remove("", "web"), ONE, made.say)
+    insisting = draft("lab", replace(guest("web"), accel="kvm"))
+    with pytest.raises(PveError, match="KVM virtualisation configured, but not available"):
+        await up(made, insisting)
+
+
+async def test_a_network_that_a_node_has_not_loaded_yet_is_waited_for(made: Bench) -> None:
+    made.fake.fail_task("qmstart", "bridge 'nlabcdef' does not exist")
+    await up(made)
+    assert "waiting for its network" in made.said
+
+
+async def test_a_machine_on_a_node_that_is_away_is_not_made_twice(made: Bench) -> None:
+    lab = draft("lab", replace(guest("web"), node="pve2"), hosts="before")
+    await up(made, lab)
+    made.fake.node_down("pve2")
+    engine = made.engine()
+    with pytest.raises(Unreachable, match=r"Node pve2 of .* does not answer"):
+        await engine.observe()
+    with pytest.raises(LabError):
+        await made.engine().perform(Create("", "web"), lab, made.say)
+    made.fake.node_down("pve2", down=False)
+    assert len([each for each in made.fake.vms.values() if not each.template]) == 1
+
+
+async def test_a_machine_whose_mark_is_known_is_unknown_while_its_node_is_away(made: Bench) -> None:
+    memory = made.place / "pve.json"
+    lab = draft("lab", replace(guest("web"), node="pve2"), hosts="before")
+    await up(made, lab, engine=made.engine(memory=memory))
+    made.fake.node_down("pve2")
+    state = (await made.engine(memory=memory).observe()).machines["web"]
+    assert state.state == "unknown"
+    assert "pve2" in state.why
+
+
+async def test_a_lock_without_a_task_is_told_with_what_frees_it(made: Bench) -> None:
+    engine = await up(made)
+    made.fake.set_config(vmid(made), lock="backup")
+    with pytest.raises(LabError, match=r"is locked \(backup\), and no task works on it") as caught:
+        await engine.perform(Remove("", "web"), ONE, made.say)
+    assert f"qm unlock {vmid(made)}" in caught.value.hint
+
+
+async def test_a_hibernated_machine_goes_on_where_it_was_and_can_be_removed(made: Bench) -> None:
+    engine = await up(made)
+    base = f"/nodes/pve1/qemu/{vmid(made)}"
+    await made.api.task(await made.api.create(f"{base}/status/suspend", {"todisk": True}))
+    state = await seen(made)
+    assert state is not None
+    assert (state.state, state.why) == ("stopped", "it is hibernated")
+    await engine.perform(Stop("", "web"), ONE, made.say)
+    await engine.perform(Boot("", "web"), ONE, made.say)
+    assert made.fake.vms[vmid(made)].running
+    await made.api.task(await made.api.create(f"{base}/status/suspend", {"todisk": True}))
+    await engine.perform(Remove("", "web"), ONE, made.say)
+    assert await seen(made) is None
+
+
+async def test_a_task_that_nobody_follows_any_more_is_waited_for(made: Bench) -> None:
+    made.fake.slow("qmclone", 0.6)
+    engine = made.engine()
+    work = asyncio.ensure_future(engine.perform(Create("", "web"), ONE, made.say))
+    await asyncio.sleep(0.4)
+    assert [task.kind for task in made.fake.tasks.all if task.status is None] == ["qmclone"]
+    work.cancel()
+    await asyncio.wait({work})
+    await asyncio.sleep(1)
+    state = await seen(made)
+    assert state is not None
+    assert state.state == "broken"
+    await made.engine().perform(Remove("", "web"), ONE, made.say)
+    assert await seen(made) is None
+
+
+async def test_status_of_a_lab_is_one_request(made: Bench) -> None:
+    memory = made.place / "pve.json"
+    lab = draft("lab", *(guest(f"m{number}") for number in range(5)))
+    engine = made.engine(memory=memory)
+    for spec in lab.specs:
+        await up(made, lab, spec.path, engine)
+    before = len(made.fake.requests)
+    found = await made.engine(memory=memory).glance()
+    assert {each.state for each in found.values()} == {"running"}
+    assert {each.digest for each in found.values()} == {spec.digest for spec in lab.specs}
+    assert len(made.fake.requests) - before == 1
+    made.fake.vms[vmid(made, "m0")].running = False
+    before = len(made.fake.requests)
+    assert (await made.engine(memory=memory).glance())["m0"].state == "died"
+    assert len(made.fake.requests) - before == 2, "the node is asked where something is not as it was left"
+
+
+class Crowd:
+    """How many tasks of a kind run at one time, at most."""
+
+    def __init__(self, fake: FakePve, kinds: tuple[str, ...]) -> None:
+        self.most = 0
+        real, now, lock = Task.work, [0], threading.Lock()
+
+        def work(task: Task) -> None:
+            if task.kind in kinds:
+                with lock:
+                    now[0] += 1
+                    self.most = max(self.most, now[0])
+            try:
+                real(task)
+            finally:
+                if task.kind in kinds:
+                    with lock:
+                        now[0] -= 1
+
+        self.restore = real
+        Task.work = work  # type: ignore[method-assign, assignment]
+        for kind in kinds:
+            fake.slow(kind, 0.05)
+
+
+async def calls_for(count: int, place: Path) -> tuple[int, int, int]:
+    """Requests of making and booting so many machines, and of asking for them; most copies at one time."""
+    with cluster("pve1", "pve2") as fake:
+        for node in fake.nodes.values():
+            node.memory = 256 * GIB
+        async with bench(fake, place) as made:
+            lab = draft("lab", *(guest(f"m{number}") for number in range(count)))
+            engine = made.engine(memory=place / f"{count}.json")
+            crowd = Crowd(fake, ("qmclone", "qmconfig"))
+            try:
+                await engine.perform(Connect("", "wire"), lab, made.say)
+                await asyncio.gather(*(up(made, lab, spec.path, engine) for spec in lab.specs))
+            finally:
+                Task.work = crowd.restore  # type: ignore[method-assign]
+            made_by = len(fake.requests)
+            states = (await made.engine(memory=place / f"{count}.json").observe()).machines
+            assert [each.state for each in states.values()] == ["running"] * count
+            assert_valid(fake)
+            return made_by, len(fake.requests) - made_by, crowd.most
+
+
+async def test_fifty_machines_take_the_same_requests_each_and_do_not_storm_a_node(tmp_path: Path) -> None:
+    few, look_few, _ = await calls_for(5, tmp_path)
+    many, look_many, most = await calls_for(50, tmp_path)
+    assert many / 50 < few / 5
+    assert look_many == look_few
+    assert most <= CLONES, "copies on one storage of one node at one time"
+
+
+async def test_the_privileges_that_setup_grants_are_enough(tmp_path: Path) -> None:
+    for version in ("8.4", "9.1"):
+        with cluster(version=version) as fake:
+            scope = privileges.Scope("nestlab", ("local",), ("nestlab",), ("vmbr0",), ("local",))
+            wanted = privileges.needed(version)
+            acl = {path: " ".join(wanted[template]) for template, path in scope.paths()}
+            login = fake.add_token("lab@pve", "nestlab", acl)
+            on = Pve("pve://127.0.0.1", bridge="vmbr0")
+            lab = draft("lab", hypervisor("hv1", guest("web")), replace(guest("out"), internet=True), hosts="a")
+            other = draft("lab", hypervisor("hv1", guest("web")), replace(guest("out"), internet=True), hosts="b")
+            async with bench(fake, tmp_path, on, login=login) as made:
+                engine = made.engine()
+                await engine.check(lab, {"hv1", "out"})
+                assert (await engine.ground())[1]
+                for path in ("hv1", "out"):
+                    await up(made, lab, path, engine)
+                    await engine.perform(Introduce("", path), other, made.say)
+                    await engine.perform(Stop("", path), other, made.say)
+                    await engine.perform(Boot("", path), other, made.say)
+                await engine.snapshots.take("out", "before")
+                await engine.snapshots.back("out", "before")
+                await engine.snapshots.drop("out", "before")
+                await engine.observe()
+                for path in ("hv1", "out"):
+                    await engine.perform(Remove("", path), other, made.say)
+                assert [each for each in fake.vms.values() if not each.template] == []
+
+
+async def test_snapshots_are_taken_gone_back_to_and_dropped(made: Bench) -> None:
+    made.fake.add_storage("thin", type="lvmthin", content="images")
+    made.on = replace(made.on, storage="thin")
+    engine = await up(made)
+    await engine.snapshots.take("web", "first", memory=True, description="running")
+    await engine.perform(Stop("", "web"), ONE, made.say)
+    await engine.snapshots.take("web", "second")
+    assert [(point.name, point.memory) for point in await engine.snapshots.all("web")] == [
+        ("first", True),
+        ("second", False),
+    ]
+    await engine.snapshots.back("web", "first")
+    state = await seen(made)
+    assert state is not None
+    assert state.state == "running"
+    await engine.snapshots.back("web", "second")
+    state = await seen(made)
+    assert state is not None
+    assert state.state == "stopped"
+    await engine.snapshots.drop("web", "first")
+    assert [point.name for point in await engine.snapshots.all("web")] == ["second"]
+    await engine.perform(Boot("", "web"), ONE, made.say)
+
+
+async def test_the_outlook_tells_where_a_machine_will_be_and_is(made: Bench) -> None:
+    engine = made.engine()
+    for node in made.fake.nodes.values():
+        node.flags = " ".join({"vmx", *PLAIN_FLAGS})
+    lab = draft("lab", hypervisor("hv1"), replace(guest("web"), node="pve2"), segments=(Segment("wire"),), hosts="x")
+    lab = replace(lab, specs=tuple(replace(spec, nics=()) for spec in lab.specs))
+    before = {each.path: each for each in await engine.outlook(lab, {"hv1", "web"})}
+    assert (before["hv1"].node, before["hv1"].vmid, before["hv1"].cpu) == ("pve1", None, "host")
+    assert (before["web"].node, before["web"].cpu) == ("pve2", "x86-64-v2-AES")
+    assert "the lab file says so" in before["web"].why
+    await engine.perform(Create("", "web"), lab, made.say)
+    [after] = await made.engine().outlook(lab, {"web"})
+    assert (after.node, after.vmid, after.storage) == ("pve2", vmid(made), "local")
+    assert await made.engine().node_of("web") == "pve2"
+
+
+async def test_what_does_not_fit_is_told_before_anything_is_made(made: Bench) -> None:
+    lab = draft("lab", guest("web", memory=40 << 10))
+    with pytest.raises(LabError, match=r"memory: 40\.1G needed"):
+        await made.engine().check(lab, {"web"})
+    assert made.fake.calls("POST") == []
+
+
+async def test_a_pool_or_a_bridge_that_is_not_there_is_told_before_anything_is_made(made: Bench) -> None:
+    bridged = draft("lab", guest("web"), segments=(Segment("wire", bridge="vmbr7", vlan=3),))
+    with pytest.raises(LabError, match="Node pve1 has no bridge vmbr7"):
+        await made.engine().check(bridged, {"web"})
+    made.on = replace(made.on, pool="elsewhere")
+    with pytest.raises(LabError, match="has no pool elsewhere that can be seen; it has: nestlab"):
+        await made.engine().check(ONE, {"web"})
+    assert made.fake.calls("POST") == []
+
+
+async def test_addresses_that_the_nodes_have_are_told(made: Bench) -> None:
+    lab = draft("lab", guest("web", at="10.99.0.7"))
+    lab = replace(
+        lab, specs=tuple(replace(s, nics=(replace(s.nics[0], addresses=("10.99.0.7/24",)),)) for s in lab.specs)
+    )
+    engine = made.engine()
+    assert await engine.routes() == ("10.99.0.0/24",)
+    [note] = await engine.check(lab, {"web"})
+    assert note == "Segment wire (10.99.0.0/24) has addresses of 10.99.0.0/24, which the nodes are in as well."
+
+
+async def test_a_segment_on_a_bridge_is_there_while_a_machine_uses_it(made: Bench) -> None:
+    lab = draft("lab", guest("web"), segments=(Segment("wire", bridge="vmbr0", vlan=30),))
+    engine = await up(made, lab)
+    assert "bridge=vmbr0,firewall=0,tag=30" in str(config(made)["net0"])
+    assert (await engine.observe()).links == {"wire"}
+    await engine.perform(Remove("", "web"), lab, made.say)
+    assert (await engine.observe()).links == frozenset()
+
+
+async def test_a_container_is_made_of_a_template_of_the_users(made: Bench, tmp_path: Path) -> None:
+    made.fake.storages["local"].content += ",vztmpl"
+    (tmp_path / "debian.tar.zst").write_bytes(b"a template")
+    image = Image(file=str(tmp_path / "debian.tar.zst"))
+    lab = draft("lab", replace(guest("web"), image=image, container=True))
+    key = lab["web"].image
+    lab = replace(lab, specs=(replace(lab["web"], image="file-1"),), images={"file-1": lab.images[key]})
+    engine = await up(made, lab)
+    found = machine_of(made.fake, "lab", "web")
+    assert found is not None
+    assert (found.kind, found.config["unprivileged"], found.config["features"]) == ("lxc", 1, "nesting=1")
+    state = await seen(made)
+    assert state is not None
+    assert state.state == "running"
+    with pytest.raises(Unreachable, match="is a container"):
+        await engine.host("web")
+    await engine.perform(Stop("", "web"), lab, made.say)
+    await engine.perform(Boot("", "web"), lab, made.say)
+    await engine.perform(Remove("", "web"), lab, made.say)
+    assert await seen(made) is None
+    with pytest.raises(LabError, match="its image is none that a container can be made from"):
+        await made.engine().perform(Create("", "web"), draft("lab", replace(guest("web"), container=True)), made.say)
