@@ -51,6 +51,9 @@ class RealAgent(Agent):
         except LabError as error:
             raise died(f"Agent error: {error.what.partition(f'refused {command}: ')[2]}") from None
 
+    def ping(self) -> None:
+        self._ask("guest-ping")
+
     def execute(self, command: list[str], input: bytes | None) -> int:
         given = {} if input is None else {"input_data": base64.b64encode(input).decode()}
         answer = self._ask("guest-exec", path=command[0], arg=command[1:], capture_output=True, **given)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from nestlab.addresses import lease
 from nestlab.blueprint import PROBE, Blueprint, Leases, carried_segments, mac_of, settle
 from nestlab.labfile import parse_text
-from nestlab.model import GIB, Image, Lab, Machine
+from nestlab.model import GIB, Image, Lab, Machine, Segment
 
 PAIR = """
 lab: pair
@@ -113,6 +113,29 @@ def test_an_inner_machine_on_a_new_segment_changes_the_outer_one_which_must_carr
         return replace(machine, machines=(*machine.machines, replace(machine.machines[0], name="new", links=(link,))))
 
     assert changed(on_back, "hv1") == {"hv1", "hv1/web"}
+
+
+def test_a_container_is_another_machine_and_one_for_another_node_is_not() -> None:
+    assert changed(lambda machine: replace(machine, container=True), "hv1/web") == {"hv1/web"}
+    assert changed(lambda machine: replace(machine, node="pve2"), "hv1") == set()
+    there = replace(pair(), machines=tuple(replace(each, node="pve2") for each in pair().machines))
+    assert settled(there)["hv1"].machine.node == "pve2"
+
+
+def test_another_bridge_under_a_segment_changes_the_outermost_machines_on_it() -> None:
+    lab = pair(PAIR.replace("  hv2: *node", "  hv2: {segments: [back]}"))
+    leases = lease(lab, Leases(), [])
+    before = settled(lab, leases)
+
+    def differ(segment: Segment) -> set[str]:
+        segments = tuple(segment if each.name == segment.name else each for each in lab.segments)
+        after = settled(replace(lab, segments=segments), leases).by_path()
+        return {spec.path for spec in before.specs if after[spec.path].digest != spec.digest}
+
+    wire, back = lab.segments
+    assert differ(wire) == set()
+    assert differ(replace(wire, bridge="vmbr1")) == {"hv1", "hv1/web"}
+    assert differ(replace(back, bridge="vmbr1", vlan=7)) == {"hv2"}
 
 
 def test_moving_machines_about_in_the_file_changes_nothing() -> None:

@@ -11,10 +11,10 @@ import nestlab
 TABLE = """
 __main__
 cli
-local
-session
-live logs verify apply leftovers shelf
-nest library
+local migrate
+session proxmox
+live logs verify apply leftovers shelf pvesetup
+nest library ground
 engines.qemu.engine engines.pve engines.fake fakepve
 vault
 engines.qemu
@@ -28,12 +28,12 @@ labfile planner tree addresses capacity network_script
 changes kinds events paint proofs recipes initramfs privileges
 doctor
 blueprint plan
-names guest bootdisk
+names guest bootdisk pveaddress
 model facts errors probe switchport
 """
 
 PURE = """model facts errors plan blueprint names planner changes kinds events paint proofs render tree addresses
-capacity network_script initramfs doctor
+capacity network_script initramfs doctor pveaddress labfile.pve
 engines.qemu.argv engines.qemu.look engines.qemu.console engines.qemu.identity
 engines.pve.marks engines.pve.hardware engines.pve.processors engines.pve.placement engines.pve.survey"""
 EFFECTS = {"asyncio", "fcntl", "os", "shutil", "signal", "socket", "subprocess", "tempfile", "threading"}

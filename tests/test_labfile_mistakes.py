@@ -127,7 +127,7 @@ WHOLE = [
     ("lab: x\n", "1:1", "`machines` is missing", "Add `machines:`"),
     ("lab: x\nmachines: {}\n", "2:11", "there is no machine in the lab", "tiny"),
     ("lab: x\nmachines:\n", "2:1", "found nothing, expected a mapping", ""),
-    ("lab: x\nmachines: {m: {}}\non: ssh://root@h\n", "3:5", "only `local` exists for now", ""),
+    ("lab: x\nmachines: {m: {}}\non: ssh://root@h\n", "3:5", "ssh: is not supported", "pve+ssh://"),
     ("lab: x\nmachines: {m: {}}\nsegmnts: {}\n", "3:1", "`segmnts` is not a key of the lab file", "`segments`"),
     ("lab: x\nmachines: {m: [}\n", "2:16", "this is not YAML", ""),
     ("lab: x\n  machines: 1\n", "2:11", "this is not YAML", ""),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from nestlab.errors import Mistakes
 from nestlab.labfile import parse_text, render
 from nestlab.labfile.fields import RECORDS, RESERVED
-from nestlab.model import MIB, File, Image, Lab, Link, Machine, Segment
+from nestlab.model import MIB, File, Image, Lab, Link, Machine, Pve, Segment
 
 PIECES = [
     *(f"{field.name}:" for record in RECORDS.values() for field in record.fields),
@@ -114,10 +114,13 @@ JSON = st.recursive(
 
 
 @settings(max_examples=200, deadline=None)
-@given(JSON, JSON, JSON, JSON)
-def test_any_tree_is_a_lab_or_mistakes(machine: object, segment: object, image: object, defaults: object) -> None:
+@given(JSON, JSON, JSON, JSON, st.just("local") | st.just("pve://h") | JSON)
+def test_any_tree_is_a_lab_or_mistakes(
+    machine: object, segment: object, image: object, defaults: object, on: object
+) -> None:
     tree = {
         "lab": "x",
+        "on": on,
         "defaults": defaults,
         "segments": {"wire": segment},
         "images": {"mine": image},
@@ -153,12 +156,13 @@ def images(draw: st.DrawFn, kind: str | None) -> Image:
 
 
 @st.composite
-def machines(draw: st.DrawFn, name: str, segments: list[str], depth: int) -> Machine:
+def machines(draw: st.DrawFn, name: str, segments: list[str], depth: int, *, on_pve: bool = False) -> Machine:
     kind = draw(st.sampled_from([None, "kvm"])) if depth else None
     names = draw(st.lists(NAMES, max_size=2, unique=True)) if kind else []
     inner = tuple(draw(machines(each, segments, depth - 1)) for each in names)
     image = draw(images(kind))
     links = draw(st.lists(st.sampled_from(segments), unique=True)) if segments else []
+    node = draw(st.none() | st.sampled_from(["pve1", "n"])) if on_pve else None
     return Machine(
         name=name,
         hypervisor=kind,
@@ -170,20 +174,51 @@ def machines(draw: st.DrawFn, name: str, segments: list[str], depth: int) -> Mac
         internet=draw(st.booleans()),
         accel=draw(st.sampled_from(["auto", "kvm", "tcg"])),
         cmdline=draw(st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=20)),
+        node=node,
         machines=inner,
+    )
+
+
+STORAGES = st.from_regex(r"[A-Za-z][A-Za-z0-9._-]{0,5}[A-Za-z0-9]", fullmatch=True)
+NODES = ["pve1", "n", "other"]
+ADDRESSES = [
+    "pve://pve1",
+    "pve://root@pam!lab@pve1:443/n",
+    "pve://a%24%7Bb%7D@pve@[fd00::5]",
+    "pve+ssh://root@h:22",
+    "pve+local",
+]
+
+
+@st.composite
+def places(draw: st.DrawFn) -> Pve:
+    return Pve(
+        draw(st.sampled_from(ADDRESSES)),
+        pool=draw(st.sampled_from(["nestlab", "a/b.c/D_e", "null", "1e3", "7"])),
+        storage=draw(st.none() | STORAGES),
+        images=draw(st.none() | STORAGES),
+        zone=draw(st.from_regex(r"[A-Za-z][A-Za-z0-9]{1,7}", fullmatch=True)),
+        bridge=draw(st.sampled_from([None, "vmbr0", "a.1_b-c"])),
+        nodes=draw(st.sampled_from([(), (*NODES, "1"), tuple(NODES)])),
+        placement=draw(st.sampled_from(["spread", "pack"])),
+        cpu=draw(st.sampled_from([None, "host", "EPYC,flags=+nested-virt;-pcid", "486", "cputype=host,hidden=1"])),
     )
 
 
 @st.composite
 def labs(draw: st.DrawFn) -> Lab:
     segments = draw(st.lists(NAMES, max_size=3, unique=True))
+    on = draw(st.none() | places())
     made = []
     for number, name in enumerate(segments):
         cidr = draw(st.sampled_from([None, f"10.{number}.0.0/16"]))
         cidr6 = draw(st.sampled_from([None, f"fd00:{number + 1}::/64"]))
-        made.append(Segment(name, cidr, cidr6, draw(st.integers(1280, 65521))))
+        bridge = draw(st.sampled_from([None, "vmbr1", "1"])) if on else None
+        vlan = draw(st.none() | st.integers(1, 4094)) if bridge else None
+        made.append(Segment(name, cidr, cidr6, draw(st.integers(1280, 65521)), bridge, vlan))
     names = draw(st.lists(NAMES, min_size=1, max_size=3, unique=True))
-    return Lab(draw(NAMES), segments=tuple(made), machines=tuple(draw(machines(each, segments, 2)) for each in names))
+    inside = tuple(draw(machines(each, segments, 2, on_pve=on is not None)) for each in names)
+    return Lab(draw(NAMES), on, tuple(made), inside)
 
 
 @settings(max_examples=200, deadline=None)
@@ -205,4 +240,12 @@ def test_addresses_disks_and_files_written_down_are_read_as_the_same(tmp_path: P
             Machine("n", image=image),
         ),
     )
+    assert parse_text(render(lab), environ={}) == lab
+
+
+def test_a_container_written_down_is_read_as_the_same(tmp_path: Path) -> None:
+    template = tmp_path / "debian.tar.zst"
+    template.write_bytes(b"")
+    container = Machine("ct", image=Image(file=str(template)), container=True, node="pve1")
+    lab = Lab("x", Pve("pve://pve1"), machines=(container,))
     assert parse_text(render(lab), environ={}) == lab

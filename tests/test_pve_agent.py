@@ -63,6 +63,18 @@ async def test_what_is_given_arrives_whatever_it_is_and_leaves_nothing(real: Fak
 
 
 @needs_agent
+async def test_words_arrive_whatever_they_are_though_pve_passes_on_only_ascii(real: FakePve) -> None:
+    words = ["", "grüße €", "a 'b' \"c\" $d `e`\n", "\udcff", "-n"]
+    async with client(real) as api:
+        result = await made(api).run(["printf", r"%s\0", *words], input="é".encode())
+        assert result.stdout == "".join(f"{word}\0" for word in words).encode(errors="surrogateescape")
+        assert (await made(api).run(["sh", "-c", "cat # é"], input="é".encode())).stdout == "é".encode()
+    sent = [str(call.params["command"]) for call in real.calls("POST", "/agent/exec")]
+    assert [each for each in sent if not each.isascii()] == []
+    assert len(sent) > 2
+
+
+@needs_agent
 async def test_a_file_is_replaced_whole_with_its_mode_and_its_folders(real: FakePve, tmp_path: Path) -> None:
     path = tmp_path / "new" / "below" / "file with 'quotes'"
     async with client(real) as api:
@@ -116,6 +128,17 @@ async def test_cards_that_share_a_mac_are_one_and_what_reaches_nothing_is_left_o
         assert await made(api).addresses() == {"bc:24:11:00:00:01": ("10.0.0.5", "fd00::5")}
 
 
+async def test_an_agent_that_tells_no_addresses_is_heard_out(pve: FakePve) -> None:
+    """PVE answers 200 with what the agent refused (register_command in PVE/API2/Qemu/Agent.pm)."""
+    inside = Agent()
+    said = "Command guest-network-get-interfaces has been disabled"
+    inside.cards = lambda: {"error": {"class": "CommandNotFound", "desc": said}}  # type: ignore[method-assign,assignment,return-value]
+    started(pve, inside)
+    async with client(pve) as api:
+        with pytest.raises(LabError, match="forbids what nestlab needs: Agent error: Command guest-network"):
+            await made(api).addresses()
+
+
 async def test_waiting_lasts_until_it_answers(pve: FakePve) -> None:
     started(pve)
     async with client(pve) as api:
@@ -163,9 +186,23 @@ async def test_an_agent_that_is_silent_for_a_while_is_asked_again_also_to_run(pv
     assert len(pve.vms[VMID].agent.ran) == 1  # type: ignore[union-attr]
 
 
-async def test_a_command_that_may_have_begun_is_not_begun_again(pve: FakePve) -> None:
+LOST = ("got timeout", "client closed connection", "got wrong command id '7' (expected 8)")
+
+
+@pytest.mark.parametrize("why", LOST)
+async def test_what_may_be_asked_again_is_when_its_answer_got_lost_in_the_node(pve: FakePve, why: str) -> None:
     started(pve, Agent(commands={"id": (0, "0\n", "")}))
-    pve.fail_next("/agent/exec", 500, "VM 100 qga command 'guest-exec' failed - got timeout", after=True, method="POST")
+    pve.fail_next("/agent/file-read", 500, f"VM 100 qga command 'guest-file-read' failed - {why}", times=2)
+    async with client(pve) as api:
+        await made(api).place("/x", b"x")
+        assert await made(api).text("/x") == "x"
+
+
+@pytest.mark.parametrize("why", LOST)
+async def test_a_command_that_may_have_begun_is_not_begun_again(pve: FakePve, why: str) -> None:
+    started(pve, Agent(commands={"id": (0, "0\n", "")}))
+    problem = f"VM 100 qga command 'guest-exec' failed - {why}"
+    pve.fail_next("/agent/exec", 500, problem, after=True, method="POST")
     async with client(pve) as api:
         with pytest.raises(Unreachable, match="guest agent of hv1 does not answer"):
             await made(api).run(["id"])

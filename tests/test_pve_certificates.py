@@ -10,6 +10,7 @@ import pytest
 
 from https_scripted import Answer, Asked, Hangup, certificate, data, refuse, serving
 from nestlab.errors import LabError
+from nestlab.pveaddress import place
 from nestlab.wire.pve import credentials
 from nestlab.wire.pve.client import Pve
 from nestlab.wire.pve.errors import Unauthorized
@@ -213,7 +214,7 @@ async def test_a_refused_token_is_not_tried_again_and_not_shown(opened: Open) ->
 
 async def test_credentials_that_were_found_open_the_door(tmp_path: Path) -> None:
     async with serving(Tickets(), tmp_path) as server:
-        where = credentials.place(f"pve://root@pam@127.0.0.1:{server.port}")
+        where = place(f"pve://root@pam@127.0.0.1:{server.port}")
         credentials.keep(tmp_path, where, {"password": ROOT.secret, "fingerprint": server.fingerprint})
         async with Pve.of(credentials.find(where, {}, tmp_path)) as pve:
             assert await pve.get("/nodes") == "in"

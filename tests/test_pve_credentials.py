@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
 from pathlib import Path
 
@@ -11,61 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nestlab.errors import LabError
-from nestlab.wire.pve import credentials
-from nestlab.wire.pve.credentials import Place, find, keep, place
+from nestlab.pveaddress import place
+from nestlab.wire.pve.credentials import find, keep
 from nestlab.wire.pve.login import Password, Token
 
 SECRET = "12345678-1234-1234-1234-123456789abc"
 TOKEN = f"lab@pve!nestlab={SECRET}"
-
-
-@pytest.mark.parametrize(
-    ("address", "meant"),
-    [
-        ("pve://pve1.example.org", Place("pve1.example.org")),
-        ("pve://10.0.0.5:443/pve2", Place("10.0.0.5", 443, node="pve2")),
-        ("pve://[fd00::5]/pve2", Place("fd00::5", node="pve2")),
-        ("pve://root@pam@pve1", Place("pve1", user="root@pam")),
-        ("pve://lab@pve!nestlab@pve1:8007/n", Place("pve1", 8007, "lab@pve", "nestlab", "n")),
-        ("pve://lab%40pve!nestlab@pve1", Place("pve1", user="lab@pve", token_id="nestlab")),
-    ],
-)
-def test_an_address_says_host_user_token_and_node(address: str, meant: Place) -> None:
-    assert place(address) == meant
-    assert place(str(meant)) == meant
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        "",
-        "https://pve1",
-        "pve://",
-        "pve://pve1:x",
-        "pve://pve1/a/b",
-        "pve://root@pve1",
-        "pve://a@b!@pve1",
-        "pve://h?x=1",
-    ],
-)
-def test_what_is_no_address_is_refused_with_how_to_write_one(address: str) -> None:
-    with pytest.raises(LabError, match="no address of a Proxmox VE") as caught:
-        place(address)
-    assert credentials.FORM in caught.value.hint
-
-
-@pytest.mark.parametrize("address", [f"pve://{TOKEN}@pve1", f"pve://root@pam:{SECRET}@pve1", f"pve://x:{SECRET}@h:p"])
-def test_a_secret_in_an_address_is_refused_and_not_repeated(address: str) -> None:
-    with pytest.raises(LabError) as caught:
-        place(address)
-    assert SECRET not in str(caught.value)
-
-
-@given(st.text())
-def test_any_text_is_an_address_or_an_error(text: str) -> None:
-    for address in (text, f"pve://{text}"):
-        with contextlib.suppress(LabError):
-            assert place(address).host
 
 
 WHERE = place("pve://pve1")

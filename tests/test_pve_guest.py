@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from command_line import Cli
+from nestlab.engines.pve import consoles
 from nestlab.engines.pve.reach import Door, host
 from nestlab.engines.qemu.paths import Place
 from nestlab.fakepve import FakePve
@@ -49,6 +50,7 @@ async def test_a_booted_machine_is_a_host_through_its_own_agent(cli: Cli, tmp_pa
             door = Door(api, "pve1", VMID, path)
             await door.wait(60)
             assert (await door.run(["hostname"])).text == f"{path}\n"
+            assert b"kernel: Linux version" in await consoles.log(door)
             await door.write("/root/by-agent", DATA[:100_000])
             there = host(door, Vault(lab), path, "root", direct=False)
             begun = time.monotonic()
@@ -61,6 +63,8 @@ async def test_a_booted_machine_is_a_host_through_its_own_agent(cli: Cli, tmp_pa
             for _ in range(10):
                 await there.run(["true"])
             ran = time.monotonic()
+            async with consoles.following(there) as lines:
+                assert b"Linux version" in await anext(lines)
             await there.close()
             left = await door.run(
                 ["sh", "-c", "ls -d /run/nestlab-* /tmp/nestlab-*; ps ax | grep '[n]estlab-relay'"], check=False

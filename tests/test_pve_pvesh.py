@@ -56,7 +56,9 @@ def test_both_ways_to_a_pve_are_the_same_to_whoever_asks() -> None:
 
 async def test_a_request_is_one_command_without_a_shell() -> None:
     node = Node((0, '{"data":1}\n', ""))
-    await Pvesh(node).set("/nodes/pve1/qemu/100/config", {"cpu": "host,flags=+a;-b", "kvm": False, "x": ["-1", "2"]})
+    await Pvesh(node).set(
+        "/nodes/pve1/qemu/100/config", {"cpu": "host,flags=+a;-b", "kvm": False, "x": ["-1", "2", ""]}
+    )
     assert node.ran == [
         [
             "pvesh",
@@ -68,6 +70,8 @@ async def test_a_request_is_one_command_without_a_shell() -> None:
             "--kvm=0",
             "--x=-1",
             "--x=2",
+            "--x",
+            "",
         ]
     ]
 

@@ -181,7 +181,7 @@ async def test_building_an_image_uploads_all_that_machines_of_it_need(fake: Fake
     await stock.build(KEY, KVM, said.append)
     assert roles(fake) == ["boot", "root", "start"]
     assert await stock.present() == {KEY}
-    assert any("uploading root" in text and "100 %" in text for text in said)
+    assert any("uploading root" in text for text in said)
 
 
 async def test_what_is_uploaded_is_what_was_made_here(fake: FakePve, desk: Desk) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from blueprints import blueprints, draft, guest, pair
 from nestlab.blueprint import Blueprint
 from nestlab.errors import LabError
-from nestlab.model import GIB, File, Image
+from nestlab.model import GIB, File, Image, Pve, Segment
 from nestlab.store import blueprint_from_json, blueprint_to_json, load, save
 
 
@@ -29,6 +29,19 @@ def test_every_field_survives() -> None:
     assert blueprint_from_json(blueprint_to_json(lab)) == lab
 
 
+def test_where_a_lab_is_survives_and_a_blueprint_from_before_is_on_this_computer() -> None:
+    segments = (Segment("wire", bridge="vmbr1", vlan=7),)
+    machine = replace(guest("web"), container=True, node="pve1")
+    on = Pve("pve://root@pam!lab@pve1", storage="fast", nodes=("pve1", "pve2"), placement="pack")
+    lab = replace(draft("lab", machine, segments=segments), on=on)
+    text = blueprint_to_json(lab)
+    assert blueprint_from_json(text) == lab
+    before = json.loads(text)
+    del before["on"]
+    assert blueprint_from_json(json.dumps(before)).on is None
+    assert "on" not in json.loads(blueprint_to_json(pair()))
+
+
 def test_one_text_of_names_is_kept_once() -> None:
     text = "10.77.0.11 web\n" * 1000
     lab = draft("lab", *(guest(f"m{number}") for number in range(50)), hosts=text)
@@ -43,7 +56,9 @@ def test_text_that_is_no_blueprint_is_a_value_error(text: str) -> None:
         blueprint_from_json(text)
 
 
-@pytest.mark.parametrize("change", [{"format": 2}, {"specs": [{}]}, {"specs": 3}, {"lab": None, "images": []}])
+@pytest.mark.parametrize(
+    "change", [{"format": 2}, {"specs": [{}]}, {"specs": 3}, {"lab": None, "images": []}, {"on": {}}, {"on": "pve://h"}]
+)
 def test_data_that_is_no_blueprint_is_a_value_error(change: dict[str, object]) -> None:
     data = json.loads(blueprint_to_json(pair()))
     with pytest.raises(ValueError):

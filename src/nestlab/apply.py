@@ -56,17 +56,19 @@ async def apply(
     *,
     verb: str = "up",
     limit: int | None = None,
+    outer: int | None = None,
     stopping: Stopping | None = None,
     clock: Callable[[], float] = time.time,
 ) -> None:
     """Make the steps of a plan real, and tell of it by events.
 
-    At most `limit` machines boot at once on one host (None: as many as it has CPUs, two on the lab's host at least).
+    At most `limit` machines boot at once on one host (None: as many as it has CPUs, two on the lab's host at least);
+    `outer`: on the lab's own level, where that is not this machine.
     A step that fails keeps back only those that need it; when all others are done, Unfinished with every failure.
     Interrupted after `stopping`. When cancelled, running steps are cancelled first; any error that is not a LabError
     ends the run in the same way.
     """
-    run = _Run(plan, blueprint, nest, emit, limit, clock)
+    run = _Run(plan, blueprint, nest, emit, limit, clock, outer)
     began = time.monotonic()
     emit(Began(clock(), verb=verb, lab=plan.lab, steps=tuple(step.id for step in plan.steps)))
     try:
@@ -89,6 +91,7 @@ class _Run:
         emit: Emit,
         limit: int | None,
         clock: Callable[[], float],
+        outer: int | None,
     ) -> None:
         self.failures: dict[str, LabError] = {}
         self._steps = plan.steps
@@ -96,7 +99,7 @@ class _Run:
         self._nest = nest
         self._emit = emit
         self._clock = clock
-        self._slots = _Slots(nest, {spec.path: spec.machine.cpus for spec in blueprint.specs}, limit)
+        self._slots = _Slots(nest, {spec.path: spec.machine.cpus for spec in blueprint.specs}, limit, outer)
         self._unmet = {step.id: len(step.needs) for step in plan.steps}
         self._waiting: defaultdict[str, list[Step]] = defaultdict(list)
         for step in plan.steps:
@@ -179,10 +182,11 @@ class _Run:
 class _Slots:
     """How many steps of a kind may be at work at once on a host."""
 
-    def __init__(self, nest: Nest, cpus: Mapping[str, int], limit: int | None) -> None:
+    def __init__(self, nest: Nest, cpus: Mapping[str, int], limit: int | None, outer: int | None) -> None:
         self._nest = nest
         self._cpus = cpus
         self._limit = limit
+        self._outer = outer
         self._semaphores: dict[tuple[type[Step], str], asyncio.Semaphore] = {}
         self._asking = asyncio.Lock()
         self._unlimited = asyncio.Semaphore(1 << 30)
@@ -202,6 +206,8 @@ class _Slots:
             return max(1, self._limit)
         if parent:
             return max(1, self._cpus.get(parent, 1))
+        if kind is Boot and self._outer is not None:
+            return max(1, self._outer)
         cpus = (await (await self._nest.host()).facts()).cpus
         return max(2, cpus) if kind is Boot else max(1, cpus // 2)
 

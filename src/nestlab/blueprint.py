@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from types import MappingProxyType
 
-from nestlab.model import Image, Lab, Machine, Pve, Segment, digest_of, level_of, parent_of
+from nestlab.model import Image, Lab, Machine, Placed, Pve, Segment, digest_of, level_of, parent_of
 from nestlab.names import hosts_table
 
 PROBE = Image(base="tiny")
@@ -41,7 +41,8 @@ def names_digest(hosts: str) -> str:
 class Spec:
     """One machine, settled. `digest` covers the machine, its cards, its image and its parent's digest.
 
-    Not in the digest: what can change under a running machine (names of others, `cargo`).
+    Not in the digest: what can change under a running machine (names of others, `cargo`), and on which node it is to be
+    made: one that is there stays there.
     """
 
     path: str
@@ -153,7 +154,8 @@ def settle(lab: Lab, leases: Leases, keys: Mapping[Image, str]) -> Blueprint:
         inner = tuple(sorted(carried.get(placed.path, ()), key=order.__getitem__))
         nics = tuple(_nics(placed.path, placed.machine, inner, leases, mtus, lab.name))
         management = leases.management[placed.level]
-        digests[placed.path] = digest_of(machine, nics, management, key, digests.get(placed.parent, ""))
+        made = (replace(machine, node=None), nics, management, key, digests.get(placed.parent, ""))
+        digests[placed.path] = digest_of(*made, *_bridges(lab, placed, nics))
         specs.append(
             Spec(
                 path=placed.path,
@@ -169,10 +171,18 @@ def settle(lab: Lab, leases: Leases, keys: Mapping[Image, str]) -> Blueprint:
     return Blueprint(lab.name, lab.segments, tuple(specs), MappingProxyType(images), lab.on)
 
 
+def _bridges(lab: Lab, placed: Placed, nics: Iterable[Nic]) -> Iterable[tuple[str, str, int | None]]:
+    """What an outermost machine's cards are put on that the lab file names: cards do not follow when it changes."""
+    if placed.level > 1:
+        return
+    on = {nic.segment for nic in nics}
+    for segment in lab.segments:
+        if segment.bridge is not None and segment.name in on:
+            yield segment.name, segment.bridge, segment.vlan
+
+
 def bare(machine: Machine) -> Machine:
     """The machine without what runs inside it."""
-    from dataclasses import replace
-
     return replace(machine, machines=())
 
 

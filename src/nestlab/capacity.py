@@ -37,9 +37,17 @@ def check(
     problems = [*_cpus(specs), *_memory(outer, observed, facts), *_inner_memory(blueprint, specs)]
     problems += _images(disk_free, to_build or {})
     if problems:
-        hint = "Lower `memory:`, `cpus:` or the number of machines, or make room."
-        raise LabError("\n".join(problems), hint=hint)
+        raise LabError("\n".join(problems), hint=_HINT)
     return (*_shared_cpus(blueprint, outer, specs, facts), *_disks(outer, disk_free, to_build or {}))
+
+
+def check_images(disk_free: int | None, to_build: Mapping[str, int]) -> None:
+    """Only whether there is room to build images. LabError if not."""
+    for problem in _images(disk_free, to_build):
+        raise LabError(problem, hint="Make room.")
+
+
+_HINT = "Lower `memory:`, `cpus:` or the number of machines, or make room."
 
 
 def _cpus(specs: Sequence[Spec]) -> Iterator[str]:

@@ -15,7 +15,7 @@ def changes(old: Spec, new: Spec) -> str:
 
 def _machine(old: Spec, new: Spec) -> Iterator[str]:
     before, after = old.machine, new.machine
-    for name in ("hypervisor", "cpus", "memory", "disk", "accel", "internet", "cmdline"):
+    for name in ("hypervisor", "container", "cpus", "memory", "disk", "accel", "internet", "cmdline"):
         was, now = getattr(before, name), getattr(after, name)
         if was != now:
             size = name in ("memory", "disk")

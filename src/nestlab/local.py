@@ -1,7 +1,9 @@
-"""Labs on this machine: the embedded QEMU engine here, and inside every hypervisor of kind `kvm`."""
+"""Labs on this machine: the embedded QEMU engine here, and inside every hypervisor of kind `kvm`, also where those are
+on a Proxmox VE."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -10,10 +12,12 @@ from nestlab.engines.qemu.accel import Accelerator
 from nestlab.engines.qemu.engine import Programs, QemuEngine, Setting, Wires
 from nestlab.engines.qemu.paths import Place
 from nestlab.engines.qemu.quick import guest_place
-from nestlab.home import Home
+from nestlab.ground import Ground
+from nestlab.home import Home, LabHome
 from nestlab.host import Host
 from nestlab.hosts import LocalHost
 from nestlab.library import Cache
+from nestlab.model import Pve
 from nestlab.runtime import Tool, choose_qemu
 from nestlab.session import Site
 from nestlab.vault import Vault
@@ -52,4 +56,17 @@ def site(home: Home) -> Site:
     def inside(lab: str, parent: Host) -> Engine:
         return QemuEngine(parent, Setting(lab, guest_place(lab), vault(lab), library, there))
 
-    return Site(home, LocalHost, on, {"kvm": inside})
+    def elsewhere(place: LabHome, on: Pve) -> Ground:
+        from nestlab import proxmox  # labs on this machine need nothing of it
+
+        return proxmox.ground(home, place, on, asked())
+
+    return Site(home, LocalHost, on, {"kvm": inside}, elsewhere=elsewhere)
+
+
+def asked() -> Callable[[str], str] | None:
+    """Asks the person at the terminal for a secret, which is not shown; None where there is nobody."""
+    import getpass
+    import sys
+
+    return getpass.getpass if sys.stdin.isatty() and sys.stderr.isatty() else None

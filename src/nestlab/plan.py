@@ -32,6 +32,10 @@ class Seen:
     """It came up: False while it boots, where that can be told."""
     why: str = ""
     """What is known about a state that is not `running`."""
+    node: str = ""
+    """On a cluster: the node that it is on."""
+    vmid: int | None = None
+    """On a Proxmox VE: its number."""
 
 
 @dataclass(frozen=True)

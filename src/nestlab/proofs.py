@@ -21,6 +21,8 @@ class Proof:
     ok: bool | None
     seen: str
     why: str = ""
+    where: str = "this machine"
+    """What the lab's own host is called, where `path` is ""."""
 
 
 @dataclass(frozen=True)

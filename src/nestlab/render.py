@@ -18,12 +18,17 @@ from nestlab.tree import counted
 
 @dataclass(frozen=True)
 class Acceleration:
-    """How one machine runs: `kvm`, `tcg` or "" (not known yet), why, and what emulation costs ("" under KVM)."""
+    """How one machine runs: `kvm`, `tcg` or "" (not known yet), why, and what emulation costs ("" under KVM). On a
+    Proxmox VE also where, with which CPU, and under which number if it is there already."""
 
     path: str
     accel: str
     why: str
     cost: str = ""
+    node: str = ""
+    storage: str = ""
+    cpu: str = ""
+    vmid: int | None = None
 
 
 @dataclass(frozen=True)
@@ -93,8 +98,11 @@ _RUNS: Mapping[str, tuple[tuple[str, str], Style]] = {
 
 def accelerations(machines: Sequence[Acceleration], paint: Paint = PLAIN) -> str:
     """How every machine is accelerated, those with the same reason together; emulation says what it costs."""
+    placed = [each for each in machines if each.node]
     groups: dict[tuple[str, str, str], list[str]] = {}
     for each in machines:
+        if each.node:
+            continue
         groups.setdefault((each.accel, each.why, each.cost), []).append(each.path)
     lines = []
     for (accel, why, cost), paths in groups.items():
@@ -104,7 +112,22 @@ def accelerations(machines: Sequence[Acceleration], paint: Paint = PLAIN) -> str
         lines.append(f"{paint('bold', names)} {paint(style, verb[0] if one else verb[1])}: {why}")
         if cost:
             lines.append(f"  {cost}")
-    return "\n".join(lines)
+    return "\n".join([*_placements(placed, paint), *lines])
+
+
+def _placements(machines: Sequence[Acceleration], paint: Paint) -> list[str]:
+    """Where machines are or will be on a Proxmox VE, and why; what emulation costs, once."""
+    if not machines:
+        return []
+    cells = [["MACHINE", "NODE", "STORAGE", "VMID", "CPU", "WHY"]]
+    styles: list[list[Style | None]] = [["dim"] * 6]
+    for each in machines:
+        cpu = each.cpu if each.accel == "kvm" else f"kvm: 0, {each.cpu}"
+        vmid = str(each.vmid) if each.vmid is not None else "next free"
+        cells.append([each.path, each.node, each.storage or "-", vmid, cpu, each.why])
+        styles.append(["bold", None, None, None, "yellow" if each.accel == "tcg" else None, "dim"])
+    costs = dict.fromkeys(each.cost for each in machines if each.cost)
+    return [*columns(cells, styles, paint), *(paint("yellow", cost) for cost in costs)]
 
 
 def verdict(found: Verdict, paint: Paint = PLAIN) -> str:
@@ -116,7 +139,7 @@ def verdict(found: Verdict, paint: Paint = PLAIN) -> str:
     for proof, line in zip(found.proofs, columns(cells, styles, paint, indent="  "), strict=True):
         if proof.path != place:
             place = proof.path
-            lines.append(f"{paint('bold', place or 'this machine')}  {paint('dim', f'level {proof.level}')}")
+            lines.append(f"{paint('bold', place or proof.where)}  {paint('dim', f'level {proof.level}')}")
         lines.append(line)
         if proof.why and proof.ok is not True:
             lines.append(f"        {proof.why}")
@@ -243,5 +266,9 @@ def next_lines(lab: str, reach: str | None, hypervisor: str | None, *, several: 
 
 def plan_data(todo: Plan, accelerated: Sequence[Acceleration]) -> dict[str, Any]:
     """A plan with how its machines will run, as JSON data."""
-    rows = [{"path": a.path, "accel": a.accel, "why": a.why, "cost": a.cost} for a in accelerated]
+    rows = [{"path": a.path, "accel": a.accel, "why": a.why, "cost": a.cost, **_place(a)} for a in accelerated]
     return {**todo.data(), "acceleration": rows}
+
+
+def _place(of: Acceleration) -> dict[str, Any]:
+    return {"node": of.node, "storage": of.storage, "cpu": of.cpu, "vmid": of.vmid} if of.node else {}

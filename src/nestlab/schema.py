@@ -24,6 +24,7 @@ from nestlab.labfile.shapes import (
     Mode,
     Name,
     Nothing,
+    PveAddress,
     Record,
     Ref,
     Reference,
@@ -131,6 +132,9 @@ def _leaf(shape: Shape) -> dict[str, Any]:
             return {"type": "string", "pattern": f"^{address}$"}
         case Mac():
             return {"type": "string", "pattern": f"^{_HEX}{{2}}(:{_HEX}{{2}}){{5}}$"}
+        case PveAddress():
+            words = r"local|pve\+local" if shape.local else r"pve\+local"
+            return {"type": "string", "pattern": rf"^({words}|pve(\+ssh)?://[^=\s]+)$"}
         case Text():
             made = {"type": "string"}
             if shape.pattern is not None:

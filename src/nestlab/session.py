@@ -18,18 +18,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nestlab import addresses, apply, capacity, journal, lock, origin, packages, planner, store
-from nestlab.blueprint import PROBE, Blueprint, Leases, Spec, settle
+from nestlab import addresses, apply, journal, lock, origin, packages, planner, store
+from nestlab.blueprint import PROBE, Blueprint, Leases, settle
 from nestlab.engines import Inside
-from nestlab.engines.qemu.accel import choose
 from nestlab.errors import LabError, Unreachable
 from nestlab.events import Event, Said
-from nestlab.facts import Facts
+from nestlab.ground import Ground, LocalGround, accelerated
 from nestlab.home import Home, LabHome
 from nestlab.host import Host
 from nestlab.library import keys_of
-from nestlab.model import Image, Lab
-from nestlab.nest import Nest
+from nestlab.model import Image, Lab, Pve
+from nestlab.nest import Nest, complete
 from nestlab.origin import Origin
 from nestlab.plan import Boot, Build, Observed, Plan, Want
 from nestlab.proofs import Verdict
@@ -48,13 +47,22 @@ tree it is made from, and the packages."""
 @dataclass(frozen=True)
 class Site:
     """Where labs are: directories, the host, and how engines are made there (`on`) and inside hypervisors (`inside`,
-    by kind). `needs`: what building images lacks here."""
+    by kind). `needs`: what building images lacks here. `elsewhere`: how a Proxmox VE becomes the ground of a lab."""
 
     home: Home
     host: Callable[[], Host]
     on: Inside
     inside: Mapping[str, Inside]
     needs: Callable[[], tuple[packages.Need, ...]] = packages.look
+    elsewhere: Callable[[LabHome, Pve], Ground] | None = None
+
+    def ground(self, place: LabHome, on: Pve | None) -> Ground:
+        """What a lab's outermost machines run on; the caller's to close."""
+        if on is None:
+            return LocalGround(self.host(), self.on, self.home.cache)
+        if self.elsewhere is None:
+            raise LabError(f"Lab {place.name} is on {on.address}.", hint="Only labs on this machine can be made here.")
+        return self.elsewhere(place, on)
 
 
 @dataclass
@@ -66,6 +74,7 @@ class Session:
     blueprint: Blueprint
     previous: Blueprint | None
     nest: Nest
+    ground: Ground
     origin: Origin | None = None
     leases: Leases | None = None
     observed: Observed = field(default_factory=Observed)
@@ -75,9 +84,17 @@ class Session:
         self.observed = await self.nest.observe()
         return self.observed
 
-    async def facts(self) -> Facts:
-        """What the lab's host says about itself."""
-        return await (await self.nest.host()).facts()
+    async def glance(self) -> Observed:
+        """What there is as far as it is known at once: of a lab on a Proxmox VE only its own level, in a few requests.
+        Elsewhere as `look`."""
+        seen = await self.ground.glance()
+        if seen is None:
+            return await self.look()
+        hypervisors = {spec.parent for spec in self.blueprint.specs if spec.parent}
+        why = "what is inside is looked at by `nestlab status --deep`"
+        silent = {path: why for path in hypervisors if path in seen and seen[path].state == "running"}
+        self.observed = Observed(complete(seen, silent, self.blueprint.by_path()))
+        return self.observed
 
     def plan(self, want: Want = "running", machines: Sequence[str] = ()) -> Plan:
         """What is to be done, for the whole lab or for the machines given (with what is inside them, and for
@@ -98,27 +115,28 @@ class Session:
         starts = {step.path for step in todo.steps if step.verb in ("create", "boot")}
         run = {path for path, seen in self.observed.machines.items() if seen.state == "running"}
         wanted = (run - ends) | starts
-        free = _disk_free(self.site.home.cache)
-        facts = await self.facts()
-        return capacity.check(self.blueprint, self.observed, facts, wanted=wanted, disk_free=free, to_build=sizes)
+        return await self.ground.check(self.blueprint, self.observed, wanted, sizes)
 
     async def outer_accelerations(self, todo: Plan) -> tuple[Acceleration, ...]:
-        """How the machines that a plan starts on the lab's own host will run. LabError where a machine insists on KVM
+        """How the machines that a plan starts on the lab's own level will run. LabError where a machine insists on KVM
         and cannot have it."""
         booted = {step.path for step in todo.steps if isinstance(step, Boot)}
-        specs = [spec for spec in self.blueprint.children("") if spec.path in booted]
-        facts = await self.facts() if specs else None
-        return tuple(_accelerated(spec, facts, "this machine") for spec in specs)
+        return await self.ground.outlook(self.blueprint, booted)
 
     async def accelerations(self) -> tuple[Acceleration, ...]:
         """How all machines run or will run, as far as the hypervisors that they are in can be asked now."""
-        found = {"": await self.facts()}
+        outer = await self.ground.outlook(self.blueprint, self.blueprint.by_path())
+        told = {each.path: each for each in outer}
+        found = {}
         for spec in self.blueprint.specs:
             seen = self.observed.machines.get(spec.path)
             if spec.machine.hypervisor and seen is not None and seen.state == "running":
                 with contextlib.suppress(Unreachable):
                     found[spec.path] = await (await self.nest.host(spec.path)).facts()
-        return tuple(_accelerated(spec, found.get(spec.parent), spec.parent) for spec in self.blueprint.specs)
+        return tuple(
+            told[spec.path] if not spec.parent else accelerated(spec, found.get(spec.parent), spec.parent)
+            for spec in self.blueprint.specs
+        )
 
     async def apply(self, todo: Plan, emit: Emit, *, verb: str = "up", limit: int | None = None) -> None:
         """Make a plan real. Cancelled, it ends cleanly and raises `apply.Interrupted`, which says what is left."""
@@ -131,8 +149,11 @@ class Session:
 
             stopping = apply.Stopping()
             asyncio.get_running_loop().call_later(LULL, _import_ahead)
+            outer = await self.ground.boots()
             work = asyncio.ensure_future(
-                apply.apply(todo, self.blueprint, self.nest, tell, verb=verb, limit=limit, stopping=stopping)
+                apply.apply(
+                    todo, self.blueprint, self.nest, tell, verb=verb, limit=limit, outer=outer, stopping=stopping
+                )
             )
             try:
                 await asyncio.shield(work)
@@ -149,7 +170,13 @@ class Session:
 
         looking = asyncio.ensure_future(self.look())
         try:
-            return await verify(self.nest, self.blueprint, looking, lambda text: emit(Said(time.time(), text=text)))
+            return await verify(
+                self.nest,
+                self.blueprint,
+                looking,
+                self.ground.proofs(self.blueprint),
+                lambda text: emit(Said(time.time(), text=text)),
+            )
         finally:
             looking.cancel()
 
@@ -178,14 +205,6 @@ def _import_ahead() -> None:
     """Libraries that take a fifth of a second to import, while machines boot rather than when they are there."""
     names = ("asyncssh", "nestlab.wire.ssh", "nestlab.wire.qmp", "nestlab.verify")
     threading.Thread(target=lambda: [importlib.import_module(name) for name in names], daemon=True).start()
-
-
-def _accelerated(spec: Spec, facts: Facts | None, where: str) -> Acceleration:
-    """`facts`: of the host; None while that does not run, which leaves it open unless the lab file decides."""
-    if facts is None and spec.machine.accel != "tcg":
-        return Acceleration(spec.path, "", "decided where it runs, once that is up and has run a guest")
-    chosen = choose(facts or Facts(), spec.machine, spec.path, where or "this machine")
-    return Acceleration(spec.path, chosen.accel, chosen.why, chosen.cost)
 
 
 def read(file: Path, environ: Mapping[str, str], sets: Sequence[str] = ()) -> tuple[Lab, Origin]:
@@ -245,6 +264,7 @@ async def changing(
             try:
                 async with _open(site, place, lab, source) as session:
                     await session.look()
+                    _left_behind(place, store.load(place.blueprint), session)
                     yield session
             finally:
                 if not place.blueprint.exists():
@@ -278,18 +298,40 @@ async def _open(
 ) -> AsyncIterator[Session]:
     made = store.load(place.blueprint)
     applied = store.load(place.applied)
-    host = site.host()
+    if lab is not None and made is not None:
+        _same_ground(place, made, lab)
+    on = lab.on if lab is not None else made.on if made is not None else None
+    ground = site.ground(place, on)
     try:
         leases = None
         if lab is not None:
-            leases = addresses.lease(lab, _leases(place), (await host.facts()).routes)
+            leases = addresses.lease(lab, _leases(place), await ground.routes())
             blueprint = settle(lab, leases, keys_of(_images(lab)))
         else:
             blueprint = made or Blueprint(place.name)
-        async with Nest(blueprint, host, site.on, site.inside, previous=made, patience=patience) as nest:
-            yield Session(site, place, blueprint, applied or made, nest, source, leases)
+        async with Nest(blueprint, ground.host, ground.on, site.inside, previous=made, patience=patience) as nest:
+            yield Session(site, place, blueprint, applied or made, nest, ground, source, leases)
     finally:
-        await host.close()
+        await ground.close()
+
+
+def _same_ground(place: LabHome, made: Blueprint, lab: Lab) -> None:
+    """A lab does not move between this machine and a Proxmox VE: what was made there would stay behind."""
+    if (made.on is None) != (lab.on is None):
+        was, now = (on.address if on else "this machine" for on in (made.on, lab.on))
+        hint = f"`nestlab down {place.name}` ends it there, then `nestlab up` makes it anew; or give it another name."
+        raise LabError(f"Lab {place.name} was made on {was}, and its lab file now says {now}.", hint=hint)
+
+
+def _left_behind(place: LabHome, made: Blueprint | None, session: Session) -> None:
+    """Of a lab that is now on another Proxmox VE something must be seen there: else it is another cluster."""
+    was, now = made.on if made else None, session.blueprint.on
+    if made is None or was is None or now is None or was.address == now.address or not made.specs:
+        return
+    if not session.observed.machines:
+        what = f"Lab {place.name} was made on {was.address}, and on {now.address} there is nothing of it."
+        gone = f"If that Proxmox VE is gone for good, remove {place.root}."
+        raise LabError(what, hint=f"`nestlab down {place.name}` ends it there first. {gone}")
 
 
 def _leases(place: LabHome) -> Leases:
@@ -317,11 +359,3 @@ def _replace(path: Path, text: str) -> None:
         temporary.replace(path)
     except OSError as error:
         raise LabError(f"{path} cannot be written: {error.strerror}.", hint="Is the disk full?") from error
-
-
-def _disk_free(cache: Path) -> int | None:
-    """Bytes free where images go; the directory itself may not be there yet."""
-    for place in (cache, *cache.parents):
-        if place.exists():
-            return shutil.disk_usage(place).free
-    return None

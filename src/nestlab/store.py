@@ -12,7 +12,7 @@ from typing import Any
 
 from nestlab.blueprint import Blueprint, Nic, Spec
 from nestlab.errors import LabError
-from nestlab.model import File, Image, Link, Machine, Segment, plain
+from nestlab.model import File, Image, Link, Machine, Pve, Segment, plain
 
 FORMAT = 1
 """Grows when an older nestlab could not read what is written."""
@@ -28,6 +28,8 @@ def blueprint_to_json(blueprint: Blueprint) -> str:
         specs.append(data | {"hosts": texts.setdefault(spec.hosts, len(texts))})
     images = {key: plain(image) for key, image in blueprint.images.items()}
     data = {"format": FORMAT, "lab": blueprint.lab, "segments": plain(blueprint.segments), "specs": specs}
+    if blueprint.on is not None:
+        data["on"] = plain(blueprint.on)
     return json.dumps(data | {"images": images, "hosts": list(texts)}, separators=(",", ":"))
 
 
@@ -42,6 +44,7 @@ def blueprint_from_json(text: str) -> Blueprint:
             tuple(Segment(**each) for each in data["segments"]),
             tuple(_spec(each, data["hosts"]) for each in data["specs"]),
             MappingProxyType({key: _image(each) for key, each in data["images"].items()}),
+            Pve(**_tuples(data["on"], "nodes")) if data.get("on") is not None else None,
         )
     except (AttributeError, IndexError, KeyError, TypeError) as error:
         raise ValueError(f"it is not a whole blueprint ({error})") from error

@@ -41,6 +41,8 @@ class Row:
     why: str = ""
     pid: int | None = None
     """Of its QEMU, on the host that it runs on."""
+    node: str = ""
+    vmid: int | None = None
 
 
 def rows(blueprint: Blueprint | None, observed: Observed, now: float) -> list[Row]:
@@ -71,6 +73,8 @@ def _row(path: str, spec: Spec | None, seen: Seen | None, now: float) -> Row:
         wanted,
         seen.why,
         seen.pid if alive else None,
+        seen.node,
+        seen.vmid,
     )
 
 
@@ -114,13 +118,15 @@ def table(machines: Sequence[Row], paint: Paint = PLAIN) -> str:
     """The machines as an aligned tree, with what is known about those that do not run."""
     if not machines:
         return "no machines"
-    cells: list[list[str]] = [_HEAD]
-    styles: list[list[Style | None]] = [["dim"] * len(_HEAD)]
+    placed = any(row.node for row in machines)
+    head = [*_HEAD, "NODE", "VMID"] if placed else _HEAD
+    cells: list[list[str]] = [head]
+    styles: list[list[Style | None]] = [["dim"] * len(head)]
     for row, name in zip(machines, branches([row.path for row in machines]), strict=True):
-        cells.append([name, row.state, str(row.level), row.accel or "", *_details(row)])
-        styles.append(
-            ["bold", _STATE.get(row.state), None, "yellow" if row.accel == "tcg" else None, None, None, None, None]
-        )
+        place = [row.node or "-", str(row.vmid or "-")] if placed else []
+        cells.append([name, row.state, str(row.level), row.accel or "", *_details(row), *place])
+        accel: Style | None = "yellow" if row.accel == "tcg" else None
+        styles.append(["bold", _STATE.get(row.state), None, accel, *([None] * (len(head) - 4))])
     lines = columns(cells, styles, paint)
     notes = [f"{row.path}: {_note(row)}" for row in machines if _note(row)]
     return "\n".join([*lines, *(["", *notes] if notes else [])])

@@ -9,15 +9,13 @@ and it reaches the others on its segments.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 from nestlab.blueprint import PROBE, Blueprint, Spec
 from nestlab.engines import Say
-from nestlab.engines.qemu.accel import why_not
 from nestlab.errors import LabError, Unreachable
-from nestlab.facts import Facts
 from nestlab.host import Host
 from nestlab.library import keys_of
 from nestlab.model import MIB, Machine, digest_of, level_of
@@ -115,19 +113,28 @@ class _Machine:
         return self.arch == "x86_64"
 
 
-async def verify(nest: Nest, blueprint: Blueprint, looking: asyncio.Task[Observed], say: Say) -> Verdict:
-    """The proofs of all machines of the blueprint, asked while the world is being looked at (`looking`).
+async def verify(
+    nest: Nest,
+    blueprint: Blueprint,
+    looking: asyncio.Task[Observed],
+    ground: Awaitable[Sequence[Proof]],
+    say: Say,
+) -> Verdict:
+    """The proofs of all machines of the blueprint, asked while the world is being looked at (`looking`). `ground`: what
+    the lab's own level says of itself, and of machines on it.
 
     A machine that does not run is a failed claim, not an error."""
     pairs = _pairs(blueprint)
+    below = asyncio.ensure_future(ground)
     seen = await asyncio.gather(*(_look(nest, spec, pairs[spec.path], looking) for spec in blueprint.specs))
     machines = {each.spec.path: each for each in seen}
-    proofs = [_of_host(await (await nest.host("")).facts(), blueprint)]
+    told = await below
     inner = await asyncio.gather(
         *(_proofs(nest, blueprint.lab, machines, spec, pairs[spec.path], say) for spec in blueprint.specs)
     )
-    for each in inner:
-        proofs += each
+    proofs = [proof for proof in told if not proof.path]
+    for spec, each in zip(blueprint.specs, inner, strict=True):
+        proofs += [*each, *(proof for proof in told if proof.path == spec.path)]
     return Verdict(blueprint.lab, tuple(proofs))
 
 
@@ -150,10 +157,12 @@ async def _look(nest: Nest, spec: Spec, pairs: Pairs, looking: asyncio.Task[Obse
 
 
 async def _ask(nest: Nest, spec: Spec, pairs: Pairs) -> _Machine:
-    host: Host = await nest.host(spec.path)
     mine = (pair for each in pairs.values() for pair in each if pair.pinger == spec.path)
     addresses = [address for pair in mine for address in pair.addresses]
+    if spec.machine.container:  # nothing runs commands in one from outside; its peers tell whether they reach it
+        return _Machine(spec)
     hypervisor = "yes" if spec.machine.hypervisor else "no"
+    host: Host = await nest.host(spec.path)
     asked = await host.run(("sh", "-c", ASK, "ask", hypervisor, *addresses), check=False, timeout=PATIENCE)
     return _told(spec, asked.text)
 
@@ -176,17 +185,22 @@ def _told(spec: Spec, text: str) -> _Machine:
 
 def _pairs(blueprint: Blueprint) -> dict[str, dict[str, tuple[_Pair, ...]]]:
     """By machine and segment: whom it should reach. The outer of two asks, for whom it is cheaper; among machines of
-    one level the asking is shared out evenly."""
+    one level the asking is shared out evenly. Containers are only asked for: nothing runs commands in them."""
     on: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
     for spec in blueprint.specs:
         for nic in spec.nics:
             if nic.addresses:
                 on.setdefault(nic.segment, []).append((spec.path, tuple(a.split("/")[0] for a in nic.addresses)))
     pairs: dict[str, dict[str, tuple[_Pair, ...]]] = {spec.path: {} for spec in blueprint.specs}
+    mute = {spec.path for spec in blueprint.specs if spec.machine.container}
     for segment, members in on.items():
         for one, two in _meetings(len(members)):
+            if {members[one][0], members[two][0]} <= mute:
+                continue
             asking, asked = (one, two) if (one + two) % 2 else (two, one)
             if level_of(members[asked][0]) < level_of(members[asking][0]):
+                asking, asked = asked, asking
+            if members[asking][0] in mute:
                 asking, asked = asked, asking
             pinger, addresses = members[asking][0], members[asked][1]
             for mine, other in ((one, two), (two, one)):
@@ -200,13 +214,6 @@ def _meetings(count: int) -> list[tuple[int, int]]:
     if count <= ALL_PAIRS:
         return list(combinations(range(count), 2))
     return [(number, (number + 1) % count) for number in range(count)]
-
-
-def _of_host(facts: Facts, blueprint: Blueprint) -> Proof:
-    reason = why_not(facts, hypervisor=any(spec.machine.hypervisor for spec in blueprint.children("")))
-    if not reason:
-        return Proof("", 0, "hardware virtualization", True, f"{facts.provider} ran a 64-bit guest")
-    return Proof("", 0, "hardware virtualization", None, reason, "level 1 is emulated")
 
 
 async def _proofs(
@@ -224,6 +231,10 @@ def _of_machine(machine: _Machine, pairs: Pairs, reached: Reached) -> list[Proof
     spec = machine.spec
     if machine.error:
         return [Proof(spec.path, spec.level, "reachable", False, machine.error, machine.hint)]
+    if spec.machine.container:
+        seen = "it runs; commands in it are not run from outside"
+        proofs = [Proof(spec.path, spec.level, "container", None, seen, "that others reach it on a segment is proven")]
+        return [*proofs, *(_of_segment(machine, segment, each, reached) for segment, each in pairs.items())]
     kvm = machine.accel == "kvm"
     proofs = [
         Proof(spec.path, spec.level, "reachable", True, f"answers over ssh ({machine.arch})"),

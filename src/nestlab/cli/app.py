@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from nestlab.cli import doctor, explain, labs, machines, stores, views
+from nestlab.cli import doctor, explain, labs, machines, proxmox, stores, views
 from nestlab.cli.guard import out
 
 HELP = """Nested virtualization labs from one file, with a proof for every level.
@@ -71,6 +71,7 @@ _VERBS = (
     ("logs", machines.logs, "Print what a machine's console said."),
     ("stop", labs.stop, "Shut machines down; disks stay."),
     ("start", labs.start, "Start machines that were stopped."),
+    ("migrate", proxmox.migrate, "Move a machine to another node of its Proxmox VE."),
     ("down", labs.down, "End machines or a lab, and delete them."),
     ("ls", views.ls, "List the labs on this machine."),
     ("gc", stores.gc, "Remove what no lab uses any more."),
@@ -84,3 +85,4 @@ for _name, _verb, _short in _VERBS:
     _cls = machines.WithTail if _name in ("ssh", "exec") else None
     app.command(_name, cls=_cls, short_help=_short)(_verb)
 app.add_typer(stores.images, name="images", short_help="List, build and remove images.")
+app.add_typer(proxmox.group, name="pve", short_help="Set up and check a Proxmox VE for labs.")

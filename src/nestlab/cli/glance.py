@@ -19,24 +19,30 @@ PATIENCE = 5.0
 """Seconds a hypervisor has to answer where its guest agent did not."""
 
 
+FAR = 60.0
+"""The same on a Proxmox VE, where the way in may be its guest agent."""
+
+_OPTIONS = ("--json", "--deep")
+
+
 def wanted(words: Sequence[str]) -> bool:
     """Whether the words of a command line are a `status` that this module reads by itself."""
-    return words[:1] == ["status"] and all(word == "--json" or not word.startswith("-") for word in words)
+    return words[:1] == ["status"] and all(word in _OPTIONS or not word.startswith("-") for word in words)
 
 
 def read(words: Sequence[str]) -> None:
-    """`nestlab status [LAB] [--json]`."""
-    status([word for word in words[1:] if word != "--json"], as_json="--json" in words)
+    """`nestlab status [LAB] [--json] [--deep]`."""
+    status([word for word in words[1:] if word not in _OPTIONS], as_json="--json" in words, deep="--deep" in words)
 
 
-def status(words: Sequence[str] | None, *, as_json: bool) -> None:
+def status(words: Sequence[str] | None, *, as_json: bool, deep: bool) -> None:
     """The machines of the lab that is meant, on stdout."""
     from nestlab import origin, store, tree
 
     name = one_lab(words)
     place = origin.existing(home(), name)
     blueprint = store.load(place.blueprint)
-    observed = _look(place, blueprint)
+    observed = _look(place, blueprint, deep=deep)
     machines = tree.rows(blueprint, observed, time.time())
     if as_json:
         print_json(tree.data(name, machines))
@@ -44,19 +50,21 @@ def status(words: Sequence[str] | None, *, as_json: bool) -> None:
     out(f"{tree.head(name, machines, paint())}\n{tree.table(machines, paint())}")
 
 
-def _look(place: LabHome, blueprint: Blueprint | None) -> Observed:
-    """By the machines' agents, in milliseconds; by ssh where those cannot tell (deeper levels, other images)."""
+def _look(place: LabHome, blueprint: Blueprint | None, *, deep: bool) -> Observed:
+    """By the machines' agents, in milliseconds; by ssh where those cannot tell (deeper levels, other images). `deep`:
+    all by ssh. A Proxmox VE is asked for its own guests only, unless `deep`."""
     from nestlab.engines.qemu import quick
     from nestlab.engines.qemu.paths import Place
     from nestlab.plan import Observed
 
     specs = blueprint.specs if blueprint else ()
+    far = blueprint is not None and blueprint.on is not None
+    if deep or far:
+        return _asked(place.name, deep=deep, patience=FAR if far else PATIENCE)
     hypervisors = frozenset(spec.parent for spec in specs if spec.parent)
     found = quick.status(Place(str(place.root)), place.name, hypervisors)
     if found.silent:
-        observed: list[Observed] = []
-        run(_observe(place.name, observed))
-        return observed[0]
+        return _asked(place.name, deep=True, patience=PATIENCE)
     return Observed({**found.machines, **_unknown(specs, found.machines)})
 
 
@@ -75,8 +83,14 @@ def _unknown(specs: Any, machines: Any) -> dict[str, Any]:
     return unknown
 
 
-async def _observe(name: str, into: list[Observed]) -> None:
+def _asked(name: str, *, deep: bool, patience: float) -> Observed:
+    observed: list[Observed] = []
+    run(_observe(name, observed, deep=deep, patience=patience))
+    return observed[0]
+
+
+async def _observe(name: str, into: list[Observed], *, deep: bool, patience: float) -> None:
     from nestlab.session import looking
 
-    async with looking(site(), name=name, patience=PATIENCE) as session:
-        into.append(await session.look())
+    async with looking(site(), name=name, patience=patience) as session:
+        into.append(await (session.look() if deep else session.glance()))

@@ -19,10 +19,16 @@ if TYPE_CHECKING:
     pass
 
 
+Deep = Annotated[
+    bool, typer.Option("--deep", help="On a Proxmox VE: ask inside its hypervisors too, which takes more requests.")
+]
+
+
 @guarded
-def status(words: LabWord = None, as_json: Json = False, debug: Debug = False) -> int | None:
-    """Show the machines of a lab as a tree: state, level, acceleration, addresses, uptime, memory."""
-    glance.status(words, as_json=as_json)
+def status(words: LabWord = None, deep: Deep = False, as_json: Json = False, debug: Debug = False) -> int | None:
+    """Show the machines of a lab as a tree: state, level, acceleration, addresses, uptime, memory; on a Proxmox VE also
+    node and VMID."""
+    glance.status(words, as_json=as_json, deep=deep)
     return None
 
 

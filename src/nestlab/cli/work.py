@@ -35,7 +35,7 @@ async def bring_up(found: Which, sets: list[str], *, verify: bool, no_wait: bool
         todo = session.plan("running", machines)
         notes = await session.check(todo)
         await _announce(session, todo, notes, as_json=as_json)
-        async with _shown(session, todo, as_json=as_json) as emit:
+        async with shown(session, todo, as_json=as_json) as emit:
             await session.apply(todo, emit, verb="up")
             verdict = await session.verify(emit) if verify else None
         if verdict is None:  # the proofs looked already
@@ -71,7 +71,7 @@ async def prove(name: str, *, as_json: bool) -> int | None:
 
     async with (
         verbs.looking(site(), name=name) as session,
-        _shown(session, Plan(name), as_json=False, quiet=as_json) as emit,
+        shown(session, Plan(name), as_json=False, quiet=as_json) as emit,
     ):
         verdict = await session.verify(emit)
     if as_json:
@@ -94,7 +94,7 @@ async def change(verb: str, want: Want, found: Which, *, no_wait: bool, as_json:
             await session.check(todo)
         if as_json or todo or want != "gone":
             await _announce(session, todo, (), as_json=as_json)
-        async with _shown(session, todo, as_json=as_json) as emit:
+        async with shown(session, todo, as_json=as_json) as emit:
             await session.apply(todo, emit, verb=verb)
         if want == "gone" and not machines:
             verbs.forget(session.place)
@@ -136,7 +136,7 @@ async def _announce(session: Session, todo: Plan, notes: tuple[str, ...], *, as_
 
 
 @contextlib.asynccontextmanager
-async def _shown(session: Session, todo: Plan, *, as_json: bool, quiet: bool = False) -> AsyncIterator[Emit]:
+async def shown(session: Session, todo: Plan, *, as_json: bool, quiet: bool = False) -> AsyncIterator[Emit]:
     """Where events go: JSON on stdout, or progress on stderr, with the sum of what was done as its last line."""
     from nestlab import live, render
 

@@ -232,6 +232,7 @@ class FakePve:
                 if fault and not fault.after:
                     self.inject(fault)
                 self.world.seen_pools()
+                self.world.see_ended()
                 extra = {"fingerprint": self.fingerprint}
                 one = routes.Ask(self.world, self.tasks, user, given, method, path, upload, extra)
                 data = routes.answer(one)

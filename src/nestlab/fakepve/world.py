@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from nestlab.fakepve.access import Access
 from nestlab.fakepve.consoles import Console
@@ -39,6 +39,8 @@ class Node:
     online: bool = True
     bridges: dict[str, dict[str, Any]] = field(default_factory=dict)
     bridges_new: dict[str, dict[str, Any]] | None = None
+    lacks: set[str] = field(default_factory=set)
+    """Vnets that it has not loaded: it was away when they were applied."""
     started: float = field(default_factory=lambda: time.time() - 5000)
 
 
@@ -55,6 +57,9 @@ class Agent:
     interfaces: list[dict[str, Any]] = field(default_factory=list)
     ran: list[tuple[list[str], str]] = field(default_factory=list)
     waiting: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+    def ping(self) -> None:
+        """Answer; a refusal when there is nobody yet."""
 
     def execute(self, command: list[str], input: bytes | None) -> int:
         """Run a command; its process."""
@@ -137,6 +142,8 @@ class Volume:
     parent: str = ""
     sha256: str = ""
     data: bytes = b""
+    file: str = ""
+    """Where its content is, when machines really run (see `Iron`)."""
     note: str = ""
     ctime: int = field(default_factory=lambda: int(time.time()))
 
@@ -166,21 +173,37 @@ class Storage:
         return self.type in ("dir", "nfs", "cifs", "btrfs", "cephfs")
 
 
+SDN_KINDS = ("zones", "vnets", "subnets", "controllers", "fabrics")
+
+
 @dataclass
 class Sdn:
-    """Zones, vnets and subnets: the configuration, what is applied, and the lock over both."""
+    """Zones, vnets and what else there is: the configuration, what is applied, and the lock over both."""
 
-    config: dict[str, dict[str, dict[str, Any]]] = field(
-        default_factory=lambda: {"zones": {}, "vnets": {}, "subnets": {}}
-    )
-    applied: dict[str, dict[str, dict[str, Any]]] = field(
-        default_factory=lambda: {"zones": {}, "vnets": {}, "subnets": {}}
-    )
+    config: dict[str, dict[str, dict[str, Any]]] = field(default_factory=lambda: {kind: {} for kind in SDN_KINDS})
+    applied: dict[str, dict[str, dict[str, Any]]] = field(default_factory=lambda: {kind: {} for kind in SDN_KINDS})
     lock: str = ""
 
     @property
     def pending(self) -> bool:
-        return self.config != self.applied
+        """Fabrics do not count (pve-network, SDN.pm: has_pending_changes)."""
+        return any(self.config[kind] != self.applied[kind] for kind in SDN_KINDS if kind != "fabrics")
+
+
+class Iron(Protocol):
+    """What makes machines really run, where a test has that: it keeps uploads and starts processes."""
+
+    def keep(self, data: bytes) -> str:
+        """Keep what was uploaded; the file."""
+
+    def start(self, guest: Guest, volumes: Mapping[str, Volume]) -> Agent:
+        """Start a machine with these disks, by the key of its drive; its guest agent."""
+
+    def stop(self, vmid: int, *, gently: bool) -> None:
+        """End a machine; `gently`: let it shut itself down."""
+
+    def ended(self, vmid: int) -> bool:
+        """Whether a machine that was started has ended by itself."""
 
 
 class World:
@@ -197,6 +220,7 @@ class World:
         self.storages: dict[str, Storage] = {"local": Storage("local")}
         self.volumes: dict[tuple[str, str], Volume] = {}
         self.pools: dict[str, dict[str, Any]] = {}
+        self.iron: Iron | None = None
         self.options: dict[str, Any] = {}
         self.sdn = Sdn()
         self.clustername = "lab" if len(nodes) > 1 else ""
@@ -248,6 +272,13 @@ class World:
 
     def pool_of(self, kind: str, member: str) -> str:
         return next((name for name, pool in self.pools.items() if member in pool[kind]), "")
+
+    def see_ended(self) -> None:
+        """Machines that have ended by themselves do not run any more."""
+        for guest in self.guests.values():
+            if self.iron is not None and guest.running and guest.kind == "qemu" and self.iron.ended(guest.vmid):
+                self.iron.stop(guest.vmid, gently=False)
+                guest.running, guest.machine, guest.agent = False, {}, None
 
     def seen_pools(self) -> None:
         """Tell access control which pool every guest and storage is in."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from nestlab import kinds
-from nestlab.labfile.disk_image import of_file
+from nestlab.labfile import pve
+from nestlab.labfile.disk_image import is_template, of_file
 from nestlab.labfile.fields import MEMORY
 from nestlab.labfile.guess import meant
-from nestlab.labfile.network import Use, check
+from nestlab.labfile.network import Complaint, Use, check
 from nestlab.labfile.nodes import Node
 from nestlab.labfile.read import Reader, Section
 from nestlab.model import GIB, File, Image, Lab, Link, Machine, Segment, format_size
@@ -30,6 +31,7 @@ class _Builder:
         self.uses: list[Use] = []
         self.defaults: Section | None = root.values.get("defaults")
         self.segments: Section | None = root.values.get("segments")
+        self.local = pve.is_local(root)
         self.images: dict[str, Image | None] = {}
         self.inline: dict[int, Image | None] = {}
 
@@ -43,13 +45,21 @@ class _Builder:
         segments = self.segments
         wanted = tuple(self.segment(name, segments.values.get(name)) for name in segments.keys) if segments else ()
         machines = tuple(self.machine(section, name) for name, section in _sections(values.get("machines")))
-        for node, key, what, hint in check(segments, self.uses):
+        self.complain(pve.of_lab(self.root))
+        if self.defaults is not None:
+            self.complain(pve.of_node(self.defaults, self.root))
+        self.complain(check(segments, self.uses))
+        return Lab(values.get("lab", ""), pve.place(self.root), wanted, machines)
+
+    def complain(self, complaints: Iterable[Complaint]) -> None:
+        for node, key, what, hint in complaints:
             self.wrong(node, key, what, hint)
-        return Lab(values.get("lab", ""), None, wanted, machines)
 
     def segment(self, name: str, section: Section | None) -> Segment:
-        values = section.values if section else {}
-        return Segment(name, values.get("cidr"), values.get("cidr6"), values.get("mtu", 1500))
+        if section is None:
+            return Segment(name)
+        self.complain(pve.of_segment(section, self.local))
+        return Segment(name, **section.values)
 
     # Images
 
@@ -92,6 +102,11 @@ class _Builder:
         if isinstance(disk, tuple):
             self.wrong(at["file"], f"{key}.file", *disk)
             return None
+        if is_template(given["file"]) and "format" in at:
+            hint = "Leave it out."
+            self.wrong(
+                section.keys["format"], f"{key}.format", "`format` means nothing with a container template", hint
+            )
         return Image(file=given["file"], format=disk, user=given.get("user", "root"))
 
     def file(self, path: str, entry: Any, files: Section) -> File:
@@ -110,7 +125,7 @@ class _Builder:
 
     def image_of(self, section: Section, kind: str | None) -> tuple[Image | None, Node | None]:
         """The image of a machine (None: something is wrong with it) and where it was said."""
-        given, node, key = self.pick(section, "image", plain_only=kind is not None)
+        given, node, key = self.pick(section, "image", own_only=kind is not None)
         if node is None:
             return Image(base=kinds.default_image(kind)), None
         if isinstance(given, Section):
@@ -129,9 +144,10 @@ class _Builder:
 
     # Machines
 
-    def pick(self, section: Section, name: str, *, plain_only: bool = False) -> tuple[Any, Node | None, str]:
-        """What a machine or else `defaults` says, where, and under which key path; (None, None, "") for nobody."""
-        for source in (section, None if plain_only else self.defaults):
+    def pick(self, section: Section, name: str, *, own_only: bool = False) -> tuple[Any, Node | None, str]:
+        """What a machine or else (unless `own_only`) `defaults` says, where, and under which key path; (None, None, "")
+        for nobody."""
+        for source in (section, None if own_only else self.defaults):
             if source is not None and name in source.at:
                 return source.values.get(name), source.at[name], f"{source.key}.{name}"
         return None, None, ""
@@ -152,6 +168,7 @@ class _Builder:
             self.not_inside(section, name)
         if kind is not None and image is not None and image_at is not None:
             self.fits_kind(image, kind, image_at, section)
+        container = self.on_pve(section, path, kind, image, image_at)
         image = image or Image(base=kinds.default_image(kind))
         return Machine(
             name=name,
@@ -164,12 +181,44 @@ class _Builder:
             internet=bool(self.pick(section, "internet")[0]),
             accel=self.pick(section, "accel")[0] or "auto",
             cmdline=self.only_where(section, "cmdline", image.file is not None, "its own boot loader decides") or "",
+            container=container,
+            node=self.pick(section, "node", own_only="/" in path)[0],
             machines=machines,
         )
+
+    def on_pve(self, section: Section, path: str, kind: str | None, image: Image | None, image_at: Node | None) -> bool:
+        """Whether a machine is a container, with what is wrong with that, with its `node` and with its image said."""
+        self.complain(pve.of_machine(section, path, kind, self.root))
+        if "/" not in path:
+            self.complain(pve.of_node(section, self.root))
+        said, at, key = self.pick(section, "container", own_only="/" in path or kind is not None)
+        image_key = f"{section.key}.image" if "image" in section.at else "defaults.image"
+        template = image is not None and is_template(image.file)
+        if (
+            image is not None
+            and template
+            and not said
+            and image_at is not None
+            and not self.is_bad(section, "container")
+        ):
+            what = f"{image.file} is a container template, and no disk"
+            hint = "Say `container: true` (on a Proxmox VE), or take a disk."
+            self.wrong(image_at, image_key, what, hint)
+        elif image is not None and said and not template and at is not None and self.may_be_container(path, kind):
+            what = f"a container cannot be made from the image {image.base or image.file}"
+            hint = "Say `image: {file: …}` with a container template (.tar.zst, .tar.gz or .tar.xz)."
+            self.wrong(image_at or at, image_key if image_at else key, what, hint)
+        return bool(said)
+
+    def may_be_container(self, path: str, kind: str | None) -> bool:
+        return not self.local and "/" not in path and kind is None
 
     def not_inside(self, section: Section, name: str) -> None:
         hint = f"Give {name} a `hypervisor: {min(kinds.names())}`, or move its machines out of it."
         what = f"machines inside {name}, which is a plain guest"
+        if self.pick(section, "container")[0]:
+            what = f"machines inside {name}, which is a container"
+            hint = f"Make {name} a virtual machine with `hypervisor: {min(kinds.names())}`, or move its machines out."
         self.wrong(section.keys["machines"], f"{section.key}.machines", what, hint)
 
     def fits_kind(self, image: Image, kind: str, node: Node, section: Section) -> None:

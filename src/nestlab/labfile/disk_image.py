@@ -9,10 +9,18 @@ from nestlab.model import Format
 _ENDINGS: dict[str, Format] = {".qcow2": "qcow2", ".raw": "raw", ".iso": "iso"}
 _QCOW2_MAGIC = b"QFI\xfb"
 """docs/interop/qcow2.rst of QEMU: the header begins with it."""
+_TEMPLATES = (".tar.zst", ".tar.gz", ".tar.xz")
+"""Endings of container templates, as Proxmox VE knows them (PVE::Storage, VZTMPL_EXT_RE_1)."""
 
 
-def of_file(path: str, stated: Format | None, said: bool) -> Format | tuple[str, str]:
-    """The format of a disk file, or what is wrong and what to do. `said`: the format was stated, rightly or not."""
+def is_template(path: str | None) -> bool:
+    """Whether a file is one that a container is made from, by its name."""
+    return path is not None and path.endswith(_TEMPLATES)
+
+
+def of_file(path: str, stated: Format | None, said: bool) -> Format | tuple[str, str] | None:
+    """The format of a disk file (None: a container template), or what is wrong and what to do. `said`: the format was
+    stated, rightly or not."""
     file = Path(path)
     try:
         if file.is_dir():
@@ -28,6 +36,8 @@ def of_file(path: str, stated: Format | None, said: bool) -> Format | tuple[str,
         return f"{path} cannot be read: {reason}", "Check who may read it (ls -l)."
     if said:
         return stated or "raw"
+    if is_template(path):
+        return None
     ending = file.suffix.lower()
     if ending == ".img":
         return "qcow2" if magic == _QCOW2_MAGIC else "raw"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nestlab import kinds
+from nestlab.labfile.pve_fields import OF_MACHINE, OF_SEGMENT, PVE
 from nestlab.labfile.shapes import (
     Address,
     Boolean,
@@ -19,6 +20,7 @@ from nestlab.labfile.shapes import (
     Mode,
     Name,
     Nothing,
+    PveAddress,
     Record,
     Ref,
     Reference,
@@ -123,6 +125,7 @@ MACHINE = Record(
             example="kvm_amd.nested=0",
             misnomers=("append", "kernel_args", "kernel", "args"),
         ),
+        *OF_MACHINE,
         Field(
             "machines",
             Either((MapOf(Name("machine"), Ref("machine")), Nothing())),
@@ -181,6 +184,7 @@ SEGMENT = Record(
             misnomers=("subnet6", "ipv6", "prefix"),
         ),
         Field("mtu", MTU, "The largest packet, in bytes.", default="1500", example="9000"),
+        *OF_SEGMENT,
     ),
     example="""\
 segments:
@@ -268,7 +272,7 @@ DEFAULTS = Record(
     "`defaults`",
     "What machines say when they do not say it themselves. `image` is for plain guests only, and a `memory` too small"
     " for a hypervisor's machines does not count for that hypervisor. `disk` and `cmdline` pass over images that have"
-    " no use for them.",
+    " no use for them, `container` and `node` over machines inside others, and `container` over hypervisors.",
     tuple(field for field in MACHINE.fields if field.name != "machines"),
     example="defaults: {cpus: 2, memory: 2G, segments: [wire]}\n",
 )
@@ -288,9 +292,10 @@ LAB = Record(
         ),
         Field(
             "on",
-            Choice(("local",), only="`local`: only `local` exists for now"),
-            "Where the lab runs: on this computer.",
+            Either((PveAddress(local=True), Ref("pve"))),
+            "Where the outermost machines run: on this computer (`local`), or on a Proxmox VE.",
             default="local",
+            example="pve://root@pam!lab@pve1",
             misnomers=("where", "target", "provider"),
         ),
         Field(
@@ -335,4 +340,4 @@ machines:
 """,
 )
 
-RECORDS = {record.name: record for record in (LAB, DEFAULTS, MACHINE, LINK, SEGMENT, IMAGE, ENTRY)}
+RECORDS = {record.name: record for record in (LAB, PVE, DEFAULTS, MACHINE, LINK, SEGMENT, IMAGE, ENTRY)}

@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from nestlab.errors import LabError
 from nestlab.labfile.guess import meant
 from nestlab.labfile.nodes import Scalar, found, resolve, shortened
 from nestlab.labfile.shapes import (
@@ -26,11 +27,13 @@ from nestlab.labfile.shapes import (
     Mac,
     Mode,
     Name,
+    PveAddress,
     Reference,
     Size,
     Text,
 )
 from nestlab.model import NAME, format_size, parse_size
+from nestlab.pveaddress import parse
 
 
 class Wrong(Exception):
@@ -115,7 +118,7 @@ def _boolean(shape: Boolean, node: Scalar) -> bool:
 def _choice(shape: Choice, node: Scalar) -> str:
     if isinstance(node.value, str) and node.value in shape.values:
         return node.value
-    raise _expected(shape, node, "" if shape.only or node.value is None else meant(node.text, shape.values))
+    raise _expected(shape, node, "" if node.value is None else meant(node.text, shape.values))
 
 
 def _mode(shape: Mode, node: Scalar) -> int:
@@ -232,6 +235,26 @@ def _mac(shape: Mac, node: Scalar) -> str:
     return text
 
 
+def _pve_address(shape: PveAddress, node: Scalar) -> str:
+    text = _string(shape, node)
+    if text == "local":
+        if not shape.local:
+            raise Wrong(
+                "`local` is no Proxmox VE", "For this computer say `on: local`, or `pve+local` if it is a node."
+            )
+        return text
+    scheme = text.partition(":")[0].lower()
+    if scheme in ("ssh", "qemu", "qemu+ssh", "qemu+tcp", "qemu+tls", "libvirt"):
+        what = f"{scheme}: is not supported: a lab runs on this computer or on a Proxmox VE"
+        raise Wrong(what, "Run nestlab on that machine; a Proxmox VE is reached by pve+ssh://[USER@]HOST too.")
+    if not scheme.startswith("pve"):
+        raise _expected(shape, node, "" if "://" in text else meant(text, ("local",) * shape.local))
+    try:
+        return str(parse(text))
+    except LabError as error:
+        raise Wrong(error.what.removesuffix("."), error.hint) from None
+
+
 _READERS: dict[type, Callable[..., Any]] = {
     Text: _text,
     Integer: _integer,
@@ -246,4 +269,5 @@ _READERS: dict[type, Callable[..., Any]] = {
     Cidr: _cidr,
     Address: _address,
     Mac: _mac,
+    PveAddress: _pve_address,
 }

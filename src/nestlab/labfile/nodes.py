@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from nestlab.errors import Mistake
 from nestlab.labfile.source import Source
+from nestlab.pveaddress import veiled
 
 Value: TypeAlias = str | int | float | bool | None
 
@@ -88,7 +89,8 @@ def found(node: Node) -> str:
 
 
 def shortened(text: str) -> str:
-    """Text in quotes on one line, the middle left out when it is long."""
+    """Text in quotes on one line, the middle left out when it is long, and what looks like a secret hidden."""
+    text = veiled(text if len(text) < 2000 else text[:1000] + text[-1000:])
     if len(text) > 60:
         text = f"{text[:40]}…{text[-10:]}"
     return json.dumps(text, ensure_ascii=not text.isprintable())

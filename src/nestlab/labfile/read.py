@@ -102,6 +102,9 @@ class Reader:
         return section
 
     def _unknown(self, record: Record, node: Scalar, path: str) -> None:
+        if refused := record.refused.get(node.text.lower()):
+            self.wrong(node, path, f"`{node.text}` is not a key of {record.called}", refused)
+            return
         misnomers = {word: known.name for known in record.fields for word in known.misnomers}
         name = shortened(node.text)[1:-1]
         what = f"`{name}` is not a key of {record.called}"

@@ -26,6 +26,7 @@ put this line first, with the path or URL of that file.
 
 _TITLES = {
     "lab": "The file as a whole",
+    "pve": "A Proxmox VE",
     "defaults": "`defaults`",
     "machine": "A machine",
     "link": "A card on a segment",
@@ -64,6 +65,10 @@ any depth; of anything else the later file wins, and the including file over all
 to a key that is missing there. The value is read as YAML reads an unquoted one; `[a, b]` is a list. Of machines that
 share an anchor only the one that is named is changed. Relative paths in it start at the directory of the lab file.
 
+**Another place** for the same lab is one key: by `--set on=pve://root@pam!lab@pve1`, or `on: ${{WHERE:-local}}` in the
+file, what runs on this computer runs on a Proxmox VE. `bridge` and `vlan` of segments, `container` and `node` of
+machines are mistakes without one.
+
 **Limits**: {MACHINES_LIMIT} machines, nested {DEPTH_LIMIT // 2 - 1} deep.
 
 ## What is checked beside the types
@@ -72,6 +77,8 @@ share an anchor only the one that is named is changed. Relative paths in it star
 - The networks of segments are apart; `cidr` has no host bits set; addresses are inside, neither the network's own nor
   the broadcast address, and each is given once. So is each `mac`.
 - A network has room for its machines; its first address is kept free unless a machine states it.
+- On a Proxmox VE, `container` and `node` are for outermost machines; a container is no hypervisor, and its image is a
+  file (.tar.zst, .tar.gz or .tar.xz). No address holds a secret, and what looks like one is not shown.
 - Segments and images that are named exist, and so do files.
 
 All mistakes are said at once, each with its file, line and column.

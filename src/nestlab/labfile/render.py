@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from nestlab.labfile.nodes import resolve
-from nestlab.model import File, Image, Lab, Link, Machine, Segment, format_size
+from nestlab.model import File, Image, Lab, Link, Machine, Pve, Segment, format_size
 
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./+-]*(:[A-Za-z0-9_./+-]+)*")
 
@@ -14,6 +14,8 @@ _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./+-]*(:[A-Za-z0-9_./+-]+)*")
 def render(lab: Lab) -> str:
     """YAML that `parse_text` reads as an equal Lab (as long as the files that it names are there)."""
     lines = [f"lab: {_text(lab.name)}"]
+    if lab.on is not None:
+        lines.append(f"on: {_pve(lab.on)}")
     if lab.segments:
         lines.append("segments:")
         lines.extend(f"  {_text(each.name)}:{_segment(each)}" for each in lab.segments)
@@ -23,11 +25,26 @@ def render(lab: Lab) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _pve(on: Pve) -> str:
+    if on == Pve(on.address):
+        return _text(on.address)
+    said = {"pve": on.address, "pool": on.pool, "storage": on.storage, "images": on.images, "zone": on.zone}
+    said |= {"bridge": on.bridge, "placement": on.placement, "cpu": on.cpu}
+    pairs = [f"{key}: {_text(value)}" for key, value in said.items() if value is not None]
+    if on.nodes:
+        pairs.append(f"nodes: [{', '.join(map(_text, on.nodes))}]")
+    return f"{{{', '.join(pairs)}}}"
+
+
 def _segment(segment: Segment) -> str:
     said = {"cidr": segment.cidr, "cidr6": segment.cidr6}
     pairs = [f"{key}: {_text(value)}" for key, value in said.items() if value is not None]
     if segment.mtu != 1500:
         pairs.append(f"mtu: {segment.mtu}")
+    if segment.bridge is not None:
+        pairs.append(f"bridge: {_text(segment.bridge)}")
+    if segment.vlan is not None:
+        pairs.append(f"vlan: {segment.vlan}")
     return f" {{{', '.join(pairs)}}}" if pairs else ""
 
 
@@ -48,6 +65,10 @@ def _machine(machine: Machine) -> Iterator[str]:
         yield f"  accel: {machine.accel}"
     if machine.cmdline:
         yield f"  cmdline: {_text(machine.cmdline)}"
+    if machine.container:
+        yield "  container: true"
+    if machine.node is not None:
+        yield f"  node: {_text(machine.node)}"
     if machine.machines:
         yield "  machines:"
         for inner in machine.machines:

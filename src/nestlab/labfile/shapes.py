@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar, Literal, TypeAlias
 
@@ -55,12 +55,10 @@ class Boolean:
 @dataclass(frozen=True)
 class Choice:
     values: tuple[str, ...]
-    only: str = ""
-    """What to say instead of listing the values."""
 
     @property
     def words(self) -> str:
-        return self.only or one_of(self.values)
+        return one_of(self.values)
 
 
 @dataclass(frozen=True)
@@ -133,6 +131,17 @@ class Mac:
 
 
 @dataclass(frozen=True)
+class PveAddress:
+    """The address of a Proxmox VE; `local`: or the word `local`, for this computer."""
+
+    local: bool = False
+
+    @property
+    def words(self) -> str:
+        return f"{'`local` or ' * self.local}the address of a Proxmox VE such as pve://root@pam!lab@pve1"
+
+
+@dataclass(frozen=True)
 class Nothing:
     words: ClassVar[str] = "nothing"
 
@@ -179,7 +188,20 @@ class Either:
 
 
 Leaf: TypeAlias = (
-    Text | Integer | Size | Boolean | Choice | Mode | Name | Reference | LocalPath | GuestPath | Cidr | Address | Mac
+    Text
+    | Integer
+    | Size
+    | Boolean
+    | Choice
+    | Mode
+    | Name
+    | Reference
+    | LocalPath
+    | GuestPath
+    | Cidr
+    | Address
+    | Mac
+    | PveAddress
 )
 Shape: TypeAlias = Leaf | Nothing | ListOf | MapOf | Ref | Either
 
@@ -200,13 +222,15 @@ class Field:
 
 @dataclass(frozen=True)
 class Record:
-    """A mapping with known keys. `called`: what messages call it."""
+    """A mapping with known keys. `called`: what messages call it. `refused`: keys that somebody may expect, and why
+    they are none."""
 
     name: str
     called: str
     doc: str
     fields: tuple[Field, ...]
     example: str = ""
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def by_name(self) -> Mapping[str, Field]:

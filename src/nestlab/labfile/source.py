@@ -8,12 +8,16 @@ from functools import cached_property
 from pathlib import Path
 
 from nestlab.errors import Mistake
+from nestlab.pveaddress import veiled
 
 _BREAK = re.compile(r"\r\n|\r|\n")
 """Line breaks of YAML 1.2; `str.splitlines` knows more of them."""
 
 _SHOWN = 160
 """Letters of a line that are shown before or after a mistake."""
+
+_READ = 2000
+"""Letters of a line that are looked through for secrets."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +34,9 @@ class Source:
 
     def mistake(self, line: int, column: int, what: str, *, key: str = "", hint: str = "") -> Mistake:
         """A mistake at a place that counts from 1. Of its line only what fits a screen is shown, and what cannot be
-        printed as a blank."""
-        whole = self.lines[line - 1] if 0 < line <= len(self.lines) and column <= _SHOWN else ""
+        printed as a blank, nor what looks like a secret."""
+        whole = self.lines[line - 1][:_READ] if 0 < line <= len(self.lines) and column <= _SHOWN else ""
+        whole = veiled(whole)
         shown = "".join(letter if letter.isprintable() else " " for letter in whole[: column + _SHOWN]).rstrip()
         if len(whole) > column + _SHOWN:
             shown += "…"

@@ -27,6 +27,9 @@ from nestlab.wire.pve.errors import Invalid
 
 Content = Literal["import", "iso"]
 
+LULL = 2.0
+"""Seconds between two figures of an upload."""
+
 STALE = 24 * 3600
 """Seconds after which an upload that is not whole is one that nobody goes on with."""
 
@@ -256,14 +259,13 @@ def files_of(rows: Sequence[Mapping[str, Any]], node: str) -> list[File]:
 
 
 def _percent(what: str, say: Say) -> Progress:
-    """Tells every tenth part."""
-    told = 0
+    """Tells how far it is, now and then."""
+    last = time.monotonic()
 
     def progress(sent: int, size: int) -> None:
-        nonlocal told
-        tenths = 10 * sent // max(size, 1)
-        if tenths > told:
-            told = tenths
-            say(f"{what}: {10 * tenths} %")
+        nonlocal last
+        if time.monotonic() - last >= LULL:
+            last = time.monotonic()
+            say(f"{what}: {100 * sent // max(size, 1)} %")
 
     return progress

@@ -21,6 +21,7 @@ from nestlab.engines.pve.guests import Guests
 from nestlab.engines.pve.layout import Layout, Outlook
 from nestlab.engines.pve.making import Maker, Order
 from nestlab.engines.pve.memory import Memory
+from nestlab.engines.pve.migration import Migration
 from nestlab.engines.pve.parts import Door, OpenDoor, OpenHost, Stock
 from nestlab.engines.pve.placement import At
 from nestlab.engines.pve.running import Runner, told
@@ -73,6 +74,7 @@ class PveEngine:
     setting: Setting
     guests: Guests = field(init=False)
     snapshots: Snapshots = field(init=False)
+    migration: Migration = field(init=False)
     _segments: Segments = field(init=False)
     _maker: Maker = field(init=False)
     _runner: Runner = field(init=False)
@@ -85,9 +87,10 @@ class PveEngine:
         memory = Memory(setting.memory)
         self.guests = Guests(setting.api, setting.lab, memory)
         self.snapshots = Snapshots(setting.api, self.guests)
+        self.migration = Migration(setting.api, self.guests)
         self._segments = Segments(setting.api, setting.pve, setting.lab, memory)
         self._maker = Maker(setting.api, setting.pve, setting.vault, setting.stock, self.guests)
-        self._runner = Runner(setting.api, self.guests, self._maker)
+        self._runner = Runner(setting.api, self.guests, self._maker, self._segments.again)
 
     async def observe(self) -> Observed:
         found, links, images = await asyncio.gather(self.guests.look(), self._segments.observe(), self._images())
@@ -172,6 +175,35 @@ class PveEngine:
         version = await self.setting.api.get("/version")
         used = {found.guest.node for found in self.guests.all_known().values()}
         return layout.ground(rooms, used, str(version.get("version", "")), self.setting.api.where)
+
+    async def watched(self) -> Mapping[str, tuple[str, str]]:
+        """Machines that high availability manages, by path: its word for them (`vm:100`), and their state there."""
+        await self.guests.look(exact=False)
+        found = self.guests.all_known().items()
+        return {path: (_sid(each), each.guest.ha) for path, each in found if each.guest.ha}
+
+    async def parted(self, blueprint: Blueprint, path: str, target: str) -> tuple[str, ...]:
+        """What a machine would not reach any more on the node `target`: a segment that ends at a node, a line each."""
+        reaching = await self._segments.reaching(_outer_segments(blueprint))
+        lines = []
+        for nic in blueprint[path].nics:
+            others = [
+                spec.path for spec in blueprint.children("") if nic.segment in {each.segment for each in spec.nics}
+            ]
+            known = [found for each in others if each != path and (found := self.guests.known(each)) is not None]
+            left = [found.mark.path for found in known if found.guest.node != target]
+            if nic.segment not in reaching and left:
+                lines.append(
+                    f"Segment {nic.segment} ends at each node: on {target} it does not reach {', '.join(left)}."
+                )
+        return tuple(lines)
+
+    async def cpus(self) -> int:
+        """Of all nodes that may be used and answer; at least 2."""
+        rows: Sequence[dict[str, Any]] = await self.setting.api.get("/cluster/resources", {"type": "node"})
+        allowed = self.setting.pve.nodes
+        rooms = [room for room in survey.rooms(rows) if room.online and (not allowed or room.node in allowed)]
+        return max(2, sum(room.cpus for room in rooms))
 
     async def _images(self) -> frozenset[str]:
         """None where no storage can be asked for them: what then needs one says why."""
@@ -272,6 +304,10 @@ class PveEngine:
     async def _forget(self, path: str) -> None:
         for key in [key for key in self._hosts if key[0] == path]:
             await self._hosts.pop(key).close()
+
+
+def _sid(found: Found) -> str:
+    return f"{'vm' if found.guest.kind == 'qemu' else 'ct'}:{found.guest.vmid}"
 
 
 def _key(found: Found) -> tuple[str, int, str]:

@@ -15,13 +15,18 @@ from nestlab.engines.pve.memory import Memory
 from nestlab.engines.pve.survey import Found, Guest
 from nestlab.errors import LabError, Unreachable
 from nestlab.wire.pve.api import Api, Params
-from nestlab.wire.pve.errors import Changed, Missing, NodeUnreachable
+from nestlab.wire.pve.errors import Changed, Missing, NodeUnreachable, PveError, is_lock_timeout
+from nestlab.wire.pve.retries import Patience
 
 TRIES = 5
 """Times that a change of notes is tried when somebody else changes the configuration at that moment."""
 
 LOCK_PATIENCE = 1800.0
 """Seconds that a task which nobody follows any more may still work on a machine: it copies disks."""
+
+BUSY = Patience()
+"""How often a task is begun again that found a lock taken, and after which pauses; PVE itself waits for it 10 s (a
+machine) or a minute (a shared storage)."""
 
 _ELSEWHERE = ("qmclone", "vzclone", "vzdump")
 """Tasks whose id is not, or not only, that of the machine they work on."""
@@ -56,6 +61,8 @@ class Guests:
                 result.append(replace(each, guest=survey.of_node(row, each.guest)))
             elif each.guest.node in silent:
                 result.append(replace(each, guest=replace(each.guest, status="unknown")))
+            elif (moved := await self._again(each)) is not None:  # between the two requests
+                result.append(moved)
         self._keep(result)
         return sorted((copies[0] for copies in (self._at or {}).values()), key=lambda each: each.mark.path)
 
@@ -111,13 +118,24 @@ class Guests:
 
         return asked
 
-    async def task(self, upid: object, say: Say | None = None) -> None:
+    async def task(self, upid: object, say: Say) -> None:
         """Follow a task to its end, if there is one; warnings are told."""
-        if not upid:
-            return
-        for warning in await self.api.task(str(upid)):
-            if say is not None:
-                say(f"warning: {warning}")
+        for warning in await self.api.task(str(upid)) if upid else ():
+            say(f"warning: {warning}")
+
+    async def work(
+        self, ask: Callable[[str, Params | None], Awaitable[Any]], path: str, params: Params | None, say: Say
+    ) -> None:
+        """Ask for a task and follow it to its end: again, within a bound, when it found a lock taken and gave up."""
+        for tried in range(1, BUSY.tries + 1):
+            try:
+                return await self.task(await ask(path, params), say)
+            except PveError as error:
+                if tried == BUSY.tries or not error.upid or not is_lock_timeout(error.message):
+                    raise
+                say("waiting for a lock that somebody else holds")
+            await asyncio.sleep(BUSY.pause(tried))
+        return None
 
     async def note(self, guest: Guest, change: Callable[[Mark], Mark], also: Params | None = None) -> Mark:
         """Write another mark into its notes and tags, which else stay as they are, with other options at once. Refused
@@ -128,10 +146,11 @@ class Guests:
             if mark is None or mark.lab != self._lab:
                 raise self.not_ours(guest)
             new = change(mark)
-            if new == mark and not also:
+            had = str(config.get("tags", ""))
+            # After a rollback the tags are those of then, and the notes those of now.
+            if new == mark and not also and marks.stamp_of(marks.split(had)) == marks.stamp(mark):
                 return mark
-            notes = marks.write(str(config.get("description", "")), new)
-            tags = marks.tags(str(config.get("tags", "")), new)
+            notes, tags = marks.write(str(config.get("description", "")), new), marks.tags(had, new)
             params = {**(also or {}), "description": notes, "tags": tags, "digest": str(config["digest"])}
             try:
                 await self.api.set(f"{guest.base}/config", params)
@@ -250,4 +269,4 @@ def _may_hold(row: Mapping[str, Any], vmid: int) -> bool:
     """Whether an active task may be what has locked a machine."""
     kind = str(row.get("type") or "")
     own = kind.startswith(("qm", "vz", "resize", "move")) and str(row.get("id")) == str(vmid)
-    return not row.get("status") and (own or kind in _ELSEWHERE)
+    return row.get("status") in (None, "", "RUNNING") and (own or kind in _ELSEWHERE)

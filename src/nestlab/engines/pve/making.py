@@ -30,7 +30,7 @@ from nestlab.wire.pve.api import Api
 from nestlab.wire.pve.errors import PveError
 
 CLONES = 4
-"""Machines that are made on one storage of a node at one time: each copies disks."""
+"""Machines that are made on one storage at one time: each copies disks."""
 
 NOT_LINKED = "Linked clone feature is not supported"
 
@@ -85,16 +85,14 @@ class Maker:
 
         return seed(spec, self._vault.authorized, key.private, key.public, image.user, None, mac)
 
-    async def renew(self, guest: Guest, spec: Spec, blueprint: Blueprint, mark: Mark) -> None:
+    async def renew(self, guest: Guest, spec: Spec, blueprint: Blueprint, mark: Mark, say: Say) -> None:
         """Another identity disk for a machine that does not run; the old one is freed."""
         config = await self._guests.config(guest)
         old = hardware.volume_of(config.get(hardware.IDENTITY, ""))
         storage = mark.storage or old.partition(":")[0]
         async with self._uploaded(guest, spec, blueprint) as volid:
-            upid = await self._api.create(
-                f"{guest.base}/config", {hardware.IDENTITY: hardware.identity_disk(storage, volid)}
-            )
-            await self._guests.task(upid)
+            disk = {hardware.IDENTITY: hardware.identity_disk(storage, volid)}
+            await self._guests.work(self._api.create, f"{guest.base}/config", disk, say)
         config = await self._guests.config(guest)
         spent = [key for key, value in config.items() if key.startswith("unused") and value == old]
         if old and spent:
@@ -113,10 +111,10 @@ class Maker:
         cargo: list[tuple[str, str]] = []
         for each in spec.cargo:
             cargo += await self._stock.cargo(each, images[each], spot.node, say)
-        async with self._slots[spot.node, spot.storage]:
+        async with self._slots["" if spot.shared else spot.node, spot.storage]:
             guest, mark = await self._clone(order, template, say)
             say(f"setting it up as VM {guest.vmid}")
-            await self._equip(order, guest, cargo)
+            await self._equip(order, guest, cargo, say)
             await self._grow(guest, spec, say)
         await self._guests.note(guest, lambda _: replace(mark, making=False))
         return guest
@@ -147,22 +145,22 @@ class Maker:
 
     async def _cloned(self, path: str, params: Mapping[str, Any], storage: str, say: Say) -> None:
         try:
-            await self._guests.task(await self._api.create(path, params), say)
+            await self._guests.work(self._api.create, path, params, say)
         except PveError as error:
             if NOT_LINKED not in error.message:
                 raise
             say(f"copying all of it: storage {storage} makes no linked clones")
             full = {**params, "full": True, "storage": storage}
-            await self._guests.task(await self._api.create(path, full), say)
+            await self._guests.work(self._api.create, path, full, say)
 
-    async def _equip(self, order: Order, guest: Guest, cargo: Sequence[tuple[str, str]]) -> None:
+    async def _equip(self, order: Order, guest: Guest, cargo: Sequence[tuple[str, str]], say: Say) -> None:
         """Hardware, identity and cargo, in one task."""
         spec, spot = order.spec, order.spot
         choices = Choices(guest.vmid, order.cpu, spot.storage, order.wires, hardware.outside_of(spec, self._pve))
         params = hardware.machine(spec, order.blueprint.lab, choices)
         async with self._uploaded(guest, spec, order.blueprint) as volid:
             disks = hardware.disks(spot.storage, volid, cargo)
-            await self._guests.task(await self._api.create(f"{guest.base}/config", {**params, **disks}))
+            await self._guests.work(self._api.create, f"{guest.base}/config", {**params, **disks}, say)
 
     @contextlib.asynccontextmanager
     async def _uploaded(self, guest: Guest, spec: Spec, blueprint: Blueprint) -> AsyncIterator[str]:
@@ -184,7 +182,7 @@ class Maker:
         if key and hardware.size_of(config[key]) < spec.machine.disk:
             say("making its disk larger")
             size = f"{hardware.mebibytes(spec.machine.disk)}M"
-            await self._guests.task(await self._api.set(f"{guest.base}/resize", {"disk": key, "size": size}))
+            await self._guests.work(self._api.set, f"{guest.base}/resize", {"disk": key, "size": size}, say)
 
     async def _container(self, order: Order, say: Say) -> Guest:
         spec, spot = order.spec, order.spot
@@ -207,9 +205,9 @@ class Maker:
                 spec, order.blueprint.lab, choices, ostemplate=ostemplate, disk=size, authorized=authorized
             )
             own = {"description": marks.line(told[-1]), "tags": marks.tags("", told[-1])}
-            await self._guests.task(await self._api.create(f"/nodes/{spot.node}/lxc", {**params, **own}), say)
+            await self._guests.work(self._api.create, f"/nodes/{spot.node}/lxc", {**params, **own}, say)
 
-        async with self._slots[spot.node, spot.storage]:
+        async with self._slots["" if spot.shared else spot.node, spot.storage]:
             number = await self._numbers.use(create)
         guest = Guest(number, spot.node, "lxc", status="stopped")
         self._guests.made(guest, told[-1])

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from nestlab.errors import LabError
 from nestlab.wire.pve.api import Api
-from nestlab.wire.pve.errors import Exists, Invalid
+from nestlab.wire.pve.errors import Exists
 
 TRIES = 30
 """Numbers that are tried for one machine, each lost to somebody else."""
@@ -52,6 +52,6 @@ class Numbers:
     async def _free(self, number: int) -> bool:
         try:
             await self._api.get("/cluster/nextid", {"vmid": number})
-        except Invalid:
+        except Exists:
             return False
         return True

@@ -63,11 +63,12 @@ class At:
 
 @dataclass(frozen=True)
 class Spot:
-    """Where a machine is to be, and why."""
+    """Where a machine is to be, and why. `shared`: its storage is the same on other nodes."""
 
     node: str
     storage: str
     why: str
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,8 @@ def place(
             left = {node: _written(each, store.name, need.disk, room.node) for node, each in left.items()}
         for path in need.paths:
             at = there.get(path)
-            spots[path] = Spot(at.node if at else room.node, (at.storage if at else "") or store.name, why)
+            storage = (at.storage if at else "") or store.name
+            spots[path] = Spot(at.node if at else room.node, storage, why, store.shared)
     return {spec.path: spots[spec.path] for spec in specs}
 
 

@@ -56,7 +56,7 @@ class Door:
 
     async def outside(self) -> tuple[str, ...]:
         """The addresses of the cards that PVE gave the machine."""
-        config, found = await asyncio.gather(self._api.get(self._config), self.addresses())
+        config, found = await asyncio.gather(self._api.get(self._config, {"current": True}), self.addresses())
         cards = [str(value) for name, value in sorted(config.items()) if re.fullmatch(r"net\d+", name)]
         macs = [given[1].lower() for card in cards if (given := _MAC.search(card))]
         return tuple(address for mac in macs for address in found.get(mac, ()))

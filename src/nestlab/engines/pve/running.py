@@ -34,16 +34,18 @@ HIBERNATED = "suspended"
 """The lock of a machine whose memory is on disk: it can be started and removed, and its configuration stays."""
 
 NO_KVM = "KVM virtualisation configured, but not available"
-_NO_BRIDGE = re.compile(r"bridge '[^']*' does not exist")
+_NO_BRIDGE = re.compile(r"bridge '([^']*)' does not exist")
 
 
 class Runner:
     """Every method may be called concurrently, for different machines."""
 
-    def __init__(self, api: Api, guests: Guests, maker: Maker) -> None:
+    def __init__(self, api: Api, guests: Guests, maker: Maker, again: Callable[[str, Say], Awaitable[bool]]) -> None:
+        """`again`: see `Segments.again`."""
         self._api = api
         self._guests = guests
         self._maker = maker
+        self._again = again
 
     async def boot(self, found: Found, spec: Spec, blueprint: Blueprint, say: Say) -> Found:
         """It runs; what it has to know for that, it knows. Of one that runs already, nothing."""
@@ -51,7 +53,7 @@ class Runner:
         state = await self._guests.runs(guest)
         if state == "paused":
             say("letting it go on")
-            await self._guests.task(await self._api.create(f"{guest.base}/status/resume"))
+            await self._guests.work(self._api.create, f"{guest.base}/status/resume", None, say)
         elif state == "stopped":
             await self._guests.unlocked(guest, say)
             if guest.lock != HIBERNATED:
@@ -98,14 +100,14 @@ class Runner:
         if state == "stopped":
             return
         if state == "paused":
-            await self._guests.task(await self._api.create(f"{guest.base}/status/resume"))
+            await self._guests.work(self._api.create, f"{guest.base}/status/resume", None, say)
         say("shutting down")
         try:
-            asked = await self._api.create(f"{guest.base}/status/shutdown", {"timeout": GRACE, "forceStop": True})
-            await self._guests.task(asked, say)
+            params = {"timeout": GRACE, "forceStop": True}
+            await self._guests.work(self._api.create, f"{guest.base}/status/shutdown", params, say)
         except PveError:
             say("ending it: it does not shut down")
-        await self._end(guest)
+        await self._end(guest, say)
 
     async def remove(self, found: Found, say: Say) -> None:
         """End it and delete everything of it. LabError when it is not nestlab's any more."""
@@ -115,48 +117,53 @@ class Runner:
         if found.mark.making:
             await self._maker.cleared(guest, found.mark.path)
         try:
-            await self._end(guest)
-            await self._delete(guest)
+            await self._end(guest, say)
+            await self._delete(guest, say)
         except Missing as error:
             if error.guest != guest.vmid:
                 raise
 
-    async def _delete(self, guest: Guest) -> None:
+    async def _delete(self, guest: Guest, say: Say) -> None:
         if guest.lock != HIBERNATED:
             await self._guests.note(guest, lambda mark: replace(mark, making=True))
-        upid = await self._api.delete(guest.base, {"purge": True, "destroy-unreferenced-disks": True})
-        await self._guests.task(upid)
+        params = {"purge": True, "destroy-unreferenced-disks": True}
+        await self._guests.work(self._api.delete, guest.base, params, say)
 
-    async def _end(self, guest: Guest) -> None:
+    async def _end(self, guest: Guest, say: Say) -> None:
         if await self._guests.runs(guest) != "stopped":
-            await self._guests.task(await self._api.create(f"{guest.base}/status/stop"))
+            await self._guests.work(self._api.create, f"{guest.base}/status/stop", None, say)
 
     async def _introduced(self, found: Found, spec: Spec, blueprint: Blueprint, say: Say) -> Found:
         """Its identity disk has the names of now."""
         if found.guest.kind == "lxc" or (found.mark.names == spec.names and not found.mark.told):
             return found
         say("telling it the names of now")
-        await self._maker.renew(found.guest, spec, blueprint, found.mark)
+        await self._maker.renew(found.guest, spec, blueprint, found.mark, say)
         mark = await self._guests.note(found.guest, lambda mark: replace(mark, names=spec.names, told="", since=0))
         return replace(found, mark=mark)
 
     async def _start(self, found: Found, spec: Spec, say: Say) -> Found:
         guest = found.guest
         say("starting " + ("under KVM" if found.mark.kvm else "under emulation (kvm: 0)"))
-        deadline = time.monotonic() + SETTLING
+        again, deadline = False, time.monotonic() + SETTLING
         while True:
             try:
-                await self._guests.task(await self._api.create(f"{guest.base}/status/start"), say)
+                await self._guests.work(self._api.create, f"{guest.base}/status/start", None, say)
                 return found
             except PveError as error:
+                told = f"{error.message}\n{error.detail}"  # what QEMU's scripts say stands in the log only
                 if "already running" in error.message:
                     return found
-                if NO_KVM in error.message and spec.machine.accel != "kvm" and found.mark.kvm:
+                if NO_KVM in told and spec.machine.accel != "kvm" and found.mark.kvm:
                     found = await self._emulated(found, say)
-                elif not _NO_BRIDGE.search(error.message) or time.monotonic() > deadline:
+                elif not (lacking := _NO_BRIDGE.search(told)):
                     raise
-                else:
+                elif time.monotonic() <= deadline:
                     say("waiting for its network")
+                elif not again and await self._again(lacking[1], say):
+                    again, deadline = True, time.monotonic() + SETTLING
+                else:
+                    raise
             await asyncio.sleep(1)
 
     async def _emulated(self, found: Found, say: Say) -> Found:

@@ -17,14 +17,17 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from nestlab import privileges
+from nestlab.engines import Say
 from nestlab.engines.pve.hardware import Wire
 from nestlab.engines.pve.memory import Memory
 from nestlab.errors import LabError, Refused
 from nestlab.model import Pve, Segment
 from nestlab.wire.pve.api import Api
-from nestlab.wire.pve.errors import Exists, Locked, Missing, PveError
+from nestlab.wire.pve.errors import Denied, Exists, Locked, Missing, PveError
 
-ZONES, VNETS, LOCK = "/cluster/sdn/zones", "/cluster/sdn/vnets", "/cluster/sdn/lock"
+SDN = "/cluster/sdn"
+ZONES, VNETS, LOCK = f"{SDN}/zones", f"{SDN}/vnets", f"{SDN}/lock"
+CONTROLLERS, FABRICS = f"{SDN}/controllers", f"{SDN}/fabrics/all"
 
 PATIENCE = 120.0
 """Seconds that somebody else may hold the lock of the SDN; they reload the network of all nodes meanwhile."""
@@ -58,6 +61,7 @@ class Segments:
         self._patience = patience
         self._changing = asyncio.Lock()
         self._kind: str | None = None
+        self._again: set[str] = set()
 
     async def observe(self) -> frozenset[str]:
         """The segments that are vnets, also those that an interrupted nestlab made or removed and did not apply. A lock
@@ -106,6 +110,19 @@ class Segments:
                         with contextlib.suppress(Missing):
                             await self._api.delete(f"{VNETS}/{row['vnet']}", token)
                 await self._apply(token)
+
+    async def again(self, bridge: str, say: Say) -> bool:
+        """Apply the SDN once more for a node that lacks a vnet of the lab's: it was away, or its reload failed, which
+        PVE's task does not tell. False if that bridge is no such vnet."""
+        async with self._changing:
+            if not any(str(row["vnet"]) == bridge and self._of(row) for row in await self._vnets()):
+                return False
+            if bridge not in self._again:
+                say("applying the SDN again: its node lacks a network of the lab's")
+                async with self._locked() as token:
+                    await self._apply(token)
+                self._again.add(bridge)
+            return True
 
     def _of(self, row: Row) -> str:
         """The segment of this lab that a vnet is; "" for any other vnet."""
@@ -176,6 +193,9 @@ class Segments:
     def _tag(self, segment: Segment, kind: str, rows: Iterable[Row]) -> int | None:
         """The number of a vnet, where its zone wants one."""
         if kind == "simple":
+            if segment.vlan is not None:
+                what = f"Segment {segment.name} has a `vlan`, and zone {self._pve.zone} is of type simple, without any."
+                raise LabError(what, hint="Name the bridge that carries it (`bridge: vmbr0`), or leave `vlan` out.")
             return None
         if segment.vlan is not None:
             return segment.vlan
@@ -205,6 +225,8 @@ class Segments:
         while True:
             try:
                 own = await self._only_ours_pending()
+                if not own and await self._waits(FABRICS):  # PVE does not count them, and applies them
+                    raise Locked("", message="pending")
                 token = str(await self._api.create(LOCK, {"allow-pending": True} if own else {}))
             except PveError as error:
                 if error.status == 501:
@@ -239,21 +261,35 @@ class Segments:
 
     async def _only_ours_pending(self, *, none: bool = False) -> bool:
         """Whether changes wait to be applied, all of them this lab's (or, if `none` will do, there are none)."""
-        zones, vnets = await asyncio.gather(self._api.get(ZONES, {"pending": True}), self._vnets())
-        if any(row.get("state") for row in zones or []):
-            return False
+        zones, vnets = await asyncio.gather(self._waits(ZONES), self._vnets())
         waiting = [row for row in vnets if row.get("state")]
-        return all(self._of(row) for row in waiting) if waiting else none
+        if zones or not all(self._of(row) for row in waiting) or not (waiting or none):
+            return False
+        subnets = [f"{VNETS}/{row['vnet']}/subnets" for row in vnets if row.get("state") != "new"]
+        return not any(await asyncio.gather(*map(self._waits, (CONTROLLERS, FABRICS, *subnets))))
+
+    async def _waits(self, path: str) -> bool:
+        """Whether something there waits to be applied, as far as that may be seen and this version knows it."""
+        try:
+            found = await self._api.get(path, {"pending": True})
+        except (Denied, Missing):
+            return False
+        except PveError as error:
+            if error.status != 501:
+                raise
+            return False
+        lists = found.values() if isinstance(found, dict) else [found or []]
+        return any(row.get("state") for rows in lists for row in rows)
 
     async def _apply(self, token: dict[str, str]) -> None:
-        upid = await self._api.set("/cluster/sdn", {**token, "release-lock": True} if token else {})
+        upid = await self._api.set(SDN, {**token, "release-lock": True} if token else {})
         self._memory.token = ""
         await self._api.task(str(upid))
 
     async def _take_back(self, token: str) -> None:
         with contextlib.suppress(LabError):
             if token and self._memory.token:
-                await self._api.create("/cluster/sdn/rollback", {"lock-token": token, "release-lock": True})
+                await self._api.create(f"{SDN}/rollback", {"lock-token": token, "release-lock": True})
                 self._memory.token = ""
             elif not token:
                 for row in await self._vnets():

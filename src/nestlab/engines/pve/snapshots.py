@@ -57,13 +57,13 @@ class Snapshots:
         params = {"snapname": name, "description": description or None}
         if guest.kind == "qemu":
             params["vmstate"] = "1" if memory else None
-        await self._guests.task(await self._api.create(f"{guest.base}/snapshot", params), say)
+        await self._guests.work(self._api.create, f"{guest.base}/snapshot", params, say)
 
     async def back(self, path: str, name: str, say: Say = _quiet) -> None:
         """Back to a snapshot; one with memory runs afterwards, any other does not. Its notes stay (pve-guest-common,
         AbstractConfig.pm: __snapshot_apply_config)."""
         guest = (await self._guests.one(path)).guest
-        await self._guests.task(await self._api.create(f"{guest.base}/snapshot/{name}/rollback"), say)
+        await self._guests.work(self._api.create, f"{guest.base}/snapshot/{name}/rollback", None, say)
         runs = await self._guests.runs(guest) != "stopped"
         wanted: Literal["running", "stopped"] = "running" if runs else "stopped"
         # Its identity disk is that of then: which names it has is not known.
@@ -71,4 +71,4 @@ class Snapshots:
 
     async def drop(self, path: str, name: str, say: Say = _quiet) -> None:
         guest = (await self._guests.one(path)).guest
-        await self._guests.task(await self._api.delete(f"{guest.base}/snapshot/{name}"), say)
+        await self._guests.work(self._api.delete, f"{guest.base}/snapshot/{name}", None, say)

@@ -29,6 +29,8 @@ class Guest:
     memory: int = 0
     lock: str = ""
     paused: bool = False
+    ha: str = ""
+    """Its state in high availability, which may move it; "" where that does not manage it."""
 
     @property
     def base(self) -> str:
@@ -62,6 +64,7 @@ def _guest(row: Mapping[str, Any], kind: object, node: object) -> Guest:
         memory=int(row.get("memhost") or row.get("mem") or 0),
         lock=str(row.get("lock") or ""),
         paused=str(row.get("qmpstatus") or row.get("status")) in _PAUSED,
+        ha=str(row.get("hastate") or ""),
     )
 
 
@@ -77,7 +80,7 @@ def _status(row: Mapping[str, Any]) -> str:
 def of_node(row: Mapping[str, Any], guest: Guest) -> Guest:
     """A guest with its state of now, as its node's own list has it."""
     now = _guest(row, guest.kind, guest.node)
-    return replace(now, tags=now.tags or guest.tags, lock=now.lock or guest.lock)
+    return replace(now, tags=now.tags or guest.tags, lock=now.lock or guest.lock, ha=guest.ha)
 
 
 def seen(found: Found, now: float) -> Seen:
@@ -95,6 +98,8 @@ def seen(found: Found, now: float) -> Seen:
         since=since,
         memory=guest.memory or None if runs else None,
         why=why,
+        node=guest.node,
+        vmid=guest.vmid,
     )
 
 

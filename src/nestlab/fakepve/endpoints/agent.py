@@ -33,7 +33,7 @@ def agent(ask: Ask) -> Agent:
 
 @serve("POST", f"{BASE}/ping")
 def ping(ask: Ask) -> Any:
-    agent(ask)
+    agent(ask).ping()
     return {"result": {}}
 
 
@@ -71,6 +71,8 @@ def execute(ask: Ask) -> Any:
     """Run a command: an array, of which a single string with blanks is one program name."""
     found = agent(ask)
     command = ask["command"] if isinstance(ask["command"], list) else [ask["command"]]
+    if not all(word.isascii() for word in command):  # PVE writes its JSON as characters, not as UTF-8 (QMPClient.pm)
+        raise died(f"VM {ask.vmid} qga command 'guest-exec' failed - Wide character in syswrite")
     text = ask.get("input-data")
     return {"pid": found.execute(command, None if text is None else octets(str(text)))}
 

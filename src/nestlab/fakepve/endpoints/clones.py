@@ -151,6 +151,7 @@ def drive(ask: Ask, task: Task, new: Guest, key: str, value: str, *, full: bool,
             copy.volid = f"{file}/{copy.volid.partition(':')[2]}"
         copy.parent = file
         world.keep(copy)
+    copy.file = volume.file
     made.append(copy.volid)
     return disks.joined(copy.volid, given)
 

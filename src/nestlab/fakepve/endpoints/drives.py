@@ -235,6 +235,7 @@ def imported(ask: Ask, guest: Guest, name: str, source: str, options: Mapping[st
     # The source's format, where the storage has such files.
     form = options.get("format") or (volume.format if volume.format in ("qcow2", "vmdk") else "raw")
     made = allocate(ask.world, name, guest.node, guest.vmid, volume.size, form, used=volume.used or volume.size)
+    made.file = volume.file
     return joined(made.volid, {**options, "size": sized(volume.size)})
 
 

@@ -93,7 +93,7 @@ def tasks(ask: Ask) -> Any:
             ask.get("until") is None or task.starttime <= int(ask["until"]),
         )
         if all(tests):
-            found.append(listed(task) | ({} if ended else {"saved": "0"}))
+            found.append(listed(task) | ({} if ended else {"saved": "0", "status": "RUNNING"}))
     start, limit = int(ask.get("start") or 0), int(ask.get("limit", 50))
     return found[start : start + limit]
 

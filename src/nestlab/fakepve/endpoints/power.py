@@ -68,6 +68,10 @@ def start_vm(ask: Ask, task: Task, guest: Guest) -> None:
             guest.config.pop(key, None)
     guest.running, guest.paused, guest.started = True, False, time.time()
     guest.machine = dict(guest.config)
+    if ask.world.iron is not None:
+        keys = {key: disks.split(guest.config[key])[0] for key in disks.drives(guest.config)}
+        found = {key: ask.world.volume(file, guest.node) for key, file in keys.items()}
+        guest.agent = ask.world.iron.start(guest, {key: volume for key, volume in found.items() if volume})
 
 
 def check_start(ask: Ask, task: Task, guest: Guest) -> None:
@@ -83,7 +87,9 @@ def check_start(ask: Ask, task: Task, guest: Guest) -> None:
             raise died(f"bridge '{bridge}' does not exist")
 
 
-def halted(ask: Ask, guest: Guest) -> None:
+def halted(ask: Ask, guest: Guest, *, gently: bool = False) -> None:
+    if ask.world.iron is not None:
+        ask.world.iron.stop(guest.vmid, gently=gently)
     guest.running = guest.paused = False
     guest.machine = {}
     guest.agent = None
@@ -137,7 +143,7 @@ def going_down(ask: Ask, task: Task) -> None:
         raise died("VM quit/powerdown failed - got timeout")
     if not guest.obeys:
         task.say("VM quit/powerdown failed - terminating now with SIGTERM")
-    halted(ask, guest)
+    halted(ask, guest, gently=guest.obeys)
 
 
 @serve("POST", f"{STATUS}/reboot")

@@ -205,8 +205,9 @@ def delete_vnet(ask: Ask) -> Any:
 @serve("GET", SUBNETS)
 def subnets(ask: Ask) -> Any:
     own(ask, *SEEN)
-    return [{**subnet, "digest": digest(staged(ask, "subnets"))} for _, subnet in sorted(staged(ask, "subnets").items())
-            if subnet["vnet"] == ask["vnet"]]  # fmt: skip
+    vnet_of(ask)
+    rows = [row for name in names(ask, "subnets") if (row := view(ask, "subnets", name)) is not None]
+    return [row for row in rows if ask["vnet"] in (row.get("vnet"), row.get("pending", {}).get("vnet"))]
 
 
 @serve("POST", SUBNETS)
@@ -248,6 +249,21 @@ def delete_subnet(ask: Ask) -> Any:
     staged(ask, "subnets").pop(ask["subnet"], None)
 
 
+@serve("GET", f"{BASE}/controllers")
+def controllers(ask: Ask) -> Any:
+    rows = (view(ask, "controllers", name) for name in names(ask, "controllers")
+            if ask.has(f"/sdn/controllers/{name}", "SDN.Audit", "SDN.Allocate", any_of=True))  # fmt: skip
+    return [row for row in rows if row is not None]
+
+
+@serve("GET", f"{BASE}/fabrics/all")
+def fabrics(ask: Ask) -> Any:
+    since_nine(ask)
+    rows = (view(ask, "fabrics", name) for name in names(ask, "fabrics")
+            if ask.has(f"/sdn/fabrics/{name}", "SDN.Audit", "SDN.Allocate", any_of=True))  # fmt: skip
+    return {"fabrics": [row for row in rows if row is not None], "nodes": []}
+
+
 @serve("POST", f"{BASE}/lock")
 def lock(ask: Ask) -> Any:
     """Take the lock: refused while others hold it, and with pending changes unless they are allowed."""
@@ -285,6 +301,9 @@ def apply(ask: Ask) -> Any:
     """What is configured becomes what runs, on every node."""
     unlocked(ask, "could not commit SDN config")
     sdn = ask.world.sdn
+    new = set(sdn.config["vnets"]) - set(sdn.applied["vnets"])
+    for node in ask.world.nodes.values():
+        node.lacks = set() if node.online else node.lacks | new
     sdn.applied = deepcopy(sdn.config)
     if ask.on("release-lock", True):
         sdn.lock = ""

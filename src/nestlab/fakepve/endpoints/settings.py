@@ -219,7 +219,9 @@ def hotplugged(ask: Ask, guest: Guest, name: str, text: str) -> str:
 
 
 def has_bridge(world: World, node: str, bridge: str) -> bool:
-    """A bridge of the node itself, or the vnet of an applied SDN configuration."""
+    """A bridge of the node itself, or the vnet of an applied SDN configuration, if it has loaded that."""
+    if bridge in world.nodes[node].lacks:
+        return False
     vnet = world.sdn.applied["vnets"].get(bridge)
     zone = world.sdn.applied["zones"].get(vnet["zone"]) if vnet else None
     nodes = str((zone or {}).get("nodes", "")).split(",") if zone and zone.get("nodes") else [node]

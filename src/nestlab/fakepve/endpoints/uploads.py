@@ -66,6 +66,7 @@ def stored(ask: Ask, task: Task, store: Storage, name: str, file: Upload) -> Non
             f"{store.name}:{kind}/{name}", store.name, "" if store.shared else ask.node, kind,
             FORMATS.get(ending, ending), size if kind == "import" else len(file.data), path, used=len(file.data),
             sha256=hashlib.sha256(file.data).hexdigest(), data=file.data if len(file.data) <= KEPT else b"",
+            file=ask.world.iron.keep(file.data) if ask.world.iron else "",
         )
     )  # fmt: skip
     task.say("finished file import successfully")

@@ -1,9 +1,9 @@
 """The agent of a guest (qemu-guest-agent) through the API of a Proxmox VE: commands, files, addresses.
 
-PVE asks the agent to answer a ping before anything else, for 3 s; what it refuses then was not begun. What is binary
-goes as base64: PVE's API has only text, and pvesh would read it in the node's encoding. Over pvesh all of it is on
-command lines of the node, for everybody there to see: no secrets. The privileges: VM.GuestAgent.Unrestricted, on PVE 8
-VM.Monitor.
+PVE asks the agent to answer a ping before anything else, for 3 s; what it refuses then was not begun. What is not
+ASCII goes as base64: PVE hands its agent JSON that is not encoded (QMPClient.pm, to_json), and pvesh would read it in
+the node's encoding. Over pvesh all of it is on command lines of the node, for everybody there to see: no secrets. The
+privileges: VM.GuestAgent.Unrestricted, on PVE 8 VM.Monitor.
 """
 
 from __future__ import annotations
@@ -13,20 +13,22 @@ import base64
 import contextlib
 import ipaddress
 import re
+import shlex
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from nestlab.errors import LabError, Unreachable
 from nestlab.wire import shell
 from nestlab.wire.pve.api import Api
-from nestlab.wire.pve.errors import NodeUnreachable, PveError
+from nestlab.wire.pve.errors import NodeUnreachable, PveError, refusal
 from nestlab.wire.pve.retries import Unsent
 from nestlab.wire.result import Result, failure, show, too_slow
 
 T = TypeVar("T")
 
-INPUT = 64 << 10
-"""Bytes that a command may be given on stdin in one request (maxLength of `input-data`)."""
+INPUT = 48 << 10
+"""Bytes that a command is given on stdin in one request. (maxLength of `input-data` is 64 KiB; but that is all that
+pveproxy took of a whole request before PVE 8.4.)"""
 
 CONTENT = 45 << 10
 """Bytes that one request writes to a file: 60 KiB as base64 (maxLength of `content`)."""
@@ -39,16 +41,20 @@ SLOWEST = 2.0
 
 _SILENT = re.compile(r"QEMU guest agent is not running|guest-ping' failed - got timeout|unable to connect to .* socket")
 _STOPPED = re.compile(r"VM \d+ (?:is )?not running")
-_TIMEOUT = re.compile(r"qga command '[\w-]+' failed - got timeout")
+_LOST = re.compile(r"q(?:ga|mp) command '[\w-]+' failed - ")
+"""Between PVE and the agent: a timeout, a connection that was closed, somebody else's answer. (What the agent itself
+refuses comes as `Agent error: …`.)"""
+
 _FORGOTTEN = re.compile(r"Invalid parameter 'pid'|PID \d+ does not exist")
-_NO_PROGRAM = re.compile(r"Failed to execute child process|guest-exec' failed - .*No such file")
-_DISABLED = re.compile(r"Command guest-\S+ has been disabled|command is not allowed|CommandNotFound", re.IGNORECASE)
+_NO_PROGRAM = re.compile(r"Failed to execute child process")
+_DISABLED = re.compile(r"command guest-\S+ has (?:been disabled|not been found)|command is not allowed", re.IGNORECASE)
 
 _KEEP = (
     'umask 077; f=$(mktemp /run/nestlab-in.XXXXXX 2>/dev/null || mktemp) && base64 -d >"$f" && echo "$f" || '
     '{ rm -f -- "$f"; exit 1; }'
 )
 _ADD = 'base64 -d >>"$1"'
+_DECODE = 'eval "$(echo "$1" | base64 -d)"'
 _FEED = 'exec 3<"$1" && rm -f -- "$1" && shift && exec "$@" <&3 3<&-'
 
 
@@ -115,9 +121,14 @@ class Agent:
     async def addresses(self) -> Mapping[str, tuple[str, ...]]:
         """By MAC address (`52:54:00:…`, lower case), the addresses that reach each card: none of loopback or link-local
         ones."""
-        answer = await self._patiently(lambda: self._api.get(f"{self._base}/network-get-interfaces"), again=True)
+        path = f"{self._base}/network-get-interfaces"
+        answer = await self._patiently(lambda: self._api.get(path), again=True)
+        cards = answer.get("result") or ()
+        if isinstance(cards, Mapping):  # PVE passes the agent's refusal on as if it were an answer
+            told = (cards.get("error") or {}).get("desc")
+            raise self._told(refusal(self._api.where, f"GET {path}", 500, f"Agent error: {told}"))
         found: dict[str, tuple[str, ...]] = {}
-        for card in answer.get("result") or ():
+        for card in cards:
             mac = str(card.get("hardware-address") or "").lower()
             if mac and mac != "00:00:00:00:00:00":
                 texts = (str(each.get("ip-address")) for each in card.get("ip-addresses") or ())
@@ -127,7 +138,7 @@ class Agent:
     async def start(self, argv: Sequence[str], input: bytes | None = None) -> int:
         """Start a command with at most INPUT bytes of ASCII on stdin; the number of its process in the guest. Its
         output is kept there until `ended` has told it."""
-        params: dict[str, Any] = {"command": list(argv)}
+        params: dict[str, Any] = {"command": sendable(argv)}
         if input is not None:
             params["input-data"] = input.decode("ascii")
         try:
@@ -208,7 +219,7 @@ class Agent:
         try:
             await self._api.create(f"{self._base}/ping")
         except PveError as error:
-            if _SILENT.search(error.message) or _TIMEOUT.search(error.message) or isinstance(error, NodeUnreachable):
+            if _SILENT.search(error.message) or _LOST.search(error.message) or isinstance(error, NodeUnreachable):
                 return False
             raise self._told(error) from error
         except Unreachable:  # the node; how long that may last, whoever waits has said
@@ -242,7 +253,7 @@ class Agent:
         if _DISABLED.search(message):
             hint = "Allow guest-exec, guest-exec-status, guest-file-* in it: block-rpcs or allow-rpcs of qemu-ga."
             return LabError(f"The guest agent of {self.where} forbids what nestlab needs: {message}.", hint=hint)
-        if _SILENT.search(message) or _TIMEOUT.search(message):
+        if _SILENT.search(message) or _LOST.search(message):
             return self._silent(error, 0)
         return error
 
@@ -257,11 +268,19 @@ class Agent:
         return Unreachable(f"{self.where} does not run any more.", hint=hint)
 
 
+def sendable(argv: Sequence[str]) -> list[str]:
+    """The same command in ASCII."""
+    if all(word.isascii() for word in argv):
+        return list(argv)
+    line = base64.b64encode(f"exec {shlex.join(argv)}".encode(errors="surrogateescape"))
+    return ["sh", "-c", _DECODE, "sh", line.decode()]
+
+
 def _repeatable(error: LabError, again: bool) -> bool:
     if isinstance(error, PveError):
         if isinstance(error, NodeUnreachable):
             return again or error.status == 595
-        return bool(_SILENT.search(error.message)) or (again and bool(_TIMEOUT.search(error.message)))
+        return bool(_SILENT.search(error.message)) or (again and bool(_LOST.search(error.message)))
     return isinstance(error, Unsent) or (again and isinstance(error, Unreachable))
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nestlab.errors import LabError
+from nestlab.pveaddress import PORT
 from nestlab.wire.pve import encode, tasks, upload
 from nestlab.wire.pve.api import Params, Progress, Say
-from nestlab.wire.pve.credentials import PORT, Credentials
+from nestlab.wire.pve.credentials import Credentials
 from nestlab.wire.pve.errors import Unauthorized, refusal
 from nestlab.wire.pve.login import Badge, Login
 from nestlab.wire.pve.retries import Lost, Patience, Unsent, repeatable

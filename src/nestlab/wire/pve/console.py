@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shlex
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from nestlab.errors import LabError, Unreachable
 from nestlab.wire.pve.api import Api, Params
@@ -40,19 +41,34 @@ _CHUNK = 1 << 14
 _WAITING = 1000
 
 
+@runtime_checkable
 class Consoles(Api, Protocol):
     """An API that has websockets: that over HTTPS (`client.Pve`)."""
 
     async def websocket(self, path: str, params: Params) -> aiohttp.ClientWebSocketResponse: ...
 
 
-def command(vmid: int, kind: Kind = "qemu", node: str = "") -> list[str]:
-    """The same console for somebody who is root on a node, to be run on a terminal there (pvesh has no websockets);
-    `node`: another one, that the machine is on. Ctrl-] leaves that of a machine, Ctrl-a q that of a container."""
-    argv = ["qm", "terminal", str(vmid), "-iface", SERIAL, "-escape", "^]"]
-    if kind == "lxc":
-        argv = ["pct", "console", str(vmid)]
-    return ["ssh", "-t", f"root@{node}", *argv] if node else argv
+def command(
+    vmid: int, kind: Kind = "qemu", *, node: str = "", address: str = "", size: tuple[int, int] = (80, 24)
+) -> list[str]:
+    """The same console on stdin and stdout of a command, for root on a node (pvesh has no websockets). `node` and
+    `address`: of another one, that the machine is on. `size`: columns and lines of a container's terminal, where
+    Ctrl-a q leaves.
+
+    A machine's is what `qm terminal` does (qm.pm), without the terminal that it makes raw; `pct console` wants one."""
+    if kind == "qemu":
+        argv = ["socat", "-", f"UNIX-CONNECT:/var/run/qemu-server/{vmid}.{SERIAL}"]
+        return [*_ssh(node, address, "-T"), shlex.join(argv)] if address else argv
+    line = f"stty raw -echo cols {size[0]} rows {size[1]}; exec pct console {vmid}"
+    return [*_ssh(node, address, "-tt"), line] if address else ["script", "-qefc", line, "/dev/null"]
+
+
+def _ssh(node: str, address: str, terminal: str) -> list[str]:
+    """How the nodes of a cluster reach each other (PVE/SSHInfo.pm); newer ones keep their host keys in /etc/pve."""
+    known = f"/etc/pve/nodes/{node}/ssh_known_hosts /root/.ssh/known_hosts"
+    wishes = ("BatchMode=yes", "LogLevel=ERROR", f"HostKeyAlias={node}", f"UserKnownHostsFile={known}")
+    options = [word for wish in wishes for word in ("-o", wish)]
+    return ["ssh", terminal, "-e", "none", *options, f"root@{address}"]
 
 
 @contextlib.asynccontextmanager
@@ -70,26 +86,39 @@ async def attached(
 
     LabError without a serial port, Unreachable when the machine does not run."""
     where = where or f"{'VM' if kind == 'qemu' else 'CT'} {vmid}"
-    await _ready(api, f"/nodes/{node}/{kind}/{vmid}", vmid, kind, where)
+    await ready(api, node, vmid, kind, where)
     async with _opened(api, f"/nodes/{node}/{kind}/{vmid}", kind, where) as (socket, first):
         line = Line(socket, first)
-        with tempfile.TemporaryDirectory(prefix="nestlab-", dir="/tmp") as folder:
-            path = f"{folder}/console"
-            server = await asyncio.start_unix_server(line.joined, path)
+        async with listening(line.joined) as path:
             tasks = [asyncio.create_task(line.listen()), asyncio.create_task(line.keep(size))]
             try:
                 yield path
             finally:
-                server.close()
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
                 await line.leave()
 
 
-async def _ready(api: Api, base: str, vmid: int, kind: Kind, where: str) -> None:
-    """What PVE itself tells only on the terminal, and in passing."""
-    status, config = await asyncio.gather(api.get(f"{base}/status/current"), api.get(f"{base}/config"))
+@contextlib.asynccontextmanager
+async def listening(joined: Callable[[asyncio.StreamReader, asyncio.StreamWriter], None]) -> AsyncIterator[str]:
+    """The path of a unix socket of our user's alone; `joined` is called for each who connects."""
+    with tempfile.TemporaryDirectory(prefix="nestlab-", dir="/tmp") as folder:
+        path = f"{folder}/console"
+        server = await asyncio.start_unix_server(joined, path)
+        try:
+            yield path
+        finally:
+            server.close()
+
+
+async def ready(api: Api, node: str, vmid: int, kind: Kind, where: str) -> None:
+    """LabError without a serial port, Unreachable when the machine does not run: PVE itself tells that only on the
+    terminal, and in passing."""
+    base = f"/nodes/{node}/{kind}/{vmid}"
+    status, config = await asyncio.gather(
+        api.get(f"{base}/status/current"), api.get(f"{base}/config", {"current": True})
+    )
     if status.get("status") != "running":
         raise Unreachable(f"{where} does not run, so its console shows nothing.", hint="`nestlab up` starts it.")
     if kind == "qemu" and config.get(SERIAL) != "socket":
@@ -123,7 +152,8 @@ async def _let_in(socket: aiohttp.ClientWebSocketResponse, user: str, where: str
     hint = "See the task VM/CT … Console on its node for why."
     if "!" in user:
         hint += (
-            " PVE before 9 opens terminals to passwords only, not to API tokens: log in with one, or use pve+ssh://."
+            " PVE opens terminals to API tokens since qemu-server 9.1.7 and pve-container 6.1.3 (April 2026): update"
+            " its nodes, log in with a password, or use pve+ssh://."
         )
     raise LabError(f"Proxmox VE did not open the console of {where} to {user}.", hint=hint)
 
@@ -151,7 +181,7 @@ class Line:
         self._writer: asyncio.StreamWriter | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def joined(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def joined(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Somebody connected to the local socket; a second one finds it closed."""
         if self._writer is not None:
             writer.close()

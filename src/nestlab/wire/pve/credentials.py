@@ -1,8 +1,8 @@
-"""Which Proxmox VE is meant, and how one is let in.
+"""How one is let in to a Proxmox VE.
 
-`pve://[USER@REALM!TOKENID@]HOST[:8006][/NODE]` says which; it holds no secret. Secrets are in the environment
-(NESTLAB_PVE_TOKEN, or NESTLAB_PVE_USER and NESTLAB_PVE_PASSWORD), else in a file of its own below nestlab's state
-directory (`pve/HOST.toml`, 0600), else asked for. Never on a command line, never in a lab file.
+Its address (`pveaddress`) holds no secret. Secrets are in the environment (NESTLAB_PVE_TOKEN, or NESTLAB_PVE_USER and
+NESTLAB_PVE_PASSWORD), else in a file of its own below nestlab's state directory (`pve/HOST.toml`, 0600), else asked
+for. Never on a command line, never in a lab file.
 """
 
 from __future__ import annotations
@@ -10,79 +10,22 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import stat
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from nestlab.errors import LabError
+from nestlab.pveaddress import PORT, Place, is_user
 from nestlab.wire.pve.login import Login, Password, Token
 from nestlab.wire.pve.trust import Trust
-
-PORT = 8006
-
-FORM = "pve://[USER@REALM[!TOKENID]@]HOST[:8006][/NODE]"
 
 KEYS = ("token", "user", "password", "fingerprint", "ca")
 """What a file may hold. `token` is USER@REALM!ID=SECRET; a fingerprint or `ca` says which certificate is believed."""
 
 Ask = Callable[[str], str]
 """Asks a person for a secret that is not shown."""
-
-_USER = re.compile(r"[^\s:/@!]+@[A-Za-z][A-Za-z0-9._-]*")
-_ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
-_NODE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?")
-_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9A-Fa-f:.]+")
-
-
-@dataclass(frozen=True)
-class Place:
-    """A Proxmox VE: the host whose API is asked, and what else the address says ("" if it does not)."""
-
-    host: str
-    port: int = PORT
-    user: str = ""
-    token_id: str = ""
-    node: str = ""
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        port = "" if self.port == PORT else f":{self.port}"
-        token = f"!{self.token_id}" if self.token_id else ""
-        return f"pve://{self.user}{token}{'@' if self.user else ''}{host}{port}{'/' if self.node else ''}{self.node}"
-
-
-def place(address: str) -> Place:
-    """From an address. LabError if it is none, or holds a secret (which the error does not show)."""
-    try:
-        parts = urlsplit(address)
-        port = parts.port or PORT
-        host = parts.hostname or ""
-    except ValueError:
-        raise _wrong(address, "its host or port cannot be read") from None
-    if parts.scheme != "pve":
-        raise _wrong(address, "it does not start with pve://")
-    name = unquote(parts.netloc.rpartition("@")[0])
-    if "=" in name or ":" in name:
-        what = "An address of a Proxmox VE must not hold a secret: lab files and command lines are read by others."
-        raise LabError(what, hint="Set NESTLAB_PVE_TOKEN=USER@REALM!ID=SECRET instead, and change that secret.")
-    user, _, token_id = name.partition("!")
-    if (name and not _USER.fullmatch(user)) or ("!" in name and not _ID.fullmatch(token_id)):
-        raise _wrong(address, f"{name!r} is no user with a realm, such as root@pam or lab@pve!nestlab")
-    if not _HOST.fullmatch(host):
-        raise _wrong(address, "it names no host")
-    node = unquote(parts.path.strip("/"))
-    if (node and not _NODE.fullmatch(node)) or parts.query or parts.fragment:
-        raise _wrong(address, "after the host only the name of a node may follow")
-    return Place(host, port, user, token_id, node)
-
-
-def _wrong(address: str, why: str) -> LabError:
-    shown = re.sub(r"(?<=//).*@", "…@", address)
-    return LabError(f"{shown!r} is no address of a Proxmox VE: {why}.", hint=f"Write it as {FORM}.")
 
 
 @dataclass(frozen=True)
@@ -127,6 +70,11 @@ def keep_at(state: Path, where: Place) -> Path:
     return state / "pve" / f"{where.host.lower().replace(':', '-')}{port}.toml"
 
 
+def held(state: Path, where: Place) -> dict[str, str]:
+    """What the file for a place holds, by KEYS; nothing if there is none. LabError as by `find`."""
+    return _read(keep_at(state, where))
+
+
 def keep(state: Path, where: Place, values: Mapping[str, str]) -> Path:
     """Write the file for a place anew, 0600 from its first byte on. `values` as in KEYS."""
     path = keep_at(state, where)
@@ -168,7 +116,7 @@ def _told(environ: Mapping[str, str], held: Mapping[str, str]) -> tuple[str, str
 
 def _user(where: Place, told: str) -> str:
     name = where.user or told or "root@pam"
-    if not _USER.fullmatch(name):
+    if not is_user(name):
         raise LabError(f"{name!r} is no user with a realm.", hint="Write it as root@pam or lab@pve.")
     return name
 

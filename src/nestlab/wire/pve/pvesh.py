@@ -122,7 +122,7 @@ class Pvesh:
             if _SECRET.fullmatch(name):
                 what = f"{name} would be seen by every user of {self.where}, in the list of its processes."
                 raise LabError(what, hint="Reach this Proxmox VE over HTTPS (pve://) for that, or use ssh keys.")
-            argv.append(f"--{name}={value}")
+            argv += [f"--{name}={value}"] if value else [f"--{name}", ""]  # Getopt::Long takes no `--name=`
         result = await self._run(argv, timeout=120 if method == "GET" else None)
         if result.status != 0:
             raise self._refused(method, f"{method} {path}", result)

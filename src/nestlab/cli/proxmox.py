@@ -1,0 +1,190 @@
+"""Verbs about a Proxmox VE: what nestlab needs there, whether it is there, which certificate is believed; migrating."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nestlab.cli import complete
+from nestlab.cli.common import home, lab_named, meant, print_json, site
+from nestlab.cli.guard import MEND, guarded, out, run, say
+from nestlab.cli.options import Debug, Json, MachineWord, NoWait, Yes
+from nestlab.errors import LabError
+
+if TYPE_CHECKING:
+    from nestlab.model import Pve
+    from nestlab.which import Which
+
+group = typer.Typer(
+    help="A Proxmox VE as the host of labs: set it up, check it, believe its certificate.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+
+Where = Annotated[
+    str,
+    typer.Argument(
+        metavar="ADDRESS|FILE|LAB",
+        help="pve://HOST, pve+ssh://NODE, pve+local, or a lab that is on one.",
+        autocompletion=complete.labs_and_machines,
+    ),
+]
+User = Annotated[str, typer.Option("--user", metavar="USER@REALM", help="Who is made for nestlab.")]
+TokenId = Annotated[str, typer.Option("--token", metavar="ID", help="The API token that is made for it.")]
+Perform = Annotated[
+    bool, typer.Option("--perform", help="Do it, as who NESTLAB_PVE_USER or the address names (root@pam), and keep it.")
+]
+
+
+@group.command("setup")
+@guarded
+def setup(
+    where: Where,
+    user: User = "nestlab@pve",
+    token: TokenId = "nestlab",
+    perform: Perform = False,
+    yes: Yes = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> int | None:
+    """Print the commands that make a pool, roles, a user and an API token with exactly what nestlab needs, for root on
+    a node; --perform makes them through the API, and keeps the token for later.
+
+    \b
+    Examples:
+      nestlab pve setup pve://pve1.example.org
+      nestlab pve setup lab.yaml                 for what that lab uses
+      nestlab pve setup pve://root@pam@pve1.example.org --perform
+    """
+    from nestlab.cli import proxmoxwork
+
+    return run(proxmoxwork.setup(_on(where), user, token, perform=perform, yes=yes, as_json=as_json))
+
+
+@group.command("check")
+@guarded
+def check(where: Where, as_json: Json = False, debug: Debug = False) -> int | None:
+    """Say whether nestlab may do there what it needs, which privilege is missing where, and what the nodes can do.
+    Changes nothing. Exit status 2 if something is missing."""
+    from nestlab.cli import proxmoxwork
+
+    return run(proxmoxwork.check(_on(where), as_json=as_json))
+
+
+@group.command("trust")
+@guarded
+def trust(where: Where, yes: Yes = False, debug: Debug = False) -> int | None:
+    """Show the fingerprint of the certificate that it shows now, and believe it from now on, if that is agreed to."""
+    from nestlab.cli import proxmoxwork
+
+    return run(proxmoxwork.trust(_on(where), yes=yes))
+
+
+Target = Annotated[str, typer.Argument(metavar="NODE", help="The node it is to be on.")]
+StopGuests = Annotated[
+    bool, typer.Option("--stop-guests", help="Stop what runs inside it first, and start that again after.")
+]
+
+
+@guarded
+def migrate(
+    machine: MachineWord,
+    node: Target,
+    stop_guests: StopGuests = False,
+    yes: Yes = False,
+    no_wait: NoWait = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> int | None:
+    """Move a machine of a lab on a Proxmox VE to another node, after saying what runs inside it and whether that can be
+    carried over. Switched off it always moves.
+
+    \b
+    Examples:
+      nestlab migrate hv1 pve2
+      nestlab migrate hv1 pve2 --stop-guests     where guests that run would be lost
+    """
+    found = meant([machine])
+    return run(_migrate(found, node, stop_guests=stop_guests, yes=yes, no_wait=no_wait, as_json=as_json))
+
+
+async def _migrate(
+    found: Which, node: str, *, stop_guests: bool, yes: bool, no_wait: bool, as_json: bool
+) -> int | None:
+    from nestlab import migrate as moving
+    from nestlab import session as verbs
+    from nestlab.cli.machines import _one
+    from nestlab.cli.work import shown
+    from nestlab.plan import Plan
+
+    name = lab_named(found)
+    waiting = verbs.changing(site(), "migrate", name=name, wait=0 if no_wait else None, say=say)
+    async with waiting as session:
+        path = _one(session, found)
+        crossing = await moving.look(session, path, node, stop_guests=stop_guests)
+        move, ruling = crossing.move, crossing.ruling
+        if not as_json:
+            _tell(crossing)
+        if ruling.allowed and not _agreed(move.running, yes):
+            say("nothing was moved; --yes moves it")
+            return MEND
+        async with shown(session, Plan(name), as_json=as_json) as emit:
+            await moving.go(session, crossing, emit, lambda text: say(f"{path}: {text}"))
+        seen = session.observed.machines[path]
+        if as_json:
+            print_json({"machine": path, "node": seen.node, "state": seen.state, "stopped": list(crossing.stopped)})
+        else:
+            out(f"{path} is on {seen.node} now, {seen.state}")
+    return None
+
+
+def _tell(crossing: object) -> None:
+    from nestlab.migrate import Crossing
+
+    assert isinstance(crossing, Crossing)
+    move, ruling = crossing.move, crossing.ruling
+    how = "while it runs" if move.running and ruling.online else "switched off"
+    out(f"{move.path}: from {move.source.node} to {move.target.node}, {how}: {ruling.why}")
+    if move.inside:
+        out(f"  inside it run {', '.join(move.inside)}")
+    if crossing.stopped:
+        out("  they are stopped first and started again after")
+    for note in crossing.notes:
+        out(f"  {note}")
+
+
+def _agreed(running: bool, yes: bool) -> bool:
+    """What is off moves without a question."""
+    import sys
+
+    if yes or not running:
+        return True
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    return typer.confirm("Migrate it while it runs?", err=True)
+
+
+def _on(word: str) -> Pve:
+    """What a lab uses of its Proxmox VE, or all defaults at an address."""
+    from pathlib import Path
+
+    from nestlab import origin, store
+    from nestlab.model import Pve
+
+    if word.startswith(("pve://", "pve+")):
+        return Pve(word)
+    if word in home().labs():
+        made = store.load(origin.existing(home(), word).blueprint)
+        on = made.on if made else None
+    elif word.endswith((".yaml", ".yml")):
+        from nestlab.labfile import parse
+
+        on = parse(Path(word), environ=os.environ).on
+    else:
+        raise LabError(f"{word} is neither an address nor a lab.", hint="Such as pve://pve1.example.org, or lab.yaml.")
+    if on is None:
+        raise LabError(f"{word} is a lab on this machine.", hint="Say `on: pve://HOST` in its lab file.")
+    return on

@@ -1,0 +1,240 @@
+"""Whether a machine can move to another node, with what is nested in it, and the move itself.
+
+PVE does not look at nested virtualization when it migrates (qemu-server, QemuMigrate.pm), and a machine whose guests
+run under KVM has more state than its CPU shows. A machine that is off can always move. What a kernel and a QEMU can
+carry: Linux 5.3 with QEMU 4.2 for Intel (kernel documentation, running-nested-guests), Linux 5.8 with QEMU 5.1 for AMD,
+where the same documentation warns of guests that run meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nestlab.engines import Say
+from nestlab.engines.pve import survey
+from nestlab.engines.pve.guests import Guests
+from nestlab.engines.pve.survey import Found
+from nestlab.errors import LabError
+from nestlab.wire.pve.api import Api
+from nestlab.wire.pve.errors import Denied, NodeUnreachable
+
+Version = tuple[int, ...]
+
+CARRIES: Mapping[str, tuple[Version, Version]] = {
+    "GenuineIntel": ((5, 3), (4, 2)),
+    "AuthenticAMD": ((5, 8), (5, 1)),
+}
+"""By vendor: the kernel and the QEMU from which on nested state is carried."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One end of a migration, as its node tells it; empty where it does not."""
+
+    node: str
+    vendor: str = ""
+    model: str = ""
+    flags: frozenset[str] = frozenset()
+    kernel: Version = ()
+
+
+@dataclass(frozen=True)
+class Move:
+    """What is to move, and where to. `inside`: machines in it that run; None: it cannot be asked."""
+
+    path: str
+    running: bool
+    hypervisor: bool
+    container: bool
+    kvm: bool
+    cpu: str
+    qemu: Version
+    inside: tuple[str, ...] | None
+    source: Side
+    target: Side
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """Whether it may move as it is; `online`: while it runs. `why` says what was found, `hint` what to do if not."""
+
+    allowed: bool
+    online: bool
+    why: str
+    hint: str = ""
+
+
+def judge(move: Move) -> Ruling:
+    """Whether a machine may move now, and why. Pure."""
+    if not move.running:
+        return Ruling(True, False, "it is off, and moves with its disks")
+    if move.container:
+        return Ruling(True, False, "a container: it is shut down, moved and started again")
+    if not move.hypervisor:
+        return Ruling(True, True, "nothing runs inside it")
+    if move.inside is None:
+        why = "what runs inside it cannot be asked"
+        return Ruling(False, True, why, f"{_off(move)}, or see why it does not answer: `nestlab status --deep`.")
+    refusal = _unequal(move) or _uncarried(move)
+    return refusal or Ruling(True, True, _carried(move))
+
+
+def _unequal(move: Move) -> Ruling | None:
+    """Between CPUs that are not the same, or not told, nothing that nests moves while it runs."""
+    one, two = move.source, move.target
+    if not (one.vendor and two.vendor):
+        silent = one.node if not one.vendor else two.node
+        return Ruling(False, True, f"node {silent} does not tell its CPU (Sys.Audit on /nodes)", f"{_off(move)}.")
+    if one.vendor != two.vendor:
+        why = f"{one.node} has a CPU of {one.vendor} and {two.node} one of {two.vendor}"
+        return Ruling(False, True, why, f"{_off(move)}.")
+    whole = move.cpu.split(",")[0] in ("host", "max")
+    if move.kvm and whole and (one.model, one.flags) != (two.model, two.flags):
+        why = f"its CPU is `{move.cpu}`, and {one.node} ({one.model}) and {two.node} ({two.model}) are not the same"
+        hint = f"{_off(move)}; `on: {{cpu: …,flags=+nested-virt}}` with a model that both have lets it move later."
+        return Ruling(False, True, why, hint)
+    return None
+
+
+def _uncarried(move: Move) -> Ruling | None:
+    if not move.inside:
+        return None if _new_enough(move) else _too_old(move)
+    names = ", ".join(move.inside)
+    if not move.kvm:
+        return Ruling(False, True, f"it is emulated, and {names} runs inside", _stop(move))
+    if move.source.vendor != "GenuineIntel":
+        why = f"{names} runs inside, and on {move.source.vendor} a guest that runs is not carried over safely"
+        return Ruling(False, True, why, _stop(move))
+    return None if _new_enough(move) else _too_old(move)
+
+
+def _new_enough(move: Move) -> bool:
+    if not move.kvm:
+        return True
+    needed = CARRIES.get(move.source.vendor)
+    if needed is None:
+        return False
+    kernel, qemu = needed
+    return min(move.source.kernel, move.target.kernel) >= kernel and move.qemu >= qemu
+
+
+def _too_old(move: Move) -> Ruling:
+    needed = CARRIES.get(move.source.vendor)
+    if needed is None:
+        return Ruling(False, True, f"for CPUs of {move.source.vendor} nothing is known", f"{_off(move)}.")
+    have = (
+        f"{move.source.node} has Linux {_dotted(move.source.kernel)}, {move.target.node} {_dotted(move.target.kernel)}"
+    )
+    why = f"{have}, and it runs on QEMU {_dotted(move.qemu)}; nested state needs {_needs(move.source.vendor)}"
+    return Ruling(False, True, why, f"{_off(move)}.")
+
+
+def _carried(move: Move) -> str:
+    inside = f"{', '.join(move.inside)} runs inside" if move.inside else "no machine runs inside it"
+    if not move.kvm:
+        return f"{inside}; it is emulated"
+    return f"{inside}; CPUs fit ({move.cpu}), and {_needs(move.source.vendor)} or newer carries nested state"
+
+
+def _needs(vendor: str) -> str:
+    kernel, qemu = CARRIES[vendor]
+    return f"Linux {_dotted(kernel)} and QEMU {_dotted(qemu)} ({vendor})"
+
+
+def _off(move: Move) -> str:
+    return f"Switched off it can move: `nestlab stop {move.path}`, then migrate and start it"
+
+
+def _stop(move: Move) -> str:
+    return f"--stop-guests stops them, migrates {move.path}, and starts them again. {_off(move)}."
+
+
+def _dotted(version: Version) -> str:
+    return ".".join(map(str, version)) or "that is not told"
+
+
+def version_of(text: object) -> Version:
+    """The numbers that a version begins with, such as (6, 17, 2) of `6.17.2-1-pve`; () where there are none."""
+    found = re.search(r"\d+(?:\.\d+)+", str(text or ""))
+    return tuple(int(part) for part in found[0].split(".")) if found else ()
+
+
+class Migration:
+    """Of one lab's machines."""
+
+    def __init__(self, api: Api, guests: Guests) -> None:
+        self._api = api
+        self._guests = guests
+
+    async def look(self, path: str, target: str, *, hypervisor: bool, inside: Collection[str] | None) -> Move:
+        """Everything that decides whether a machine may move to the node `target`. LabError for a node that is none,
+        or cannot take it at all, and for a machine that high availability manages."""
+        found = await self._guests.one(path)
+        guest = found.guest
+        await self._target(found, target)
+        state, status, source, there = await asyncio.gather(
+            self._guests.runs(guest),
+            self._api.get(f"{guest.base}/status/current"),
+            self._side(guest.node),
+            self._side(target),
+        )
+        config = await self._api.get(f"{guest.base}/config", {"current": True})
+        return Move(
+            path=path,
+            running=state != "stopped",
+            hypervisor=hypervisor,
+            container=guest.kind == "lxc",
+            kvm=str(config.get("kvm", 1)) != "0",
+            cpu=str(config.get("cpu") or "kvm64"),
+            qemu=version_of(status.get("running-qemu")),
+            inside=None if inside is None else tuple(sorted(inside)),
+            source=source,
+            target=there,
+        )
+
+    async def go(self, move: Move, ruling: Ruling, say: Say) -> None:
+        """Move it, to the end of PVE's task."""
+        found = await self._guests.one(move.path)
+        params: dict[str, str | int] = {"target": move.target.node}
+        if move.running and move.container:
+            params["restart"] = 1
+        elif move.running and ruling.online:
+            params |= {"online": 1, "with-local-disks": 1}
+        say(f"migrating to {move.target.node}" + (" while it runs" if "online" in params else ""))
+        await self._guests.task(await self._api.create(f"{found.guest.base}/migrate", params), say)
+        await self._guests.look(exact=False)
+
+    async def _target(self, found: Found, target: str) -> None:
+        guest = found.guest
+        rows: Sequence[Mapping[str, Any]] = await self._api.get("/cluster/resources")
+        nodes = {str(row["node"]): row.get("status") == "online" for row in rows if row.get("type") == "node"}
+        if target not in nodes:
+            raise LabError(f"{self._api.where} has no node {target}.", hint=f"Its nodes: {', '.join(sorted(nodes))}.")
+        if target == guest.node:
+            raise LabError(f"{found.mark.path} is on {target} already.", hint=f"Its nodes: {', '.join(sorted(nodes))}.")
+        if not nodes[target]:
+            raise LabError(f"Node {target} does not answer.", hint="Start it, or name another node.")
+        listed = next((each for each in survey.guests(rows) if each.vmid == guest.vmid), guest)
+        if listed.ha:
+            sid = f"{'vm' if guest.kind == 'qemu' else 'ct'}:{guest.vmid}"
+            what = f"{found.mark.path} is managed by high availability ({sid}, {listed.ha}), which moves it itself."
+            raise LabError(what, hint=f"Take it out first, as root on a node: ha-manager remove {sid}")
+
+    async def _side(self, node: str) -> Side:
+        try:
+            status = await self._api.get(f"/nodes/{node}/status")
+        except (Denied, NodeUnreachable):
+            return Side(node)
+        info = status.get("cpuinfo") or {}
+        kernel = (status.get("current-kernel") or {}).get("release") or status.get("kversion")
+        return Side(
+            node,
+            str(info.get("vendor") or ""),
+            str(info.get("model") or ""),
+            frozenset(str(info.get("flags") or "").split()),
+            version_of(kernel),
+        )

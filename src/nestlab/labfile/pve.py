@@ -1,0 +1,85 @@
+"""What a lab file says about a Proxmox VE, as a value, and what of it means nothing where it stands. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from nestlab.labfile.guess import meant
+from nestlab.labfile.network import Complaint
+from nestlab.labfile.nodes import Items
+from nestlab.labfile.read import Section
+from nestlab.model import Pve
+
+_ELSEWHERE = "Leave it out, or say `on: pve://HOST`: it is about a Proxmox VE."
+
+
+def is_local(root: Section) -> bool:
+    """Whether the lab runs on this computer; False too when what is said of that is wrong."""
+    return "on" not in root.at or root.values.get("on") == "local"
+
+
+def place(root: Section) -> Pve | None:
+    """The Proxmox VE of the lab; None for this computer, or when its address is wrong."""
+    on = root.values.get("on", "local")
+    if not isinstance(on, Section):
+        return None if on == "local" else Pve(on)
+    if "pve" not in on.values:
+        return None
+    said = {name: value for name, value in on.values.items() if name not in ("pve", "nodes")}
+    return Pve(on.values["pve"], nodes=tuple(node for _, node in on.values.get("nodes", ())), **said)
+
+
+def of_lab(root: Section) -> Iterator[Complaint]:
+    """What is wrong with `on` itself, and with `defaults` for a lab on this computer."""
+    on, defaults = root.values.get("on"), root.values.get("defaults")
+    if isinstance(on, Section) and "nodes" in on.values:
+        nodes = on.values["nodes"]
+        said = on.at["nodes"]
+        if isinstance(said, Items) and not said.items:
+            yield said, "on.nodes", "there is no node in it", "Name one, or leave `nodes` out to allow all."
+        seen: set[str] = set()
+        for node, name in nodes:
+            if name in seen:
+                yield node, "on.nodes", f"`{name}` is here twice", "Name each node once."
+            seen.add(name)
+    if isinstance(defaults, Section) and is_local(root):
+        yield from _elsewhere(defaults, "container", "node")
+
+
+def of_segment(section: Section, local: bool) -> Iterator[Complaint]:
+    """What is wrong with a segment's `bridge` and `vlan`."""
+    if local:
+        yield from _elsewhere(section, "bridge", "vlan")
+
+
+def of_machine(section: Section, path: str, kind: str | None, root: Section) -> Iterator[Complaint]:
+    """What is wrong with `container` and `node` that a machine itself says, at its place in the nest."""
+    if is_local(root):
+        yield from _elsewhere(section, "container", "node")
+        return
+    name = path.rpartition("/")[2]
+    for key in ("container", "node"):
+        if "/" in path and section.values.get(key):
+            what = f"`{key}` means nothing here: {name} runs inside another machine, not on the Proxmox VE itself"
+            yield section.keys[key], f"{section.key}.{key}", what, "Leave it out: it is for outermost machines."
+    if "/" not in path and kind is not None and section.values.get("container"):
+        what = f"{name} is a hypervisor, and a container cannot be one: it has no kernel of its own"
+        hint = "Leave out `container`, or `hypervisor`."
+        yield section.keys["container"], f"{section.key}.container", what, hint
+
+
+def of_node(section: Section, root: Section) -> Iterator[Complaint]:
+    """What is wrong with the node that a machine or `defaults` names."""
+    on, node = root.values.get("on"), section.values.get("node")
+    allowed = [name for _, name in on.values.get("nodes", ())] if isinstance(on, Section) else []
+    if node is not None and allowed and node not in allowed:
+        what = f"`nodes` of the lab's `on` does not allow {node}"
+        yield section.at["node"], f"{section.key}.node", what, meant(node, allowed, listed=True)
+
+
+def _elsewhere(section: Section, *keys: str) -> Iterator[Complaint]:
+    for key in keys:
+        # What is false, or wrong and told already, asks for nothing.
+        if section.values.get(key):
+            what = f"`{key}` means nothing here: the lab runs on this computer"
+            yield section.keys[key], f"{section.key}.{key}", what, _ELSEWHERE

@@ -1,0 +1,159 @@
+"""Labs on a Proxmox VE: how one is reached by its address, and what a session needs of it (`ground.Ground`)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from nestlab import capacity, pveaddress
+from nestlab.blueprint import Blueprint
+from nestlab.engines import Engine
+from nestlab.engines.pve import engine as pve
+from nestlab.engines.pve.engine import PveEngine
+from nestlab.ground import disk_free
+from nestlab.home import Home, LabHome
+from nestlab.host import Host
+from nestlab.hosts import LocalHost, at
+from nestlab.library import Cache
+from nestlab.model import Pve
+from nestlab.plan import Observed, Seen
+from nestlab.proofs import Proof
+from nestlab.render import Acceleration
+from nestlab.vault import Vault
+from nestlab.wire.pve import credentials
+from nestlab.wire.pve.client import Pve as Client
+from nestlab.wire.pve.pvesh import Pvesh
+
+if TYPE_CHECKING:
+    from nestlab.wire.pve.api import Api
+
+MEMORY = "pve.json"
+"""In a lab's directory: what need not be asked of its Proxmox VE twice."""
+
+
+@dataclass
+class Reached:
+    """A Proxmox VE that is reached. `close` ends what it is reached by."""
+
+    api: Api
+    host: Host | None = None
+    """The node that pvesh runs on, where it is reached that way."""
+
+    async def close(self) -> None:
+        await self.api.close()
+        if self.host is not None and self.host.path:
+            await self.host.close()
+
+
+def reach(address: str, home: Home, environ: Mapping[str, str], ask: credentials.Ask | None = None) -> Reached:
+    """The Proxmox VE with an address (see `model.Pve`). Nothing is connected yet. LabError without credentials, or for
+    what is no address. `ask`: for a secret that is nowhere kept."""
+    where = pveaddress.parse(address)
+    if isinstance(where, pveaddress.Place):
+        return Reached(Client.of(credentials.find(where, environ, home.state, ask)))
+    node: Host = at(_as_root(where).ssh) if where.host else LocalHost()
+    return Reached(Pvesh(node, "" if where.host else "this node"), node)
+
+
+def _as_root(where: pveaddress.Shell) -> pveaddress.Shell:
+    """pvesh is root's: who else is meant says so."""
+    return replace(where, user=where.user or "root")
+
+
+def narrowed(on: Pve) -> Pve:
+    """With the node that its address names as the one that may be used, if the lab file names none."""
+    where = pveaddress.parse(on.address)
+    node = where.node if isinstance(where, pveaddress.Place) else ""
+    return replace(on, nodes=(node,)) if node and not on.nodes else on
+
+
+@dataclass
+class ProxmoxGround:
+    """See `ground.Ground`. One lab's; its engine is made once."""
+
+    place: LabHome
+    pve: Pve
+    home: Home
+    open: Callable[[], Reached]
+    host: Host = field(default_factory=LocalHost)
+    _reached: Reached | None = None
+    _engine: PveEngine | None = None
+
+    def on(self, lab: str, parent: Host) -> Engine:
+        return self.engine
+
+    @property
+    def reached(self) -> Reached:
+        if self._reached is None:
+            self._reached = self.open()
+        return self._reached
+
+    @property
+    def engine(self) -> PveEngine:
+        if self._engine is None:
+            library, vault = Cache(self.home.cache), Vault(self.place.root)
+            memory = self.place.root / MEMORY
+            setting = pve.setting(self.place.name, self.pve, self.reached.api, vault, library, memory)
+            self._engine = PveEngine(setting)
+        return self._engine
+
+    async def routes(self) -> tuple[str, ...]:
+        return await self.engine.routes()
+
+    async def check(
+        self, blueprint: Blueprint, observed: Observed, wanted: Collection[str], to_build: Mapping[str, int]
+    ) -> tuple[str, ...]:
+        capacity.check_images(disk_free(self.home.cache), to_build)
+        return await self.engine.check(blueprint, wanted)
+
+    async def outlook(self, blueprint: Blueprint, paths: Collection[str]) -> tuple[Acceleration, ...]:
+        found = await self.engine.outlook(blueprint, paths)
+        return tuple(
+            Acceleration(
+                path=each.path,
+                accel="kvm" if each.kvm else "tcg",
+                why=each.why,
+                cost=each.cost,
+                node=each.node,
+                storage=each.storage,
+                cpu=each.cpu,
+                vmid=each.vmid,
+            )
+            for each in found
+        )
+
+    async def proofs(self, blueprint: Blueprint) -> tuple[Proof, ...]:
+        able, line = await self.engine.ground()
+        why = {True: "", None: "whether it can nest is not told", False: "level 1 is emulated, or cannot nest"}[able]
+        first = Proof("", 0, "hardware virtualization", able or None, line, why, where="Proxmox VE")
+        return (first, *await self._moved(blueprint))
+
+    async def _moved(self, blueprint: Blueprint) -> list[Proof]:
+        """What high availability would migrate behind nestlab's back."""
+        specs = blueprint.by_path()
+        found = []
+        for path, (guest, state) in (await self.engine.watched()).items():
+            if path in specs and specs[path].machine.hypervisor:
+                why = f"it would be moved with what runs inside; as root on a node: ha-manager remove {guest}"
+                found.append(Proof(path, 1, "high availability", None, f"HA manages {guest} ({state})", why))
+        return found
+
+    async def boots(self) -> int | None:
+        return await self.engine.cpus()
+
+    async def glance(self) -> Mapping[str, Seen]:
+        return await self.engine.glance()
+
+    async def close(self) -> None:
+        if self._engine is not None:
+            await self._engine.close()
+        if self._reached is not None:
+            await self._reached.close()
+        await self.host.close()
+
+
+def ground(home: Home, place: LabHome, on: Pve, ask: credentials.Ask | None = None) -> ProxmoxGround:
+    """A lab's Proxmox VE, with the credentials that this user has for it."""
+    return ProxmoxGround(place, narrowed(on), home, lambda: reach(on.address, home, os.environ, ask))
