@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from nestlab import capacity, pveaddress
 from nestlab.blueprint import Blueprint
 from nestlab.engines import Engine
+from nestlab.engines.pve import consoles
 from nestlab.engines.pve import engine as pve
 from nestlab.engines.pve.engine import PveEngine
+from nestlab.engines.pve.stock import Stock
 from nestlab.ground import disk_free
 from nestlab.home import Home, LabHome
 from nestlab.host import Host
@@ -95,7 +98,7 @@ class ProxmoxGround:
         if self._engine is None:
             library, vault = Cache(self.home.cache), Vault(self.place.root)
             memory = self.place.root / MEMORY
-            setting = pve.setting(self.place.name, self.pve, self.reached.api, vault, library, memory)
+            setting = pve.setting(self.place.name, self.pve, self.reached.api, vault, library, memory, self.home.cache)
             self._engine = PveEngine(setting)
         return self._engine
 
@@ -126,7 +129,8 @@ class ProxmoxGround:
 
     async def proofs(self, blueprint: Blueprint) -> tuple[Proof, ...]:
         able, line = await self.engine.ground()
-        why = {True: "", None: "whether it can nest is not told", False: "level 1 is emulated, or cannot nest"}[able]
+        cannot = "level 1 is emulated" if "no KVM" in line else "machines inside level 1 run without KVM"
+        why = {True: "", None: "whether it can nest is not told; the proofs below tell", False: cannot}[able]
         first = Proof("", 0, "hardware virtualization", able or None, line, why, where="Proxmox VE")
         return (first, *await self._moved(blueprint))
 
@@ -146,12 +150,41 @@ class ProxmoxGround:
     async def glance(self) -> Mapping[str, Seen]:
         return await self.engine.glance()
 
+    @asynccontextmanager
+    async def console(self, path: str, size: Callable[[], tuple[int, int]]) -> AsyncIterator[str]:
+        """The console of a machine as a unix socket: see `engines.pve.consoles.attached`."""
+        found = (await self.engine.guests.one(path)).guest
+        way = consoles.attached(
+            self.reached.api, found.node, found.vmid, found.kind, where=path, host=self.reached.host, size=size
+        )
+        async with way as socket:
+            yield socket
+
+    async def log(self, path: str, boot: int) -> bytes:
+        """The end of a machine's own journal: see `engines.pve.consoles.log`."""
+        return await consoles.log(await self.engine.door(path), boot)
+
+    @asynccontextmanager
+    async def following(self, path: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        async with consoles.following(await self.engine.host(path)) as lines:
+            yield lines
+
     async def close(self) -> None:
         if self._engine is not None:
             await self._engine.close()
         if self._reached is not None:
             await self._reached.close()
         await self.host.close()
+
+
+@asynccontextmanager
+async def stocked(on: Pve, home: Home) -> AsyncIterator[Stock]:
+    """The images on a Proxmox VE."""
+    reached = reach(on.address, home, os.environ)
+    try:
+        yield Stock(reached.api, narrowed(on), Cache(home.cache), cache=home.cache)
+    finally:
+        await reached.close()
 
 
 def ground(home: Home, place: LabHome, on: Pve, ask: credentials.Ask | None = None) -> ProxmoxGround:

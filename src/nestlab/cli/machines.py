@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from nestlab.engines.qemu.paths import Place
     from nestlab.host import Host, Running
+    from nestlab.proxmox import ProxmoxGround
     from nestlab.session import Session
     from nestlab.which import Which
 
@@ -222,10 +223,12 @@ def console(machine: MachineWord, debug: Debug = False) -> int | None:
 async def _console(found: Which) -> None:
     from nestlab import terminal
 
-    async with _below(found) as (path, host, place):
-        async with host.unix(place.of(path).console) as socket:
+    async with _below(found) as (path, host, place, far):
+        way = far.console(path, terminal.size) if far is not None else host.unix(place.of(path).console)
+        async with way as socket:
             if os.isatty(0):
-                say(f"console of {path}; Ctrl-] leaves it")
+                blank = "; press Enter, for nothing of before is shown" if far is not None else ""
+                say(f"console of {path}; Ctrl-] leaves it{blank}")
             try:
                 await terminal.attach(socket)
             except OSError as error:
@@ -251,7 +254,8 @@ def logs(
     as_json: Json = False,
     debug: Debug = False,
 ) -> int | None:
-    """Print what a machine's console said, in this boot or an earlier one; also of a machine that died.
+    """Print what a machine's console said, in this boot or an earlier one; also of a machine that died. Of one on a
+    Proxmox VE, which keeps no consoles, it is the machine's own journal.
 
     \b
     Examples:
@@ -265,7 +269,10 @@ def logs(
 async def _logs(found: Which, number: int, *, follow: bool, listed: bool, as_json: bool) -> None:
     from nestlab import logs as kept
 
-    async with _below(found) as (path, host, place):
+    async with _below(found) as (path, host, place, far):
+        if far is not None:
+            await _logs_afar(far, path, number, follow=follow, listed=listed)
+            return
         boots = await kept.boots(host, place, path)
         if listed:
             _print_boots(boots, as_json=as_json)
@@ -275,6 +282,20 @@ async def _logs(found: Which, number: int, *, follow: bool, listed: bool, as_jso
                 sys.stdout.buffer.write(line + b"\n")
                 if follow:
                     sys.stdout.buffer.flush()
+
+
+async def _logs_afar(far: ProxmoxGround, path: str, number: int, *, follow: bool, listed: bool) -> None:
+    """Of a machine on a Proxmox VE, which keeps nothing of what consoles say: its own journal."""
+    if listed:
+        what = f"Proxmox VE keeps no consoles: which boots {path} remembers, its own journal says."
+        raise LabError(what, hint=f"nestlab exec {path} -- journalctl --list-boots")
+    if not follow:
+        sys.stdout.buffer.write(await far.log(path, number))
+        return
+    async with far.following(path) as lines:
+        async for line in lines:
+            sys.stdout.buffer.write(line + b"\n")
+            sys.stdout.buffer.flush()
 
 
 def _print_boots(boots: Sequence[object], *, as_json: bool) -> None:
@@ -307,8 +328,9 @@ async def at(found: Which) -> AsyncIterator[tuple[Session, str, Host]]:
 
 
 @asynccontextmanager
-async def _below(found: Which) -> AsyncIterator[tuple[str, Host, Place]]:
-    """The one machine that is meant, the host it runs on, and where the lab's things are there."""
+async def _below(found: Which) -> AsyncIterator[tuple[str, Host, Place, ProxmoxGround | None]]:
+    """The one machine that is meant, the host it runs on, and where the lab's things are there; instead of that the
+    Proxmox VE, where it is directly on one."""
     from nestlab import session as verbs
     from nestlab.engines.qemu.paths import Place
     from nestlab.engines.qemu.quick import guest_place
@@ -317,7 +339,12 @@ async def _below(found: Which) -> AsyncIterator[tuple[str, Host, Place]]:
         path = _one(session, found)
         outer = parent_of(path)
         place = guest_place(session.blueprint.lab) if outer else Place(str(session.place.root))
-        yield path, await session.nest.host(outer), place
+        far = None
+        if not outer and session.blueprint.on is not None:
+            from nestlab.proxmox import ProxmoxGround
+
+            far = session.ground if isinstance(session.ground, ProxmoxGround) else None
+        yield path, await session.nest.host(outer), place, far
 
 
 def _one(session: Session, found: Which) -> str:

@@ -61,7 +61,7 @@ def setup(
     """
     from nestlab.cli import proxmoxwork
 
-    return run(proxmoxwork.setup(_on(where), user, token, perform=perform, yes=yes, as_json=as_json))
+    return run(proxmoxwork.setup(on_of(where), user, token, perform=perform, yes=yes, as_json=as_json))
 
 
 @group.command("check")
@@ -71,7 +71,7 @@ def check(where: Where, as_json: Json = False, debug: Debug = False) -> int | No
     Changes nothing. Exit status 2 if something is missing."""
     from nestlab.cli import proxmoxwork
 
-    return run(proxmoxwork.check(_on(where), as_json=as_json))
+    return run(proxmoxwork.check(on_of(where), as_json=as_json))
 
 
 @group.command("trust")
@@ -80,7 +80,7 @@ def trust(where: Where, yes: Yes = False, debug: Debug = False) -> int | None:
     """Show the fingerprint of the certificate that it shows now, and believe it from now on, if that is agreed to."""
     from nestlab.cli import proxmoxwork
 
-    return run(proxmoxwork.trust(_on(where), yes=yes))
+    return run(proxmoxwork.trust(on_of(where), yes=yes))
 
 
 Target = Annotated[str, typer.Argument(metavar="NODE", help="The node it is to be on.")]
@@ -167,7 +167,7 @@ def _agreed(running: bool, yes: bool) -> bool:
     return typer.confirm("Migrate it while it runs?", err=True)
 
 
-def _on(word: str) -> Pve:
+def on_of(word: str) -> Pve:
     """What a lab uses of its Proxmox VE, or all defaults at an address."""
     from pathlib import Path
 

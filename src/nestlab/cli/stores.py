@@ -17,7 +17,7 @@ from nestlab.paint import human
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from nestlab.model import Image
+    from nestlab.model import Image, Pve
 
 images = typer.Typer(
     help="The images that machines boot: list, build ahead, remove.",
@@ -87,17 +87,54 @@ def images_rm(words: Chosen, debug: Debug = False) -> int | None:
     return None
 
 
+On = Annotated[
+    str, typer.Option("--on", metavar="ADDRESS|FILE|LAB", help="Those on a Proxmox VE, instead of this machine's.")
+]
+
+
 @images.command("gc")
 @guarded
-def images_gc(yes: Yes = False, debug: Debug = False) -> int | None:
-    """Remove all images that no lab needs, and what killed builds left. Shows them first."""
+def images_gc(on: On = "", yes: Yes = False, debug: Debug = False) -> int | None:
+    """Remove all images that no lab needs, and what killed builds left. Shows them first.
+
+    \b
+    Examples:
+      nestlab images gc
+      nestlab images gc --on pve://pve1.example.org    templates and uploads there
+    """
     from nestlab import render, shelf
 
+    if on:
+        from nestlab.cli.proxmox import on_of
+
+        return run(_gc_there(on_of(on), yes=yes))
     unused = [each for each in shelf.shelved(home()) if not each.used]
     out(render.images(unused, paint()) if unused else "every image is needed by a lab")
     if unused and not _agreed(yes, f"Remove {len(unused)} images, {human(sum(each.size for each in unused))}?"):
         return None
     out(f"freed {human(shelf.collect(home()))}")
+    return None
+
+
+async def _gc_there(on: Pve, *, yes: bool) -> int | None:
+    """Templates and uploads that no machine in the pool was made from, and no lab of this user needs."""
+    from nestlab import proxmox, shelf
+
+    async with proxmox.stocked(on, home()) as stock:
+        found = await stock.unused(shelf.used(home()))
+        for each in found:
+            machines = ", ".join(f"template {template.vmid}" for template in each.templates)
+            files = f"{len(each.files)} uploaded files" if each.files else ""
+            name = f"image {each.key[:12]}" if each.key else "what nobody finished"
+            out(f"{name}: {', '.join(part for part in (machines, files) if part)}")
+        if not found:
+            out(f"every image on {on.address} is needed")
+            return None
+        if not _agreed(yes, f"Remove these {len(found)} from {on.address}?"):
+            return None
+        for each in found:
+            await stock.remove(each)
+    out(f"removed {len(found)}")
     return None
 
 

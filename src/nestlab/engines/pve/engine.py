@@ -17,6 +17,7 @@ from typing import Any, Literal
 from nestlab.blueprint import Blueprint, Spec
 from nestlab.engines import Say
 from nestlab.engines.pve import hardware, layout, nodes, survey
+from nestlab.engines.pve.copying import Copies
 from nestlab.engines.pve.guests import Guests
 from nestlab.engines.pve.layout import Layout, Outlook
 from nestlab.engines.pve.making import Maker, Order
@@ -54,8 +55,11 @@ class Setting:
     memory: Path | None = None
 
 
-def setting(lab: str, pve: Pve, api: Api, vault: Vault, library: Library, memory: Path | None = None) -> Setting:
-    """The usual one: images of this machine's library, and machines reached through their guest agents."""
+def setting(
+    lab: str, pve: Pve, api: Api, vault: Vault, library: Library, memory: Path | None = None, cache: Path | None = None
+) -> Setting:
+    """The usual one: images of this machine's library, and machines reached through their guest agents. `cache`:
+    nestlab's cache directory, where disks are prepared (None: the user's)."""
     from nestlab.engines.pve import reach, stock
 
     def door(node: str, vmid: int, path: str) -> Door:
@@ -64,7 +68,7 @@ def setting(lab: str, pve: Pve, api: Api, vault: Vault, library: Library, memory
     def host(node: str, vmid: int, path: str, user: str, direct: bool) -> Host:
         return reach.host(reach.Door(api, node, vmid, path), vault, path, user, direct=direct)
 
-    return Setting(lab, pve, api, vault, stock.Stock(api, pve, library), door, host, memory)
+    return Setting(lab, pve, api, vault, stock.Stock(api, pve, library, cache=cache), door, host, memory)
 
 
 @dataclass
@@ -87,10 +91,11 @@ class PveEngine:
         memory = Memory(setting.memory)
         self.guests = Guests(setting.api, setting.lab, memory)
         self.snapshots = Snapshots(setting.api, self.guests)
-        self.migration = Migration(setting.api, self.guests)
         self._segments = Segments(setting.api, setting.pve, setting.lab, memory)
         self._maker = Maker(setting.api, setting.pve, setting.vault, setting.stock, self.guests)
         self._runner = Runner(setting.api, self.guests, self._maker, self._segments.again)
+        copies = Copies(setting.api, setting.pve.pool, self.guests, self._runner.remove)
+        self.migration = Migration(setting.api, self.guests, copies)
 
     async def observe(self) -> Observed:
         found, links, images = await asyncio.gather(self.guests.look(), self._segments.observe(), self._images())
@@ -131,6 +136,13 @@ class PveEngine:
         if known is None or _key(known) not in self._hosts:
             known = await self._running(path)
         return self._host(known)
+
+    async def door(self, path: str) -> Door:
+        """The guest agent of a running machine. Unreachable when it does not run, or is a container."""
+        found = await self._running(path)
+        if found.guest.kind == "lxc":
+            raise _mute(found)
+        return self._door(found)
 
     async def accel(self, path: str) -> Literal["kvm", "tcg"]:
         """Of its running configuration: PVE starts nothing with `kvm: 1` where there is no KVM."""
@@ -276,8 +288,7 @@ class PveEngine:
 
     def _reach(self, found: Found) -> Host:
         if found.guest.kind == "lxc":
-            what = f"{found.mark.path} is a container, and PVE's API runs no commands in one."
-            raise Unreachable(what, hint=f"`nestlab console`, or on {found.guest.node}: pct enter {found.guest.vmid}")
+            raise _mute(found)
         direct = self.setting.pve.bridge is not None
         return self.setting.host(found.guest.node, found.guest.vmid, found.mark.path, found.mark.user, direct)
 
@@ -304,6 +315,11 @@ class PveEngine:
     async def _forget(self, path: str) -> None:
         for key in [key for key in self._hosts if key[0] == path]:
             await self._hosts.pop(key).close()
+
+
+def _mute(found: Found) -> Unreachable:
+    what = f"{found.mark.path} is a container, and PVE's API runs no commands in one."
+    return Unreachable(what, hint=f"`nestlab console`, or on {found.guest.node}: pct enter {found.guest.vmid}")
 
 
 def _sid(found: Found) -> str:

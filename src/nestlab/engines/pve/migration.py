@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from nestlab.engines import Say
-from nestlab.engines.pve import survey
+from nestlab.engines.pve import copying, survey
+from nestlab.engines.pve.copying import Copies
 from nestlab.engines.pve.guests import Guests
 from nestlab.engines.pve.survey import Found
 from nestlab.errors import LabError
@@ -30,6 +31,9 @@ CARRIES: Mapping[str, tuple[Version, Version]] = {
 }
 """By vendor: the kernel and the QEMU from which on nested state is carried."""
 
+OLDEST: Mapping[int, Version] = {8: (8, 0), 9: (10, 0)}
+"""The QEMU that a Proxmox VE began with, by its version: for where a machine does not tell its own."""
+
 
 @dataclass(frozen=True)
 class Side:
@@ -40,6 +44,8 @@ class Side:
     model: str = ""
     flags: frozenset[str] = frozenset()
     kernel: Version = ()
+    qemu: Version = ()
+    """The oldest QEMU that its version of Proxmox VE has."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,8 @@ class Move:
     inside: tuple[str, ...] | None
     source: Side
     target: Side
+    layers: tuple[str, ...] = ()
+    """Its disks that are layers over a template's and seen by its node alone: PVE moves none of them."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +79,13 @@ class Ruling:
 def judge(move: Move) -> Ruling:
     """Whether a machine may move now, and why. Pure."""
     if not move.running:
-        return Ruling(True, False, "it is off, and moves with its disks")
+        how = "as a whole copy with another VMID" if move.layers else "with its disks"
+        return Ruling(True, False, f"it is off, and moves {how}")
     if move.container:
         return Ruling(True, False, "a container: it is shut down, moved and started again")
+    if move.layers:
+        why = f"its disks are layers over a template's that {move.target.node} does not see"
+        return Ruling(False, True, why, f"{_off(move)}. On a storage that all nodes see (`storage:`) it could.")
     if not move.hypervisor:
         return Ruling(True, True, "nothing runs inside it")
     if move.inside is None:
@@ -166,9 +178,10 @@ def version_of(text: object) -> Version:
 class Migration:
     """Of one lab's machines."""
 
-    def __init__(self, api: Api, guests: Guests) -> None:
+    def __init__(self, api: Api, guests: Guests, copies: Copies) -> None:
         self._api = api
         self._guests = guests
+        self._copies = copies
 
     async def look(self, path: str, target: str, *, hypervisor: bool, inside: Collection[str] | None) -> Move:
         """Everything that decides whether a machine may move to the node `target`. LabError for a node that is none,
@@ -190,15 +203,18 @@ class Migration:
             container=guest.kind == "lxc",
             kvm=str(config.get("kvm", 1)) != "0",
             cpu=str(config.get("cpu") or "kvm64"),
-            qemu=version_of(status.get("running-qemu")),
+            qemu=version_of(status.get("running-qemu")) or source.qemu,
             inside=None if inside is None else tuple(sorted(inside)),
             source=source,
             target=there,
+            layers=tuple(copying.layers(config, await self._shared())),
         )
 
     async def go(self, move: Move, ruling: Ruling, say: Say) -> None:
         """Move it, to the end of PVE's task."""
         found = await self._guests.one(move.path)
+        if move.layers:
+            found = await self._copies.independent(found, say)
         params: dict[str, str | int] = {"target": move.target.node}
         if move.running and move.container:
             params["restart"] = 1
@@ -224,6 +240,11 @@ class Migration:
             what = f"{found.mark.path} is managed by high availability ({sid}, {listed.ha}), which moves it itself."
             raise LabError(what, hint=f"Take it out first, as root on a node: ha-manager remove {sid}")
 
+    async def _shared(self) -> set[str]:
+        """The storages that all nodes see."""
+        rows: Sequence[Mapping[str, Any]] = await self._api.get("/cluster/resources", {"type": "storage"})
+        return {str(row["storage"]) for row in rows if int(row.get("shared") or 0)}
+
     async def _side(self, node: str) -> Side:
         try:
             status = await self._api.get(f"/nodes/{node}/status")
@@ -237,4 +258,5 @@ class Migration:
             str(info.get("model") or ""),
             frozenset(str(info.get("flags") or "").split()),
             version_of(kernel),
+            OLDEST.get((version_of(status.get("pveversion")) or (0,))[0], ()),
         )

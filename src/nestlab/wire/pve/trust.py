@@ -106,6 +106,7 @@ def unsigned(host: str, port: int, ca: Path, reason: str) -> LabError:
 
 def _state(digest: bytes) -> str:
     return (
-        f"set NESTLAB_PVE_FINGERPRINT={show(digest)}. Or set NESTLAB_PVE_CA to a copy of the cluster's "
+        "`nestlab pve trust` keeps it, or set "
+        f"NESTLAB_PVE_FINGERPRINT={show(digest)}. Or set NESTLAB_PVE_CA to a copy of the cluster's "
         "/etc/pve/pve-root-ca.pem (or of the public authorities, if its certificate is from one)."
     )
