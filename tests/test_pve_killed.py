@@ -129,7 +129,7 @@ async def test_a_change_and_down_go_on_after_nestlab_was_killed_at_any_request(t
     number = 0
     died = True
     while died:
-        with cluster("pve1", "pve2") as fake:
+        with cluster("pve1", "pve2", version="9.2") as fake:
             async with bench(fake, tmp_path) as made:
                 await make_it_so(made, LAB, None, "running")
                 died = await dies(made, OTHER, LAB, "running", Mortal(made.api, number, after=after))
@@ -137,6 +137,7 @@ async def test_a_change_and_down_go_on_after_nestlab_was_killed_at_any_request(t
                 gone = await dies(made, EMPTY, OTHER, "gone", Mortal(made.api, number, after=after))
                 await make_it_so(made, EMPTY, OTHER, "gone")
                 assert_empty(fake)
+                assert_valid(fake)
                 died = died or gone
         number += 1
     assert number > 20

@@ -125,6 +125,52 @@ async def test_pending_changes_of_somebody_are_not_applied(fake: FakePve) -> Non
     assert list(fake.world.sdn.config["vnets"]) == ["theirs"], "what they wait for is still there, and nothing else"
 
 
+@pytest.mark.parametrize("kind", ["zones", "subnets", "controllers"])
+async def test_pending_changes_of_somebody_are_not_applied_along_with_own_ones(fake: FakePve, kind: str) -> None:
+    """The lock, taken in spite of own changes, does not keep from applying what somebody else has changed."""
+    name, sdn = next(names("lab", "wire")), fake.world.sdn
+    sdn.config["vnets"][name] = {"type": "vnet", "vnet": name, "zone": "nestlab", "alias": alias("lab", "wire")}
+    for stage in (sdn.config, sdn.applied):
+        stage["vnets"]["prod"] = {"type": "vnet", "vnet": "prod", "zone": "nestlab"}
+    sdn.config[kind]["theirs"] = {"type": "simple", "vnet": "prod", kind.removesuffix("s"): "theirs"}
+    async with segments(fake) as found:
+        with pytest.raises(Refused, match="changes of somebody else that wait to be applied"):
+            await found.ensure([WIRE, BACK], {"wire", "back"})
+    assert "theirs" in sdn.config[kind]
+    assert "theirs" not in sdn.applied[kind]
+    assert set(sdn.config["vnets"]) == {name, "prod"}
+    assert sdn.lock == ""
+    assert_valid(fake)
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["alone", "beside own ones"])
+async def test_pending_fabrics_which_pve_does_not_count_are_not_applied(nine: FakePve, own: bool) -> None:
+    if own:
+        name = next(names("lab", "wire"))
+        vnet = {"type": "vnet", "vnet": name, "zone": "nestlab", "alias": alias("lab", "wire")}
+        nine.world.sdn.config["vnets"][name] = vnet
+    nine.world.sdn.config["fabrics"]["theirs"] = {"fabric": "theirs"}
+    async with segments(nine) as found:
+        with pytest.raises(Refused, match="changes of somebody else that wait to be applied"):
+            await found.ensure([WIRE], {"wire"})
+    assert nine.world.sdn.applied["fabrics"] == {}
+    assert nine.calls("POST") == []
+
+
+async def test_networks_are_applied_again_for_a_node_that_lacks_them_once_and_no_others(fake: FakePve) -> None:
+    said: list[str] = []
+    async with segments(fake) as found:
+        wires = await found.ensure([WIRE], {"wire"})
+        before = len(fake.calls("PUT", "/cluster/sdn"))
+        assert not await found.again("vmbr0", said.append)
+        assert await found.again(wires["wire"].bridge, said.append)
+        assert await found.again(wires["wire"].bridge, said.append)
+        assert len(fake.calls("PUT", "/cluster/sdn")) == before + 1
+        assert said == ["applying the SDN again: its node lacks a network of the lab's"]
+        assert fake.world.sdn.lock == ""
+    assert_valid(fake)
+
+
 async def test_own_changes_that_were_never_applied_are_applied(fake: FakePve) -> None:
     name = next(names("lab", "wire"))
     own = {"type": "vnet", "vnet": name, "zone": "nestlab", "alias": alias("lab", "wire")}

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nestlab.doctor.report import Visit
     from nestlab.facts import Facts
     from nestlab.host import Host
+    from nestlab.proofs import Proof
 
 Words = Annotated[
     list[str] | None,
@@ -201,14 +202,18 @@ async def _walk(lab: str, want: Want, *, show_facts: bool, as_json: bool) -> int
             except LabError as error:
                 return Visit(name, level, error=error.what)
 
-        visits = await asyncio.gather(*(one(path) for path in ["", *hypervisors]))
+        far = session.blueprint.on is not None
+        ground = (await session.ground.proofs(session.blueprint))[0] if far else None
+        visits = await asyncio.gather(*(one(path) for path in [*([] if far else [""]), *hypervisors]))
     visits = sorted(visits, key=lambda each: each.level)
     if show_facts:
         import json
 
         out(json.dumps({each.where: json.loads(each.facts.to_json()) for each in visits}, indent=1))
         return None
-    return _show(visits, as_json=as_json, walked=True)
+    if ground is not None and not as_json:  # its nodes are not this machine: what their API tells is all there is
+        out(f"{ground.where}, level 0: {ground.seen}" + (f": {ground.why}" if ground.why else "") + "\n")
+    return _show(visits, as_json=as_json, walked=True, ground=ground)
 
 
 def _judge_file(file: str, want: Want, *, as_json: bool) -> int | None:
@@ -226,12 +231,13 @@ def _judge_file(file: str, want: Want, *, as_json: bool) -> int | None:
     return _show([visit("recorded host" if file == "-" else file, 0, facts, want)], as_json=as_json)
 
 
-def _show(visits: Sequence[Visit], *, as_json: bool, walked: bool = False) -> int | None:
+def _show(visits: Sequence[Visit], *, as_json: bool, walked: bool = False, ground: Proof | None = None) -> int | None:
     from nestlab.doctor import report
 
     if as_json:
         data = [each.data() for each in visits]
-        print_json({"hosts": data, "summary": report.summary(visits)} if walked else data[0])
+        told = {"ground": ground.seen} if ground is not None else {}
+        print_json({**told, "hosts": data, "summary": report.summary(visits)} if walked else data[0])
     else:
         out("\n\n".join(report.text(each, paint()) for each in visits))
         if walked:

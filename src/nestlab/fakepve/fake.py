@@ -134,9 +134,14 @@ class FakePve:
         """Refuse the next requests whose path has this text in it; status 0 hangs up instead."""
         self.faults.append(Fault(method, path, status, message, errors, times, after))
 
-    def fail_task(self, kind: str, message: str, times: int = 1) -> None:
-        """The next tasks of this type (`qmcreate`, `qmstart`, …) end with this error and do nothing."""
-        self.tasks.failing.setdefault(kind, []).extend([message] * times)
+    def fail_task(self, kind: str, message: str, times: int = 1, *, log: str = "") -> None:
+        """The next tasks of this type (`qmcreate`, `qmstart`, …) end with this error in the middle of their work, after
+        these lines in their logs, and undo what PVE's undo."""
+        self.tasks.failing.setdefault(kind, []).extend([(message, log)] * times)
+
+    def warn_task(self, kind: str, *texts: str) -> None:
+        """The next task of this type does its work and ends with these warnings."""
+        self.tasks.warning.setdefault(kind, []).extend(texts)
 
     def slow(self, kind: str, seconds: float) -> None:
         """Tasks of this type take so long from now on."""

@@ -242,6 +242,11 @@ FORMATS: dict[str, Check] = {
     "pve-ipv4-config": guest_address(4),
     "pve-ipv6-config": guest_address(6),
     "pve-node": matches(r"[a-zA-Z0-9]([a-zA-Z0-9\-]*[a-zA-Z0-9])?", "value does not look like a valid node name\n"),
+    "pve-hotplug-features": matches(
+        r"[01]?|(network|disk|cpu|memory|usb|cloudinit)([\s,;]+(network|disk|cpu|memory|usb|cloudinit))*",
+        "unable to parse hotplug option\n",
+    ),
+    "pve-poolid": matches(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+){0,2}", "pool name '{}' contains invalid characters\n"),
     "pve-qm-boot": boot,
     "pve-qm-ipconfig": ipconfig,
     "pve-storage-content": content,

@@ -34,6 +34,8 @@ class Task:
     warnings: int = 0
     stopped: bool = False
     held: list[int] = field(default_factory=list)
+    failure: tuple[str, str] | None = None
+    """What it was told to fail with, and the lines in its log before that."""
 
     def say(self, *lines: str) -> None:
         self.log.extend(lines)
@@ -49,6 +51,11 @@ class Task:
             self.world.lock.wait_for(lambda: self.stopped, timeout=self.seconds)
         if self.stopped:
             raise Aborted
+        if self.failure:
+            text, log = self.failure
+            self.failure = None
+            self.say(*log.splitlines())
+            raise died(text)
 
     def hold(self, vmid: int, mode: str = "exclusive") -> None:
         """Take the file lock of a guest until the task ends; died after lock_timeout seconds."""
@@ -85,7 +92,8 @@ class Tasks:
         self.world = world
         self.all: list[Task] = []
         self.slow: dict[str, float] = {}
-        self.failing: dict[str, list[str]] = {}
+        self.failing: dict[str, list[tuple[str, str]]] = {}
+        self.warning: dict[str, list[str]] = {}
         self.default_seconds = 0.0
         self.count = 0x500
 
@@ -107,11 +115,13 @@ class Tasks:
     def run(self, task: Task, work: Work) -> None:
         with self.world.lock:
             planned = self.failing.get(task.kind)
+            task.failure = planned.pop(0) if planned else None
             try:
-                if planned:
-                    task.work()
-                    raise died(planned.pop(0))
                 work(task)
+                if task.failure:  # one without a slow part
+                    task.work()
+                for text in self.warning.pop(task.kind, ()):
+                    task.warn(text)
                 task.status = f"WARNINGS: {task.warnings}" if task.warnings else "OK"
                 task.say(f"TASK {task.status}")
             except Refusal as refusal:

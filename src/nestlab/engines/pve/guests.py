@@ -129,13 +129,13 @@ class Guests:
         """Ask for a task and follow it to its end: again, within a bound, when it found a lock taken and gave up."""
         for tried in range(1, BUSY.tries + 1):
             try:
-                return await self.task(await ask(path, params), say)
+                await self.task(await ask(path, params), say)
+                return
             except PveError as error:
                 if tried == BUSY.tries or not error.upid or not is_lock_timeout(error.message):
                     raise
                 say("waiting for a lock that somebody else holds")
             await asyncio.sleep(BUSY.pause(tried))
-        return None
 
     async def note(self, guest: Guest, change: Callable[[Mark], Mark], also: Params | None = None) -> Mark:
         """Write another mark into its notes and tags, which else stay as they are, with other options at once. Refused
@@ -195,15 +195,16 @@ class Guests:
             say(f"waiting for a task that works on VM {guest.vmid}")
             await asyncio.sleep(1)
 
-    async def _marked(self, guest: Guest) -> Found | None:
-        """A guest with its mark, from memory if it has the tag for it; None if it has none, or is gone."""
+    async def _marked(self, guest: Guest, *, moves: bool = True) -> Found | None:
+        """A guest with its mark, from memory if it has the tag for it; None if it has none, or is gone. `moves`: it may
+        have moved since it was listed."""
         known = self._memory.mark(marks.stamp_of(guest.tags), guest.vmid)
         if known is not None:
             return Found(guest, known) if known.lab == self._lab else None
         try:
             config = await self.config(guest)
         except Missing:
-            return None
+            return await self._elsewhere(guest) if moves else None
         except NodeUnreachable:
             # Whose machine that is cannot be told, and to take it for absent would make a second one.
             where = f"Node {guest.node} of {self.api.where}"
@@ -217,18 +218,22 @@ class Guests:
         return Found(guest, mark)
 
     async def _again(self, found: Found) -> Found | None:
-        """It moves behind nestlab's back: then it is looked for once."""
+        """As it is now, also if it has moved."""
         guest = found.guest
         try:
             config = await self.config(guest)
         except Missing:
-            rows = await self.api.get("/cluster/resources", {"type": "vm"})
-            there = next((each for each in survey.guests(rows) if each.vmid == guest.vmid), None)
-            return await self._marked(there) if there is not None and there.node != guest.node else None
+            return await self._elsewhere(guest)
         mark = marks.read(str(config.get("description", "")), guest.vmid)
         if mark is None or mark.lab != self._lab:
             return None
         return Found(replace(guest, lock=str(config.get("lock") or "")), mark)
+
+    async def _elsewhere(self, guest: Guest) -> Found | None:
+        """It moves behind nestlab's back: then it is looked for once."""
+        rows = await self.api.get("/cluster/resources", {"type": "vm"})
+        there = next((each for each in survey.guests(rows) if each.vmid == guest.vmid), None)
+        return await self._marked(there, moves=False) if there is not None and there.node != guest.node else None
 
     @staticmethod
     def _doubtful(found: Found) -> bool:

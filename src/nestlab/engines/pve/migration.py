@@ -221,7 +221,7 @@ class Migration:
         elif move.running and ruling.online:
             params |= {"online": 1, "with-local-disks": 1}
         say(f"migrating to {move.target.node}" + (" while it runs" if "online" in params else ""))
-        await self._guests.task(await self._api.create(f"{found.guest.base}/migrate", params), say)
+        await self._guests.work(self._api.create, f"{found.guest.base}/migrate", params, say)
         await self._guests.look(exact=False)
 
     async def _target(self, found: Found, target: str) -> None:

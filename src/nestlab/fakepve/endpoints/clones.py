@@ -37,8 +37,6 @@ def clone(ask: Ask) -> Any:
     checked(ask, source, config, full=full, target=target)
     if newid in world.guests:
         raise died(f"unable to create VM {newid}: config file already exists")
-    note: dict[str, Value] = {"lock": "clone", "description": " qmclone temporary file"}
-    world.guests[newid] = Guest(newid, ask.node, "qemu", note)
     return ask.worker("qmclone", ask.vmid, lambda task: copied(ask, task, source, config, full=full, target=target),
                       locks=(newid, ask.vmid))  # fmt: skip
 
@@ -89,16 +87,15 @@ def linkable(ask: Ask, volid: str) -> bool:
 
 def copied(ask: Ask, task: Task, source: Guest, config: Mapping[str, Value], *, full: bool, target: str) -> None:
     world, newid = ask.world, int(ask["newid"])
-    new = world.guests[newid]
     made: list[str] = []
+    task.hold(source.vmid, "shared")
+    task.hold(newid)
+    if newid in world.guests:
+        raise died(f"unable to create VM {newid}: config file already exists")
     task.say(f"creating a clone of VM {source.vmid} with ID {newid}")
+    note: dict[str, Value] = {"lock": "clone", "description": " qmclone temporary file"}
+    new = world.guests[newid] = Guest(newid, ask.node, "qemu", note)
     try:
-        task.hold(source.vmid, "shared")
-    except Refusal:
-        world.guests.pop(newid, None)
-        raise
-    try:
-        task.hold(newid)
         new_config: dict[str, Value] = {}
         for key, value in config.items():
             if DROPPED.fullmatch(key) or (key == "description" and not value):
