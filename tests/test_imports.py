@@ -16,6 +16,7 @@ session proxmox
 live logs verify apply leftovers shelf pvesetup
 nest library ground
 engines.qemu.engine engines.pve engines.fake fakepve
+engines.qemu.setting
 vault
 engines.qemu
 images runtime switches hosts copy terminal

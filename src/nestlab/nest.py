@@ -5,16 +5,34 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, Self
 
 from nestlab.blueprint import Blueprint, Spec
-from nestlab.engines import Engine, Inside, Say
+from nestlab.engines import Asking, Engine, Inside, Say
 from nestlab.errors import LabError, Unreachable
 from nestlab.host import Host
 from nestlab.model import level_of, parent_of, within
 from nestlab.plan import Boot, Observed, Remove, Seen, Step, Stop
+
+ASIDE = 45.0
+"""Seconds more that a hypervisor has for what it is asked besides: echoes that stay away take 20, twice under load."""
+
+
+@dataclass(frozen=True)
+class Aside:
+    """A POSIX sh script that a hypervisor runs when its machines are looked at, in the same round trip. `answer`: what
+    it prints; nothing sets it where that is not possible."""
+
+    script: str
+    words: Sequence[str]
+    answer: asyncio.Future[str]
+
+
+Asides = Mapping[str, Aside]
+"""By hypervisor."""
 
 
 class Nest:
@@ -72,13 +90,14 @@ class Nest:
         """How a running machine is run, asked of what runs it."""
         return await (await self.engine(parent_of(path))).accel(path)
 
-    async def observe(self) -> Observed:
+    async def observe(self, asides: Asides | None = None) -> Observed:
         """The lab at every level, all hypervisors asked at once. What is inside one that does not run or does not
-        answer is `unknown`, as far as the blueprints mention it. LabError when the lab's host cannot be asked."""
+        answer is `unknown`, as far as the blueprints mention it. LabError when the lab's host cannot be asked.
+        `asides`: what hypervisors are asked in the same round trip, as far as their engines can."""
         outer = await (await self.engine()).observe()
         found = dict(outer.machines)
         silent: dict[str, str] = {}
-        await self._look_inside(outer.machines.values(), found, silent)
+        await self._look_inside(outer.machines.values(), found, silent, asides or {})
         machines = complete(found, silent, self._before | self._specs)
         return Observed(machines, outer.links, outer.images)
 
@@ -102,7 +121,9 @@ class Nest:
         """Let go of every connection, innermost first; machines go on."""
         await self.drop("")
 
-    async def _look_inside(self, machines: Iterable[Seen], found: dict[str, Seen], silent: dict[str, str]) -> None:
+    async def _look_inside(
+        self, machines: Iterable[Seen], found: dict[str, Seen], silent: dict[str, str], asides: Asides
+    ) -> None:
         async with asyncio.TaskGroup() as group:
             for seen in machines:
                 if seen.state != "running" or not self._may_hold_machines(seen):
@@ -110,21 +131,30 @@ class Nest:
                 if not seen.ready:
                     silent[seen.path] = f"{seen.path} is still booting"
                 else:
-                    group.create_task(self._look(seen.path, found, silent))
+                    group.create_task(self._look(seen.path, found, silent, asides))
 
-    async def _look(self, parent: str, found: dict[str, Seen], silent: dict[str, str]) -> None:
+    async def _look(self, parent: str, found: dict[str, Seen], silent: dict[str, str], asides: Asides) -> None:
         try:
-            async with asyncio.timeout(self._patience):
-                inner = (await (await self.engine(parent)).observe()).machines
+            async with asyncio.timeout(self._patience + (ASIDE if parent in asides else 0)):
+                inner = (await self._seen_in(parent, asides.get(parent))).machines
         except TimeoutError:
             silent[parent] = f"{parent} did not answer within {self._patience:g} seconds"
         except (LabError, OSError) as error:
             silent[parent] = error.what if isinstance(error, Unreachable) else f"{parent} cannot be asked: {error}"
         else:
             found.update(inner)
-            await self._look_inside(inner.values(), found, silent)
+            await self._look_inside(inner.values(), found, silent, asides)
             return
         await self.drop(parent)
+
+    async def _seen_in(self, parent: str, aside: Aside | None) -> Observed:
+        engine = await self.engine(parent)
+        if aside is None or aside.answer.done() or not isinstance(engine, Asking):
+            return await engine.observe()
+        observed, said = await engine.observe_and_ask(aside.script, aside.words)
+        if not aside.answer.done():
+            aside.answer.set_result(said)
+        return observed
 
     def _may_hold_machines(self, seen: Seen) -> bool:
         """It was made as a hypervisor, or that cannot be told and it is to be one."""

@@ -28,7 +28,7 @@ from nestlab.home import Home, LabHome
 from nestlab.host import Host
 from nestlab.library import keys_of
 from nestlab.model import Image, Lab, Pve
-from nestlab.nest import Nest, complete
+from nestlab.nest import Asides, Nest, complete
 from nestlab.origin import Origin
 from nestlab.plan import Boot, Build, Observed, Plan, Want
 from nestlab.proofs import Verdict
@@ -79,9 +79,9 @@ class Session:
     leases: Leases | None = None
     observed: Observed = field(default_factory=Observed)
 
-    async def look(self) -> Observed:
+    async def look(self, asides: Asides | None = None) -> Observed:
         """Ask the world, at every level."""
-        self.observed = await self.nest.observe()
+        self.observed = await self.nest.observe(asides)
         return self.observed
 
     async def glance(self) -> Observed:
@@ -168,17 +168,13 @@ class Session:
         """The proofs of the lab as it runs."""
         from nestlab.verify import verify
 
-        looking = asyncio.ensure_future(self.look())
-        try:
-            return await verify(
-                self.nest,
-                self.blueprint,
-                looking,
-                self.ground.proofs(self.blueprint),
-                lambda text: emit(Said(time.time(), text=text)),
-            )
-        finally:
-            looking.cancel()
+        return await verify(
+            self.nest,
+            self.blueprint,
+            self.look,
+            self.ground.proofs(self.blueprint),
+            lambda text: emit(Said(time.time(), text=text)),
+        )
 
     def _remember(self) -> None:
         """What is needed to go on after any interruption, written before the first step."""
@@ -204,7 +200,14 @@ class Session:
 def _import_ahead() -> None:
     """Libraries that take a fifth of a second to import, while machines boot rather than when they are there."""
     names = ("asyncssh", "nestlab.wire.ssh", "nestlab.wire.qmp", "nestlab.verify")
-    threading.Thread(target=lambda: [importlib.import_module(name) for name in names], daemon=True).start()
+
+    def work() -> None:
+        with contextlib.suppress(OSError):  # booting machines need the CPUs more
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+        for name in names:
+            importlib.import_module(name)
+
+    threading.Thread(target=work, daemon=True).start()
 
 
 def read(file: Path, environ: Mapping[str, str], sets: Sequence[str] = ()) -> tuple[Lab, Origin]:

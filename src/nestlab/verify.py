@@ -9,9 +9,10 @@ and it reaches the others on its segments.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
+from typing import Any
 
 from nestlab.blueprint import PROBE, Blueprint, Spec
 from nestlab.engines import Say
@@ -19,7 +20,7 @@ from nestlab.errors import LabError, Unreachable
 from nestlab.host import Host
 from nestlab.library import keys_of
 from nestlab.model import MIB, Machine, digest_of, level_of
-from nestlab.nest import Nest
+from nestlab.nest import Aside, Asides, Nest
 from nestlab.plan import Boot, Create, Observed, Remove
 from nestlab.proofs import Proof, Verdict
 
@@ -39,38 +40,43 @@ ping=ping
 if command -v busybox >/dev/null; then ping='busybox ping'
 elif [ ! -w / ] && command -v sudo >/dev/null; then ping='sudo -n ping'  # where only root may
 fi
-echoed() {
+call() {
   count=$1; shift; pids=
   for a in "$@"; do
     case $a in *:*) f=-6;; *) f=-4;; esac
     $ping $f -c "$count" -W 10 "$a" >/dev/null 2>&1 &
     pids="$pids $!/$a"
   done
+}
+hear() {
   failed=
   for each in $pids; do
     if wait "${each%%/*}"; then echo "y ${each#*/}"; else failed="$failed ${each#*/}"; fi
   done
 }
-echoed 1 "$@"
-[ -z "$failed" ] || { ping=ping; echoed 2 $failed; }
-for a in $failed; do echo "n $a"; done
+call 1 "$@"
 read -r arch 2>/dev/null </proc/sys/kernel/arch || arch=$(uname -m)
 echo "arch $arch"
 echo "flag $(grep -m1 -o -w -e vmx -e svm /proc/cpuinfo)"
-[ "$hypervisor" = yes ] || exit 0
-for m in kvm_intel kvm_amd kvm_pvm; do
-  [ -d "/sys/module/$m" ] || continue
-  v=
-  read -r v <"/sys/module/$m/parameters/nested"
-  echo "module $m $v"
-done 2>/dev/null
-if [ ! -e /dev/kvm ]; then echo "kvm it is not there"
-elif (: <>/dev/kvm) 2>/dev/null; then echo "kvm"
-else echo "kvm it cannot be opened"; fi
+if [ "$hypervisor" = yes ]; then
+  for m in kvm_intel kvm_amd kvm_pvm; do
+    [ -d "/sys/module/$m" ] || continue
+    v=
+    read -r v <"/sys/module/$m/parameters/nested"
+    echo "module $m $v"
+  done 2>/dev/null
+  if [ ! -e /dev/kvm ]; then echo "kvm it is not there"
+  elif (: <>/dev/kvm) 2>/dev/null; then echo "kvm"
+  else echo "kvm it cannot be opened"; fi
+fi
+hear
+[ -z "$failed" ] || { ping=${ping#busybox }; call 2 $failed; hear; }
+for a in $failed; do echo "n $a"; done
 """
 """Arguments: yes for a hypervisor; addresses. Prints y or n for each (as few processes as can be, and busybox where it
-is: they start slowly in an emulated machine), then what the machine is: its architecture, vmx or svm if its CPU shows
-one; of a hypervisor, its vendor module with the parameter `nested`, and why /dev/kvm cannot be opened."""
+is: they start slowly in an emulated machine), and, while echoes are on their way, what the machine is: its
+architecture, vmx or svm if its CPU shows one; of a hypervisor, its vendor module with the parameter `nested`, and why
+/dev/kvm cannot be opened."""
 
 
 @dataclass(frozen=True)
@@ -116,17 +122,25 @@ class _Machine:
 async def verify(
     nest: Nest,
     blueprint: Blueprint,
-    looking: asyncio.Task[Observed],
+    look: Callable[[Asides], Awaitable[Observed]],
     ground: Awaitable[Sequence[Proof]],
     say: Say,
 ) -> Verdict:
-    """The proofs of all machines of the blueprint, asked while the world is being looked at (`looking`). `ground`: what
+    """The proofs of all machines of the blueprint, asked while the world is being looked at, of hypervisors in the
+    same round trip (`look`). `ground`: what
     the lab's own level says of itself, and of machines on it.
 
     A machine that does not run is a failed claim, not an error."""
     pairs = _pairs(blueprint)
     below = asyncio.ensure_future(ground)
-    seen = await asyncio.gather(*(_look(nest, spec, pairs[spec.path], looking) for spec in blueprint.specs))
+    asides = {spec.path: _aside(spec, pairs[spec.path]) for spec in blueprint.specs if spec.machine.hypervisor}
+    looking = asyncio.ensure_future(look(asides))
+    try:
+        seen = await asyncio.gather(
+            *(_look(nest, spec, pairs[spec.path], looking, asides.get(spec.path)) for spec in blueprint.specs)
+        )
+    finally:
+        looking.cancel()
     machines = {each.spec.path: each for each in seen}
     told = await below
     inner = await asyncio.gather(
@@ -138,8 +152,10 @@ async def verify(
     return Verdict(blueprint.lab, tuple(proofs))
 
 
-async def _look(nest: Nest, spec: Spec, pairs: Pairs, looking: asyncio.Task[Observed]) -> _Machine:
-    asking = asyncio.create_task(_ask(nest, spec, pairs))
+async def _look(
+    nest: Nest, spec: Spec, pairs: Pairs, looking: asyncio.Future[Observed], aside: Aside | None
+) -> _Machine:
+    asking = asyncio.create_task(_ask(nest, spec, pairs, looking, aside))
     try:
         there = (await asyncio.shield(looking)).machines.get(spec.path)
         if there is None or there.state != "running":
@@ -156,14 +172,29 @@ async def _look(nest: Nest, spec: Spec, pairs: Pairs, looking: asyncio.Task[Obse
     return replace(machine, accel=accel)
 
 
-async def _ask(nest: Nest, spec: Spec, pairs: Pairs) -> _Machine:
+def _aside(spec: Spec, pairs: Pairs) -> Aside:
+    return Aside(ASK, _words(spec, pairs), asyncio.get_running_loop().create_future())
+
+
+def _words(spec: Spec, pairs: Pairs) -> list[str]:
+    """The arguments of ASK for a machine."""
     mine = (pair for each in pairs.values() for pair in each if pair.pinger == spec.path)
-    addresses = [address for pair in mine for address in pair.addresses]
+    hypervisor = "yes" if spec.machine.hypervisor else "no"
+    return [hypervisor, *(address for pair in mine for address in pair.addresses)]
+
+
+async def _ask(
+    nest: Nest, spec: Spec, pairs: Pairs, looking: asyncio.Future[Observed], aside: Aside | None
+) -> _Machine:
     if spec.machine.container:  # nothing runs commands in one from outside; its peers tell whether they reach it
         return _Machine(spec)
-    hypervisor = "yes" if spec.machine.hypervisor else "no"
+    if aside is not None:
+        either: set[asyncio.Future[Any]] = {looking, aside.answer}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if aside.answer.done():
+            return _told(spec, aside.answer.result())
     host: Host = await nest.host(spec.path)
-    asked = await host.run(("sh", "-c", ASK, "ask", hypervisor, *addresses), check=False, timeout=PATIENCE)
+    asked = await host.run(("sh", "-c", ASK, "ask", *_words(spec, pairs)), check=False, timeout=PATIENCE)
     return _told(spec, asked.text)
 
 

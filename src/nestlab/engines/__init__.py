@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from nestlab.blueprint import Blueprint
 from nestlab.host import Host
@@ -33,10 +33,18 @@ class Engine(Protocol):
         """Let go of connections; machines go on."""
 
 
+@runtime_checkable
+class Asking(Protocol):
+    """An engine that can look and have its host run a script in the same round trip."""
+
+    async def observe_and_ask(self, script: str, words: Sequence[str]) -> tuple[Observed, str]:
+        """See `Engine.observe`, and what a POSIX sh script with arguments printed on its host."""
+
+
 class Inside(Protocol):
     """How a driver gets the engine for what is nested in a machine."""
 
     def __call__(self, lab: str, parent: Host) -> Engine: ...
 
 
-__all__ = ["Engine", "Inside", "Say", "Sequence"]
+__all__ = ["Asking", "Engine", "Inside", "Say", "Sequence"]

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from asyncio import Future
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -23,69 +23,29 @@ from nestlab.engines.qemu import identity, launch, look, scripts
 from nestlab.engines.qemu.accel import Accelerator, Choice, choose, presume
 from nestlab.engines.qemu.argv import Launch, argv, management_mac, name_of
 from nestlab.engines.qemu.boot import Boot, start
-from nestlab.engines.qemu.paths import MachinePaths, Place
-from nestlab.engines.qemu.stock import Artifacts, Library, Stock
+from nestlab.engines.qemu.paths import MachinePaths
+from nestlab.engines.qemu.setting import Programs, Setting, Wires
+from nestlab.engines.qemu.stock import Artifacts, Stock
 from nestlab.errors import LabError, Unreachable
 from nestlab.facts import Facts
 from nestlab.host import Host, Result
 from nestlab.hosts import SshHost
 from nestlab.plan import Boot as BootStep
 from nestlab.plan import Build, Connect, Create, Disconnect, Introduce, Observed, Remove, Seen, Step, Stop
-from nestlab.runtime import Tool
-from nestlab.vault import Vault
 
 if TYPE_CHECKING:
     from nestlab.wire.qmp import Monitor
+
+__all__ = ["Programs", "QemuEngine", "Setting", "Wires"]
+
+Said = tuple[str, bool]
+"""What a QEMU says of itself: its state, and whether it runs on KVM."""
 
 DOUBT = 30.0
 """Seconds after which a machine that still is not up makes nestlab ask whether KVM was rightly presumed."""
 
 GRACE = 300
 """Fifths of a second that a machine gets to shut down by itself: a minute."""
-
-
-@dataclass(frozen=True)
-class Programs:
-    """QEMU on the engine's host."""
-
-    qemu: Tool
-    qemu_img: Tool
-
-
-@dataclass(frozen=True)
-class Wires:
-    """The switch that carries segments between the machines of the lab's own host."""
-
-    lab: str
-    directory: Path
-
-    async def ensure(self, segments: Iterable[str], host: Host) -> None:
-        from nestlab import switches
-
-        await switches.ensure(self.directory, self.lab, segments, host)
-
-    async def remove(self, segment: str) -> None:
-        from nestlab import switches
-
-        await switches.remove(self.directory, (segment,))
-
-    async def observe(self) -> frozenset[str]:
-        from nestlab import switches
-
-        return await switches.observe(self.directory)
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What the engine works with on its host. `qemu(accel)` gives the programs; `wires`: None inside a hypervisor,
-    where Linux bridges carry the segments."""
-
-    lab: str
-    place: Place
-    vault: Vault
-    library: Library
-    qemu: Callable[[Accelerator, Say], Awaitable[Programs]]
-    wires: Wires | None = None
 
 
 @dataclass
@@ -103,7 +63,25 @@ class QemuEngine:
         self._stock = Stock(self.parent, self.setting.library)
 
     async def observe(self) -> Observed:
-        looks = await asyncio.gather(*(self._state(each) for each in await self._look()))
+        return await self._observed(await self._look())
+
+    async def observe_and_ask(self, script: str, words: Sequence[str]) -> tuple[Observed, str]:
+        """See `nestlab.engines.Asking`."""
+        both = scripts.together(self._looking(), (script, words))
+        asked = {path: asyncio.ensure_future(self._said(path)) for path, _ in self._hosts}
+        try:
+            result = await self.parent.run(both)
+            looked, said = scripts.apart(result.text)
+            found = look.parse(looked, now=time.time(), parent=self.parent.path)
+            return await self._observed(found, asked), said
+        finally:
+            for each in asked.values():
+                each.cancel()
+            await asyncio.gather(*asked.values(), return_exceptions=True)
+
+    async def _observed(self, found: Sequence[look.Look], asked: Mapping[str, Future[Said]] | None = None) -> Observed:
+        """`asked`: machines whose QEMU is being asked already."""
+        looks = await asyncio.gather(*(self._state(each, (asked or {}).get(each.seen.path)) for each in found))
         wires = self.setting.wires
         links = await wires.observe() if wires else frozenset[str]()
         images = self.setting.library.present() if self.parent.level == 0 else frozenset[str]()
@@ -161,18 +139,25 @@ class QemuEngine:
         await asyncio.gather(*(host.close() for host in hosts))
 
     async def _look(self) -> list[look.Look]:
-        place, lab = self.setting.place, self.setting.lab
-        result = await self.parent.run(("sh", "-c", look.SCRIPT, "look", place.machines, lab))
+        script, words = self._looking()
+        result = await self.parent.run(("sh", "-c", script, "look", *words))
         return look.parse(result.text, now=time.time(), parent=self.parent.path)
 
-    async def _state(self, found: look.Look) -> Seen:
-        """What QEMU itself says of a machine whose process lives: its state, and whether that is KVM."""
+    def _looking(self) -> tuple[str, tuple[str, str]]:
+        return look.SCRIPT, (self.setting.place.machines, self.setting.lab)
+
+    async def _said(self, path: str) -> Said:
+        """What its QEMU says: its state, and whether that is KVM."""
+        async with self._monitor(path) as monitor:
+            return await monitor.status(), await monitor.kvm()
+
+    async def _state(self, found: look.Look, asked: Future[Said] | None = None) -> Seen:
+        """What QEMU itself says of a machine whose process lives."""
         seen = found.seen
         if seen.state != "running":
             return seen
         try:
-            async with self._monitor(seen.path) as monitor:
-                said, kvm = await monitor.status(), await monitor.kvm()
+            said, kvm = await (asked or self._said(seen.path))
         except LabError as error:
             return replace(seen, accel=None, why=f"its QMP does not answer: {error.what}")
         state, why = look.RUN_STATES.get(said, ("running", ""))
