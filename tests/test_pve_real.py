@@ -58,6 +58,9 @@ def test_the_example_runs_on_a_proxmox_ve_and_is_proven_there(pve: FakePve, mach
     deep = json.loads(cli.plain("status", "pair", "--deep", "--json"))["machines"]
     assert [row["state"] for row in deep] == ["running"] * 4
 
+    assert "Linux version" in cli("logs", "hv1")
+    assert "Nesting works here: kvm_amd, nested=1" in cli("doctor", "hv1", status=None)
+
     # Somebody pulls a plug behind its back: only that machine, and what was in it, is brought back.
     killed = machine_of(pve, "pair", "hv2")
     assert killed is not None
