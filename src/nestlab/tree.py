@@ -146,9 +146,11 @@ def _note(row: Row) -> str:
 
 
 def head(lab: str, machines: Sequence[Row], paint: Paint = PLAIN) -> str:
-    """One line about a lab: how many of its machines run."""
+    """One line about a lab: how many of its machines run, and of how many that is not known."""
     running = sum(row.state == "running" for row in machines)
-    return f"{paint('bold', lab)}: {running} of {counted(len(machines), 'machine')} running"
+    unknown = sum(row.state == "unknown" for row in machines)
+    more = f", {unknown} unknown" if unknown else ""
+    return f"{paint('bold', lab)}: {running} of {counted(len(machines), 'machine')} running{more}"
 
 
 def counted(number: int, noun: str) -> str:
