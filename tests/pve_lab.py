@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import blueprints
+from nestlab import privileges
 from nestlab.blueprint import Blueprint
 from nestlab.engines import Say
 from nestlab.engines.fake import FakeHost, FakeMachine, FakeWorld
@@ -69,7 +70,6 @@ class PretendStock:
         params = {
             "name": f"template-{key}",
             "pool": self._pve.pool,
-            "tags": "nestlab;nestlab-template",
             "description": 'nestlab: {"template":"' + key + '"}',
             "virtio0": f"{storage}:1,serial=root",
             "virtio1": f"{storage}:1,serial=boot",
@@ -79,6 +79,7 @@ class PretendStock:
             lambda number: self._done(f"/nodes/{node}/qemu", {"vmid": number, **params})
         )
         await self._api.task(await self._api.create(f"/nodes/{node}/qemu/{vmid}/template"))
+        await self._api.set(f"/nodes/{node}/qemu/{vmid}/config", {"tags": "nestlab;nestlab-template"})
         return vmid
 
     async def _done(self, path: str, params: Mapping[str, Any]) -> None:
@@ -250,6 +251,14 @@ async def bench(fake: FakePve, place: Path, on: Pve | None = None, **rest: Any) 
         yield Bench(fake, api, place, on or Pve("pve://127.0.0.1"))
     finally:
         await api.close()
+
+
+def granted(version: str, scope: privileges.Scope) -> dict[str, str]:
+    """What `nestlab pve setup` grants, for `FakePve.add_token`."""
+    acl: dict[str, str] = {}
+    for template, path in scope.paths():
+        acl[path] = f"{acl.get(path, '')} {' '.join(privileges.needed(version)[template])}".strip()
+    return acl
 
 
 async def up(made: Bench, lab: Blueprint = ONE, path: str = "web", engine: PveEngine | None = None) -> PveEngine:

@@ -35,7 +35,7 @@ def granted(version: str) -> dict[str, dict[str, int]]:
         if step.path == "/access/acl":
             assert (params["users"], params["tokens"]) == (USER, f"{USER}!{TOKEN}")
             names = roles[params["roles"]].split(",")
-            held[params["path"]] = dict.fromkeys(names, int(params["propagate"]))
+            held.setdefault(params["path"], {}).update(dict.fromkeys(names, int(params["propagate"])))
     return held
 
 
@@ -104,10 +104,20 @@ def test_only_what_is_used_is_granted() -> None:
     lines = "\n".join(setup_commands("9", "lab", ["local"], [], [], USER, TOKEN))
     assert "/sdn" not in lines
     assert "NestlabBridge" not in lines
-    assert "NestlabDisks" not in lines, "images go to every storage, when none is named for them"
+    assert "pveum acl modify /storage/local --roles NestlabDisks" in lines
+    assert "pveum acl modify /storage/local --roles NestlabImages" in lines, "when no other is named for images"
     disks = "\n".join(setup_commands("9", "lab", ["local", "fast"], [], [], USER, TOKEN, images=["local"]))
     assert "pveum acl modify /storage/fast --roles NestlabDisks" in disks
+    assert "pveum acl modify /storage/fast --roles NestlabImages" not in disks
     assert "pveum acl modify /storage/local --roles NestlabImages" in disks
+
+
+def test_where_only_images_are_no_disks_may_be_made() -> None:
+    apart = Scope("lab", ("fast",), images=("local",))
+    for version in ("8.4.1", "9.1.10"):
+        held = {path: needed(version)[template] for template, path in apart.paths()}
+        assert held["/storage/local"] == ("Datastore.Allocate", "Datastore.AllocateTemplate", "Datastore.Audit")
+        assert held["/storage/fast"] == ("Datastore.AllocateSpace", "Datastore.Audit")
 
 
 def test_commands_and_requests_say_the_same() -> None:

@@ -12,12 +12,11 @@ from typing import Any
 import pytest
 
 from blueprints import draft, guest, hypervisor
-from nestlab import privileges
 from nestlab.engines.pve import marks
 from nestlab.engines.pve.processors import PLAIN_FLAGS
 from nestlab.errors import LabError, Unreachable
 from nestlab.fakepve import FakePve
-from nestlab.model import GIB, Pve, Segment
+from nestlab.model import GIB, Segment
 from nestlab.plan import Boot, Create, Introduce, Remove, Stop
 from nestlab.wire.pve.errors import PveError
 from pve_lab import ONE, Bench, assert_valid, bench, cluster, config, seen, up, vmid
@@ -316,34 +315,6 @@ async def test_a_task_that_nobody_follows_any_more_is_waited_for(made: Bench) ->
     assert state.state == "broken"
     await made.engine().perform(Remove("", "web"), ONE, made.say)
     assert await seen(made) is None
-
-
-async def test_the_privileges_that_setup_grants_are_enough(tmp_path: Path) -> None:
-    for version in ("8.4", "9.1"):
-        with cluster(version=version) as fake:
-            scope = privileges.Scope("nestlab", ("local",), ("nestlab",), ("vmbr0",), ("local",))
-            wanted = privileges.needed(version)
-            acl = {path: " ".join(wanted[template]) for template, path in scope.paths()}
-            login = fake.add_token("lab@pve", "nestlab", acl)
-            on = Pve("pve://127.0.0.1", bridge="vmbr0")
-            lab = draft("lab", hypervisor("hv1", guest("web")), replace(guest("out"), internet=True), hosts="a")
-            other = draft("lab", hypervisor("hv1", guest("web")), replace(guest("out"), internet=True), hosts="b")
-            async with bench(fake, tmp_path, on, login=login) as made:
-                engine = made.engine()
-                await engine.check(lab, {"hv1", "out"})
-                assert (await engine.ground())[1]
-                for path in ("hv1", "out"):
-                    await up(made, lab, path, engine)
-                    await engine.perform(Introduce("", path), other, made.say)
-                    await engine.perform(Stop("", path), other, made.say)
-                    await engine.perform(Boot("", path), other, made.say)
-                await engine.snapshots.take("out", "before")
-                await engine.snapshots.back("out", "before")
-                await engine.snapshots.drop("out", "before")
-                await engine.observe()
-                for path in ("hv1", "out"):
-                    await engine.perform(Remove("", path), other, made.say)
-                assert [each for each in fake.vms.values() if not each.template] == []
 
 
 async def test_the_outlook_tells_where_a_machine_will_be_and_is(made: Bench) -> None:

@@ -26,7 +26,7 @@ from nestlab.fakepve.world import Guest
 from nestlab.model import GIB, Image, Pve
 from nestlab.wire.pve.client import Pve as Client
 from nestlab.wire.pve.errors import Missing
-from pve_lab import assert_valid, client, cluster
+from pve_lab import assert_valid, client, cluster, granted
 
 KEY, OTHER = "a" * 64, "b" * 64
 KVM = Image(base="kvm")
@@ -394,10 +394,29 @@ async def test_killed_at_any_request_it_goes_on_and_leaves_nothing(tmp_path: Pat
     assert at > 20
 
 
+async def test_a_template_that_pvestatd_has_not_seen_yet_is_one(fake: FakePve, desk: Desk, tmp_path: Path) -> None:
+    """Lists tell names, and whether something is a template, as they were up to ten seconds ago."""
+    fake.round()
+    first = desk.stock()
+    vmid = await first.template(KEY, KVM, "pve1", "local", quiet)
+    assert await first.node_of(vmid) == "pve1"
+    assert await desk.stock().template(KEY, KVM, "pve1", "local", quiet) == vmid
+    assert list(fake.vms) == [vmid]
+
+
+async def test_a_template_gets_its_tags_when_it_is_ready_and_is_found_without(fake: FakePve, desk: Desk) -> None:
+    fake.fail_next("/config", 500, "killed", method="PUT")
+    with pytest.raises(LabError, match="killed"):
+        await desk.stock().template(KEY, KVM, "pve1", "local", quiet)
+    assert ["tags" in guest.config for guest in fake.vms.values()] == [False]
+    vmid = await desk.stock().template(KEY, KVM, "pve1", "local", quiet)
+    assert list(fake.vms) == [vmid]
+    assert fake.vms[vmid].config["tags"] == "nestlab;nestlab-template"
+
+
 async def test_a_token_with_what_setup_grants_and_no_more_is_enough(fake: FakePve, tmp_path: Path) -> None:
     scope = privileges.Scope("nestlab", ("local",), ("nestlab",), images=("local",))
-    granted = {path: " ".join(privileges.needed("9.1")[template]) for template, path in scope.paths()}
-    login = fake.add_token("lab@pve", "nestlab", granted)
+    login = fake.add_token("lab@pve", "nestlab", granted("9.1", scope))
     async with opened(fake, tmp_path, login) as desk:
         stock = desk.stock()
         await stock.build(KEY, KVM, quiet)

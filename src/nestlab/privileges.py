@@ -40,9 +40,7 @@ _GUESTS = {
     "VM.Allocate": "make and remove machines",
     "VM.Audit": "see machines and their configuration",
     "VM.Clone": "make machines from templates",
-    "VM.Config.CDROM": "give a machine its seed",
     "VM.Config.CPU": "give a machine a CPU that nests",
-    "VM.Config.Cloudinit": "set a machine up at its first boot",
     "VM.Config.Disk": "give a machine disks, and choose what it boots",
     "VM.Config.HWType": "choose machine type, controller, serial port, and KVM or not",
     "VM.Config.Memory": "give a machine memory",
@@ -51,8 +49,7 @@ _GUESTS = {
     "VM.Console": "show a console",
     "VM.Migrate": "migrate a machine",
     "VM.PowerMgmt": "start and stop machines",
-    "VM.Snapshot": "take snapshots",
-    "VM.Snapshot.Rollback": "go back to a snapshot",
+    "VM.Snapshot": "take snapshots, go back to them and remove them",
 }
 _AGENT = {
     8: {"VM.Monitor": "run commands through the guest agent"},
@@ -64,13 +61,12 @@ _DISKS = {"Datastore.AllocateSpace": "make disks", "Datastore.Audit": "see free 
 _REST: dict[str, dict[str, str]] = {
     STORAGE: _DISKS,
     IMAGES: {
-        **_DISKS,
         "Datastore.Allocate": "remove images and seeds that it has uploaded",
         "Datastore.AllocateTemplate": "upload images and seeds",
+        "Datastore.Audit": "see free space and images",
     },
     ZONE: {
-        "SDN.Allocate": "make and remove the networks of a lab in the zone",
-        "SDN.Audit": "see the networks in the zone",
+        "SDN.Allocate": "make, see and remove the networks of a lab in the zone",
         "SDN.Use": "connect machines to the networks in the zone",
     },
     SDN: {"SDN.Allocate": "apply changes of networks (here only, not below: PVE asks for it at /sdn)"},
@@ -101,9 +97,10 @@ def needed(version: str) -> dict[str, tuple[str, ...]]:
 
 @dataclass(frozen=True)
 class Scope:
-    """Where nestlab works. `zones`: SDN zones for the networks of labs; `bridges`: those of nodes that are used as they
-    are. `images`: the storages that images and seeds are uploaded to (all of `storages` when none is named); to remove
-    them there PVE wants Datastore.Allocate, which opens all that is on the storage, so that one of its own is best."""
+    """Where nestlab works. `storages`: for disks. `zones`: SDN zones for the networks of labs; `bridges`: those of
+    nodes that are used as they are. `images`: the storages that images and seeds are uploaded to (all of `storages`
+    when none is named); to remove them there PVE wants Datastore.Allocate, which opens all that is on the storage, so
+    that one of its own is best."""
 
     pool: str
     storages: tuple[str, ...]
@@ -112,10 +109,10 @@ class Scope:
     images: tuple[str, ...] = ()
 
     def paths(self) -> list[tuple[str, str]]:
-        """Each path with its template, in order."""
+        """Each path with its template, in order; twice a storage that is for both disks and images."""
         found = [(POOL, POOL.format(pool=self.pool))]
         images = self.images or self.storages
-        found += [(STORAGE, STORAGE.format(storage=each)) for each in self.storages if each not in images]
+        found += [(STORAGE, STORAGE.format(storage=each)) for each in self.storages]
         found += [(IMAGES, IMAGES.format(images=each)) for each in images]
         found += [(ZONE, ZONE.format(zone=each)) for each in self.zones]
         found += [(SDN, SDN)] if self.zones else []
@@ -224,11 +221,13 @@ def missing(permissions: Mapping[str, Mapping[str, object]], version: str, scope
 
     PVE lists there only paths with ACLs and members of pools; to be exact, ask for each path (`?path=/pool/lab`) and
     join the answers."""
-    lacks = []
+    lacks: dict[tuple[str, str], Lack] = {}
     for template, path in scope.paths():
         held = _held(permissions, path)
-        lacks += [Lack(path, name, why) for name, why in sorted(reasons(version)[template].items()) if name not in held]
-    return tuple(lacks)
+        for name, why in sorted(reasons(version)[template].items()):
+            if name not in held:
+                lacks.setdefault((path, name), Lack(path, name, why))
+    return tuple(lacks.values())
 
 
 def _held(permissions: Mapping[str, Mapping[str, object]], path: str) -> set[str]:

@@ -195,12 +195,13 @@ def _no_locks() -> Any:
 
 async def _privileges(api: Api, version: str, scope: Scope) -> list[Point]:
     held: dict[str, Mapping[str, object]] = {}
-    for _, path in scope.paths():
+    paths = list(dict.fromkeys(path for _, path in scope.paths()))
+    for path in paths:
         answer = await api.get("/access/permissions", {"path": path})
         held |= answer
     lacks = privileges.missing(held, version, scope)
     if not lacks:
-        return [Point("privileges", True, f"all on {', '.join(path for _, path in scope.paths())}")]
+        return [Point("privileges", True, f"all on {', '.join(paths)}")]
     hint = "`nestlab pve setup` tells the commands that grant all of them"
     return [Point("privileges", False, lack.sentence, hint) for lack in lacks]
 

@@ -157,6 +157,15 @@ class FakePve:
         self.fingerprint = self.server.certify(tuple(self.world.nodes))
         return self.fingerprint
 
+    def round(self) -> None:
+        """pvestatd tells of all guests; what happens after that, lists do not know until the next round."""
+        from nestlab.fakepve.endpoints.cluster import told
+
+        with self.world.lock:
+            self.world.late = True
+            for guest in self.world.guests.values():
+                guest.told = told(self.world, guest)
+
     def lose_quorum(self, lost: bool = True) -> None:
         """Reading and logging in go on, nothing can be changed any more."""
         with self.world.lock:

@@ -114,6 +114,8 @@ class Guest:
     firewall: dict[str, Value] = field(default_factory=dict)
     rules: list[dict[str, Value]] = field(default_factory=list)
     ha: bool = False
+    told: dict[str, Any] = field(default_factory=dict)
+    """What pvestatd told of it in its last round."""
 
     @property
     def template(self) -> bool:
@@ -227,6 +229,8 @@ class World:
         self.held: dict[int, list[tuple[str, str]]] = {}
         self.lock_timeout = 10.0
         self.quorate = True
+        self.late = False
+        """Whether lists tell of guests what pvestatd told in its last round, every ten seconds on PVE."""
         self.consoles: dict[str, Console] = {}
         self.random = random.Random(1)
 

@@ -89,7 +89,7 @@ class PveEngine:
     def __post_init__(self) -> None:
         setting = self.setting
         memory = Memory(setting.memory)
-        self.guests = Guests(setting.api, setting.lab, memory)
+        self.guests = Guests(setting.api, setting.lab, memory, setting.pve.pool)
         self.snapshots = Snapshots(setting.api, self.guests)
         self._segments = Segments(setting.api, setting.pve, setting.lab, memory)
         self._maker = Maker(setting.api, setting.pve, setting.vault, setting.stock, self.guests)

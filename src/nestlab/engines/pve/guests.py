@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from nestlab.engines import Say
-from nestlab.engines.pve import marks, survey
+from nestlab.engines.pve import asking, marks, survey
 from nestlab.engines.pve.marks import Mark
 from nestlab.engines.pve.memory import Memory
 from nestlab.engines.pve.survey import Found, Guest
@@ -35,9 +35,10 @@ _ELSEWHERE = ("qmclone", "vzclone", "vzdump")
 class Guests:
     """One lab's. What was seen last is kept, and looked at again before anything is done to it."""
 
-    def __init__(self, api: Api, lab: str, memory: Memory) -> None:
+    def __init__(self, api: Api, lab: str, memory: Memory, pool: str = "") -> None:
         self.api = api
         self._lab = lab
+        self._pool = pool
         self._memory = memory
         self._at: dict[str, list[Found]] | None = None
         self._looking = asyncio.Lock()
@@ -47,7 +48,7 @@ class Guests:
         mark is not known yet. Not `exact`: nodes are only asked where the cluster's list, up to ten seconds old, says
         something else than what was wanted."""
         rows = await self.api.get("/cluster/resources", {"type": "vm"})
-        maybe = [each for each in survey.guests(rows) if not each.template and marks.may_be(each.tags, self._lab)]
+        maybe = [each for each in survey.guests(rows) if not each.template and self._may_be(each)]
         read = await asyncio.gather(*(self._marked(guest) for guest in maybe))
         found = [each for each in read if each is not None]
         doubtful = [each for each in found if exact or self._doubtful(each)]
@@ -96,11 +97,11 @@ class Guests:
 
     async def config(self, guest: Guest) -> dict[str, Any]:
         """Its configuration, with what waits for its next start."""
-        return dict(await self.api.get(f"{guest.base}/config"))
+        return dict(await asking.ask(self.api, guest.base, "config"))
 
     async def runs(self, guest: Guest) -> str:
         """`running`, `paused` or `stopped`. Missing if it is gone."""
-        row = await self.api.get(f"{guest.base}/status/current")
+        row = await asking.ask(self.api, guest.base, "status/current")
         if row.get("status") != "running":
             return "stopped"
         return "paused" if survey.of_node({**row, "vmid": guest.vmid}, guest).paused else "running"
@@ -195,6 +196,11 @@ class Guests:
             say(f"waiting for a task that works on VM {guest.vmid}")
             await asyncio.sleep(1)
 
+    def _may_be(self, guest: Guest) -> bool:
+        """Whether its mark is worth reading. A container has no tags before it is finished (`making.py`)."""
+        fresh = guest.kind == "lxc" and not guest.tags and guest.pool != "" and guest.pool == self._pool
+        return fresh or marks.may_be(guest.tags, self._lab)
+
     async def _marked(self, guest: Guest, *, moves: bool = True) -> Found | None:
         """A guest with its mark, from memory if it has the tag for it; None if it has none, or is gone. `moves`: it may
         have moved since it was listed."""
@@ -238,7 +244,7 @@ class Guests:
     @staticmethod
     def _doubtful(found: Found) -> bool:
         running = found.guest.status == "running"
-        odd = found.mark.making or bool(found.guest.lock) or found.guest.paused
+        odd = found.mark.making or bool(found.guest.lock) or found.guest.paused or found.guest.status == "unknown"
         return odd or running != (found.mark.wanted == "running")
 
     async def _now(self, nodes: Iterable[str], kinds: Collection[str]) -> tuple[dict[int, Mapping[str, Any]], set[str]]:

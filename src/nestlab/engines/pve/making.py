@@ -204,7 +204,8 @@ class Maker:
             params = hardware.container(
                 spec, order.blueprint.lab, choices, ostemplate=ostemplate, disk=size, authorized=authorized
             )
-            own = {"description": marks.line(told[-1]), "tags": marks.tags("", told[-1])}
+            # Without tags: PVE wants VM.Config.Options for them on the container, not on its pool (GuestHelpers.pm).
+            own = {"description": marks.line(told[-1])}
             await self._guests.work(self._api.create, f"/nodes/{spot.node}/lxc", {**params, **own}, say)
 
         async with self._slots["" if spot.shared else spot.node, spot.storage]:

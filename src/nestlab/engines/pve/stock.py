@@ -18,6 +18,7 @@ from typing import Any
 
 from nestlab.cache import alone
 from nestlab.engines import Say
+from nestlab.engines.pve import asking, marks
 from nestlab.engines.pve.bootable import Role, Shape, Workshop, shape_of
 from nestlab.engines.pve.depot import Depot, File
 from nestlab.engines.pve.templates import Template, Templates, drives_of, mark_of
@@ -88,7 +89,8 @@ class Stock:
         """The node that a template is on. Missing if there is no such template any more: it is then forgotten, so that
         the next call of `template` makes a new one."""
         for row in await self._api.get("/cluster/resources", {"type": "vm"}):
-            if int(row.get("vmid") or 0) == vmid and row.get("template"):
+            # Whether it is a template PVE tells as of pvestatd's last round, and its tags as of now.
+            if int(row.get("vmid") or 0) == vmid and marks.TEMPLATE_TAG in marks.split(str(row.get("tags") or "")):
                 return str(row["node"])
         self._made = {thing: each for thing, each in self._made.items() if each != vmid}
         raise Missing(f"Template {vmid} does not exist any more.", hint="Try again: it is then made anew.")
@@ -155,7 +157,7 @@ class Stock:
         title = title or "debian"
         say("looking for its template")
         async with alone(self._locks / f".{key}.template.{storage}.{'' if shared else node}.lock", key, say):
-            found = await self._templates.of(key, title, node, storage, shared=shared)
+            found = await self._templates.of(key, node, storage, shared=shared)
             ready = [each.vmid for each in found if each.ready]
             if ready:
                 await self._templates.tidy(found, say)
@@ -181,13 +183,13 @@ class Stock:
         """Keys that the marks of machines in the pool name."""
         rows = await self._api.get("/cluster/resources", {"type": "vm"})
         rows = [row for row in rows if row.get("pool") == self._pve.pool and not row.get("template")]
-        marks = await asyncio.gather(*(self._mark(str(row["node"]), str(row["type"]), row["vmid"]) for row in rows))
-        named = [key for mark in marks for key in (mark.get("image"), *(mark.get("cargo") or ()))]
+        found = await asyncio.gather(*(self._mark(str(row["node"]), str(row["type"]), row["vmid"]) for row in rows))
+        named = [key for mark in found for key in (mark.get("image"), *(mark.get("cargo") or ()))]
         return {str(key) for key in named if key}
 
     async def _mark(self, node: str, kind: str, vmid: int) -> dict[str, Any]:
         try:
-            config = await self._api.get(f"/nodes/{node}/{kind}/{vmid}/config")
+            config = await asking.ask(self._api, f"/nodes/{node}/{kind}/{vmid}", "config")
         except Missing:
             return {}
         return mark_of(str(config.get("description", "")))

@@ -31,6 +31,7 @@ class Guest:
     paused: bool = False
     ha: str = ""
     """Its state in high availability, which may move it; "" where that does not manage it."""
+    pool: str = ""
 
     @property
     def base(self) -> str:
@@ -48,7 +49,8 @@ class Found:
 
 def guests(rows: Iterable[Mapping[str, Any]]) -> list[Guest]:
     """The guests among the rows of /cluster/resources. Their state there is as of pvestatd's last round, which is up to
-    ten seconds ago (pve-manager, API2Tools.pm: extract_vm_stats); tags and locks are of now."""
+    ten seconds ago (pve-manager, API2Tools.pm: extract_vm_stats), `unknown` before the first; tags, locks and pools are
+    of now."""
     return [_guest(row, row.get("type"), row.get("node")) for row in rows if row.get("type") in ("qemu", "lxc")]
 
 
@@ -65,6 +67,7 @@ def _guest(row: Mapping[str, Any], kind: object, node: object) -> Guest:
         lock=str(row.get("lock") or ""),
         paused=str(row.get("qmpstatus") or row.get("status")) in _PAUSED,
         ha=str(row.get("hastate") or ""),
+        pool=str(row.get("pool") or ""),
     )
 
 
@@ -80,7 +83,7 @@ def _status(row: Mapping[str, Any]) -> str:
 def of_node(row: Mapping[str, Any], guest: Guest) -> Guest:
     """A guest with its state of now, as its node's own list has it."""
     now = _guest(row, guest.kind, guest.node)
-    return replace(now, tags=now.tags or guest.tags, lock=now.lock or guest.lock, ha=guest.ha)
+    return replace(now, tags=now.tags or guest.tags, lock=now.lock or guest.lock, ha=guest.ha, pool=guest.pool)
 
 
 def seen(found: Found, now: float) -> Seen:

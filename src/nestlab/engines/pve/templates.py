@@ -2,7 +2,8 @@
 
 A template is known by its tags and by the last line of its description, `nestlab: {"template": KEY, ...}`; PVE is asked
 each time. The line names the VMID, since a clone has the description of what it was made from until it gets its own. It
-may be used once it says `"ready": 1`: before, its disks may still be copied.
+may be used once it says `"ready": 1`: before, its disks may still be copied. It gets its tags only then: while a VM is
+made, PVE wants VM.Config.Options for them on the VM itself and not on its pool (qemu-server 9.2, Qemu.pm: create_vm).
 """
 
 from __future__ import annotations
@@ -18,13 +19,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from nestlab.engines import Say
-from nestlab.engines.pve import marks
+from nestlab.engines.pve import asking, marks
 from nestlab.errors import LabError
 from nestlab.model import Pve
 from nestlab.wire.pve.api import Api, Params
 from nestlab.wire.pve.errors import Exists, Missing, PveError
 
 TAGS = f"{marks.TAG};{marks.TEMPLATE_TAG}"
+
+PREFIX = "nestlab-"
+"""How the names of templates begin."""
 
 TRIES = 30
 """VMIDs tried: between asking for a free one and taking it, somebody else may."""
@@ -69,7 +73,7 @@ def mark_of(description: str) -> dict[str, Any]:
 
 def name_of(key: str, title: str) -> str:
     """What the template of an image is called: `nestlab-kvm-6fb7423d9fae`."""
-    return f"nestlab-{title}-{key.removeprefix('file-')[:12]}"
+    return f"{PREFIX}{title}-{key.removeprefix('file-')[:12]}"
 
 
 class Templates:
@@ -82,33 +86,31 @@ class Templates:
 
     async def all(self) -> list[Template]:
         """Every template of the pool."""
-        rows = [row for row in await self._api.get("/cluster/resources", {"type": "vm"}) if self._marked(row)]
+        rows = [row for row in await self._api.get("/cluster/resources", {"type": "vm"}) if self._may_be(row)]
         found = await asyncio.gather(*(self._read(row) for row in rows))
         return [each for each in found if each is not None]
 
-    async def of(self, key: str, title: str, node: str, storage: str, *, shared: bool) -> list[Template]:
+    async def of(self, key: str, node: str, storage: str, *, shared: bool) -> list[Template]:
         """Those of an image that a machine on this node and storage can be cloned from."""
-        rows = await self._api.get("/cluster/resources", {"type": "vm"})
-        rows = [row for row in rows if self._marked(row) and row.get("name") == name_of(key, title)]
-        found = await asyncio.gather(*(self._read(row) for row in rows))
         return [
             each
-            for each in found
-            if each is not None and (each.key, each.storage) == (key, storage) and (shared or each.node == node)
+            for each in await self.all()
+            if (each.key, each.storage) == (key, storage) and (shared or each.node == node)
         ]
 
     async def make(
         self, key: str, title: str, node: str, storage: str, drives: Params, say: Say, *, shared: bool
     ) -> int:
         """A new one with these drives, ready; that of another nestlab if it was ready sooner."""
-        await self.tidy(await self.of(key, title, node, storage, shared=shared), say)
+        await self.tidy(await self.of(key, node, storage, shared=shared), say)
         vmid = await self._create(key, title, node, storage, drives, say)
         path = f"/nodes/{node}/qemu/{vmid}"
         upid = await self._api.create(f"{path}/template")
         if upid:
             await self._api.task(str(upid))
-        await self._api.set(f"{path}/config", {"description": self._description(key, storage, vmid, ready=True)})
-        found = [each for each in await self.of(key, title, node, storage, shared=shared) if each.ready]
+        told = self._description(key, storage, vmid, ready=True)
+        await self._api.set(f"{path}/config", {"description": told, "tags": TAGS})
+        found = [each for each in await self.of(key, node, storage, shared=shared) if each.ready]
         first = min(found, key=lambda each: each.vmid, default=None)
         if first is None or first.vmid == vmid:
             return vmid
@@ -130,7 +132,7 @@ class Templates:
         """Remove it with its disks, if it still is what it was; absence is fine. LabError while clones depend on it."""
         path = f"/nodes/{template.node}/qemu/{template.vmid}"
         try:
-            config = await self._api.get(f"{path}/config")
+            config = await asking.ask(self._api, path, "config")
             mark = mark_of(str(config.get("description", "")))
             if (mark.get("template"), mark.get("vmid")) != (template.key, template.vmid):
                 return
@@ -144,15 +146,19 @@ class Templates:
             what = f"Template {template.vmid} on {template.node} cannot be removed: machines are linked clones of it."
             raise LabError(what, hint="Take the labs that use its image down first (`nestlab ls`).") from error
 
-    def _marked(self, row: Mapping[str, Any]) -> bool:
-        tags = marks.split(str(row.get("tags", "")))
-        return row.get("type") == "qemu" and marks.TEMPLATE_TAG in tags and row.get("pool") == self._pve.pool
+    def _may_be(self, row: Mapping[str, Any]) -> bool:
+        """Whether its description is worth reading. Tags are of now; a name is that of pvestatd's last round, up to ten
+        seconds ago, and of a new VM there is none (pve-manager, API2Tools.pm: extract_vm_stats)."""
+        if row.get("type") != "qemu" or row.get("pool") != self._pve.pool:
+            return False
+        tags, name = marks.split(str(row.get("tags") or "")), str(row.get("name") or "")
+        return marks.TEMPLATE_TAG in tags or (not tags and (not name or name.startswith(PREFIX)))
 
     async def _read(self, row: Mapping[str, Any]) -> Template | None:
         """None for what has no mark of ours, or vanishes meanwhile."""
         vmid, node = int(row["vmid"]), str(row["node"])
         try:
-            config = await self._api.get(f"/nodes/{node}/qemu/{vmid}/config")
+            config = await asking.ask(self._api, f"/nodes/{node}/qemu/{vmid}", "config")
         except Missing:
             return None
         mark = mark_of(str(config.get("description", "")))
@@ -171,7 +177,6 @@ class Templates:
         params: dict[str, Any] = {
             "name": name_of(key, title),
             "pool": self._pve.pool,
-            "tags": TAGS,
             "ostype": "l26",
             "memory": 512,
             "scsihw": "virtio-scsi-single",
@@ -198,7 +203,7 @@ class Templates:
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             try:
-                config = await self._api.get(f"/nodes/{template.node}/qemu/{template.vmid}/config")
+                config = await asking.ask(self._api, f"/nodes/{template.node}/qemu/{template.vmid}", "config")
             except Missing:
                 return
             if not config.get("lock"):

@@ -8,7 +8,7 @@ from typing import Any
 from nestlab.fakepve.endpoints.drives import disk_size
 from nestlab.fakepve.refusals import wrong
 from nestlab.fakepve.routes import Ask, serve
-from nestlab.fakepve.world import Guest, Node
+from nestlab.fakepve.world import Guest, Node, World
 
 PARSED = {"next-id", "tag-style", "user-tag-access", "migration", "crs", "ha"}
 KNOWN_OF_ABSENT = ("id", "type", "vmid", "node", "name", "template", "tags", "lock", "pool")
@@ -84,19 +84,13 @@ def set_options(ask: Ask) -> Any:
 
 
 def guest_row(ask: Ask, guest: Guest) -> dict[str, Any]:
-    """A guest as /cluster/resources shows it; little of one that just came to a pool, as pvestatd has not seen it."""
+    """A guest as /cluster/resources shows it: what pvestatd tells, as it was at its last round where that is late
+    (pve-manager, API2Tools.pm: extract_vm_stats); the rest as it is."""
     world = ask.world
     pool = world.pool_of("vms", str(guest.vmid))
     row: dict[str, Any] = {
         "id": f"{guest.kind}/{guest.vmid}", "type": guest.kind, "vmid": guest.vmid, "node": guest.node,
-        "name": guest.name, "status": "paused" if guest.paused else "running" if guest.running else "stopped",
-        "template": int(guest.template),
-        "maxcpu": cores(guest), "maxmem": memory(guest), "maxdisk": disk_size(world, guest), "disk": 0, "mem": 0,
-        "cpu": 0, "uptime": int(time.time() - guest.started) if guest.running else 0, "netin": 0, "netout": 0,
-        "diskread": 0, "diskwrite": 0, "memhost": 0,
-    }  # fmt: skip
-    if guest.running:
-        row["mem"] = row["memhost"] = row["maxmem"] // 2
+    } | ({"status": "unknown", **guest.told} if world.late else told(world, guest))  # fmt: skip
     for name in ("tags", "lock"):
         if guest.config.get(name):
             row[name] = guest.config[name]
@@ -107,6 +101,20 @@ def guest_row(ask: Ask, guest: Guest) -> dict[str, Any]:
     if not world.nodes[guest.node].online:
         row = {key: row[key] for key in KNOWN_OF_ABSENT if key in row}
         row["status"] = "unknown"
+    return row
+
+
+def told(world: World, guest: Guest) -> dict[str, Any]:
+    """What pvestatd tells of a guest."""
+    row: dict[str, Any] = {
+        "name": guest.name, "status": "paused" if guest.paused else "running" if guest.running else "stopped",
+        "template": int(guest.template),
+        "maxcpu": cores(guest), "maxmem": memory(guest), "maxdisk": disk_size(world, guest), "disk": 0, "mem": 0,
+        "cpu": 0, "uptime": int(time.time() - guest.started) if guest.running else 0, "netin": 0, "netout": 0,
+        "diskread": 0, "diskwrite": 0, "memhost": 0,
+    }  # fmt: skip
+    if guest.running:
+        row["mem"] = row["memhost"] = row["maxmem"] // 2
     return row
 
 
@@ -138,7 +146,7 @@ def storage_rows(ask: Ask) -> list[dict[str, Any]]:
         for store in ask.world.storages.values():
             if store.disabled or not store.on(node.name):
                 continue
-            if not ask.has(f"/storage/{store.name}", "Datastore.Audit", "Datastore.AllocateSpace", any_of=True):
+            if not ask.has(f"/storage/{store.name}", "Datastore.Audit"):
                 continue
             row = {"id": f"storage/{node.name}/{store.name}", "type": "storage", "storage": store.name,
                    "node": node.name, "plugintype": store.type, "content": store.content, "shared": int(store.shared),

@@ -83,7 +83,10 @@ def check(ask: Ask, names: set[str], old: dict[str, Value], unprivileged: bool) 
     for name in sorted(names):
         kind = options.base(name)
         if kind in ("rootfs", "mp"):
+            options.need(ask, path, "VM.Config.Disk")
             check_mount(ask, str(ask[name]))
+        elif name == "tags" and not ask.root:
+            options.tagged(ask, str(old.get("tags", "")), str(ask[name]))
         elif kind == "dev" and not ask.root:
             raise denied(f"configuring device passthrough {ROOT_ONLY}")
         elif name == "hookscript" and not ask.root:

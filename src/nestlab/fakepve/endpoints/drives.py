@@ -271,8 +271,10 @@ def free(world: World, guest: Guest, volume: Volume) -> None:
 
 
 def in_use(world: World, volumes: Iterable[Volume]) -> None:
+    """Refusal while layers are over them. Thin LVs do not tell by their names (Storage.pm: volume_is_base_and_used)."""
+    layers = [other for other in world.volumes.values() if "/" in other.volid]
     for volume in volumes:
-        if any(other.parent == volume.volid and other.node == volume.node for other in world.volumes.values()):
+        if any(other.parent == volume.volid and other.node == volume.node for other in layers):
             raise died(f"base volume '{volume.volid}' is still in use by linked cloned")
 
 

@@ -121,7 +121,7 @@ def hindrance(ask: Ask, guest: Guest) -> str:
             continue
         if volume.content == "iso":
             return f"can't migrate local cdrom '{file}'"
-        if volume.parent:
+        if volume.parent and "/" in file:  # of a thin LV its name does not tell (pve-storage, Storage.pm)
             return f"can't live migrate attached local disks without with-local-disks option: {file} is a linked clone"
         if any(other.parent == volume.volid for other in world.volumes.values()):
             return f"can't migrate '{file}' as it's a clone of another volume"

@@ -29,9 +29,7 @@ def listing(ask: Ask) -> Any:
     rows = []
     for name, options in (node.bridges_new or node.bridges).items():
         zone = f"/sdn/zones/localnetwork/{name}"
-        if options["type"] == "bridge" and not (
-            ask.has(f"/nodes/{ask.node}", "Sys.Audit") or ask.has(zone, "SDN.Audit", "SDN.Use", any_of=True)
-        ):
+        if options["type"] == "bridge" and not ask.has(zone, "SDN.Audit", "SDN.Use", any_of=True):
             continue
         if kind in (None, options["type"], "include_sdn") or (kind in BRIDGES and options["type"] == "bridge"):
             rows.append({"iface": name, **options})

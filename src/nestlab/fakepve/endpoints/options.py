@@ -45,15 +45,13 @@ HARDWARE = {
     "watchdog",
     "audio0",
     "rng0",
-    "arch",
-    "keyboard",
 }
 OPTIONS = {
     "agent",
     "autostart",
     "bios",
     "description",
-    "freeze",
+    "keyboard",
     "localtime",
     "migrate_downtime",
     "migrate_speed",
@@ -66,9 +64,8 @@ OPTIONS = {
     "startup",
     "tdf",
     "template",
-    "spice_enhancements",
-    "vmgenid",
 }
+POWER = {"freeze"}
 DISK = {"boot", "bootdisk", "vmstatestorage"}
 CLOUDINIT = {"cicustom", "cipassword", "citype", "ciupgrade", "ciuser", "nameserver", "searchdomain", "sshkeys"}
 SAFE_LIVE = {
@@ -131,7 +128,7 @@ def permitted(ask: Ask, name: str, value: str, path: str) -> None:
     """Refusal unless the caller may set this option of a VM (check_vm_modify_config_perm)."""
     kind = base(name)
     table = ((CPU, "VM.Config.CPU"), (MEMORY, "VM.Config.Memory"), (HARDWARE, "VM.Config.HWType"),
-             (OPTIONS, "VM.Config.Options"), (DISK, "VM.Config.Disk"))  # fmt: skip
+             (OPTIONS, "VM.Config.Options"), (POWER, "VM.PowerMgmt"), (DISK, "VM.Config.Disk"))  # fmt: skip
     for names, privilege in table:
         if name in names:
             return need(ask, path, privilege)
@@ -143,10 +140,33 @@ def permitted(ask: Ask, name: str, value: str, path: str) -> None:
         return need(ask, path, "VM.Config.HWType")
     if kind in ("unused", "vmstate") or DRIVE.fullmatch(name):
         return None if ask.method == "POST" and ask.path.endswith("/qemu") else need(ask, path, "VM.Config.Disk")
-    if name == "tags" or ask.root:
+    if name == "tags":
+        return None if ask.path.endswith("/qemu") else tagged(ask, str(ask.guest().config.get("tags", "")), value)
+    if ask.root:
         return None
     suffix = " for non-mapped devices" if kind == "hostpci" and "mapping=" not in value else ""
     raise died(f"only root can set '{name}' config{suffix}")
+
+
+def tagged(ask: Ask, old: str, new: str) -> None:
+    """assert_tag_permissions of pve-guest-common: never by the pool that a guest is yet to be in, and only tags that
+    `user-tag-access` lets everybody choose."""
+    ask.need(f"/vms/{ask.vmid}", "VM.Config.Options")
+    if ask.has("/", "Sys.Modify"):
+        return
+    access = ask.world.options.get("user-tag-access", {})
+    allowed = set(access.get("user-allow-list", [])) if access.get("user-allow") != "none" else set()
+    if access.get("user-allow") == "existing":
+        allowed |= {tag for guest in ask.world.guests.values() for tag in tags_of(guest.config.get("tags", ""))
+                    if ask.has(f"/vms/{guest.vmid}", "VM.Audit")}  # fmt: skip
+    for tag in sorted(tags_of(old) ^ tags_of(new)):
+        free = access.get("user-allow", "free") == "free" or tag in allowed
+        if not free or tag in ask.world.options.get("registered-tags", []):
+            raise denied(f"/, Sys.Modify for modifying tag '{tag}'")
+
+
+def tags_of(text: Value) -> set[str]:
+    return set(filter(None, re.split(r"[\s,;]+", str(text))))
 
 
 def need(ask: Ask, path: str, *wanted: str) -> None:
@@ -180,12 +200,13 @@ def good_keys(text: str) -> bool:
 
 
 def check_bridge(ask: Ask, text: str) -> None:
-    """SDN.Use on the bridge, or on the vnet of that name in its zone."""
+    """SDN.Use on the bridge, or on the vnet of that name in its zone; with a VLAN, on that VLAN of it. Whether there is
+    such a bridge is not asked (check_vnet_access of pve-guest-common)."""
     bridge = text.partition("bridge=")[2].split(",")[0]
     vnet = ask.world.sdn.config["vnets"].get(bridge)
-    known = bridge in ask.world.nodes[ask.node].bridges
-    if vnet or known:
-        ask.need(f"/sdn/zones/{vnet['zone'] if vnet else 'localnetwork'}/{bridge}", "SDN.Use")
+    tag = re.search(r",tag=(\d+)", text)
+    path = f"/sdn/zones/{vnet['zone'] if vnet else 'localnetwork'}/{bridge}"
+    ask.need(f"{path}/{tag[1]}" if tag else path, "SDN.Use")
 
 
 def in_pool(ask: Ask) -> None:

@@ -15,7 +15,7 @@ BASE = "/cluster/sdn"
 ZONES, VNETS = f"{BASE}/zones", f"{BASE}/vnets"
 SUBNETS = f"{VNETS}/{{vnet}}/subnets"
 BAD_LOCK = "invalid lock token provided! at /usr/share/perl5/PVE/Network/SDN.pm line 291."
-SEEN = ("SDN.Audit", "SDN.Use", "SDN.Allocate")
+SEEN = ("SDN.Audit", "SDN.Allocate")
 NEEDS = {"vlan": "bridge", "qinq": "bridge", "evpn": "controller"}
 
 

@@ -175,6 +175,7 @@ def remove(ask: Ask, guest: Guest, key: str) -> None:
     elif key.startswith("unused"):
         volume = disks.owned(ask.world, guest, str(guest.config[key]))
         if volume:
+            ask.need(f"/storage/{volume.storage}", "Datastore.AllocateSpace")
             disks.free(ask.world, guest, volume)
         del guest.config[key]
     else:

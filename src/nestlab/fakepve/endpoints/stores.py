@@ -124,7 +124,8 @@ def row_of(volume: Volume) -> dict[str, Any]:
 
 @serve("GET", CONTENT)
 def content(ask: Ask) -> Any:
-    """Volumes, of one kind or guest; a guest's only for who may see the guest or manages the storage."""
+    """Volumes, of one kind or guest; a guest's only for who may change its disks and see the storage, or manages that
+    (check_volume_access of pve-storage)."""
     store = disks.usable(ask.world, ask["storage"], ask.node)
     kind, vmid = ask.get("content"), ask.get("vmid")
     rows = []
@@ -132,7 +133,8 @@ def content(ask: Ask) -> Any:
         if kind not in (None, volume.content) or vmid not in (None, volume.vmid):
             continue
         manages = ask.has(f"/storage/{store.name}", "Datastore.Allocate")
-        if not volume.vmid or manages or ask.has(f"/vms/{volume.vmid}", "VM.Audit"):
+        sees = ask.has(f"/storage/{store.name}", "Datastore.Audit") and ask.has(f"/vms/{volume.vmid}", "VM.Config.Disk")
+        if not volume.vmid or manages or sees:
             rows.append(row_of(volume))
     return rows
 

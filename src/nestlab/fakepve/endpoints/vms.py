@@ -41,6 +41,8 @@ def create(ask: Ask) -> Any:
             task.work()
             for name in sorted(names):
                 guest.config[name] = made(ask, guest, name)
+            if ask.get("tags") and not ask.root and world.version >= "9.2":  # since qemu-server 9.2.0
+                options.tagged(ask, "HASH(0x55d0c0ffee00)", str(ask["tags"]))  # the old ones are `{}`
             finish(ask, guest)
         except BaseException as error:
             undo(world, guest)

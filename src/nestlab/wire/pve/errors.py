@@ -209,6 +209,11 @@ def _denied(message: str) -> _Kind:
         return Denied, "Only root@pam with a password (no API token) may do that: leave it out, or do it there.", {}
     if "need proper ticket" in inside:
         return Denied, "An API token may not do that: log in with a password.", {}
+    if "for modifying tag" in inside:
+        hint = (
+            "nestlab marks machines by tags: let everybody choose them (Datacenter > Options, User Tag Access: free)."
+        )
+        return Denied, hint, {}
     named = re.fullmatch(r"(/\S*|), ([\w.|]+)", inside.strip())
     if not named or not named[1]:
         rest = f" PVE says: {inside.strip()}." if inside else ""
