@@ -152,6 +152,18 @@ def test_setup_of_a_proxmox_ve_that_cannot_be_asked_prints_commands_all_the_same
     assert "pvesm set local --content" in said
 
 
+def test_setup_for_a_lab_grants_the_bridges_that_it_names(shell: Shell) -> None:
+    file = shell.folder / "lab.yaml"
+    file.write_text(
+        f"lab: one\non: {{pve: {shell.on}, bridge: vmbr0}}\nsegments: {{wire: {{bridge: vmbr1, vlan: 7}}}}\n"
+        "machines: {m: {image: debian, segments: [wire]}}\n"
+    )
+    said = shell.run("pve", "setup", str(file)).stdout
+    assert "pveum acl modify /sdn/zones/localnetwork/vmbr0" in said
+    assert "pveum acl modify /sdn/zones/localnetwork/vmbr1" in said
+    assert "no vmbr1 that may be used" in shell.run("pve", "check", str(file), status=2).stdout
+
+
 def test_setup_applies_nothing_that_somebody_else_has_not_finished(shell: Shell, fake: FakePve) -> None:
     with fake.world.lock:
         for stage in (fake.world.sdn.config, fake.world.sdn.applied):

@@ -47,11 +47,16 @@ class Point:
     do: str = ""
 
 
-def scope_of(on: Pve, stores: Sequence[Mapping[str, Any]] = ()) -> Scope:
-    """Where a lab works that says this of its Proxmox VE. `stores`: its storages, if they are known."""
+def scope_of(on: Pve, stores: Sequence[Mapping[str, Any]] = (), bridges: Sequence[str] = ()) -> Scope:
+    """Where a lab works that says this of its Proxmox VE. `stores`: its storages, if they are known; `bridges`: those
+    that its segments name."""
     disks = on.storage or _first(stores, "images", DISKS)
     files = on.images or _first(stores, "import", FILES)
-    return Scope(on.pool, (disks,), (on.zone,), (on.bridge,) if on.bridge else (), (files,))
+    return Scope(on.pool, (disks,), (on.zone,), _bridges(on, bridges), (files,))
+
+
+def _bridges(on: Pve, others: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys([*([on.bridge] if on.bridge else []), *others]))
 
 
 def _first(stores: Sequence[Mapping[str, Any]], content: str, usual: str) -> str:
@@ -59,19 +64,19 @@ def _first(stores: Sequence[Mapping[str, Any]], content: str, usual: str) -> str
     return usual if usual in names or not names else names[0]
 
 
-def unasked(on: Pve, version: str, user: str, token: str) -> Setup:
+def unasked(on: Pve, version: str, user: str, token: str, bridges: Sequence[str] = ()) -> Setup:
     """For a Proxmox VE that cannot be asked: of that version, with the storages of a new one."""
-    scope = scope_of(on)
+    scope = scope_of(on, (), bridges)
     files = (on.images or FILES,)
     notes = [f"Storage {files[0]} must take content `import`: pvesm set {files[0]} --content iso,vztmpl,backup,import"]
     return _setup(on, version, scope, user, token, (*privileges.zone_steps(on.zone),), tuple(notes))
 
 
-async def plan(api: Api, on: Pve, user: str, token: str) -> Setup:
+async def plan(api: Api, on: Pve, user: str, token: str, bridges: Sequence[str] = ()) -> Setup:
     """For one that is asked, as somebody who may see its storages and zones; what is there already is left out."""
     version = str((await api.get("/version"))["version"])
     stores, zones = await asyncio.gather(api.get("/storage"), api.get("/cluster/sdn/zones"))
-    scope = scope_of(on, stores)
+    scope = scope_of(on, stores, bridges)
     notes: list[str] = []
     more: list[Step] = []
     for name in scope.images:
@@ -157,14 +162,14 @@ async def _nothing_pending(api: Api, todo: Setup) -> None:
             raise LabError(what, hint="Apply or revert them first (Datacenter > SDN): nestlab applies nothing else.")
 
 
-async def check(api: Api, on: Pve) -> tuple[Point, ...]:
+async def check(api: Api, on: Pve, bridges: Sequence[str] = ()) -> tuple[Point, ...]:
     """Whether labs can be made there by who asks: privileges, pool, storages, zone, bridge, and what the nodes can."""
     version = str((await api.get("/version"))["version"])
     privileges.major(version)
     points = [Point("version", True, f"Proxmox VE {version} at {api.where}")]
     rows = await api.get("/cluster/resources")
     stores = [row for row in rows if row.get("type") == "storage"]
-    scope = scope_of(on, stores)
+    scope = scope_of(on, stores, bridges)
     points += await _privileges(api, version, scope)
     pools = {str(row["pool"]) for row in rows if row.get("type") == "pool"}
     make = "`nestlab pve setup` makes it"
@@ -175,7 +180,7 @@ async def check(api: Api, on: Pve) -> tuple[Point, ...]:
     depot = Depot(api, on, "0" * 8, _no_locks())
     for room in usable:
         points.append(_nests(room.processor))
-        points.append(await _bridge(api, on, room.node))
+        points += await _bridged(api, _bridges(on, bridges), room.node)
         points.append(await _imports(depot, room.node))
         held = [store for store in room.stores if "images" in store.content]
         mine = [store for store in held if on.storage in (None, store.name)]
@@ -184,7 +189,7 @@ async def check(api: Api, on: Pve) -> tuple[Point, ...]:
         points.append(Point(f"disks on {room.node}", bool(mine), names or lack, "Name another: `storage:`."))
     if not usable:
         points.append(Point("nodes", False, "none that may be used answers", "Start one, or name others: `nodes:`."))
-    return tuple(point for point in points if point.seen)
+    return tuple(points)
 
 
 def _no_locks() -> Any:
@@ -215,18 +220,19 @@ async def _zone(api: Api, on: Pve) -> Point:
     return Point("SDN zone", True, f"{on.zone} ({zone.get('type')}: {reach})")
 
 
-async def _bridge(api: Api, on: Pve, node: str) -> Point:
-    if on.bridge is None:
-        return Point("", None, "")
+async def _bridged(api: Api, bridges: Sequence[str], node: str) -> list[Point]:
+    """Whether bridges are on a node, and may be used."""
+    if not bridges:
+        return []
     what = f"bridge on {node}"
     try:
         rows = await api.get(f"/nodes/{node}/network", {"type": "any_bridge"})
     except Denied as error:
-        return Point(what, False, error.message, "Grant Sys.Audit on /nodes: `nestlab pve setup`.")
+        return [Point(what, False, error.message, "Grant Sys.Audit on /nodes: `nestlab pve setup`.")]
     names = sorted(str(row["iface"]) for row in rows)
-    there = on.bridge in names
-    seen = on.bridge if there else f"no {on.bridge} that may be used; there are: {', '.join(names) or 'none'}"
-    return Point(what, there, seen, "Correct `bridge:`, or grant SDN.Use: `nestlab pve setup`.")
+    lack = f"that may be used; there are: {', '.join(names) or 'none'}"
+    do = "Correct `bridge:`, or grant SDN.Use: `nestlab pve setup`."
+    return [Point(what, each in names, each if each in names else f"no {each} {lack}", do) for each in bridges]
 
 
 async def _imports(depot: Depot, node: str) -> Point:

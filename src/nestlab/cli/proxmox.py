@@ -61,7 +61,7 @@ def setup(
     """
     from nestlab.cli import proxmoxwork
 
-    return run(proxmoxwork.setup(on_of(where), user, token, perform=perform, yes=yes, as_json=as_json))
+    return run(proxmoxwork.setup(*meant_by(where), user, token, perform=perform, yes=yes, as_json=as_json))
 
 
 @group.command("check")
@@ -71,7 +71,7 @@ def check(where: Where, as_json: Json = False, debug: Debug = False) -> int | No
     Changes nothing. Exit status 2 if something is missing."""
     from nestlab.cli import proxmoxwork
 
-    return run(proxmoxwork.check(on_of(where), as_json=as_json))
+    return run(proxmoxwork.check(*meant_by(where), as_json=as_json))
 
 
 @group.command("trust")
@@ -169,22 +169,28 @@ def _agreed(running: bool, yes: bool) -> bool:
 
 def on_of(word: str) -> Pve:
     """What a lab uses of its Proxmox VE, or all defaults at an address."""
+    return meant_by(word)[0]
+
+
+def meant_by(word: str) -> tuple[Pve, tuple[str, ...]]:
+    """The same, with the bridges that segments of the lab name."""
     from pathlib import Path
 
     from nestlab import origin, store
     from nestlab.model import Pve
 
     if word.startswith(("pve://", "pve+")):
-        return Pve(word)
+        return Pve(word), ()
     if word in home().labs():
         made = store.load(origin.existing(home(), word).blueprint)
-        on = made.on if made else None
+        on, segments = (made.on, made.segments) if made else (None, ())
     elif word.endswith((".yaml", ".yml")):
         from nestlab.labfile import parse
 
-        on = parse(Path(word), environ=os.environ).on
+        lab = parse(Path(word), environ=os.environ)
+        on, segments = lab.on, lab.segments
     else:
         raise LabError(f"{word} is neither an address nor a lab.", hint="Such as pve://pve1.example.org, or lab.yaml.")
     if on is None:
         raise LabError(f"{word} is a lab on this machine.", hint="Say `on: pve://HOST` in its lab file.")
-    return on
+    return on, tuple(dict.fromkeys(each.bridge for each in segments if each.bridge))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,9 @@ NEWEST = "9"
 """The version of Proxmox VE that commands are for when it cannot be asked."""
 
 
-async def setup(on: Pve, user: str, token: str, *, perform: bool, yes: bool, as_json: bool) -> int | None:
+async def setup(
+    on: Pve, bridges: Sequence[str], user: str, token: str, *, perform: bool, yes: bool, as_json: bool
+) -> int | None:
     from nestlab import proxmox, pvesetup
     from nestlab.local import asked
 
@@ -30,15 +33,15 @@ async def setup(on: Pve, user: str, token: str, *, perform: bool, yes: bool, as_
     except LabError:
         if perform:
             raise
-        _show(pvesetup.unasked(on, NEWEST, user, token), on, asked_it=False, as_json=as_json)
+        _show(pvesetup.unasked(on, NEWEST, user, token, bridges), on, asked_it=False, as_json=as_json)
         return None
     try:
         try:
-            todo = await pvesetup.plan(reached.api, on, user, token)
+            todo = await pvesetup.plan(reached.api, on, user, token, bridges)
         except LabError:
             if perform:
                 raise
-            _show(pvesetup.unasked(on, NEWEST, user, token), on, asked_it=False, as_json=as_json)
+            _show(pvesetup.unasked(on, NEWEST, user, token, bridges), on, asked_it=False, as_json=as_json)
             return None
         if not perform:
             _show(todo, on, asked_it=True, as_json=as_json)
@@ -103,13 +106,13 @@ def _keep(on: Pve, token: str) -> str:
     return str(credentials.keep(home().state, where, {**kept, "token": token}))
 
 
-async def check(on: Pve, *, as_json: bool) -> int | None:
+async def check(on: Pve, bridges: Sequence[str], *, as_json: bool) -> int | None:
     from nestlab import proxmox, pvesetup
     from nestlab.local import asked
 
     reached = proxmox.reach(on.address, home(), os.environ, asked())
     try:
-        points = await pvesetup.check(reached.api, proxmox.narrowed(on))
+        points = await pvesetup.check(reached.api, proxmox.narrowed(on), bridges)
     finally:
         await reached.close()
     ok = not any(point.ok is False for point in points)
