@@ -155,12 +155,13 @@ def path_of(guest: Guest) -> str:
 
 
 def machine_of(pve: FakePve, lab: str, path: str) -> Guest | None:
-    """The machine of a lab on a FakePve."""
+    """The machine of a lab on a FakePve: the finished one, where a clone of a killed nestlab is there as well."""
+    found = []
     for guest in list(pve.vms.values()):
         mark = marks.read(str(guest.config.get("description", "")), guest.vmid)
         if mark is not None and (mark.lab, mark.path) == (lab, path):
-            return guest
-    return None
+            found.append((mark.making, guest.vmid, guest))
+    return min(found)[2] if found else None
 
 
 @contextmanager
