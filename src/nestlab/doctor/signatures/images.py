@@ -37,10 +37,10 @@ TABLE: tuple[Signature, ...] = (
         "apt-no-name-resolution",
         r"Temporary failure (?:resolving|in name resolution)",
         "Names cannot be resolved: the machine has no network yet, or no DNS server that answers.",
-        "`ip route`, `cat /etc/resolv.conf`, `getent hosts deb.debian.org`; machines of a lab need a segment with a "
+        "`ip route`, `cat /etc/resolv.conf`, `getent hosts debian.org`; machines of a lab need a segment with a "
         "way out, or a mirror that they reach.",
         "resolv.conf(5)",
-        "Err:1 http://deb.debian.org/debian trixie InRelease  Temporary failure resolving 'deb.debian.org'",
+        "Err:1 http://mirror.example.org/debian trixie InRelease  Temporary failure resolving 'mirror.example.org'",
         Rank.CAUSE,
     ),
     Signature(
@@ -58,7 +58,7 @@ TABLE: tuple[Signature, ...] = (
         "The mirror does not have that suite: it is misspelled, or moved to an archive.",
         "Correct the suite; Debian's old ones are at archive.debian.org.",
         "sources.list(5)",
-        "E: The repository 'http://deb.debian.org/debian trixe Release' does not have a Release file.",
+        "E: The repository 'http://mirror.example.org/debian trixe Release' does not have a Release file.",
         Rank.CAUSE,
     ),
     Signature(
@@ -95,7 +95,7 @@ TABLE: tuple[Signature, ...] = (
         "The mirror was just being updated, or a proxy between gives old or damaged files.",
         "Try again in some minutes; else another mirror, or `apt-get -o Acquire::http::No-Cache=true update`.",
         "apt-get(8), apt.conf(5)",
-        "E: Failed to fetch http://deb.debian.org/debian/dists/trixie/main/Packages.xz  Hash Sum mismatch",
+        "E: Failed to fetch http://mirror.example.org/debian/dists/trixie/main/Packages.xz  Hash Sum mismatch",
         Rank.CAUSE,
     ),
     Signature(
@@ -104,7 +104,7 @@ TABLE: tuple[Signature, ...] = (
         "The package lists are older than the mirror: it no longer has that version.",
         "`apt-get update`, then again.",
         "apt-get(8)",
-        "Err:3 http://deb.debian.org/debian trixie/main curl amd64 8.14.1-2  404  Not Found [IP: 151.101.2.132 80]",
+        "Err:3 http://mirror.example.org/debian trixie/main curl amd64 8.14.1-2  404  Not Found [IP: 151.101.2.132 80]",
         Rank.CAUSE,
     ),
     Signature(
