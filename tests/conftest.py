@@ -3,6 +3,34 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from nestlab.fakepve import FakePve
+    from pve_lab import Bench
 
 # A shell's background jobs ignore Ctrl-C, and so would everything that tests start and then interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def fake() -> Iterator[FakePve]:
+    """A pretended Proxmox VE of two nodes that is set up for nestlab."""
+    from pve_lab import cluster
+
+    with cluster("pve1", "pve2") as pve:
+        yield pve
+
+
+@pytest.fixture
+async def made(fake: FakePve, tmp_path: Path) -> AsyncIterator[Bench]:
+    """A lab's engines on it; at the end every request must have been one that PVE's schemas allow."""
+    from pve_lab import assert_valid, bench
+
+    async with bench(fake, tmp_path) as found:
+        yield found
+        assert_valid(fake)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,24 +11,10 @@ from blueprints import draft, guest
 from nestlab.blueprint import Blueprint
 from nestlab.engines.pve import marks
 from nestlab.errors import LabError, Unreachable
-from nestlab.fakepve import FakePve
 from nestlab.model import Image
 from nestlab.plan import Boot, Create, Remove, Stop
 from nestlab.wire.pve.errors import PveError
-from pve_lab import ONE, Bench, assert_valid, bench, cluster, config, machine_of, seen, up, vmid
-
-
-@pytest.fixture
-def fake() -> Iterator[FakePve]:
-    with cluster("pve1", "pve2") as pve:
-        yield pve
-
-
-@pytest.fixture
-async def made(fake: FakePve, tmp_path: Path) -> AsyncIterator[Bench]:
-    async with bench(fake, tmp_path) as found:
-        yield found
-        assert_valid(fake)
+from pve_lab import ONE, Bench, config, machine_of, seen, up, vmid
 
 
 async def test_snapshots_are_taken_gone_back_to_and_dropped(made: Bench) -> None:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
-
-import pytest
 
 from blueprints import draft, guest
 from nestlab.engines.pve.making import CLONES
@@ -18,19 +15,6 @@ from nestlab.fakepve.tasks import Task
 from nestlab.model import GIB, Pve
 from nestlab.plan import Connect, Create
 from pve_lab import Bench, assert_valid, bench, cluster, up, vmid
-
-
-@pytest.fixture
-def fake() -> Iterator[FakePve]:
-    with cluster("pve1", "pve2") as pve:
-        yield pve
-
-
-@pytest.fixture
-async def made(fake: FakePve, tmp_path: Path) -> AsyncIterator[Bench]:
-    async with bench(fake, tmp_path) as found:
-        yield found
-        assert_valid(fake)
 
 
 async def test_status_of_a_lab_is_one_request(made: Bench) -> None:

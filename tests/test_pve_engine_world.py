@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,27 +13,13 @@ from blueprints import draft, guest, hypervisor
 from nestlab.engines.pve import marks
 from nestlab.engines.pve.processors import PLAIN_FLAGS
 from nestlab.errors import LabError, Unreachable
-from nestlab.fakepve import FakePve
 from nestlab.model import GIB, Segment
 from nestlab.plan import Boot, Create, Introduce, Remove, Stop
 from nestlab.wire.pve.errors import PveError
-from pve_lab import ONE, Bench, assert_valid, bench, cluster, config, seen, up, vmid
+from pve_lab import ONE, Bench, config, seen, up, vmid
 
 RENAMED = draft("lab", guest("web"), hosts="after")
 CHANGED = draft("lab", guest("web", memory=256), hosts="before")
-
-
-@pytest.fixture
-def fake() -> Iterator[FakePve]:
-    with cluster("pve1", "pve2") as pve:
-        yield pve
-
-
-@pytest.fixture
-async def made(fake: FakePve, tmp_path: Path) -> AsyncIterator[Bench]:
-    async with bench(fake, tmp_path) as found:
-        yield found
-        assert_valid(fake)
 
 
 async def test_nothing_without_the_mark_is_seen_or_touched(made: Bench) -> None:
@@ -229,9 +213,9 @@ async def test_a_node_without_kvm_emulates_and_says_so(made: Bench) -> None:
     await up(made, lab, engine=engine)
     assert (config(made)["kvm"], config(made)["cpu"]) == (0, "max")
     assert await engine.accel("web") == "tcg"
-    able, line = await engine.ground()
-    assert able is False
-    assert "no KVM" in line
+    basis = await engine.ground()
+    assert (basis.nests, basis.emulates) == (False, True)
+    assert "no KVM" in basis.line
 
 
 async def test_a_node_whose_kvm_turns_out_to_be_off_emulates(made: Bench) -> None:

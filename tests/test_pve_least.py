@@ -57,7 +57,7 @@ async def life(fake: FakePve, folder: Path, login: tuple[str, str]) -> None:
     async with bench(fake, folder, ON, login=login) as made:
         engine = made.engine()
         await engine.check(lab, {"hv1", "out", "box"})
-        assert "is missing" not in (await engine.ground())[1]
+        assert "is missing" not in (await engine.ground()).line
         await Depot(made.api, ON, "0" * 8, folder).held("pve1")
         for path in ("hv1", "out", "box"):
             await up(made, lab, path, engine)

@@ -16,6 +16,9 @@ Accel = Literal["auto", "kvm", "tcg"]
 Format = Literal["qcow2", "raw", "iso"]
 Placement = Literal["spread", "pack"]
 
+TEMPLATE_ENDINGS = (".tar.zst", ".tar.gz", ".tar.xz")
+"""Of container templates, as Proxmox VE knows them (PVE::Storage, VZTMPL_EXT_RE_1)."""
+
 NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 """A machine, segment or image name: an RFC 1123 host name label that starts with a letter, lower case."""
 
@@ -73,6 +76,11 @@ class Image:
     packages: tuple[str, ...] = ()
     files: tuple[File, ...] = ()
     script: str | None = None
+
+
+def is_template(file: str | None) -> bool:
+    """Whether a file is one that a container is made from, by its name."""
+    return file is not None and file.endswith(TEMPLATE_ENDINGS)
 
 
 @dataclass(frozen=True)

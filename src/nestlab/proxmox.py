@@ -128,10 +128,10 @@ class ProxmoxGround:
         )
 
     async def proofs(self, blueprint: Blueprint) -> tuple[Proof, ...]:
-        able, line = await self.engine.ground()
-        cannot = "level 1 is emulated" if "no KVM" in line else "machines inside level 1 run without KVM"
-        why = {True: "", None: "whether it can nest is not told; the proofs below tell", False: cannot}[able]
-        first = Proof("", 0, "hardware virtualization", able or None, line, why, where="Proxmox VE")
+        basis = await self.engine.ground()
+        cannot = "level 1 is emulated" if basis.emulates else "machines inside level 1 run without KVM"
+        why = {True: "", None: "whether it can nest is not told; the proofs below tell", False: cannot}[basis.nests]
+        first = Proof("", 0, "hardware virtualization", basis.nests or None, basis.line, why, where="Proxmox VE")
         return (first, *await self._moved(blueprint))
 
     async def _moved(self, blueprint: Blueprint) -> list[Proof]:

@@ -139,10 +139,11 @@ async def verify(
         seen = await asyncio.gather(
             *(_look(nest, spec, pairs[spec.path], looking, asides.get(spec.path)) for spec in blueprint.specs)
         )
+        told = await below
     finally:
         looking.cancel()
+        below.cancel()
     machines = {each.spec.path: each for each in seen}
-    told = await below
     inner = await asyncio.gather(
         *(_proofs(nest, blueprint.lab, machines, spec, pairs[spec.path], say) for spec in blueprint.specs)
     )

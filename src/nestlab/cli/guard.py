@@ -197,3 +197,16 @@ def _leave(number: int) -> None:
         say("\x1b[?25h")  # the live tree hides the cursor
     say("ended at once; the same command goes on from here")
     os._exit(128 + number)
+
+
+def agreed(yes: bool, question: str, otherwise: str) -> bool:
+    """Whether to go on: with --yes, or if the person at the terminal says so. Where nobody can be asked, not: then
+    `otherwise` is told, and that --yes agrees."""
+    if yes:
+        return True
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        say(f"{otherwise}; --yes agrees")
+        return False
+    import typer
+
+    return typer.confirm(question, err=True)

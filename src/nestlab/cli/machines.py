@@ -323,7 +323,7 @@ async def at(found: Which) -> AsyncIterator[tuple[Session, str, Host]]:
     from nestlab import session as verbs
 
     async with verbs.looking(site(), name=lab_named(found)) as session:
-        path = _one(session, found)
+        path = the_one(session, found)
         yield session, path, await session.nest.host(path)
 
 
@@ -336,7 +336,7 @@ async def _below(found: Which) -> AsyncIterator[tuple[str, Host, Place, ProxmoxG
     from nestlab.engines.qemu.quick import guest_place
 
     async with verbs.looking(site(), name=lab_named(found)) as session:
-        path = _one(session, found)
+        path = the_one(session, found)
         outer = parent_of(path)
         place = guest_place(session.blueprint.lab) if outer else Place(str(session.place.root))
         far = None
@@ -347,7 +347,8 @@ async def _below(found: Which) -> AsyncIterator[tuple[str, Host, Place, ProxmoxG
         yield path, await session.nest.host(outer), place, far
 
 
-def _one(session: Session, found: Which) -> str:
+def the_one(session: Session, found: Which) -> str:
+    """The path of the one machine that is meant. LabError for several, or none."""
     from nestlab.which import expand
 
     paths = expand(found.machines, [spec.path for spec in session.blueprint.specs], session.blueprint.lab)

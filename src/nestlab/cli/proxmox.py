@@ -9,7 +9,7 @@ import typer
 
 from nestlab.cli import complete
 from nestlab.cli.common import home, lab_named, meant, print_json, site
-from nestlab.cli.guard import MEND, guarded, out, run, say
+from nestlab.cli.guard import MEND, agreed, guarded, out, run, say
 from nestlab.cli.options import Debug, Json, MachineWord, NoWait, Yes
 from nestlab.errors import LabError
 
@@ -116,20 +116,20 @@ async def _migrate(
 ) -> int | None:
     from nestlab import migrate as moving
     from nestlab import session as verbs
-    from nestlab.cli.machines import _one
+    from nestlab.cli.machines import the_one
     from nestlab.cli.work import shown
     from nestlab.plan import Plan
 
     name = lab_named(found)
     waiting = verbs.changing(site(), "migrate", name=name, wait=0 if no_wait else None, say=say)
     async with waiting as session:
-        path = _one(session, found)
+        path = the_one(session, found)
         crossing = await moving.look(session, path, node, stop_guests=stop_guests)
         move, ruling = crossing.move, crossing.ruling
         if not as_json:
             _tell(crossing)
-        if ruling.allowed and not _agreed(move.running, yes):
-            say("nothing was moved; --yes moves it")
+        asks = ruling.allowed and move.running  # what is off moves without a question
+        if asks and not agreed(yes, "Migrate it while it runs?", "nothing was moved"):
             return MEND
         async with shown(session, Plan(name), as_json=as_json) as emit:
             await moving.go(session, crossing, emit, lambda text: say(f"{path}: {text}"))
@@ -154,17 +154,6 @@ def _tell(crossing: object) -> None:
         out("  they are stopped first and started again after")
     for note in crossing.notes:
         out(f"  {note}")
-
-
-def _agreed(running: bool, yes: bool) -> bool:
-    """What is off moves without a question."""
-    import sys
-
-    if yes or not running:
-        return True
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return False
-    return typer.confirm("Migrate it while it runs?", err=True)
 
 
 def on_of(word: str) -> Pve:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-import typer
-
 from nestlab.cli.common import home, paint, print_json
-from nestlab.cli.guard import MEND, out, say
+from nestlab.cli.guard import MEND, agreed, out, say
 from nestlab.errors import LabError
 
 if TYPE_CHECKING:
     from nestlab.model import Pve
     from nestlab.pvesetup import Point, Setup
+
+UNCHANGED = "nothing was changed"
 
 NEWEST = "9"
 """The version of Proxmox VE that commands are for when it cannot be asked."""
@@ -48,7 +47,7 @@ async def setup(
             return None
         if not as_json:
             _show(todo, on, asked_it=True, as_json=False)
-        if not _agreed(yes, "Do all of this now?"):
+        if not agreed(yes, "Do all of this now?", UNCHANGED):
             return MEND
         secret = await pvesetup.perform(reached.api, todo, say)
     finally:
@@ -157,17 +156,8 @@ async def trust(on: Pve, *, yes: bool) -> int | None:
         out(f"  believed: {held['fingerprint']}")
     out(f"  shown:    {shown}")
     out(f"{believed.COMPARE}.")
-    if not _agreed(yes, "Is it the same there, and should it be believed from now on?"):
+    if not agreed(yes, "Is it the same there, and should it be believed from now on?", UNCHANGED):
         return MEND
     path = credentials.keep(home().state, where, {**held, "fingerprint": shown})
     out(f"kept in {path}")
     return None
-
-
-def _agreed(yes: bool, question: str) -> bool:
-    if yes:
-        return True
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        say("nothing was changed; --yes agrees")
-        return False
-    return typer.confirm(question, err=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nestlab.cli.common import home, paint, print_json
-from nestlab.cli.guard import guarded, out, run, say
+from nestlab.cli.guard import agreed, guarded, out, run, say
 from nestlab.cli.options import Debug, Json, Yes
 from nestlab.paint import human
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from nestlab.model import Image, Pve
+
+KEPT = "nothing was removed"
 
 images = typer.Typer(
     help="The images that machines boot: list, build ahead, remove.",
@@ -110,7 +112,7 @@ def images_gc(on: On = "", yes: Yes = False, debug: Debug = False) -> int | None
         return run(_gc_there(on_of(on), yes=yes))
     unused = [each for each in shelf.shelved(home()) if not each.used]
     out(render.images(unused, paint()) if unused else "every image is needed by a lab")
-    if unused and not _agreed(yes, f"Remove {len(unused)} images, {human(sum(each.size for each in unused))}?"):
+    if unused and not agreed(yes, f"Remove {len(unused)} images, {human(sum(each.size for each in unused))}?", KEPT):
         return None
     out(f"freed {human(shelf.collect(home()))}")
     return None
@@ -130,7 +132,7 @@ async def _gc_there(on: Pve, *, yes: bool) -> int | None:
         if not found:
             out(f"every image on {on.address} is needed")
             return None
-        if not _agreed(yes, f"Remove these {len(found)} from {on.address}?"):
+        if not agreed(yes, f"Remove these {len(found)} from {on.address}?", KEPT):
             return None
         for each in found:
             await stock.remove(each)
@@ -151,19 +153,9 @@ def gc(yes: Yes = False, as_json: Json = False, debug: Debug = False) -> int | N
             return None
     else:
         out("\n".join(f"{each.what}: {each.why}" for each in found) or "nothing is left over")
-    if not found or not _agreed(yes, f"Remove these {len(found)}?"):
+    if not found or not agreed(yes, f"Remove these {len(found)}?", KEPT):
         return None
     for each in found:
         leftovers.remove(each)
     say(f"removed {len(found)}")
     return None
-
-
-def _agreed(yes: bool, question: str) -> bool:
-    """Whether to go on. Where nobody can be asked, only with --yes."""
-    if yes:
-        return True
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        say("nothing was removed; --yes removes it")
-        return False
-    return typer.confirm(question, err=True)

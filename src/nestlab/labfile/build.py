@@ -8,13 +8,13 @@ from typing import Any
 
 from nestlab import kinds
 from nestlab.labfile import pve
-from nestlab.labfile.disk_image import is_template, of_file
+from nestlab.labfile.disk_image import of_file
 from nestlab.labfile.fields import MEMORY
 from nestlab.labfile.guess import meant
 from nestlab.labfile.network import Complaint, Use, check
 from nestlab.labfile.nodes import Node
 from nestlab.labfile.read import Reader, Section
-from nestlab.model import GIB, File, Image, Lab, Link, Machine, Segment, format_size
+from nestlab.model import GIB, File, Image, Lab, Link, Machine, Segment, format_size, is_template
 
 _NO_DISK = frozenset(name for name, plain in kinds.plains().items() if not plain.disk)
 

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nestlab.model import Format
+from nestlab.model import Format, is_template
 
 _ENDINGS: dict[str, Format] = {".qcow2": "qcow2", ".raw": "raw", ".iso": "iso"}
 _QCOW2_MAGIC = b"QFI\xfb"
 """docs/interop/qcow2.rst of QEMU: the header begins with it."""
-_TEMPLATES = (".tar.zst", ".tar.gz", ".tar.xz")
-"""Endings of container templates, as Proxmox VE knows them (PVE::Storage, VZTMPL_EXT_RE_1)."""
-
-
-def is_template(path: str | None) -> bool:
-    """Whether a file is one that a container is made from, by its name."""
-    return path is not None and path.endswith(_TEMPLATES)
 
 
 def of_file(path: str, stated: Format | None, said: bool) -> Format | tuple[str, str] | None:

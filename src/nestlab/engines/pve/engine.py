@@ -19,7 +19,7 @@ from nestlab.engines import Say
 from nestlab.engines.pve import hardware, layout, nodes, survey
 from nestlab.engines.pve.copying import Copies
 from nestlab.engines.pve.guests import Guests
-from nestlab.engines.pve.layout import Layout, Outlook
+from nestlab.engines.pve.layout import Basis, Layout, Outlook
 from nestlab.engines.pve.making import Maker, Order
 from nestlab.engines.pve.memory import Memory
 from nestlab.engines.pve.migration import Migration
@@ -181,7 +181,7 @@ class PveEngine:
         """The networks of the nodes, which no segment should have: see `addresses.lease`."""
         return await layout.routes(self.setting.api, self.setting.pve)
 
-    async def ground(self) -> tuple[bool | None, str]:
+    async def ground(self) -> Basis:
         """What carries the lab: whether the nodes can nest (None: they do not tell), and a line that says so."""
         rooms = await nodes.rooms(self.setting.api, self.setting.pve)
         version = await self.setting.api.get("/version")
@@ -192,7 +192,7 @@ class PveEngine:
         """Machines that high availability manages, by path: its word for them (`vm:100`), and their state there."""
         await self.guests.look(exact=False)
         found = self.guests.all_known().items()
-        return {path: (_sid(each), each.guest.ha) for path, each in found if each.guest.ha}
+        return {path: (each.guest.sid, each.guest.ha) for path, each in found if each.guest.ha}
 
     async def parted(self, blueprint: Blueprint, path: str, target: str) -> tuple[str, ...]:
         """What a machine would not reach any more on the node `target`: a segment that ends at a node, a line each."""
@@ -320,10 +320,6 @@ class PveEngine:
 def _mute(found: Found) -> Unreachable:
     what = f"{found.mark.path} is a container, and PVE's API runs no commands in one."
     return Unreachable(what, hint=f"`nestlab console`, or on {found.guest.node}: pct enter {found.guest.vmid}")
-
-
-def _sid(found: Found) -> str:
-    return f"{'vm' if found.guest.kind == 'qemu' else 'ct'}:{found.guest.vmid}"
 
 
 def _key(found: Found) -> tuple[str, int, str]:

@@ -174,15 +174,26 @@ async def overlaps(api: Api, blueprint: Blueprint, decided: Layout) -> list[str]
     return found
 
 
-def ground(rooms: Sequence[Room], used: Collection[str], version: str, where: str) -> tuple[bool | None, str]:
-    """Whether the nodes that machines are on (else all of them) can nest, and a line that says what they are."""
+@dataclass(frozen=True)
+class Basis:
+    """What carries a lab. `nests`: whether its nodes can nest (None: they do not tell); `emulates`: one of them has no
+    KVM; `line` says what they are."""
+
+    nests: bool | None
+    emulates: bool
+    line: str
+
+
+def ground(rooms: Sequence[Room], used: Collection[str], version: str, where: str) -> Basis:
+    """The nodes that machines are on, else all of them."""
     nodes = [room for room in rooms if room.node in used] or [room for room in rooms if room.online]
     answers = [_nests(room.processor) for room in nodes]
     told = ", ".join(f"{room.node} ({_described(room.processor)})" for room in nodes) or "no node that answers"
     able = None if not answers or None in answers else all(answers)
     if any(answer is False for answer in answers):
         able = False
-    return able, f"Proxmox VE {version} at {where}: {told}"
+    emulates = any(room.processor.kvm is False for room in nodes)
+    return Basis(able, emulates, f"Proxmox VE {version} at {where}: {told}")
 
 
 def _nests(processor: Processor) -> bool | None:

@@ -16,7 +16,7 @@ from nestlab.engines.pve.guests import Guests
 from nestlab.engines.pve.hardware import Choices, Wire
 from nestlab.engines.pve.marks import Mark
 from nestlab.engines.pve.numbers import Numbers
-from nestlab.engines.pve.ostemplates import OsTemplates, is_template
+from nestlab.engines.pve.ostemplates import OsTemplates
 from nestlab.engines.pve.parts import Stock
 from nestlab.engines.pve.placement import IMAGE, Spot
 from nestlab.engines.pve.processors import Cpu
@@ -24,7 +24,7 @@ from nestlab.engines.pve.survey import Guest
 from nestlab.engines.qemu import identity
 from nestlab.engines.qemu.paths import short_id
 from nestlab.errors import LabError
-from nestlab.model import Pve
+from nestlab.model import Pve, is_template
 from nestlab.vault import Vault
 from nestlab.wire.pve.api import Api
 from nestlab.wire.pve.errors import PveError
@@ -187,7 +187,7 @@ class Maker:
     async def _container(self, order: Order, say: Say) -> Guest:
         spec, spot = order.spec, order.spot
         image = order.blueprint.images[spec.image]
-        if not is_template(image):
+        if not is_template(image.file):
             what = f"{spec.path} is a container, and its image is none that a container can be made from."
             raise LabError(
                 what, hint="Give it `image: {file: …}` with a container template (.tar.zst, .tar.gz, .tar.xz)."

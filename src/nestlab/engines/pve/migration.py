@@ -236,9 +236,10 @@ class Migration:
             raise LabError(f"Node {target} does not answer.", hint="Start it, or name another node.")
         listed = next((each for each in survey.guests(rows) if each.vmid == guest.vmid), guest)
         if listed.ha:
-            sid = f"{'vm' if guest.kind == 'qemu' else 'ct'}:{guest.vmid}"
-            what = f"{found.mark.path} is managed by high availability ({sid}, {listed.ha}), which moves it itself."
-            raise LabError(what, hint=f"Take it out first, as root on a node: ha-manager remove {sid}")
+            what = (
+                f"{found.mark.path} is managed by high availability ({guest.sid}, {listed.ha}), which moves it itself."
+            )
+            raise LabError(what, hint=f"Take it out first, as root on a node: ha-manager remove {guest.sid}")
 
     async def _shared(self) -> set[str]:
         """The storages that all nodes see."""

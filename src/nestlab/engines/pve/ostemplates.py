@@ -8,15 +8,8 @@ from pathlib import Path
 
 from nestlab.engines import Say
 from nestlab.errors import LabError
-from nestlab.model import Image, Pve
+from nestlab.model import TEMPLATE_ENDINGS, Image, Pve
 from nestlab.wire.pve.api import Api
-
-ENDINGS = (".tar.zst", ".tar.gz", ".tar.xz")
-
-
-def is_template(image: Image) -> bool:
-    """Whether a container can be made from it."""
-    return image.file is not None and image.file.endswith(ENDINGS)
 
 
 class OsTemplates:
@@ -30,7 +23,7 @@ class OsTemplates:
     async def ensure(self, key: str, image: Image, node: str, say: Say) -> str:
         """The volume of the template on a node, uploaded if it is not there."""
         source = Path(image.file or "")
-        ending = next(each for each in ENDINGS if source.name.endswith(each))
+        ending = next(each for each in TEMPLATE_ENDINGS if source.name.endswith(each))
         name = f"nestlab-{key}{ending}"
         async with self._making[node]:
             storage = await self._storage(node)

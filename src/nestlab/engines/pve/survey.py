@@ -38,6 +38,11 @@ class Guest:
         """Where it is in the API."""
         return f"/nodes/{self.node}/{self.kind}/{self.vmid}"
 
+    @property
+    def sid(self) -> str:
+        """What high availability calls it: `vm:100`, `ct:100`."""
+        return f"{'vm' if self.kind == 'qemu' else 'ct'}:{self.vmid}"
+
 
 @dataclass(frozen=True)
 class Found:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import random
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -20,18 +19,16 @@ from typing import Any
 
 from nestlab.engines import Say
 from nestlab.engines.pve import asking, marks
+from nestlab.engines.pve.numbers import Numbers
 from nestlab.errors import LabError
 from nestlab.model import Pve
 from nestlab.wire.pve.api import Api, Params
-from nestlab.wire.pve.errors import Exists, Missing, PveError
+from nestlab.wire.pve.errors import Missing, PveError
 
 TAGS = f"{marks.TAG};{marks.TEMPLATE_TAG}"
 
 PREFIX = "nestlab-"
 """How the names of templates begin."""
-
-TRIES = 30
-"""VMIDs tried: between asking for a free one and taking it, somebody else may."""
 
 PATIENCE = 1800.0
 """Seconds that a task of an interrupted nestlab may still hold a template that is not ready."""
@@ -83,6 +80,7 @@ class Templates:
         self._api = api
         self._pve = pve
         self._site = site
+        self._numbers = Numbers(api)
 
     async def all(self) -> list[Template]:
         """Every template of the pool."""
@@ -184,19 +182,14 @@ class Templates:
             "serial0": "socket",
             **drives,
         }
-        for _ in range(TRIES):
-            vmid = int(await self._api.get("/cluster/nextid"))
-            try:
-                told: dict[str, Any] = {"vmid": vmid, "description": self._description(key, storage, vmid, ready=False)}
-                upid = await self._api.create(f"/nodes/{node}/qemu", {**params, **told})
-            except Exists:
-                await asyncio.sleep(random.uniform(0.05, 0.5))
-                continue
+
+        async def create(vmid: int) -> None:
+            told: dict[str, Any] = {"vmid": vmid, "description": self._description(key, storage, vmid, ready=False)}
+            upid = await self._api.create(f"/nodes/{node}/qemu", {**params, **told})
             say("importing its disks")
             await self._api.task(str(upid), _progress(say))
-            return vmid
-        what = f"No free VMID was found on {self._api.where}: {TRIES} times somebody else took the one that it offered."
-        raise LabError(what, hint="Try again in a moment, or widen Datacenter > Options > Next Free VMID Range.")
+
+        return await self._numbers.use(create)
 
     async def _unlocked(self, template: Template) -> None:
         """Wait until no task works on it any more."""
