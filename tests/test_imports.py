@@ -16,13 +16,14 @@ session proxmox
 live logs verify apply leftovers shelf pvesetup
 nest library ground
 engines.qemu.engine engines.pve engines.fake fakepve
+engines.qemu.making
 engines.qemu.setting
 vault
 engines.qemu
 images runtime switches hosts copy terminal
 engines survey debstrap origin doctor.examine doctor.surgery doctor.remote
 host
-wire cache files home journal keys lock packages store unpack which switch
+wire cache early files home journal keys lock packages store unpack which switch
 progress
 render schema seed doctor.report
 labfile planner tree addresses capacity network_script

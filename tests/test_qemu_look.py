@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -10,13 +11,23 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nestlab.engines.qemu import look
+from nestlab.engines.qemu import look, scripts
 from nestlab.engines.qemu.argv import name_of
 from nestlab.engines.qemu.paths import Place
 
+SHELLS = [shell for shell in ("dash", "bash", "busybox sh") if shutil.which(shell.split()[0])]
+
 
 def ask(place: Place, lab: str = "pair") -> list[look.Look]:
-    argv = ["sh", "-c", look.SCRIPT, "look", place.machines, lab]
+    """What every shell finds, which is the same."""
+    found = [_ask(shell, place, lab) for shell in SHELLS]
+    told = [[(each.directory, each.boot, each.seen.state, each.seen.ready) for each in one] for one in found]
+    assert told == [told[0]] * len(SHELLS)
+    return found[0]
+
+
+def _ask(shell: str, place: Place, lab: str) -> list[look.Look]:
+    argv = [*shell.split(), "-c", scripts.alone(look.SCRIPT), "look", place.machines, lab]
     done = subprocess.run(argv, capture_output=True, text=True, check=True)
     assert done.stderr == ""
     return look.parse(done.stdout, now=time.time())
@@ -124,8 +135,15 @@ def test_a_machine_is_booting_until_its_console_says_ready(tmp_path: Path) -> No
         [booting] = ask(place)
         (root / "console.log").write_text("Linux version 6\nnestlab: ready\n")
         [ready] = ask(place)
+        (root / "console.log").write_text("a line\n" * 100)
+        [talking] = ask(place)
+        (root / "console.log").write_text("a line\n" * 100 + "nestlab: ready\n")
+        [talked] = ask(place)
+        (root / "console.log").write_text("nestlab: ready")
+        [brief] = ask(place)
     finally:
         mine.kill()
         mine.wait()
     assert (booting.seen.state, booting.seen.ready, booting.seen.why) == ("running", False, "it is still booting")
     assert (ready.seen.state, ready.seen.ready, ready.seen.why) == ("running", True, "")
+    assert (talking.seen.ready, talked.seen.ready, brief.seen.ready) == (False, True, True)

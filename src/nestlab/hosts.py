@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from nestlab import probe, survey
+from nestlab import early, probe, survey
 from nestlab.errors import LabError, Unreachable
 from nestlab.facts import Facts
 from nestlab.files import fill, replace
@@ -78,8 +78,10 @@ class LocalHost:
     async def facts(self) -> Facts:
         async with self._asking:
             if self._facts is None:
-                result = await self.run([sys.executable, "-ISE", probe.__file__], timeout=PROBE_TIMEOUT)
-                self._facts = survey.of_probe(result.text, "this machine")
+                text = await asyncio.to_thread(early.said, PROBE_TIMEOUT)
+                if not text:
+                    text = (await self.run([sys.executable, "-ISE", probe.__file__], timeout=PROBE_TIMEOUT)).text
+                self._facts = survey.of_probe(text, "this machine")
         return self._facts
 
     async def close(self) -> None: ...

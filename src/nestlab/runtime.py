@@ -68,7 +68,9 @@ async def system() -> Runtime | None:
     """The programs installed on this host, or None if one of them is missing or does not run."""
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
     programs = [shutil.which(name, path=path) for name in ("qemu-system-x86_64", "qemu-img", "mke2fs")]
-    tools = [await _probe((program,), {}) for program in programs if program]
+    if None in programs:
+        return None
+    tools = await asyncio.gather(*(_probe((program,), {}) for program in programs if program))
     match [tool for tool in tools if tool is not None]:
         case [qemu, qemu_img, mke2fs]:
             return Runtime(qemu, qemu_img, mke2fs, own=False)

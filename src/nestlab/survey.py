@@ -34,7 +34,11 @@ if [ -e /dev/kvm ]; then (: <>/dev/kvm) 2>&1 && echo opened; else echo '/dev/kvm
 SCRIPT = f"python3 -ISE - 2>/dev/null && exit\n{FALLBACK}"
 
 GLANCE = f"""
-printf '{MARK}/proc/cpuinfo\\n'; cat /proc/cpuinfo; echo
+printf '{MARK}/proc/cpuinfo\\n'
+while read -r l; do
+  printf '%s\\n' "$l"
+  case $l in flags*) break ;; esac
+done </proc/cpuinfo
 for m in {" ".join(probe.MODULES)}; do
   [ -d "/sys/module/$m" ] || continue
   printf '{MARK}module\\n%s\\n' "$m"
@@ -42,10 +46,10 @@ for m in {" ".join(probe.MODULES)}; do
   [ -r "$f" ] && read -r v <"$f" && printf '{MARK}%s\\n%s\\n' "$f" "$v"
 done
 printf '{MARK}kvm\\n'
-if [ -e /dev/kvm ]; then (: <>/dev/kvm) 2>&1 && echo opened; else echo '/dev/kvm: No such file or directory'; fi
+if [ -e /dev/kvm ]; then {{ true <>/dev/kvm; }} 2>&1 && echo opened; else echo '/dev/kvm: No such file or directory'; fi
 :
 """
-"""What /dev/kvm seems to be, for `of_marks`: one process where FALLBACK takes dozens. Prints that a guest may be tried,
+"""What /dev/kvm seems to be, for `of_marks`: no process where FALLBACK takes dozens. Prints that a guest may be tried,
 never that one ran."""
 
 QUICK = 'said=$(perl -e "$@" 2>/dev/null) && printf "%s\\n" "$said"'

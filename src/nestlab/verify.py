@@ -57,7 +57,11 @@ hear() {
 call 1 "$@"
 read -r arch 2>/dev/null </proc/sys/kernel/arch || arch=$(uname -m)
 echo "arch $arch"
-echo "flag $(grep -m1 -o -w -e vmx -e svm /proc/cpuinfo)"
+while read -r k l; do
+  [ "$k" = flags ] || continue
+  case " $l " in *' vmx '*) echo 'flag vmx' ;; *' svm '*) echo 'flag svm' ;; esac
+  break
+done </proc/cpuinfo
 if [ "$hypervisor" = yes ]; then
   for m in kvm_intel kvm_amd kvm_pvm; do
     [ -d "/sys/module/$m" ] || continue
@@ -66,17 +70,17 @@ if [ "$hypervisor" = yes ]; then
     echo "module $m $v"
   done 2>/dev/null
   if [ ! -e /dev/kvm ]; then echo "kvm it is not there"
-  elif (: <>/dev/kvm) 2>/dev/null; then echo "kvm"
+  elif { true <>/dev/kvm; } 2>/dev/null; then echo "kvm"
   else echo "kvm it cannot be opened"; fi
 fi
 hear
 [ -z "$failed" ] || { ping=${ping#busybox }; call 2 $failed; hear; }
 for a in $failed; do echo "n $a"; done
 """
-"""Arguments: yes for a hypervisor; addresses. Prints y or n for each (as few processes as can be, and busybox where it
-is: they start slowly in an emulated machine), and, while echoes are on their way, what the machine is: its
-architecture, vmx or svm if its CPU shows one; of a hypervisor, its vendor module with the parameter `nested`, and why
-/dev/kvm cannot be opened."""
+"""Arguments: yes for a hypervisor; addresses. Prints y or n for each, and, while echoes are on their way, what the
+machine is: its architecture, vmx or svm if its CPU shows one; of a hypervisor, its vendor module with the parameter
+`nested`, and why /dev/kvm cannot be opened. As few processes as can be, for they start slowly in an emulated machine,
+and busybox where it is."""
 
 
 @dataclass(frozen=True)
@@ -217,7 +221,8 @@ def _told(spec: Spec, text: str) -> _Machine:
 
 def _pairs(blueprint: Blueprint) -> dict[str, dict[str, tuple[_Pair, ...]]]:
     """By machine and segment: whom it should reach. The outer of two asks, for whom it is cheaper; among machines of
-    one level the asking is shared out evenly. Containers are only asked for: nothing runs commands in them."""
+    one level the asking is shared out evenly, between the outermost that they are in. Containers are only asked for:
+    nothing runs commands in them."""
     on: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
     for spec in blueprint.specs:
         for nic in spec.nics:
@@ -226,19 +231,31 @@ def _pairs(blueprint: Blueprint) -> dict[str, dict[str, tuple[_Pair, ...]]]:
     pairs: dict[str, dict[str, tuple[_Pair, ...]]] = {spec.path: {} for spec in blueprint.specs}
     mute = {spec.path for spec in blueprint.specs if spec.machine.container}
     for segment, members in on.items():
-        for one, two in _meetings(len(members)):
-            if {members[one][0], members[two][0]} <= mute:
-                continue
-            asking, asked = (one, two) if (one + two) % 2 else (two, one)
-            if level_of(members[asked][0]) < level_of(members[asking][0]):
-                asking, asked = asked, asking
-            if members[asking][0] in mute:
-                asking, asked = asked, asking
-            pinger, addresses = members[asking][0], members[asked][1]
-            for mine, other in ((one, two), (two, one)):
-                known = pairs[members[mine][0]]
-                known[segment] = (*known.get(segment, ()), _Pair(members[other][0], pinger, addresses))
+        addresses = dict(members)
+        for asking, asked in _asking([path for path, _ in members], mute):
+            for mine, other in ((asking, asked), (asked, asking)):
+                known = pairs[mine]
+                known[segment] = (*known.get(segment, ()), _Pair(other, asking, addresses[asked]))
     return pairs
+
+
+def _asking(paths: list[str], mute: set[str]) -> list[tuple[str, str]]:
+    """Of all who meet: who asks, and whom. Unequal pairs first, for there is no choice; then the deepest, who are
+    slowest."""
+    pairs = [(paths[one], paths[two]) for one, two in _meetings(len(paths))]
+    pairs = [(one, two) for one, two in pairs if not {one, two} <= mute]
+    pairs.sort(key=lambda pair: (level_of(pair[0]) == level_of(pair[1]), -level_of(pair[0])))
+    busy: dict[str, int] = {}
+    found = []
+    for pair in pairs:
+        asking, asked = sorted(pair, key=lambda path: (path in mute, level_of(path), busy.get(_outermost(path), 0)))
+        busy[_outermost(asking)] = busy.get(_outermost(asking), 0) + level_of(asking)
+        found.append((asking, asked))
+    return found
+
+
+def _outermost(path: str) -> str:
+    return path.partition("/")[0]
 
 
 def _meetings(count: int) -> list[tuple[int, int]]:

@@ -66,6 +66,9 @@ def _quick(words: list[str]) -> Callable[[list[str]], int | None] | None:
 
 
 def _up(words: list[str]) -> int | None:
+    from nestlab import early
+
+    early.begin()
     from nestlab.cli import work
     from nestlab.cli.common import meant
     from nestlab.cli.guard import run

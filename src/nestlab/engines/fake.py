@@ -251,6 +251,10 @@ class FakeRunning:
     written: bytes = b""
     taken: bool = False
 
+    @property
+    def over(self) -> bool:
+        return self.taken
+
     async def write(self, data: bytes) -> None:
         self.written += data
 

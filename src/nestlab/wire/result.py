@@ -34,6 +34,10 @@ class Result:
 class Running(Protocol):
     """A command at work: its stdin to write, its stdout to read. One reader, one writer."""
 
+    @property
+    def over(self) -> bool:
+        """It has ended, or its host was lost."""
+
     async def write(self, data: bytes) -> None:
         """Write to its stdin; returns when more may follow. What it no longer reads is dropped."""
 

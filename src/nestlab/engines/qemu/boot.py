@@ -6,13 +6,15 @@ import asyncio
 import itertools
 import json
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 
 from nestlab.engines import Say
 from nestlab.engines.qemu import look, scripts
 from nestlab.engines.qemu.argv import Launch, name_of
 from nestlab.engines.qemu.console import Watch
+from nestlab.engines.qemu.opening import Opening
 from nestlab.errors import LabError, Unreachable
 from nestlab.host import Host
 from nestlab.hosts import SshHost
@@ -32,7 +34,8 @@ PATIENCE = {"kvm": 180.0, "tcg": 900.0}
 
 @dataclass(frozen=True)
 class Boot:
-    """`argv` is the pure compiler. `pingable`: the machine is expected to answer ssh."""
+    """`argv` is the pure compiler. `pingable`: the machine is expected to answer ssh. `opening`: the shell that made it
+    and may still wait to start it."""
 
     host: Host
     launch: Launch
@@ -40,6 +43,7 @@ class Boot:
     env: dict[str, str]
     user: str
     pingable: bool = True
+    opening: Opening | None = None
 
     @property
     def path(self) -> str:
@@ -48,6 +52,12 @@ class Boot:
     @property
     def patience(self) -> float:
         return PATIENCE[self.launch.accel] * 4.0 ** (self.launch.spec.level - 1)
+
+    def begin(self, words: Sequence[str]) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Run `scripts.START` with its arguments: the lines that it prints."""
+        if self.opening is not None and self.opening.waits:
+            return self.opening.start(words)
+        return self.host.lines(("sh", "-c", scripts.START, "start", *words))
 
 
 class _PortTaken(Exception):
@@ -90,8 +100,7 @@ async def _try(boot: Boot, port: int, reach: Callable[[int], SshHost], say: Say)
     name = name_of(launch.lab, boot.path)
     environment = [f"{key}={value}" for key, value in sorted(boot.env.items())]
     command = ["env", *environment, *boot.argv(launch)] if environment else boot.argv(launch)
-    script = ("sh", "-c", scripts.START, "start", name, launch.paths.root, note, *command)
-    async with boot.host.lines(script) as lines:
+    async with boot.begin((name, launch.paths.root, note, *command)) as lines:
         state = await _started(boot, lines)
         if state == "running":
             port = await _port_of(boot)

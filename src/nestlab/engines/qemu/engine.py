@@ -7,28 +7,25 @@ command line; what a machine was made from stands in `made` in its directory.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from asyncio import Future
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from nestlab import survey
 from nestlab.blueprint import Blueprint, Spec
 from nestlab.engines import Say
-from nestlab.engines.qemu import identity, launch, look, scripts
+from nestlab.engines.qemu import launch, look, scripts
 from nestlab.engines.qemu.accel import Accelerator, Choice, choose, presume
-from nestlab.engines.qemu.argv import Launch, argv, management_mac, name_of
+from nestlab.engines.qemu.argv import Launch, argv, name_of
 from nestlab.engines.qemu.boot import Boot, start
-from nestlab.engines.qemu.paths import MachinePaths
+from nestlab.engines.qemu.making import Maker
 from nestlab.engines.qemu.setting import Programs, Setting, Wires
-from nestlab.engines.qemu.stock import Artifacts, Stock
+from nestlab.engines.qemu.stock import Stock
 from nestlab.errors import LabError, Unreachable
-from nestlab.facts import Facts
-from nestlab.host import Host, Result
+from nestlab.host import Host
 from nestlab.hosts import SshHost
 from nestlab.plan import Boot as BootStep
 from nestlab.plan import Build, Connect, Create, Disconnect, Introduce, Observed, Remove, Seen, Step, Stop
@@ -56,11 +53,11 @@ class QemuEngine:
     setting: Setting
     _hosts: dict[tuple[str, int], SshHost] = field(default_factory=dict)
     _stock: Stock = field(init=False)
-    _glance: Facts | None = None
-    _met: bool = False
+    _maker: Maker = field(init=False)
 
     def __post_init__(self) -> None:
         self._stock = Stock(self.parent, self.setting.library)
+        self._maker = Maker(self.parent, self.setting, self._stock)
 
     async def observe(self) -> Observed:
         return await self._observed(await self._look())
@@ -100,7 +97,7 @@ class QemuEngine:
                 if self.setting.wires:
                     await self.setting.wires.remove(segment)
             case Create(machine=path):
-                await self._create(blueprint[path], blueprint, say)
+                await self._maker.create(blueprint[path], blueprint, say)
             case BootStep(machine=path):
                 await self._boot(blueprint[path], blueprint, say)
             case Introduce(machine=path):
@@ -127,7 +124,7 @@ class QemuEngine:
     async def choice(self, spec: Spec) -> Choice:
         """How a machine is accelerated on this host, and why."""
         where = self.parent.path or "this machine"
-        presumed = presume(self._glance, spec.machine, where) if self._glance else None
+        presumed = presume(self._maker.glance, spec.machine, where) if self._maker.glance else None
         return presumed or choose(await self.parent.facts(), spec.machine, spec.path, where)
 
     async def accel(self, path: str) -> Accelerator:
@@ -136,11 +133,12 @@ class QemuEngine:
 
     async def close(self) -> None:
         hosts, self._hosts = list(self._hosts.values()), {}
+        await self._maker.close()
         await asyncio.gather(*(host.close() for host in hosts))
 
     async def _look(self) -> list[look.Look]:
         script, words = self._looking()
-        result = await self.parent.run(("sh", "-c", script, "look", *words))
+        result = await self.parent.run(("sh", "-c", scripts.alone(script), "look", *words))
         return look.parse(result.text, now=time.time(), parent=self.parent.path)
 
     def _looking(self) -> tuple[str, tuple[str, str]]:
@@ -178,66 +176,6 @@ class QemuEngine:
             known = self._hosts[path, port] = self.setting.vault.host(path, self.parent, port, user, slow=slow)
         return known
 
-    async def _create(self, spec: Spec, blueprint: Blueprint, say: Say) -> None:
-        """What was made from the same definition stays, with its disk; a machine that runs is not touched."""
-        artifacts = await self.setting.library.artifacts(spec.image, blueprint.images[spec.image])
-        paths, name = self.setting.place.of(spec.path), name_of(self.setting.lab, spec.path)
-        disk = launch.needs_disk(spec, artifacts)
-        words = (name, paths.root, spec.digest, "yes" if disk else "no")
-        state = await self._prepare(words, paths, identity.archive(self._papers(spec, blueprint)), artifacts)
-        if state == "new" and disk:
-            say("making its disk")
-            files = await self._stock.files(artifacts, say)
-            tool = (await self.setting.qemu("tcg", say)).qemu_img
-            size = launch.disk_size(spec, artifacts)
-            command = launch.overlay_argv(tool.argv, paths, artifacts, files.get("root"), size)
-            await self._make(("sh", "-c", scripts.DISK, "disk", paths.root, *command), paths, env=tool.env)
-
-    async def _make(self, command: Sequence[str], paths: MachinePaths, **how: Any) -> Result:
-        """Run what makes a machine's files. LabError with what it said."""
-        result = await self.parent.run(command, check=False, **how)
-        if result.status != 0:
-            said = (result.stderr or result.stdout).decode(errors="replace").strip()
-            from nestlab.doctor.explain import with_advice
-
-            short = "No space left" in said
-            hint = "Make room there." if short else with_advice("What the commands there said follows.", said)
-            where = f" on {self.parent.path}" if self.parent.path else ""
-            raise LabError(f"The files in {paths.root}{where} cannot be made.", hint=hint, detail=said)
-        return result
-
-    async def _prepare(self, words: Sequence[str], paths: MachinePaths, papers: bytes, artifacts: Artifacts) -> str:
-        """Make a machine's directory; what was there before (see `scripts.PREPARE`). In a hypervisor that has just come
-        up, all that starting its first guest needs to know is asked with it."""
-        prepare = (scripts.PREPARE, words)
-        if not self.parent.level or self._met:
-            result = await self._make(("sh", "-c", prepare[0], "prepare", *words), paths, input=papers)
-            return result.text.strip()
-        self._met = True
-        both = scripts.together(prepare, self._stock.question(artifacts), (survey.GLANCE, ()))
-        state, cargo, seen = scripts.apart((await self._make(both, paths, input=papers)).text)
-        self._stock.learn(artifacts, cargo)
-        self._glance = survey.of_marks(seen)
-        return state.strip()
-
-    def _papers(self, spec: Spec, blueprint: Blueprint) -> dict[str, tuple[bytes, int]]:
-        """The files of a machine's directory that say who it is and what it is made from."""
-        made = {"path": spec.path, "digest": spec.digest, "names": spec.names}
-        papers = {
-            "making": (json.dumps({"path": spec.path}).encode() + b"\n", 0o600),
-            "made.new": (json.dumps(made, separators=(",", ":")).encode() + b"\n", 0o600),
-        }
-        vault = self.setting.vault
-        mac = management_mac(self.setting.lab, spec.path)
-        key = vault.host_key(spec.path)
-        if blueprint.images[spec.image].file is None:
-            members = identity.files(spec, host_key=key, authorized=vault.authorized, management_mac=mac)
-            return papers | {"identity": (identity.archive(members), 0o600)}
-        from nestlab.seed import seed
-
-        user = blueprint.images[spec.image].user
-        return papers | {"seed.iso": (seed(spec, vault.authorized, key.private, key.public, user, mac), 0o600)}
-
     async def _boot(self, spec: Spec, blueprint: Blueprint, say: Say) -> None:
         """Start it and wait for it. Where KVM was only presumed and the machine does not come up, or takes its time,
         its host is asked what it can do, and what cannot run under KVM starts again, emulated."""
@@ -249,7 +187,7 @@ class QemuEngine:
                 if (not starting.done() or starting.exception()) and not (await self.parent.facts()).hardware:
                     await _cancelled(starting)
                     await self._kill(spec.path)
-                    self._glance = None
+                    self._maker.glance = None
                     choice = await self.choice(spec)
                     say(f"starting again: {choice.why}")
                     starting = asyncio.ensure_future(self._start(spec, blueprint, choice, say))
@@ -284,7 +222,9 @@ class QemuEngine:
         say(f"starting under {'KVM' if choice.accel == 'kvm' else 'emulation'}")
         user = images[spec.image].user
         await self._forget(spec.path)
-        boot = Boot(self.parent, plan, argv, dict(runtime.qemu.env), user, pingable="cdrom" not in files)
+        opening = self._maker.opening
+        opening = opening if opening is not None and opening.path == spec.path else None
+        boot = Boot(self.parent, plan, argv, dict(runtime.qemu.env), user, "cdrom" not in files, opening)
         await start(boot, lambda port: self._reach(spec.path, port, user, choice.accel), say)
 
     async def _introduce(self, spec: Spec, blueprint: Blueprint) -> None:
@@ -292,7 +232,7 @@ class QemuEngine:
         host = await self.host(spec.path)
         await host.write("/etc/hosts", spec.hosts.encode(), mode=0o644)
         root = self.setting.place.of(spec.path).root
-        papers = self._papers(spec, blueprint)
+        papers = self._maker.papers(spec, blueprint)
         papers["made"] = papers.pop("made.new")
         await self.parent.write_many({f"{root}/{name}": paper for name, paper in papers.items()})
 

@@ -15,7 +15,16 @@ from nestlab.plan import Seen, State
 
 SCRIPT = r"""
 read -r up _ < /proc/uptime; echo "U $up"
-cd "$1" 2>/dev/null || exit 0
+cd "$1" 2>/dev/null || return 0
+ready() { # FILE: whether it came up, as its console tells; of a long one a process looks at the rest
+  n=0
+  while read -r l || [ -n "$l" ]; do
+    case $l in *"nestlab: ready"*) return 0 ;; esac
+    n=$((n+1))
+    [ $n -lt 40 ] || { grep -qas "nestlab: ready" "$1"; return; }
+  done < "$1"
+  return 1
+}
 for d in *; do
   [ -d "$d" ] || continue
   echo "M $d"
@@ -23,24 +32,26 @@ for d in *; do
   [ -f "$d/made" ] && { read -r l < "$d/made"; echo "S $l"; }
   [ -f "$d/boot" ] && { read -r l < "$d/boot"; echo "B $l"; }
   [ -f "$d/stopped" ] && { echo "X"; continue; }
-  [ -f "$d/pid" ] && read -r p < "$d/pid" && [ -r "/proc/$p/stat" ] &&
-    case $(grep -las -e "nestlab:$2:" -e "nestlab: ready" "/proc/$p/cmdline" "$d/console.log") in
-      */cmdline*console.log) up=1 ;;
-      */cmdline) up= ;;
-      *) false ;;
-    esac && {
-    read -r l < "/proc/$p/stat"; echo "P $l"
-    read -r l < "/proc/$p/statm"; echo "R $l"
-    [ -n "$up" ] && echo "O"
-    continue
-  }
+  if [ -f "$d/pid" ] && read -r p < "$d/pid" && [ -r "/proc/$p/stat" ]; then
+    l=
+    { read -r l < "/proc/$p/cmdline"; } 2>/dev/null
+    case $l in *"nestlab:$2:"*)
+      { read -r l < "/proc/$p/stat"; } 2>/dev/null && {
+        echo "P $l"
+        { read -r l < "/proc/$p/statm"; } 2>/dev/null && echo "R $l"
+        ready "$d/console.log" 2>/dev/null && echo "O"
+        continue
+      }
+    esac
+  fi
   [ -s "$d/console.log" ] && tail -c 4000 "$d/console.log" | sed 's/^/Y /;$a\'
 done
-exit 0
+return 0
 """
-"""Arguments: the directory of machines, the lab's name. Prints U uptime, then per directory M name, W making, S made,
-B boot, X if stopped on purpose, P /proc/PID/stat and R /proc/PID/statm if its QEMU lives, O if it came up; else
-the last lines of its console, each after Y."""
+"""The body of a function (see `scripts.alone`). Arguments: the directory of machines, the lab's name. Prints U uptime,
+then per directory M name, W making, S made, B boot, X if stopped on purpose, P /proc/PID/stat and R /proc/PID/statm if
+its QEMU lives, O if it came up; else the last lines of its console, each after Y. (Of a command line `read` leaves out
+the NULs.)"""
 
 RUN_STATES: Mapping[str, tuple[State, str]] = {
     "paused": ("paused", "it was paused through QMP"),

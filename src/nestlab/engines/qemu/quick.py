@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from nestlab.engines.qemu import look
+from nestlab.engines.qemu import look, scripts
 from nestlab.engines.qemu.paths import GUEST_ROOT, Place
 from nestlab.errors import LabError
 from nestlab.plan import Seen
@@ -41,7 +41,7 @@ def guest_place(lab: str) -> Place:
 def status(place: Place, lab: str, hypervisors: frozenset[str]) -> Quick:
     """The machines of a lab. `hypervisors`: paths of those that have machines inside. `place`: its directory here."""
     done = subprocess.run(
-        ("/bin/sh", "-c", look.SCRIPT, "look", place.machines, lab),
+        ("/bin/sh", "-c", scripts.alone(look.SCRIPT), "look", place.machines, lab),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=True,
@@ -102,7 +102,7 @@ def _answers(machines: dict[str, Seen], path: str) -> bool:
 
 
 def _inside(place: Place, lab: str, path: str) -> list[look.Look] | None:
-    argv = ("/bin/sh", "-c", look.SCRIPT, "look", guest_place(lab).machines, lab)
+    argv = ("/bin/sh", "-c", scripts.alone(look.SCRIPT), "look", guest_place(lab).machines, lab)
     try:
         with qga.Agent(place.of(path).agent, timeout=ANSWER, where=path) as agent:
             result = agent.run(argv)

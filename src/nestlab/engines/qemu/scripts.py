@@ -1,6 +1,8 @@
 """The few lines of POSIX sh that act on a machine's directory, each in one round trip. Pure text.
 
 A process is only ever signalled when its command line carries the machine's own name, so a recycled pid is safe.
+In an emulated machine every program that runs for the first time costs tens of milliseconds, and every fork ten: what
+the shell can do itself it does itself, and scripts that run in a row are functions of one shell (`alone`, `together`).
 """
 
 from __future__ import annotations
@@ -18,8 +20,10 @@ alive() {
 PREPARE = (
     _ALIVE
     + r"""
-name=$1; dir=$2; digest=$3; disk=$4
-mkdir -p -m 700 "$dir" && cd "$dir" || exit 1
+name=$1; dir=$2; digest=$3; disk=$4; size=$5; making=$6; made=$7; also=$8
+# The identity and a line after it: dd takes no byte more, and the line tells that it was all there.
+identity() { dd bs="$size" count=1 iflag=fullblock of="$1" 2>/dev/null && read -r l && [ "$l" = whole ]; }
+mkdir -p -m 700 "$dir" $also && cd "$dir" || return 1
 state=new
 if [ -f made ] && read -r l < made; then
   case $l in
@@ -27,23 +31,34 @@ if [ -f made ] && read -r l < made; then
   esac
 fi
 case $state in
-  running) cat > /dev/null; echo running; exit 0 ;;
+  running)
+    if [ -n "$size" ]; then identity /dev/null; else cat > /dev/null; fi
+    echo running
+    return 0
+    ;;
   new)
-    if alive; then echo "another version of it runs there" >&2; exit 1; fi
+    if alive; then echo "another version of it runs there" >&2; return 1; fi
     for f in *; do
-      case $f in console*.log|'*') ;; *) rm -rf -- "$f" || exit 1 ;; esac
+      case $f in console*.log|'*') ;; *) rm -rf -- "$f" || return 1 ;; esac
     done
     ;;
 esac
 umask 077
-tar -xf - || exit 1
-[ "$state$disk" = newyes ] || mv -f made.new made || exit 1
+if [ -n "$size" ]; then
+  printf '%s\n' "$making" >making && identity identity && printf '%s\n' "$made" >made || return 1
+else
+  tar -xf - || return 1
+  [ "$state$disk" = newyes ] || mv -f made.new made || return 1
+fi
 echo "$state"
 """
 )
 """Arguments: name, directory, digest, `yes` if a disk is to be made; on stdin the papers, an archive with `made.new`.
 What was made from this digest and runs is left alone (`running`), what does not run gets new papers (`made`); else the
-directory is emptied, but for old consoles, and gets the papers (`new`), and `made` too unless a disk is to come."""
+directory is emptied, but for old consoles, and gets the papers (`new`), and `made` too unless a disk is to come.
+Four more arguments where there is no disk, and stdin goes on after the papers: the size of the identity, which is on
+stdin, with `whole` on a line after it; the lines of `making` and `made`, which are no secrets; and another directory to
+make."""
 
 DISK = r"""
 cd "$1" || exit 1
@@ -131,7 +146,8 @@ for d in /sys/block/vd*; do
   for each in "$@"; do
     [ "$each" = "$s" ] || continue
     at=$top/$s
-    [ -e "$at/kernel" ] || { mkdir -p "$at" && mount -t iso9660 -o ro "/dev/${d##*/}" "$at"; } || exit 1
+    [ -e "$at/kernel" ] || { { [ -d "$at" ] || mkdir -p "$at"; } && mount -t iso9660 -o ro "/dev/${d##*/}" "$at"; } ||
+      return 1
   done
   echo "${s:-?} /dev/${d##*/} $at"
 done
@@ -142,14 +158,37 @@ where a boot disk is mounted now. (read fails at a file without a newline, but s
 CUT = "@@nestlab-cut@@"
 
 
+def alone(script: str) -> str:
+    """The script of one command: PREPARE, CARGO and what is made to run `together` is the body of a function."""
+    return f'main() {{\n{script}\n}}\nmain "$@"'
+
+
 def together(first: tuple[str, Sequence[str]], *others: tuple[str, Sequence[str]]) -> tuple[str, ...]:
     """One command for several scripts with their arguments, in an emulated machine far quicker than one after the
     other. The first gets stdin, and its exit status counts. `apart` separates what they print."""
-    parts = [f"( set -- {shlex.join(words)}\n{script}\n)" for script, words in (first, *others)]
-    tail = "".join(f"\necho '{CUT}'\n{part} </dev/null" for part in parts[1:])
-    return ("sh", "-c", f"{parts[0]}\nstatus=$?{tail}\nexit $status")
+    return ("sh", "-c", f"{_in_a_row(first, others)}exit $status")
+
+
+def opening(first: tuple[str, Sequence[str]], *others: tuple[str, Sequence[str]]) -> tuple[str, ...]:
+    """As `together`; and if the first succeeded, the shell then does what else comes on stdin (`started`). After all
+    that they print, the mark stands once more."""
+    return ("sh", "-c", f"{_in_a_row(first, others)}[ $status = 0 ] || exit $status\necho '{CUT}'\nexec sh")
+
+
+def started(words: Sequence[str]) -> str:
+    """START with its arguments, for the stdin of a shell."""
+    return f"set -- {shlex.join(words)}\n{START}"
 
 
 def apart(text: str) -> list[str]:
     """What each of the scripts that ran `together` printed."""
     return [part.removeprefix("\n") for part in text.split(CUT)]
+
+
+def _in_a_row(first: tuple[str, Sequence[str]], others: Sequence[tuple[str, Sequence[str]]]) -> str:
+    """The scripts are functions: a subshell for each would be a fork."""
+    lines = [f"first() {{\n{first[0]}\n}}\nfirst {shlex.join(first[1])}\nstatus=$?\n"]
+    lines += [
+        f"echo '{CUT}'\nnext() {{\n{script}\n}}\nnext {shlex.join(words)} </dev/null\n" for script, words in others
+    ]
+    return "".join(lines)

@@ -16,7 +16,7 @@ from typing import Protocol
 from nestlab.engines import Say
 from nestlab.engines.qemu import sparse
 from nestlab.engines.qemu.paths import GUEST_ROOT
-from nestlab.engines.qemu.scripts import CARGO
+from nestlab.engines.qemu.scripts import CARGO, alone
 from nestlab.host import Host
 from nestlab.model import Image
 
@@ -107,7 +107,7 @@ class Stock:
         if self._host.level == 0 or artifacts.key in self._looked:
             return
         script, words = self.question(artifacts)
-        result = await self._host.run(("sh", "-c", script, "cargo", *words))
+        result = await self._host.run(("sh", "-c", alone(script), "cargo", *words))
         self.learn(artifacts, result.text)
 
     async def _file(self, artifacts: Artifacts, role: str, say: Say) -> str:
