@@ -56,13 +56,20 @@ def _quick(words: list[str]) -> Callable[[list[str]], int | None] | None:
         from nestlab.cli import glance
 
         return glance.read if glance.wanted(words) else None
-    if words[:1] == ["doctor"]:
-        from nestlab.cli import here
+    if words[:1] == ["doctor"] and all(word in ("--json", "--facts") for word in words[1:]):
+        from nestlab import early
 
-        return here.doctor if here.wanted(words) else None
+        early.examine()
+        return _doctor
     if words[:1] == ["up"] and not any(word.startswith("-") for word in words):
         return _up
     return None
+
+
+def _doctor(words: list[str]) -> int:
+    from nestlab.cli import here
+
+    return here.doctor(words)
 
 
 def _up(words: list[str]) -> int | None:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nestlab.cli.guard import out
+from nestlab.cli.guard import out, paint
 from nestlab.errors import LabError
 from nestlab.home import Home
-from nestlab.paint import Paint
 from nestlab.which import Which, which
 
 if TYPE_CHECKING:
     from nestlab.session import Site
+
+__all__ = ["home", "lab_named", "meant", "one_lab", "paint", "print_json", "site"]
 
 
 def home() -> Home:
@@ -28,12 +28,6 @@ def site() -> Site:
     from nestlab import local
 
     return local.site(home())
-
-
-def paint(stream: Any = None) -> Paint:
-    """Colours where a stream (stdout unless given) is a terminal and nobody set NO_COLOR (no-color.org)."""
-    on = (stream or sys.stdout).isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    return Paint(bool(on))
 
 
 def meant(words: Sequence[str] | None) -> Which:

@@ -91,6 +91,12 @@ def say_error(error: LabError) -> None:
     say(render.error(error, Paint(sys.stderr.isatty())))
 
 
+def paint(stream: Any = None) -> Paint:
+    """Colours where a stream (stdout unless given) is a terminal and nobody set NO_COLOR (no-color.org)."""
+    on = (stream or sys.stdout).isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return Paint(bool(on))
+
+
 def out(text: str, end: str = "\n") -> None:
     """What was asked for, on stdout."""
     sys.stdout.write(text + end)
