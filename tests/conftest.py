@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from nestlab.fakepve import FakePve
     from pve_lab import Bench
 
-# A shell's background jobs ignore Ctrl-C, and so would everything that tests start and then interrupt.
+# A shell's background jobs ignore Ctrl-C, what nohup starts a lost terminal, and so would everything that tests start
+# and then interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture

@@ -35,6 +35,10 @@ Asides = Mapping[str, Aside]
 """By hypervisor."""
 
 
+Ahead = Mapping[str, asyncio.Future[Observed]]
+"""What hypervisors are being asked already."""
+
+
 class Nest:
     """One lab with its hosts and engines at every level, each made when first needed and kept.
 
@@ -94,10 +98,20 @@ class Nest:
         """The lab at every level, all hypervisors asked at once. What is inside one that does not run or does not
         answer is `unknown`, as far as the blueprints mention it. LabError when the lab's host cannot be asked.
         `asides`: what hypervisors are asked in the same round trip, as far as their engines can."""
-        outer = await (await self.engine()).observe()
-        found = dict(outer.machines)
-        silent: dict[str, str] = {}
-        await self._look_inside(outer.machines.values(), found, silent, asides or {})
+        asides = asides or {}
+        # Those who are talked to anyway, before it is known that they run: their own answer takes far longer.
+        ahead = {
+            path: asyncio.ensure_future(self._seen_in(path, asides[path])) for path in asides.keys() & self._engines
+        }
+        try:
+            outer = await (await self.engine()).observe()
+            found = dict(outer.machines)
+            silent: dict[str, str] = {}
+            await self._look_inside(outer.machines.values(), found, silent, asides, ahead)
+        finally:
+            for each in ahead.values():
+                each.cancel()
+            await asyncio.gather(*ahead.values(), return_exceptions=True)
         machines = complete(found, silent, self._before | self._specs)
         return Observed(machines, outer.links, outer.images)
 
@@ -122,7 +136,12 @@ class Nest:
         await self.drop("")
 
     async def _look_inside(
-        self, machines: Iterable[Seen], found: dict[str, Seen], silent: dict[str, str], asides: Asides
+        self,
+        machines: Iterable[Seen],
+        found: dict[str, Seen],
+        silent: dict[str, str],
+        asides: Asides,
+        ahead: Ahead,
     ) -> None:
         async with asyncio.TaskGroup() as group:
             for seen in machines:
@@ -131,19 +150,21 @@ class Nest:
                 if not seen.ready:
                     silent[seen.path] = f"{seen.path} is still booting"
                 else:
-                    group.create_task(self._look(seen.path, found, silent, asides))
+                    group.create_task(self._look(seen.path, found, silent, asides, ahead))
 
-    async def _look(self, parent: str, found: dict[str, Seen], silent: dict[str, str], asides: Asides) -> None:
+    async def _look(
+        self, parent: str, found: dict[str, Seen], silent: dict[str, str], asides: Asides, ahead: Ahead
+    ) -> None:
         try:
             async with asyncio.timeout(self._patience + (ASIDE if parent in asides else 0)):
-                inner = (await self._seen_in(parent, asides.get(parent))).machines
+                inner = (await (ahead.get(parent) or self._seen_in(parent, asides.get(parent)))).machines
         except TimeoutError:
             silent[parent] = f"{parent} did not answer within {self._patience:g} seconds"
         except (LabError, OSError) as error:
             silent[parent] = error.what if isinstance(error, Unreachable) else f"{parent} cannot be asked: {error}"
         else:
             found.update(inner)
-            await self._look_inside(inner.values(), found, silent, asides)
+            await self._look_inside(inner.values(), found, silent, asides, ahead)
             return
         await self.drop(parent)
 

@@ -33,9 +33,10 @@ class Lines:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._socket.close()
 
-    def write(self, message: object, *, before: bytes = b"") -> None:
+    def write(self, *messages: object, before: bytes = b"") -> None:
         self._patience()
-        self._socket.sendall(before + json.dumps(message, separators=(",", ":")).encode() + b"\n")
+        lines = "".join(json.dumps(message, separators=(",", ":")) + "\n" for message in messages)
+        self._socket.sendall(before + lines.encode())
 
     def read(self) -> dict[str, Any]:
         """The next message."""

@@ -86,16 +86,18 @@ async def connect(path: str, *, timeout: float = TIMEOUT, where: str = "") -> As
 
 
 def ask(path: str, commands: Sequence[str], *, timeout: float = 1.0, where: str = "") -> list[Any]:
-    """The return values of a few commands without arguments, one after another, within `timeout` seconds.
-    LabError and Unreachable as in `connect`."""
+    """The return values of a few commands without arguments, within `timeout` seconds. They are all sent at once, for
+    QEMU takes them one after another, and in an emulated machine each turn takes its time. LabError and Unreachable as
+    in `connect`."""
     where = where or path
+    commands = ("qmp_capabilities", *commands)
     answers = []
     try:
         with Lines(path, timeout) as lines:
+            lines.write(*({"execute": command} for command in commands))
             if "QMP" not in lines.read():
                 raise _gone(where, ValueError("no QMP greeting"))
-            for command in ("qmp_capabilities", *commands):
-                lines.write({"execute": command})
+            for command in commands:
                 while "return" not in (reply := lines.read()):
                     if "error" in reply:
                         raise refused(where, command, reply["error"]["class"], reply["error"]["desc"])

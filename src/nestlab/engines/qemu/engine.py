@@ -12,6 +12,7 @@ from asyncio import Future
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ from nestlab.engines.qemu.setting import Programs, Setting, Wires
 from nestlab.engines.qemu.stock import Stock
 from nestlab.errors import LabError, Unreachable
 from nestlab.host import Host
-from nestlab.hosts import SshHost
+from nestlab.hosts import LocalHost, SshHost
 from nestlab.plan import Boot as BootStep
 from nestlab.plan import Build, Connect, Create, Disconnect, Introduce, Observed, Remove, Seen, Step, Stop
 
@@ -138,6 +139,8 @@ class QemuEngine:
 
     async def _look(self) -> list[look.Look]:
         script, words = self._looking()
+        if isinstance(self.parent, LocalHost) and not Path(words[0]).exists():
+            return []
         result = await self.parent.run(("sh", "-c", scripts.alone(script), "look", *words))
         return look.parse(result.text, now=time.time(), parent=self.parent.path)
 
@@ -146,8 +149,12 @@ class QemuEngine:
 
     async def _said(self, path: str) -> Said:
         """What its QEMU says: its state, and whether that is KVM."""
-        async with self._monitor(path) as monitor:
-            return await monitor.status(), await monitor.kvm()
+        from nestlab.wire import qmp
+
+        questions = ("query-status", "query-kvm")
+        async with self.parent.unix(self.setting.place.of(path).qmp) as socket:
+            status, kvm = await asyncio.to_thread(qmp.ask, socket, questions, timeout=qmp.TIMEOUT, where=path)
+        return str(status["status"]), bool(kvm["enabled"])
 
     async def _state(self, found: look.Look, asked: Future[Said] | None = None) -> Seen:
         """What QEMU itself says of a machine whose process lives."""
