@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
@@ -10,7 +11,7 @@ from nestlab.engines import Engine
 from nestlab.engines.fake import FakeEngine, FakeWorld
 from nestlab.errors import LabError, Unreachable
 from nestlab.host import Host
-from nestlab.nest import Nest
+from nestlab.nest import Aside, Nest
 from nestlab.plan import Boot, Observed, Seen, Stop
 from nestlab.planner import plan
 
@@ -138,6 +139,56 @@ async def test_a_hypervisor_that_hangs_does_not_hang_the_others() -> None:
     assert seen["a/b/c"].state == "unknown"
     assert seen["a/b/c"].why == "a/b did not answer within 0.05 seconds"
     assert seen["hv2/web"].state == "running"
+    assert world.open == 0
+
+
+class Asked(FakeEngine):
+    """An engine that is asked for its host's part of the proofs, and notes it."""
+
+    async def observe_and_ask(self, script: str, words: Sequence[str]) -> tuple[Observed, str]:
+        self.world.commands.append((self.parent, (script, *words)))
+        self.world.reach(self.lab, self.parent)
+        return await self.observe(), f"{self.parent} says {words[0]}"
+
+
+async def ask(nest: Nest, *paths: str) -> tuple[Observed, dict[str, str]]:
+    """Look, with a question for each hypervisor; and what was answered."""
+    asides = {path: Aside("script", (path,), asyncio.get_running_loop().create_future()) for path in paths}
+    seen = await nest.observe(asides)
+    return seen, {path: each.answer.result() for path, each in asides.items() if each.answer.done()}
+
+
+async def test_hypervisors_answer_once_whether_or_not_they_were_talked_to_before() -> None:
+    lab = draft("lab", hypervisor("a", hypervisor("b", guest("c"))), hypervisor("hv2", guest("web")))
+    world = running(lab)
+
+    def inside(lab: str, parent: Host) -> Engine:
+        return Asked(world, lab, parent.path)
+
+    async with Nest(lab, world.host(), world.engine, {"kvm": inside}) as nest:
+        await nest.engine("a")
+        for _ in range(2):  # the second time all of them are known
+            world.commands.clear()
+            seen, answers = await ask(nest, "a", "a/b", "hv2")
+            assert seen == look(world, lab)
+            assert answers == {path: f"{path} says {path}" for path in ("a", "a/b", "hv2")}
+            assert sorted(path for path, _ in world.commands) == ["a", "a/b", "hv2"]
+    assert world.open == 0
+
+
+async def test_what_was_asked_of_a_hypervisor_that_went_down_is_dropped() -> None:
+    lab = draft("lab", hypervisor("a", guest("c")), hypervisor("hv2", guest("web")))
+    world = running(lab)
+
+    def inside(lab: str, parent: Host) -> Engine:
+        return Asked(world, lab, parent.path)
+
+    async with Nest(lab, world.host(), world.engine, {"kvm": inside}) as nest:
+        await ask(nest, "a", "hv2")
+        world.do("lab", Stop("", "a"), lab)
+        seen, answers = await ask(nest, "a", "hv2")
+        assert (seen.machines["a"].state, seen.machines["a/c"].state) == ("stopped", "unknown")
+        assert answers == {"hv2": "hv2 says hv2"}
     assert world.open == 0
 
 
