@@ -38,7 +38,8 @@ class Asking(Protocol):
     """An engine that can look and have its host run a script in the same round trip."""
 
     async def observe_and_ask(self, script: str, words: Sequence[str]) -> tuple[Observed, str]:
-        """See `Engine.observe`, and what a POSIX sh script with arguments printed on its host."""
+        """See `Engine.observe`, and what a POSIX sh script with arguments, the body of a function, printed on its
+        host."""
 
 
 class Inside(Protocol):
