@@ -96,6 +96,21 @@ async def test_mmdebstraps_own_end_is_reported_with_its_output(tmp_path: Path, m
     assert caught.value.detail == "E: something broke"
 
 
+async def test_debians_keys_are_named_for_a_system_whose_apt_does_not_trust_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = tmp_path / "mmdebstrap"
+    fake.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >{tmp_path}/words\n')
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for keys, expected in ((tmp_path / "keys.gpg", [f"--keyring={tmp_path}/keys.gpg"]), (None, [])):
+        monkeypatch.setattr("nestlab.packages.keyring", lambda keys=keys: keys)
+        await mmdebstrap(["trixie", "x"], what="The image x", folder=tmp_path, say=quiet)
+        words = (tmp_path / "words").read_text().split()
+        assert [word for word in words if word.startswith("--keyring")] == expected
+        assert words[-2:] == ["trixie", "x"]
+
+
 def test_sbin_is_on_the_path_of_an_ordinary_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/usr/bin")
     assert "/usr/sbin" in debstrap._environment(Path("/tmp"))["PATH"].split(":")

@@ -12,6 +12,7 @@ from nestlab.packages import (
     MOUNT,
     UIDMAP,
     commands,
+    keyring,
     lacking,
     look,
     manager,
@@ -75,6 +76,17 @@ def test_what_is_missing_is_looked_for_in_the_path(tmp_path: Path) -> None:
     for name in ("mmdebstrap", "newuidmap", "newgidmap", "mount"):
         (tmp_path / name).touch(0o755)
     assert look(root=False, path=str(tmp_path), keyrings=(keyring,)) == ()
+
+
+def test_the_keyring_is_the_first_file_there_that_apt_takes_as_one(tmp_path: Path) -> None:
+    places = tuple(tmp_path / name for name in ("a.gpg", "b.pgp", "c.asc"))
+    assert keyring(places) is None
+    places[2].touch()
+    assert keyring(places) is None
+    places[1].touch()
+    assert keyring(places) == places[1]
+    places[0].touch()
+    assert keyring(places) == places[0]
 
 
 def test_the_error_names_what_is_missing_and_the_command() -> None:

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nestlab import packages
 from nestlab.cache import Say, working
 from nestlab.errors import LabError
 
@@ -113,7 +114,9 @@ async def mmdebstrap(
     # Should nestlab itself be killed, mmdebstrap ends as well, and removes its chroot.
     guard = shutil.which("setpriv")
     command = [*([guard, "--pdeathsig", "TERM"] if guard else []), "sh", "-c", _ALL_END, "sh", program]
-    command += ["--verbose", f"--mode={'root' if os.geteuid() == 0 else 'unshare'}", *arguments]
+    command += ["--verbose", f"--mode={'root' if os.geteuid() == 0 else 'unshare'}"]
+    keys = packages.keyring()
+    command += [*([f"--keyring={keys}"] if keys else []), *arguments]
     with _scratch(folder) as scratch:
         lines, status = await _run(command, folder, scratch, Progress(say), descriptors)
     if status != 0:

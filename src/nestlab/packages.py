@@ -128,6 +128,12 @@ def look(
     return tuple(needs)
 
 
+def keyring(keyrings: tuple[Path, ...] = KEYRINGS) -> Path | None:
+    """The keys that sign Debian's packages, as one file. Debian's apt trusts it anyway; on Ubuntu it is only there, and
+    mmdebstrap finds it by itself only where gpg is installed."""
+    return next((path for path in keyrings if path.suffix in (".gpg", ".pgp") and path.exists()), None)
+
+
 def release_here() -> dict[str, str]:
     """This machine's os-release, empty where there is none."""
     for place in (Path("/etc/os-release"), Path("/usr/lib/os-release")):
