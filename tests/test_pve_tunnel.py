@@ -160,7 +160,10 @@ async def test_the_relay_runs_in_every_shell(tmp_path: Path, shell: str) -> None
         await sent_back(here(narrow(tmp_path / "bin", shell, "python3")), at)
 
 
-@pytest.mark.parametrize("connector", ["socat", "busybox", "nc", "python3", "bash"])
+CONNECTORS = pytest.mark.parametrize("connector", ["socat", "busybox", "python3", "bash"])
+
+
+@CONNECTORS
 async def test_any_program_that_connects_will_do(tmp_path: Path, connector: str) -> None:
     async with port(echo) as at:
         await sent_back(here(narrow(tmp_path / "bin", "dash", connector)), at)
@@ -181,7 +184,7 @@ async def test_without_any_the_trouble_says_what_is_needed(tmp_path: Path) -> No
     stream = await tunnel.connect(here(narrow(tmp_path / "bin", "dash", "")), 1)
     async with ended(stream) as (reader, _):
         assert await reader.read() == b""
-    assert "neither socat, nc, python3 nor bash" in stream.trouble
+    assert "neither socat, busybox nc, python3 nor bash" in stream.trouble
 
 
 async def test_a_port_where_nobody_listens_ends_the_stream_and_says_so() -> None:
@@ -200,12 +203,14 @@ async def test_a_guest_without_what_it_takes_is_told_so(tmp_path: Path) -> None:
         shutil.rmtree(each)
 
 
-async def test_the_last_words_of_a_port_arrive_before_the_end() -> None:
+@CONNECTORS
+async def test_the_last_words_of_a_port_arrive_before_the_end(tmp_path: Path, connector: str) -> None:
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(DATA)
         writer.close()
 
-    async with port(speak) as at, ended(await tunnel.connect(here(), at)) as (reader, _):
+    guest = here(narrow(tmp_path / "bin", "dash", connector))
+    async with port(speak) as at, ended(await tunnel.connect(guest, at)) as (reader, _):
         assert await asyncio.wait_for(reader.read(), 30) == DATA
 
 

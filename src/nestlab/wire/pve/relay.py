@@ -46,13 +46,13 @@ cd "$1" || exit
 port=$2
 clock() {{ read -r now rest </proc/uptime; now=${{now%.*}}; }}
 
+# It has to end when the port does; OpenBSD's nc waits for both sides to.
 connector() {{
-    if command -v socat >/dev/null; then exec socat -t 3600 - "TCP:127.0.0.1:$port,nodelay"; fi
+    if command -v socat >/dev/null; then exec socat -t 1 - "TCP:127.0.0.1:$port,nodelay"; fi
     if busybox nc --help 2>&1 | grep -q 'Usage: nc'; then exec busybox nc 127.0.0.1 "$port"; fi
-    if command -v nc >/dev/null; then exec nc 127.0.0.1 "$port"; fi
     if command -v python3 >/dev/null; then exec python3 -c "$PUMP" "$port"; fi
     if command -v bash >/dev/null; then exec bash -c "$BASH_PUMP" bash "$port"; fi
-    echo "there is neither socat, nc, python3 nor bash to reach a port with" >&2
+    echo "there is neither socat, busybox nc, python3 nor bash to reach a port with" >&2
     exit 127
 }}
 PUMP='
