@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from nestlab.home import Home
+from nestlab.runtime import Tool, choose_qemu
 
 if TYPE_CHECKING:
     from nestlab.fakepve import FakePve
@@ -17,6 +22,13 @@ if TYPE_CHECKING:
 # and then interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture(scope="session")
+def qemu_tool() -> Tool:
+    """The QEMU that nestlab would emulate with here; unpacked first, if this machine's own is too old or missing."""
+    cache = Home.of(os.environ, Path.home()).cache
+    return asyncio.run(choose_qemu("tcg", cache, lambda _: None)).qemu
 
 
 @pytest.fixture

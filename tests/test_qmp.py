@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import shutil
+import os
 import socket
 import subprocess
 import time
@@ -15,11 +15,9 @@ import pytest
 
 import leaks
 from nestlab.errors import LabError, Unreachable
+from nestlab.runtime import Tool
 from nestlab.wire import qga, qmp
 from scripted import GREETING, Hang, Hear, Say, Step, server
-
-QEMU = shutil.which("qemu-system-x86_64")
-needs_qemu = pytest.mark.skipif(QEMU is None, reason="needs QEMU")
 
 READY: list[Step] = [Say(GREETING), Hear(), Say({"return": {}, "id": "ID"})]
 EVENT = {"event": "STOP", "timestamp": {"seconds": 1, "microseconds": 2}}
@@ -32,12 +30,11 @@ def _nothing_leaks() -> Iterator[None]:
 
 
 @pytest.fixture
-def qemu(tmp_path: Path) -> Iterator[str]:
+def qemu(tmp_path: Path, qemu_tool: Tool) -> Iterator[str]:
     """The monitor of a QEMU without a machine, waiting to start."""
-    assert QEMU is not None
     path = tmp_path / "qmp"
     argv = [
-        QEMU,
+        *qemu_tool.argv,
         "-S",
         "-machine",
         "none",
@@ -47,7 +44,7 @@ def qemu(tmp_path: Path) -> Iterator[str]:
         "-qmp",
         f"unix:{path},server=on,wait=off",
     ]
-    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
+    process = subprocess.Popen(argv, env={**os.environ, **qemu_tool.env}, stdin=subprocess.DEVNULL)
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
@@ -62,7 +59,7 @@ def qemu(tmp_path: Path) -> Iterator[str]:
 # -- conversations
 
 
-@needs_qemu
+@pytest.mark.guest
 async def test_a_real_qemu_answers(qemu: str) -> None:
     async with qmp.connect(qemu) as monitor:
         assert await monitor.status() == "prelaunch"
@@ -79,7 +76,7 @@ async def test_a_real_qemu_answers(qemu: str) -> None:
             pass
 
 
-@needs_qemu
+@pytest.mark.guest
 async def test_what_qemu_refuses_is_said_with_its_reason(qemu: str) -> None:
     async with qmp.connect(qemu, where="hv1") as monitor:
         with pytest.raises(LabError, match="hv1 refused no-such-command") as caught:
@@ -127,7 +124,7 @@ async def test_no_socket_is_unreachable(tmp_path: Path) -> None:
 # -- a quick look
 
 
-@needs_qemu
+@pytest.mark.guest
 def test_a_quick_look_at_a_real_qemu(qemu: str) -> None:
     status, kvm = qmp.ask(qemu, ["query-status", "query-kvm"])
     assert status["status"] == "prelaunch"

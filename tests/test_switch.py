@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from nestlab.runtime import Tool
 from nestlab.switch import ALREADY, CONTROL, LOG, PID, socket_name
 from switch_cards import BROADCAST, LIMIT, Card, ask, ended, frame, framed, kill, mac, pid_of, ports, start, until
 
@@ -370,15 +371,16 @@ def test_without_file_descriptors_the_others_go_on_and_later_ones_get_in(tmp_pat
         kill(place)
 
 
-@pytest.mark.skipif(not shutil.which("qemu-system-x86_64"), reason="needs QEMU")
-def test_qemu_speaks_to_it(directory: Path, plug: Plug) -> None:
+@pytest.mark.guest
+def test_qemu_speaks_to_it(directory: Path, plug: Plug, qemu_tool: Tool) -> None:
     card = plug()
     address = "52:54:00:12:34:56"
     netdev = f"stream,id=n,server=off,addr.type=unix,addr.path={directory / socket_name('wire')}"
-    argv = ["qemu-system-x86_64", "-M", "pc", "-accel", "tcg", "-nodefaults", "-display", "none", "-boot", "n"]
+    argv = [*qemu_tool.argv, "-M", "pc", "-accel", "tcg", "-nodefaults", "-display", "none", "-boot", "n"]
     argv += ["-netdev", netdev, "-device", f"virtio-net-pci,netdev=n,mac={address}"]
     # Its boot firmware asks for an address by DHCP: broadcasts.
-    qemu = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    environment = {**os.environ, **qemu_tool.env}
+    qemu = subprocess.Popen(argv, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
         seen = card.receive()
     finally:
