@@ -41,7 +41,7 @@ def test_it_imports_only_what_is_cheap() -> None:
     code = f"import sys; before = set(sys.modules); exec(open({probe.__file__!r}).read(), {{'__name__': 'probe'}});"
     code += "print(*sorted(set(sys.modules) - before))"
     said = subprocess.run([sys.executable, "-ISE", "-c", code], capture_output=True, text=True, check=True).stdout
-    of_python_itself = {"os", "os.path", "posixpath", "genericpath", "stat", "_stat", "_collections_abc"}
+    of_python_itself = {"os", "os.path", "posixpath", "genericpath", "stat", "_stat", "_collections_abc", "errno"}
     assert set(said.split()) <= {"__future__", "fcntl", "mmap", "pwd", "struct", "_struct"} | of_python_itself
 
 
@@ -49,6 +49,8 @@ def test_it_names_what_systemd_names() -> None:
     if not (detect := shutil.which("systemd-detect-virt")):
         pytest.skip("needs systemd-detect-virt")
     said = subprocess.run([detect], capture_output=True, text=True, check=False).stdout.strip()
+    if said == "container-other":
+        pytest.skip("systemd 257 says so in any process namespace; the doctor asks for what limits KVM")
     assert run_probe(probe.__file__)["virtualization"] == said.replace("none", "")
 
 

@@ -261,7 +261,9 @@ async def test_a_relay_that_nobody_asks_ends_with_all_its_processes(monkeypatch:
         result = await Here().run(["sh", "-c", relay.START, "sh", str(at)], input=hurried.encode())
         folder = result.text.strip()
         assert Path(folder).stat().st_mode & 0o777 == 0o700
-        assert processes(folder)
+        async with asyncio.timeout(15):
+            while not processes(folder):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
         await gone(folder, 15)
 
 
