@@ -113,3 +113,9 @@ def test_the_worst_counts() -> None:
     assert state(judge(Facts(kernel="7.1.6"))) == "fixed"
     assert state(judge(Facts(kernel="6.18.44"))) == "unknown"
     assert state(judge(Facts(kernel="6.18.36"))) == "vulnerable"
+
+
+def test_a_changelog_that_names_no_cve_is_not_called_unread() -> None:
+    package = Package("proxmox-kernel-6.8.12-4-pve", "6.8.12-4", True, ())
+    said = judge(Facts(kernel="6.8.12-4-pve", package=package))[0].evidence
+    assert said.endswith("the changelog of proxmox-kernel-6.8.12-4-pve 6.8.12-4 names no CVE at all")

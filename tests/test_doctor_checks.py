@@ -16,6 +16,7 @@ from nestlab.facts import Facts, Kvm, Module, Package
 HOSTS = sorted(path.stem for path in (Path(__file__).parent / "facts").glob("*.json"))
 WINDOWS = Want(guests=frozenset({"windows", "esxi"}), memory=16 << 30, cpus=8)
 FIXABLE = {"nested", "lasting", "ignore-msrs"}
+OFF = {"/etc/modprobe.d/off.conf": "options kvm_intel nested=0"}
 
 
 def host(name: str) -> Facts:
@@ -64,8 +65,31 @@ def test_every_check_has_a_title_and_answers_in_its_own_name() -> None:
 
 
 def test_what_can_be_mended_is_what_remedies_have() -> None:
-    mended = {finding.check for name in HOSTS for finding in diagnose(host(name), WINDOWS) if finding.fixable}
+    hosts = [*map(host, HOSTS), replace(host("intel-nested-y"), files=OFF)]
+    mended = {finding.check for facts in hosts for finding in diagnose(facts, WINDOWS) if finding.fixable}
     assert mended == FIXABLE
+
+
+def test_a_fix_that_would_be_refused_is_not_offered() -> None:
+    above = replace(host("intel-nested-y"), files={"/etc/modprobe.d/zzz.conf": OFF["/etc/modprobe.d/off.conf"]})
+    finding = found(above)["lasting"]
+    assert (finding.level, finding.fixable, finding.commands) == ("warn", False, ())
+    assert (
+        "zzz.conf line 1 sets kvm_intel's nested=0, which wins over a file of nestlab's. Write `nested=1`" in finding.do
+    )
+    assert found(replace(above, files=OFF, uid=1000))["lasting"].fixable  # root can, with the very command
+
+
+def test_the_fix_of_a_vulnerable_kernel_is_offered_with_its_risk_only() -> None:
+    finding = found(host("intel-nested-n"))["nested"]
+    assert finding.commands == ("nestlab doctor --fix nested --accept-risk",)
+    assert "vulnerable to CVE-2026-53359" in finding.do
+
+
+def test_a_file_outside_etc_is_overridden_by_one_of_its_name() -> None:
+    facts = replace(host("amd-nested-0"), files={"/run/modprobe.d/local.conf": "options kvm_amd nested=0"})
+    command = "sed 's/nested=[^ ]*/nested=1/' /run/modprobe.d/local.conf > /etc/modprobe.d/local.conf"
+    assert command in found(facts)["nested"].commands
 
 
 # What people come for.
@@ -165,7 +189,7 @@ def test_a_parameter_that_is_on_proves_nothing_until_kvm_offers_it() -> None:
 
 def test_intel_s_spelling_keeps_amd_s_module_from_loading() -> None:
     finding = found(host("amd-nested-y-refused"))["lasting"]
-    assert (finding.level, finding.fixable) == ("fail", True)
+    assert (finding.level, finding.fixable) == ("fail", False)
     assert "/etc/modprobe.d/kvm.conf line 1 sets nested=Y, which kvm_amd does not accept" in finding.seen
 
 
@@ -182,7 +206,7 @@ def test_guests_that_cannot_be_named_are_counted() -> None:
 def test_an_option_on_the_command_line_is_to_be_changed_there() -> None:
     facts = replace(host("pve9"), files={"/etc/kernel/cmdline": "root=ZFS=rpool kvm_amd.nested=0"})
     said = found(facts)["nested"].do
-    assert said.startswith("/etc/kernel/cmdline line 1 sets kvm_amd.nested=0, which wins over every file of modprobe.d")
+    assert said.startswith("/etc/kernel/cmdline line 1 sets kvm_amd's nested=0, which wins over a file of nestlab's")
 
 
 def test_a_user_outside_the_group_gets_the_exact_command() -> None:
@@ -192,8 +216,7 @@ def test_a_user_outside_the_group_gets_the_exact_command() -> None:
 
 
 def test_nesting_that_a_file_ends_at_the_next_boot_is_a_warning() -> None:
-    facts = replace(host("intel-nested-y"), files={"/etc/modprobe.d/off.conf": "options kvm_intel nested=0"})
-    finding = found(facts)["lasting"]
+    finding = found(replace(host("intel-nested-y"), files=OFF))["lasting"]
     assert (finding.level, finding.fixable) == ("warn", True)
     assert finding.seen == "/etc/modprobe.d/off.conf line 1 sets nested=0, but kvm_intel runs with nested=Y"
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from nestlab.doctor import bootline
 from nestlab.doctor.finding import Reload, Remedy, Run, SetParameter, Want, Write
 from nestlab.doctor.record import Original, Record, Task
-from nestlab.doctor.remedies import FIXABLE, HEADER, OWN, remedies
+from nestlab.doctor.remedies import AS_ROOT, FIXABLE, HEADER, OWN, remedies
 from nestlab.doctor.showing import show, show_undo
 from nestlab.errors import LabError
 from nestlab.facts import Facts, Holder, Module
@@ -256,7 +256,7 @@ def test_what_waits_and_what_is_refused_is_shown() -> None:
     assert "nested: kvm_amd is in use and keeps nested=0 until it is loaded again: reboot to finish.\n" in waiting
     assert "  In use by: PVE guest 101 web (pid 7).\n" in waiting
     refused = show(remedies(replace(AMD, uid=1)))
-    assert refused == "nested: not done. Only root may change this.\n  Run the same command with sudo, or as root."
+    assert refused == f"nested: not done. Only root may change this.\n  {AS_ROOT}"
     assert show(()) == ""
     grub = show(remedies(with_file(BUILT_IN, "/etc/default/grub", 'GRUB_CMDLINE_LINUX="a"')))
     assert '-GRUB_CMDLINE_LINUX="a"\n\\ No newline at end of file\n+GRUB' in grub
@@ -364,3 +364,22 @@ def test_recorded_hosts_get_an_answer(path: Path) -> None:
             for remedy in remedies(each, FIXABLE, want=WINDOWS, temporary=temporary):
                 assert remedy.refused or remedy.changes or remedy.staged
                 assert not remedy.refused or remedy.hint
+
+
+def test_an_option_on_the_kernel_s_command_line_is_changed_there_for_a_loadable_module_too() -> None:
+    grub = 'GRUB_CMDLINE_LINUX="kvm_amd.nested=0"\n'
+    facts = replace(
+        AMD, files={"/etc/default/grub": grub}, tools=AMD.tools | {"update-grub"}, cmdline="BOOT_IMAGE=/v x"
+    )
+    (found,) = remedies(facts, ["nested"])
+    assert found.changes == (
+        Write("/etc/default/grub", grub.replace("=0", "=1"), grub),
+        Run(("update-grub",)),
+        Reload("kvm_amd", ("nested=1",), "0"),
+    )
+
+
+def test_a_switch_that_no_module_understands_keeps_it_from_being_unloaded() -> None:
+    facts = replace(AMD, files={"/etc/modprobe.d/bad.conf": "options kvm_amd npt=zzz"})
+    (found,) = remedies(facts)
+    assert found.refused == "/etc/modprobe.d/bad.conf line 1 sets npt=zzz, with which kvm_amd does not load."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from nestlab.doctor.finding import Remedy, Want, Write
 from nestlab.doctor.remedies import HEADER, OWN, RECORD, remedies
 from nestlab.errors import LabError
 
+STAYS = "kvm_amd is in use and keeps nested=1: stop what uses it, or reboot, and run --undo again."
 WINDOWS = Want(guests=frozenset({"windows"}))
 
 
@@ -133,10 +135,41 @@ async def test_a_module_in_use_is_finished_by_a_reboot_and_taken_back(amd: FakeR
     assert amd.parameter("kvm_amd.nested") == "1"
     amd.use(1)
     outcome = await undo(amd)
-    assert outcome.staged == ("kvm_amd is in use and keeps nested=1: reboot to finish.",)
+    assert outcome.staged == (STAYS,)
     amd.reboot()
     amd.write("/proc/sys/kernel/random/boot_id", "first\n")
+    assert (await undo(amd)).nothing
     assert amd.tree() == before
+
+
+async def test_undo_of_a_module_in_use_is_finished_when_nothing_uses_it(amd: FakeRoot) -> None:
+    before = amd.tree()
+    await fix(amd)
+    amd.use(1)
+    assert (await undo(amd)).staged == (STAYS,)
+    assert (await undo(amd)).staged == (STAYS,)
+    amd.use(0)
+    assert (await undo(amd)).changed == ("kvm_amd was loaded again, with nested=0.",)
+    assert amd.tree() == before
+
+
+async def test_fixing_again_before_undo_is_finished_keeps_the_first_value(amd: FakeRoot) -> None:
+    before = amd.tree()
+    await fix(amd)
+    amd.use(1)
+    await undo(amd)
+    await fix(amd)
+    amd.use(0)
+    await undo(amd)
+    assert amd.tree() == before
+
+
+async def test_undo_of_a_module_that_modprobe_d_keeps_from_loading_does_not_switch_it_on(amd: FakeRoot) -> None:
+    await fix(amd)
+    shutil.rmtree(amd.root / "sys/module/kvm_amd")
+    Path(f"{amd.log}.fail").write_text("x\n" * 3)
+    await undo(amd)
+    assert amd.parameter("kvm_amd.nested") == "0"
 
 
 async def test_undo_after_the_reboot_loads_the_module_as_it_was(amd: FakeRoot) -> None:

@@ -19,7 +19,6 @@ from nestlab.errors import LabError
 if TYPE_CHECKING:
     from nestlab.doctor.finding import Remedy, Want
     from nestlab.doctor.report import Visit
-    from nestlab.facts import Facts
     from nestlab.host import Host
     from nestlab.proofs import Proof
 
@@ -39,7 +38,7 @@ ShowFacts = Annotated[bool, typer.Option("--facts", help="Print what the host sa
 FromFacts = Annotated[
     str, typer.Option("--from-facts", metavar="FILE", help="Judge what --facts printed (- is stdin), not a host.")
 ]
-Temporary = Annotated[bool, typer.Option("--temporary", help="With --fix: at once and until reboot; write no file.")]
+Temporary = Annotated[bool, typer.Option("--temporary", help="With --fix: at once and until reboot; no file in /etc.")]
 Risk = Annotated[bool, typer.Option("--accept-risk", help="With --fix: switch nesting on in a vulnerable kernel too.")]
 
 
@@ -242,7 +241,7 @@ def _show(visits: Sequence[Visit], *, as_json: bool, walked: bool = False, groun
         out("\n\n".join(report.text(each, paint()) for each in visits))
         if walked:
             out("\n" + report.summary(visits))
-    return None if report.ok(visits) else MEND
+    return None if report.ok(visits, walked=walked) else MEND
 
 
 # -- mending
@@ -251,14 +250,14 @@ def _show(visits: Sequence[Visit], *, as_json: bool, walked: bool = False, groun
 async def _fix(
     where: str, checks: Sequence[str], want: Want, *, temporary: bool, accept_risk: bool, yes: bool, as_json: bool
 ) -> int | None:
-    from nestlab.doctor import surgery
+    from nestlab.doctor import advisories, surgery
     from nestlab.doctor.finding import Remedy
     from nestlab.doctor.remedies import remedies
     from nestlab.doctor.showing import show
 
     async with _host(where) as (name, level, host):
         before = await _visit(name, level, host, want)
-        risk = _risk(before.facts)
+        risk = advisories.risk(before.facts)
         found = remedies(before.facts, checks, want=want, temporary=temporary, accept_risk=accept_risk, risk=risk)
         old = await surgery.pending(host) if before.facts.uid == 0 else None
         unfinished = old is not None and bool(old.unfinished)
@@ -283,16 +282,9 @@ async def _fix(
         _changes(before, after)
     refused = any(remedy.refused for remedy in found)
     still = {finding.check for finding in after.findings if finding.level == "fail"}
-    return MEND if refused or still & {remedy.check for remedy in found if not remedy.staged} else None
-
-
-def _risk(facts: Facts) -> str:
-    """Why switching nesting on is dangerous on this kernel; "" where it is not known to be."""
-    from nestlab.doctor import advisories
-
-    bad = [each for each in advisories.judge(facts) if each.state == "vulnerable"]
-    said = "; ".join(f"{each.cve} ({each.evidence})" for each in bad)
-    return f"This kernel is vulnerable to {said}" if said else ""
+    mended = {remedy.check for remedy in found if not remedy.staged}
+    whole = not checks and not any(remedy.staged for remedy in found)
+    return MEND if refused or still & mended or (whole and still) else None
 
 
 def _refuse(found: Sequence[Remedy], *, unfinished: bool) -> None:

@@ -137,6 +137,12 @@ def judge(facts: Facts) -> tuple[Judgement, ...]:
     return tuple(_judge(facts, each) for each in ADVISORIES)
 
 
+def risk(facts: Facts) -> str:
+    """Why switching nesting on is dangerous on this kernel; "" where it is not known to be."""
+    said = "; ".join(f"{each.cve} ({each.evidence})" for each in judge(facts) if each.state == "vulnerable")
+    return f"This kernel is vulnerable to {said}" if said else ""
+
+
 def state(judgements: tuple[Judgement, ...]) -> State:
     """The worst: vulnerable if one is, else unknown if one is."""
     states = {each.state for each in judgements}
@@ -197,5 +203,7 @@ def _nothing(facts: Facts, missing: str) -> str:
     if not facts.kernel:
         return "the kernel's version was not seen"
     reason = facts.unseen.get("changelog", "")
+    if facts.package.changelog and not missing:
+        missing = f", and the changelog of {_package(facts)} names no CVE at all"
     read = missing or (f", and its changelog was not read ({reason})" if reason else ", and no changelog was read")
     return f"the version {facts.kernel} is its distribution's own and does not say what upstream fixed{read}"

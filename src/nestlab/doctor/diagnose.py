@@ -14,7 +14,15 @@ _NOTHING_WANTED = Want()
 def diagnose(facts: Facts, want: Want = _NOTHING_WANTED) -> tuple[Finding, ...]:
     """What every check that applies found: one finding each, by layer. Never raises."""
     found = (check.rule(facts, want) for check in checks)
-    return tuple(finding for finding in found if finding is not None)
+    return tuple(_offered(finding, facts, want) for finding in found if finding is not None)
+
+
+def _offered(finding: Finding, facts: Facts, want: Want) -> Finding:
+    if not finding.fixable:
+        return finding
+    from nestlab.doctor.offered import offered  # what mends is not needed where nothing is broken
+
+    return offered(finding, facts, want)
 
 
 def first_broken(findings: Iterable[Finding]) -> Finding | None:

@@ -48,7 +48,7 @@ class Record:
     """`boot_id`: of the boot in which the first change was made. `made`: directories that nestlab made.
     `files`: path (links followed) -> what was there. `parameters`: `kvm.ignore_msrs` -> its value before; `modules`:
     vendor module -> its `nested` before.
-    `undone`: all was taken back but these files, which somebody else has changed."""
+    `undone`: all was taken back but these files, which somebody else has changed, and these modules, in use."""
 
     boot_id: str = ""
     made: tuple[str, ...] = ()
@@ -71,11 +71,12 @@ class Record:
     def with_done(self, change: Change) -> Record:
         return replace(self, tasks=tuple(Task(each.change, each.done or each.change == change) for each in self.tasks))
 
-    def left(self, paths: Collection[str]) -> Record:
-        """What remains of the record when all but these files is taken back."""
+    def left(self, paths: Collection[str], modules: Collection[str] = ()) -> Record:
+        """What remains of the record when all but these files and modules is taken back."""
         files = {path: original for path, original in self.files.items() if path in paths}
         tasks = tuple(Task(each.change, True) for each in self.tasks if isinstance(each.change, Run))
-        return Record(self.boot_id, self.made, files, tasks=tasks, undone=True)
+        kept = {module: value for module, value in self.modules.items() if module in modules}
+        return Record(self.boot_id, self.made, files, modules=kept, tasks=tasks, undone=True)
 
     def without(self, change: Change) -> Record:
         """The record without a task that cannot be done."""

@@ -39,7 +39,7 @@ done
 """Waits for a reload that still runs, then says what there is: user, group, modprobe; boot; a line per argument
 (`v:PATH` a value, `f:PATH` a file)."""
 
-READ = 'id -u; if [ -e "$1" ]; then cat -- "$1"; fi'
+READ = 'id -u; if [ -e "$1" ]; then echo there; cat -- "$1"; fi'
 
 SET = 'echo "$2" > "$1"'
 
@@ -107,9 +107,9 @@ state=ok
 try modprobe "$module" "$@" ||
   { state=other; try modprobe "$module"; } ||
   try modprobe "$module" $before ||
-  try modprobe -C /dev/null "$module" $before ||
+  { state=bare; try modprobe -C /dev/null "$module" $before; } ||
   { try modprobe kvm; try insmod "$(modinfo -n "$module" 2>/dev/null)" $before; } ||
-  { pause; try modprobe "$module"; } ||
+  { pause; state=other; try modprobe "$module"; } ||
   finish lost
 if [ -e "$saved" ]; then
   while read -r name value; do
@@ -128,9 +128,10 @@ kvm may go and come with it, so what was set of its parameters while it ran is s
 @dataclass(frozen=True)
 class Reloaded:
     """`busy`: it was in use and not touched; `kept`: it could not be unloaded; `other`: loaded, but not with the
-    options; `lost`: not loaded; `late`: no result yet. `value`: its `nested` now. `said`: what modprobe said."""
+    options; `bare`: it does not load with what modprobe.d says, and was loaded without; `lost`: not loaded; `late`: no
+    result yet. `value`: its `nested` now. `said`: what modprobe said."""
 
-    state: Literal["ok", "busy", "kept", "other", "lost", "late"]
+    state: Literal["ok", "busy", "kept", "other", "bare", "lost", "late"]
     value: str = ""
     said: str = ""
 
@@ -139,7 +140,7 @@ def parsed(text: str) -> Reloaded:
     head, _, said = text.partition("\n")
     state, _, value = head.partition(" ")
     lines = (line for line in said.strip().splitlines() if not line.endswith(" : "))
-    for known in ("ok", "busy", "kept", "other", "lost"):
+    for known in ("ok", "busy", "kept", "other", "bare", "lost"):
         if state == known:
             return Reloaded(known, value.split(" ")[0], "\n".join(lines))
     return Reloaded("late", said=text.strip())

@@ -21,14 +21,22 @@ OWN = "/etc/modprobe.d/zz-nestlab.conf"
 RECORD = "/var/lib/nestlab/doctor/record.json"
 """What was there before nestlab changed it; on the host that was changed."""
 
+AS_ROOT = "Run the same command with sudo; on another host, log in as root there (ssh://root@HOST)."
+
 FIXABLE = ("nested", "lasting", "ignore-msrs")
 
 HEADER = """\
 # Written by nestlab (nestlab doctor --fix); `nestlab doctor --undo` restores what was there before.
 """
 
+_SWITCHES = frozenset({"ept", "npt"})
+"""Parameters that are a yes or no, as kvm_intel's `nested` is (kvm_amd's is a number)."""
+
 GUESTS = frozenset({"windows", "esxi", "macos"})
 """Guests that want ignore_msrs."""
+
+RISKY = "--accept-risk"
+"""What a refusal names that only the risk is the reason of."""
 
 _NOTHING_WANTED = Want()
 
@@ -91,15 +99,13 @@ def _nested(facts: Facts, asked: _Asked) -> Remedy | None:
             hint = "Stop these guests first; or leave --temporary out, and reboot to finish."
             return Remedy("nested", refused=why, hint=hint, holders=holders)
         return Remedy("nested", (Reload(module, ("nested=1",), value),), notes=_warnings(facts, asked, module))
-    write = _own(facts, module, "nested", "1")
-    after = bootline.written(facts, write)
-    rival = _rival(after, module, "nested")
+    write, rival = _lasts(facts, module, "nested")
     if holders is not None:
         if rival:
             return _outvoted("nested", rival, module, "nested")
         staged = f"{module} is in use and keeps nested={value} until it is loaded again: reboot to finish."
         return Remedy("nested", write, staged, holders, notes=_warnings(facts, asked, module))
-    now = options.effective(after, module, "nested")
+    now = options.effective(bootline.written(facts, write), module, "nested")
     extra = () if now is not None and seen.accepts(module, now.value) else ("nested=1",)
     notes = (*_warnings(facts, asked, module), *((_brief(rival, module, "nested"),) if rival else ()))
     return Remedy("nested", (*write, Reload(module, extra, value)), notes=notes)
@@ -144,8 +150,8 @@ def _lasting(facts: Facts, asked: _Asked) -> Remedy | None:
         return Remedy("lasting", changes, notes=notes) if changes else _by_hand("lasting", facts, module, "nested", "1")
     if blocked := _unloadable(facts, "lasting", module):
         return blocked
-    write = _own(facts, module, "nested", "1")
-    if rival := _rival(bootline.written(facts, write), module, "nested"):
+    write, rival = _lasts(facts, module, "nested")
+    if rival:
         return _outvoted("lasting", rival, module, "nested")
     return Remedy("lasting", write, notes=notes)
 
@@ -174,8 +180,7 @@ def _ignore_msrs(facts: Facts, asked: _Asked) -> Remedy | None:
         lost = "It will not outlast a reboot: kvm is built in, and nestlab cannot edit this boot loader's command line."
         notes = () if changes else (f"{lost} Add `kvm.ignore_msrs=1` to it.",)
         return Remedy("ignore-msrs", (*now, *changes), notes=notes)
-    write = _own(facts, "kvm", "ignore_msrs", "1")
-    rival = _rival(bootline.written(facts, write), "kvm", "ignore_msrs")
+    write, rival = _lasts(facts, "kvm", "ignore_msrs")
     if rival and not now:
         return _outvoted("ignore-msrs", rival, "kvm", "ignore_msrs")
     notes = (_brief(rival, "kvm", "ignore_msrs"),) if rival else ()
@@ -226,9 +231,9 @@ def _forbidden(facts: Facts, asked: _Asked, check: str) -> Remedy | None:
         hint = f"Below [wsl2] in %UserProfile%\\.wslconfig write `kernelCommandLine={word}`, then `wsl --shutdown`."
         return Remedy(check, refused=why, hint=hint)
     if facts.uid != 0:
-        return Remedy(check, refused="Only root may change this.", hint="Run the same command with sudo, or as root.")
+        return Remedy(check, refused="Only root may change this.", hint=AS_ROOT)
     if facts.readonly and not asked.temporary:
-        hint = "Make it writable, or change what this system is made from; --temporary needs no file."
+        hint = "Make it writable, or change what this system is made from; --temporary needs no file there."
         return Remedy(check, refused=f"/etc/modprobe.d cannot be written: {facts.readonly}.", hint=hint)
     blind = next((path for path in options.DIRECTORIES if path in facts.unseen), "")
     if not facts.examined or blind:
@@ -243,7 +248,7 @@ def _forbidden(facts: Facts, asked: _Asked, check: str) -> Remedy | None:
 def _risky(check: str, asked: _Asked) -> Remedy | None:
     if not asked.risk or asked.accept_risk:
         return None
-    why = f"{asked.risk.rstrip('.')}: switching nesting on needs --accept-risk."
+    why = f"{asked.risk.rstrip('.')}: switching nesting on needs {RISKY}."
     return Remedy(check, refused=why, hint="Install and boot a fixed kernel first, or accept the risk.")
 
 
@@ -254,6 +259,13 @@ def _unloadable(facts: Facts, check: str, module: str) -> Remedy | None:
         if ours and seen.accepts(module, setting.value) is None:
             why = f"{setting.where} sets nested={setting.value}, with which {module} does not load."
             return Remedy(check, refused=why, hint="Write nested=1 there, and try again.")
+        if (
+            setting.module == module
+            and setting.parameter in _SWITCHES
+            and seen.accepts("kvm_intel", setting.value) is None
+        ):
+            why = f"{setting.where} sets {setting.parameter}={setting.value}, with which {module} does not load."
+            return Remedy(check, refused=why, hint="Mend that option, and try again.")
     for name in (module, "kvm"):
         if hurdle := options.blocking(facts, name):
             said = f"{hurdle.how} {name} {hurdle.value}".strip()
@@ -310,6 +322,21 @@ def _edit(rival: options.Setting, module: str, parameter: str) -> str:
 def _default(facts: Facts, module: str) -> bool:
     """Whether `nested` is on where nothing sets it: kvm_intel's since Linux 4.20, kvm_amd's always."""
     return module == "kvm_amd" or (seen.version(facts) or (0, 0)) >= (4, 20)
+
+
+def _lasts(facts: Facts, module: str, parameter: str) -> tuple[tuple[Change, ...], options.Setting | None]:
+    """What switches a parameter of a loadable module on for good: nestlab's file, or the kernel's command line where
+    that says otherwise; and the setting that wins all the same."""
+    there = options.lasting(facts, module, parameter)
+    if there and not there.path.startswith(options.DIRECTORIES) and seen.accepts(module, there.value):
+        return (), None
+    write = _own(facts, module, parameter, "1")
+    rival = _rival(bootline.written(facts, write), module, parameter)
+    if rival and not rival.path.startswith(options.DIRECTORIES):
+        changes = bootline.changes(facts, module, parameter, "1")
+        if changes:
+            return changes, None
+    return write, rival
 
 
 def _rival(after: Facts, module: str, parameter: str) -> options.Setting | None:

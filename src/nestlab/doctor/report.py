@@ -12,6 +12,7 @@ from nestlab.facts import Facts
 from nestlab.paint import Paint, Style
 
 WIDTH = 100
+VIRTUALIZATION = frozenset({"vmx", "svm"})
 STYLES: dict[str, Style] = {"ok": "green", "note": "cyan", "warn": "yellow", "fail": "red"}
 _NOTHING_WANTED = Want()
 _NOTHING_KNOWN = Facts()
@@ -57,9 +58,10 @@ def visit(where: str, level: int, facts: Facts, want: Want = _NOTHING_WANTED, wo
     return Visit(where, level, facts, diagnose(facts, want), word=word)
 
 
-def ok(visits: Sequence[Visit]) -> bool:
-    """Nothing failed, and every host could be looked at."""
-    return not any(each.error or each.broken for each in visits)
+def ok(visits: Sequence[Visit], *, walked: bool = False) -> bool:
+    """Nothing failed, and every host could be looked at. `walked`: they are the levels of a lab, of which the outermost
+    need not nest where the next is emulated."""
+    return not any(each.error or (each.broken and not (walked and _emulated(each, visits))) for each in visits)
 
 
 def text(each: Visit, paint: Paint) -> str:
@@ -71,7 +73,15 @@ def text(each: Visit, paint: Paint) -> str:
     lines = [head]
     for finding in each.findings:
         lines += _finding(finding, wide, each.word, paint)
-    return "\n".join([*lines, "", *_wrapped(each.verdict, "")])
+    return "\n".join([*lines, *_unseen(facts), "", *_wrapped(each.verdict, "")])
+
+
+def _unseen(facts: Facts) -> list[str]:
+    """What a user who is not root could not see."""
+    if facts.uid in (0, -1) or not facts.unseen:
+        return []
+    what = "; ".join(f"{name} ({why})" for name, why in sorted(facts.unseen.items()))
+    return ["", *_wrapped(f"Not seen by {facts.user or 'this user'}: {what}. Root may see it.", "  ")]
 
 
 def _finding(finding: Finding, wide: int, where: str, paint: Paint) -> list[str]:
@@ -107,6 +117,12 @@ def summary(visits: Sequence[Visit]) -> str:
 
 
 def _emulated(each: Visit, visits: Sequence[Visit]) -> bool:
-    """The lab's host needs no virtualization where what runs on it is emulated, and nests all the same."""
+    """The lab's host needs no virtualization where what runs on it is emulated: its hypervisors have vmx or svm, which
+    it could not lend them. (None can be looked at: nestlab emulates where the CPU has neither.)"""
     inner = [other for other in visits if other.level == each.level + 1]
-    return each.level == 0 and bool(inner) and all(other.facts.can_nest for other in inner)
+    if each.level != 0 or not inner or each.facts.can_nest:
+        return False
+    looked = [other.facts.flags for other in inner if not other.error] or [
+        frozenset() if each.facts.flags & VIRTUALIZATION else VIRTUALIZATION
+    ]
+    return any(flags & VIRTUALIZATION for flags in looked)

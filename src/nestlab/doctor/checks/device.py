@@ -80,11 +80,10 @@ def access(facts: Facts, want: Want) -> Finding | None:
     if "ermission denied" not in said and facts.kvm.error:
         return ACCESS.fail(what, why, "Look for the reason in the kernel's messages.", "dmesg | grep -i kvm")
     if found.mode & 0o060 != 0o060 or found.group in ("", "root"):
-        do = "Let udev give it to the group kvm; then add the user to it and log in again."
-        rule = f"echo '{_RULE}' > /etc/udev/rules.d/65-kvm.rules"
-        return ACCESS.fail(
-            what, why, do, rule, "udevadm control --reload && udevadm trigger /dev/kvm", f"usermod -aG kvm {user}"
-        )
+        do = "Give it to the group kvm, which udev keeps so; then add the user to it and log in again. As root:"
+        now = "groupadd -rf kvm && chgrp kvm /dev/kvm && chmod 660 /dev/kvm"
+        rule = f"[ ! -d /etc/udev/rules.d ] || echo '{_RULE}' > /etc/udev/rules.d/65-kvm.rules"
+        return ACCESS.fail(what, why, do, now, rule, f"usermod -aG kvm {user}")
     if found.group in facts.groups:
         return ACCESS.fail(what, why, f"{user} is in group {found.group} only since it logged in: log in again.")
     do = f"Add {user} to the group {found.group}, then log in again."

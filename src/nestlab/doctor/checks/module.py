@@ -138,13 +138,16 @@ def _switch_on(facts: Facts, module: str) -> tuple[str, tuple[str, ...]]:
     if setting and not setting.path.startswith(options.DIRECTORIES):
         said = f"{setting.where} sets {module}.nested={setting.value}, which wins over every file of modprobe.d"
         return f"{said}: let nestlab change it, or change it there, and reboot.", (fix,)
-    write = f"echo 'options {module} nested=1' > /etc/modprobe.d/kvm-nested.conf"
+    write = f"echo 'options {module} nested=1' > /etc/modprobe.d/zz-nested.conf"
     reload = f"modprobe -r {module} && modprobe {module}"
     if setting and seen.accepts(module, setting.value):
         done = f"{setting.where} already switches it on, but the module was loaded without: load it again, or reboot."
         return _in_use(facts, module) or done, (fix, reload)
     if setting and setting.path.startswith("/etc/"):
         write = f"sed -i 's/nested=[^ ]*/nested=1/' {setting.path}"
+    elif setting:  # a file of that name in /etc is read instead
+        copy = f"/etc/modprobe.d/{setting.path.rpartition('/')[2]}"
+        write = f"sed 's/nested=[^ ]*/nested=1/' {setting.path} > {copy}"
     return _in_use(facts, module) or "Let nestlab do it, or do it by hand as root.", (fix, write, reload)
 
 

@@ -93,17 +93,17 @@ class Surgeon:
                 for argv in record.commands:
                     if argv[0] != "grubby":  # its files are restored themselves
                         await self.hands.run(argv)
-            said = [await self._back(module, value, view) for module, value in record.modules.items()]
+            held = {name: why for name in record.modules if (why := await self._back(name, record.modules[name], view))}
             for name, value in record.parameters.items():
                 await self._set_back(name, value)
-            if left:
-                if (rest := record.left(left)) != record:
+            if left or held:
+                if (rest := record.left(left, held)) != record:
                     await self.hands.save(rest)
             else:
                 await self.hands.forget(record.made)
         except Unreachable as error:
             raise _cut_off(error) from error
-        return Outcome(tuple(self.hands.done), tuple(filter(None, said)), tuple(left.values()))
+        return Outcome(tuple(self.hands.done), tuple(held.values()), tuple(left.values()))
 
     # -- changes
 
@@ -193,14 +193,16 @@ class Surgeon:
         now = view.values[f"{module}.nested"]
         if now == value:
             return ""
-        result = await self.hands.reload(module, [f"nested={value}"] if value else [], now or "")
+        result = await self.hands.reload(module, [f"nested={value}"] if value else [], now or value)
         if result.state in ("lost", "late"):
             raise _gone(module, result)
         if result.value == value:
             self.hands.did(f"{module} was loaded again, with nested={value}.")
             return ""
-        why = "is in use" if result.state == "busy" else "could not be loaded again with its old setting"
-        return f"{module} {why} and keeps nested={result.value or now}: reboot to finish."
+        keeps = f"and keeps nested={result.value or now}"
+        if result.state in ("busy", "kept"):
+            return f"{module} is in use {keeps}: stop what uses it, or reboot, and run --undo again."
+        return f"{module} could not be loaded again with its old setting {keeps}: run --undo again to try once more."
 
     async def _set_back(self, name: str, value: str) -> None:
         now = (await self.hands.view((), (name,))).values[name]
@@ -215,12 +217,18 @@ def _verdict(change: Reload, result: Reloaded, written: bool) -> LabError | None
     module = change.module
     if result.state in ("lost", "late"):
         return _gone(module, result)
+    if result.state == "bare":
+        what = f"{module} does not load with what modprobe.d says, and was loaded without: nested={result.value}."
+        hint = "Mend what modprobe complains of before the next reboot, or there is no KVM then; and run this again."
+        return LabError(what, hint=hint, detail=result.said)
     if result.state == "busy":
         what = f"{module} came into use meanwhile and was not loaded again."
     elif result.state == "kept":
         what = f"{module} could not be unloaded, and is as it was."
     elif result.value == change.before:
         what = f"{module} was loaded again, but not with the new setting: nested={result.value}."
+        hint = f"Something sets it otherwise (modprobe -c | grep {module}): mend that, and run the same command again."
+        return LabError(what, hint=hint, detail=result.said)
     else:
         return None
     rest = "The option is written: reboot to finish, or stop" if written else "Stop"

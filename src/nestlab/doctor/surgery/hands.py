@@ -78,8 +78,9 @@ class Hands:
 
     async def record(self) -> tuple[int, Record | None]:
         """The user's id there, and the record. LabError when it cannot be understood."""
-        uid, _, text = (await self.sh(reloading.READ, self.at(RECORD))).partition("\n")
-        if not text.strip():
+        uid, _, rest = (await self.sh(reloading.READ, self.at(RECORD))).partition("\n")
+        there, _, text = rest.partition("\n")
+        if not there:
             return int(uid), None
         try:
             return int(uid), Record.from_json(text)

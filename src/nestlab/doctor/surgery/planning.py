@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from nestlab.doctor.finding import Change, Reload, Run, SetParameter, Write
 from nestlab.doctor.record import Original, Record, Task, target
+from nestlab.doctor.remedies import AS_ROOT
 from nestlab.doctor.surgery.hands import FOLDER, OURS, Hands, View
 from nestlab.errors import LabError
 
@@ -44,7 +45,7 @@ def check(view: View, plan: Iterable[Change]) -> None:
 
 
 def not_root() -> LabError:
-    return LabError("Only root may change this.", hint="Run the same command with sudo, or as root.")
+    return LabError("Only root may change this.", hint=AS_ROOT)
 
 
 def _nearest(path: str, view: View) -> str:

@@ -1,0 +1,27 @@
+"""Findings whose fix would be refused offer what there is instead. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from nestlab.doctor import advisories
+from nestlab.doctor.finding import Finding, Want
+from nestlab.doctor.remedies import RISKY, remedies
+from nestlab.facts import Facts
+
+
+def offered(finding: Finding, facts: Facts, want: Want) -> Finding:
+    """The finding as it is where `--fix` would do it, for root at least; else with why not, and what to do."""
+    if not finding.fixable:
+        return finding
+    as_root = replace(facts, uid=0, readonly=facts.readonly if facts.uid == 0 else "")
+    risk = advisories.risk(facts)
+    found = remedies(as_root, (finding.check,), want=want, risk=risk)
+    refused = next((remedy for remedy in found if remedy.refused), None)
+    if refused is None:
+        return finding
+    fix = f"nestlab doctor --fix {finding.check}"
+    do = " ".join(part for part in (refused.refused, refused.hint) if part)
+    if RISKY in refused.refused:
+        return replace(finding, do=do, commands=(f"{fix} {RISKY}",))
+    return replace(finding, do=do, commands=tuple(each for each in finding.commands if each != fix), fixable=False)
