@@ -52,7 +52,7 @@ nobody else's, except a boot loader's command line where the module is built in 
 - The vendor's module is loaded again only if nothing uses it, by a command on the host that outlives a lost connection
   and ends with the module loaded, whatever happens. If a guest runs, the option is written and it says `reboot to
   finish`.
-- `ignore_msrs` is set at once through sysfs. `--temporary` writes no file.
+- `ignore_msrs` is set at once through sysfs. `--temporary` writes no file in /etc.
 - Before the first change, what was there is written to `/var/lib/nestlab/doctor/record.json` on the host (root only).
   A run that was killed anywhere is finished by the next `--fix`, or taken back by `--undo`.
 - A file that somebody changed after nestlab wrote it is left alone by `--undo`, which says so.
