@@ -267,3 +267,103 @@ def test_the_committed_page_is_current() -> None:
 def test_ranks_are_told_apart_in_the_table() -> None:
     assert {each.rank for each in TABLE} == set(Rank)
     assert [each.rank for each in TABLE] == sorted(each.rank for each in TABLE)
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("Module kvm_intel is in use.", "module-in-use"),
+        ("rmmod: ERROR: Module kvm_intel is in use", "module-in-use"),
+        ("modprobe: FATAL: Module kvm_amd is in use.", "module-in-use"),
+        ("rmmod: ERROR: Module kvm_intel is in use by: vboxdrv", "module-in-use-by"),
+        ("modprobe: FATAL: Module kvm is in use by: kvm_intel", "module-in-use-by"),
+        ("HTTP 401: authentication failure", "pve-authentication"),
+        ("401 authentication failure", "pve-authentication"),
+        ("HTTP 401: No ticket", "pve-authentication"),
+        ("HTTP 595: Connection refused", "pve-proxy-error"),
+        ("KVM: unsupported EVMCS field 2032", "evmcs-field"),
+        ("TASK ERROR: unexpected status", "pve-worker"),
+        ("exitstatus: unexpected status", "pve-worker"),
+        ("VM 9000 qmp command 'guest-exec' failed - got timeout", "pve-guest-agent"),
+        ("VM 9000 qga command 'guest-exec' failed - got timeout", "pve-guest-agent"),
+        ("VM 9 qmp command 'guest-ping' failed - unable to connect to VM 9 qga socket - timeout", "pve-guest-agent"),
+        ("VM 101 qmp command 'query-status' failed - got timeout", "pve-qemu-silent"),
+        ("unable to connect to VM 101 qmp socket - timeout after 51 retries", "pve-qemu-silent"),
+        ("  QEMU: Checking if device /dev/kvm exists                  : FAIL (Check that", "kvm-device-missing"),
+        ("QEMU: Checking if device /dev/kvm exists : FAIL", "kvm-device-missing"),
+        ("QEMU: Checking if device '/dev/kvm' is accessible : FAIL", "kvm-device-forbidden"),
+        ("INFO: /dev/kvm does not exist", "kvm-device-missing"),
+        ("INFO: KVM (vmx) is disabled by your BIOS", "firmware-locks"),
+        ("INFO: KVM is disabled by your BIOS", "firmware-locks"),
+        (
+            "modprobe: can't load module kvm_intel (kernel/arch/x86/kvm/kvm-intel.ko): Operation not supported",
+            "module-not-supported",
+        ),
+        (
+            "modprobe: can't load module kvm_amd (kernel/arch/x86/kvm/kvm-amd.ko.gz): Not supported",
+            "module-not-supported",
+        ),
+    ],
+)
+def test_one_cause_is_known_in_the_words_of_every_program(line: str, name: str) -> None:
+    assert names(line) == [name]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "QEMU: Checking if device /dev/kvm exists : PASS",
+        "INFO: /dev/kvm exists",
+        "VM 101 qmp command 'query-status' failed - VM 101 not running",
+        "TASK OK",
+    ],
+)
+def test_what_is_well_or_says_its_own_cause_is_not_explained(line: str) -> None:
+    assert names(line) == []
+
+
+def test_kvm_ok_on_a_locked_machine_is_explained_by_its_firmware() -> None:
+    said = """\
+INFO: /dev/kvm does not exist
+HINT:   sudo modprobe kvm_intel
+INFO: Your CPU supports KVM extensions
+INFO: KVM (vmx) is disabled by your BIOS
+KVM acceleration can NOT be used
+"""
+    assert names(said) == ["firmware-locks", "kvm-device-missing", "kvm-ok-cannot"]
+
+
+@pytest.mark.parametrize(
+    ("tail", "name"),
+    [
+        (": current time 2026-11-26T08:12:01+07:00 is after 2026-01-01T00:00:00Z", "certificate-expired"),
+        (": current time 2026-11-26T.. is before 2027-01-01T..", "certificate-not-yet-valid"),
+        ("", "certificate-out-of-date"),
+    ],
+)
+def test_a_certificate_of_go_has_expired_or_is_of_the_future_as_its_two_times_say(tail: str, name: str) -> None:
+    (found,) = explain(f"tls: x509: certificate has expired or is not yet valid{tail}")
+    assert found.signature.name == name
+    assert ("clock is behind" in found.cause) == (name == "certificate-not-yet-valid")
+
+
+def test_a_certificate_that_only_expired_is_no_clock_that_is_behind() -> None:
+    assert names("curl: (60) SSL certificate problem: certificate has expired") == ["certificate-expired"]
+    assert names("curl: (60) SSL certificate problem: certificate is not yet valid") == ["certificate-not-yet-valid"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "blk_update_request: I/O error, dev {}, sector 0",
+        "[   18.926065] I/O error, dev {}, sector 0 op 0x0:(READ) flags 0x0 phys_seg 1 prio class 0",
+        "[    9.537206] Buffer I/O error on dev {}, logical block 0, async page read",
+        "Buffer I/O error on device {}, logical block 0",
+    ],
+)
+def test_a_floppy_or_cd_drive_without_a_medium_is_no_damaged_disk(line: str) -> None:
+    for drive in ("fd0", "sr1"):
+        assert names(line.format(drive)) == ["drive-without-medium"]
+        assert advice(line.format(drive)) == ""
+    for disk in ("vda", "sda1", "fdisk", "dm-0"):
+        assert names(line.format(disk)) == ["disk-errors"]

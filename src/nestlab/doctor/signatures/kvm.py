@@ -29,10 +29,10 @@ TABLE: tuple[Signature, ...] = (
     ),
     Signature(
         "firmware-locks",
-        r"kvm.{0,40}disabled by bios",
+        r"kvm.{0,40}disabled by (?:your )?bios",
         "The firmware of this machine keeps hardware virtualization off.",
         "Switch VT-x or SVM Mode on in the firmware setup, save, and power the machine off and on.",
-        NESTED,
+        NESTED + "; kvm-ok(1)",
         "kvm: disabled by bios",
         Rank.CAUSE,
     ),
@@ -83,6 +83,17 @@ TABLE: tuple[Signature, ...] = (
         "`nestlab doctor --fix` switches it on, and tells first if it is off for a reason.",
         NESTED,
         "/sys/module/kvm_intel/parameters/nested:N",
+        Rank.CAUSE,
+    ),
+    Signature(
+        "evmcs-field",
+        r"unsupported EVMCS field (?P<field>[0-9a-f]{1,8})",
+        "KVM runs inside of Hyper-V here (Azure too), and uses a field (0x{field}) that Hyper-V's enlightened VMCS "
+        "does not have: this kernel is too old for that CPU, and its guests may crash or not start.",
+        "Update this machine's kernel. Until then put `options kvm_intel enlightened_vmcs=0` in a file in "
+        "/etc/modprobe.d, and reboot.",
+        "microsoft/lisa#2607; linux: arch/x86/kvm/vmx/vmx.c (module_param enlightened_vmcs)",
+        "[  259.760175] KVM: accessing unsupported EVMCS field 2032",
         Rank.CAUSE,
     ),
     Signature(

@@ -53,12 +53,24 @@ TABLE: tuple[Signature, ...] = (
     ),
     Signature(
         "disk-errors",
-        r"I/O error, dev \w{1,20}|EXT4-fs error|XFS \([\w-]{1,30}\): Corruption|Buffer I/O error",
+        r"I/O error, dev (?!(?:fd|sr)\d)\w{1,20}|EXT4-fs error|XFS \([\w-]{1,30}\): Corruption"
+        r"|Buffer I/O error(?! on dev(?:ice)? (?:fd|sr)\d)",
         "A disk gives errors: it, its image or the storage below is full, damaged or gone.",
         "Look at the level below first: is its disk full (`df -h`, `lvs`)? Then check the file system (fsck).",
         "Linux documentation: filesystems/ext4",
         "blk_update_request: I/O error, dev vda, sector 20973568 op 0x1:(WRITE)",
         Rank.CAUSE,
+    ),
+    Signature(
+        "drive-without-medium",
+        r"I/O error(?:, dev | on dev(?:ice)? )(?P<drive>(?:fd|sr)\d{1,2})",
+        "The floppy or CD drive {drive} was read and gave nothing: it is empty, as in many virtual machines, and that "
+        "is harmless.",
+        "Nothing. For quiet on a floppy: `echo blacklist floppy | sudo tee /etc/modprobe.d/floppy.conf`. Only if the "
+        "machine boots or installs from {drive}: compare the checksum of that image.",
+        "Linux documentation: admin-guide/blockdev/floppy; modprobe.d(5)",
+        "blk_update_request: I/O error, dev fd0, sector 0 op 0x0:(READ) flags 0x0 phys_seg 1 prio class 0",
+        Rank.NOTE,
     ),
     Signature(
         "too-many-open-files",
@@ -71,12 +83,35 @@ TABLE: tuple[Signature, ...] = (
     ),
     Signature(
         "certificate-not-yet-valid",
-        r"certificate (?:has expired or )?is not yet valid|is not valid yet \(invalid for another",
+        r"certificate is not yet valid|expired or is not yet valid: current time \S{1,40} is before"
+        r"|is not valid yet \(invalid for another",
         "This machine's clock is behind, as after a restore or a long pause, so certificates look as if from the "
         "future.",
         "Set it: `sudo chronyc makestep`, or `sudo date -s @$(ssh HOST date +%s)`; then try again.",
         "chronyc(1); deeplethe/forkd#288",
         "curl: (60) SSL certificate problem: certificate is not yet valid",
+        Rank.CAUSE,
+    ),
+    Signature(
+        "certificate-expired",
+        r"certificate has expired(?! or)|expired or is not yet valid: current time \S{1,40} is after",
+        "The certificate has expired, as in an image or snapshot that was kept for long; or this machine's clock is "
+        "ahead.",
+        "Compare `date` first. If it is right, renew the certificate; `openssl x509 -noout -enddate -in FILE` shows "
+        "its end. On Proxmox VE: `pvecm updatecerts --force`.",
+        "openssl-x509(1), pvecm(1); Go documentation: crypto/x509 (CertificateInvalidError)",
+        "x509: certificate has expired or is not yet valid: current time 2026-11-26T08:12:01Z is after "
+        "2026-01-01T00:00:00Z",
+        Rank.CAUSE,
+    ),
+    Signature(
+        "certificate-out-of-date",
+        r"certificate has expired or is not yet valid",
+        "By this machine's clock the certificate is not valid now: it has expired, or the clock is wrong.",
+        "Compare `date` with the certificate's dates: `openssl x509 -noout -dates -in FILE`. Set the clock (`sudo "
+        "chronyc makestep`), or renew the certificate.",
+        "openssl-x509(1), chronyc(1); Go documentation: crypto/x509 (CertificateInvalidError)",
+        "x509: certificate has expired or is not yet valid",
         Rank.CAUSE,
     ),
     Signature(

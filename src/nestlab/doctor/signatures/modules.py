@@ -6,16 +6,6 @@ from nestlab.doctor.signatures.signature import Rank, Signature
 
 TABLE: tuple[Signature, ...] = (
     Signature(
-        "module-in-use",
-        r"FATAL: Module (?P<module>[\w-]+) is in use",
-        "{module} cannot be unloaded, because something uses it; for KVM that is a running guest.",
-        "See who: `sudo fuser -v /dev/kvm`. Stop those guests, then `sudo modprobe -r {module}`; or leave the setting "
-        "in /etc/modprobe.d and reboot. Do not force it.",
-        "modprobe(8); autotest/tp-qemu#2230",
-        "modprobe: FATAL: Module kvm_intel is in use.",
-        Rank.CAUSE,
-    ),
-    Signature(
         "module-in-use-by",
         r"Module (?P<module>[\w-]+) is in use by: ?(?P<users>[\w-]+)",
         "{module} cannot be unloaded while {users} is loaded, which needs it.",
@@ -23,6 +13,16 @@ TABLE: tuple[Signature, ...] = (
         "/sys/module/kvm/parameters/ignore_msrs.",
         "rmmod(8)",
         "rmmod: ERROR: Module kvm is in use by: kvm_intel",
+        Rank.CAUSE,
+    ),
+    Signature(
+        "module-in-use",
+        r"Module (?P<module>[\w-]+) is in use",
+        "{module} cannot be unloaded, because something uses it; for KVM that is a running guest.",
+        "See who: `sudo fuser -v /dev/kvm`. Stop those guests, then `sudo modprobe -r {module}`; or leave the setting "
+        "in /etc/modprobe.d and reboot. Do not force it.",
+        "modprobe(8), rmmod(8); autotest/tp-qemu#2230",
+        "modprobe: FATAL: Module kvm_intel is in use.",
         Rank.CAUSE,
     ),
     Signature(
@@ -55,7 +55,8 @@ TABLE: tuple[Signature, ...] = (
     ),
     Signature(
         "module-not-supported",
-        r"could not insert '(?P<module>kvm_\w+)': Operation not supported",
+        r"(?:could not insert '|can't load module )(?P<module>kvm_\w+)(?:'| \([^)]{1,120}\)): "
+        r"(?:Operation )?not supported",
         "{module} finds no virtualization that it could use: it is off in the firmware, not passed on by the outer "
         "host, or the CPU is of the other vendor.",
         "See why: `sudo dmesg | grep -iE 'kvm|vmx|svm'`. Intel needs kvm_intel, AMD kvm_amd. `nestlab doctor` says "

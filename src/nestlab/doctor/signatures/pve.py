@@ -114,12 +114,24 @@ TABLE: tuple[Signature, ...] = (
     ),
     Signature(
         "pve-guest-agent",
-        r"QEMU guest agent is not running|No QEMU guest agent configured|'guest-ping' failed - got timeout",
-        "The guest agent does not answer: not installed, not allowed in the configuration, or the guest still boots.",
+        r"QEMU guest agent is not running|No QEMU guest agent configured"
+        r"|'guest-[\w-]{1,40}' failed - (?:got timeout|unable to connect to VM \d{1,10} qga socket)",
+        "The guest agent does not answer: not installed, not allowed in the configuration, or the guest still boots or "
+        "is too busy.",
         "`qm set VMID --agent 1`, install qemu-guest-agent inside, then stop and start. A nested guest may need "
         "minutes: ask again.",
         QM + ", QEMU Guest Agent",
         "500 QEMU guest agent is not running",
+    ),
+    Signature(
+        "pve-qemu-silent",
+        r"VM (?P<vmid>\d{1,10}) qmp (?:socket - timeout after|command '[\w-]{1,60}' failed - got timeout)",
+        "QEMU of the machine {vmid} runs but does not answer Proxmox VE: it waits for its disks (slow, full or gone "
+        "storage), or the node is overloaded.",
+        "`pvesm status` and `dmesg` on the node; state D in `ps -o stat,wchan -p $(cat /run/qemu-server/{vmid}.pid)` "
+        "is waiting for storage: mend that first. If it stays silent: `qm stop {vmid}`, then start it.",
+        "qemu-server: PVE/QMPClient.pm; qm(1), ps(1)",
+        "VM 101 qmp command 'query-status' failed - unable to connect to VM 101 qmp socket - timeout after 51 retries",
     ),
     Signature(
         "pve-permission-check",
@@ -142,8 +154,8 @@ TABLE: tuple[Signature, ...] = (
     ),
     Signature(
         "pve-authentication",
-        r"\b401 authentication failure|authentication failure; rhost=\S{0,60} user=|invalid PVE ticket"
-        r"|permission denied - invalid|401 No ticket",
+        r"\b401:? authentication failure|authentication failure; rhost=\S{0,60} user=|invalid PVE ticket"
+        r"|permission denied - invalid|401:? No ticket",
         "The login is not valid, or no longer: a wrong password or realm, a ticket older than two hours, a clock that "
         "is off, or a node that joined a cluster and took its keys.",
         "Log in anew with the realm (root@pam), and compare the clocks: `timedatectl`, `chronyc tracking`.",
@@ -153,7 +165,8 @@ TABLE: tuple[Signature, ...] = (
     ),
     Signature(
         "pve-proxy-error",
-        r"\b595 (?:Connection|No route|Errors?|Connect)|\b596 (?:Connection|Broken|tls|ssl|Timeout)|\b597 Broken",
+        r"\b595 (?:Connection|No route|Errors?|Connect)|\b596 (?:Connection|Broken|tls|ssl|Timeout)|\b597 Broken"
+        r"|\bHTTP 59[5-7]: ",
         "The node that was asked could not reach the node that is meant (595 not connected, 596 TLS or "
         "time-out, 597 broken off).",
         "Is that node up and in the cluster (`pvecm status`), and is its pveproxy running? Then ask again; if only the "
@@ -164,7 +177,7 @@ TABLE: tuple[Signature, ...] = (
     ),
     Signature(
         "pve-worker",
-        r"got no worker upid - start worker failed|exitstatus\W{1,6}unexpected status",
+        r"got no worker upid - start worker failed|(?:exitstatus\W{1,6}|TASK ERROR: )unexpected status",
         "The task ended without saying how: its worker died.",
         "Look at the node's journal: `journalctl -u pvedaemon -n 50`; mostly memory or disk ran out.",
         "pve-common: PVE/RESTEnvironment.pm",

@@ -11,16 +11,18 @@ TABLE: tuple[Signature, ...] = (
     Signature(
         "kvm-device-missing",
         r"Could not access KVM kernel module: No such file or directory"
-        r"|failed to initialize kvm: No such file or directory",
+        r"|failed to initialize kvm: No such file or directory|INFO: /dev/kvm does not exist"
+        r"|Checking if device '?/dev/kvm'? exists\s{0,80}: FAIL",
         "There is no /dev/kvm: no KVM module is loaded here, or this container was not given the device.",
         "Run `sudo modprobe kvm_intel` or `sudo modprobe kvm_amd` and read what it says; `nestlab doctor` finds the "
         "reason. For a container: `--device /dev/kvm`.",
-        INVOCATION + " (-accel); libbpf/libbpf#747",
+        INVOCATION + " (-accel), kvm-ok(1), virt-host-validate(1); libbpf/libbpf#747",
         "Could not access KVM kernel module: No such file or directory",
     ),
     Signature(
         "kvm-device-forbidden",
-        r"Could not access KVM kernel module: Permission denied|failed to initialize kvm: Permission denied",
+        r"Could not access KVM kernel module: Permission denied|failed to initialize kvm: Permission denied"
+        r"|Checking if device '?/dev/kvm'? is accessible\s{0,80}: FAIL",
         "/dev/kvm is there, but this user may not open it.",
         "`sudo usermod -aG kvm $USER`, then log in anew. In a container give it the device and its group.",
         "libbpf/libbpf#747; actions/runner-images#8542",
