@@ -386,3 +386,39 @@ def test_a_reader_that_leaves_is_no_error(console: Console) -> None:
         assert process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == b""
+
+
+def test_a_lab_of_another_file_is_not_replaced_by_one_of_its_name(console: Console) -> None:
+    console.run("up", "pair.yaml", "--no-verify")
+    other = console.folder / "other"
+    other.mkdir()
+    (other / "lab.yaml").write_text("lab: pair\nmachines: {z: {image: tiny, memory: 128M}}\n")
+    said = console.run("up", "other/lab.yaml", "--no-verify", status=2).stderr
+    assert (
+        f"Lab pair was made from {console.file}; by {other}/lab.yaml it would lose hv1, hv1/web, hv2, hv2/web. "
+        in said.replace("\n", " ")
+    )
+    assert [console.state("pair", path) for path in PATHS] == ["running"] * 4
+    copy = other / "copy.yaml"
+    copy.write_text(console.file.read_text())
+    console.run("up", "other/copy.yaml", "--no-verify")  # takes nothing away
+    copy.rename(copy.with_name("moved.yaml"))
+    copy.with_name("moved.yaml").write_text("lab: pair\nmachines: {z: {image: tiny, memory: 128M}}\n")
+    console.run("up", "other/moved.yaml", "--no-verify")  # the lab's file has moved
+    assert console.state("pair", "z") == "running"
+
+
+def test_what_to_type_next_names_the_lab_where_another_one_s_file_is(console: Console) -> None:
+    (console.folder / "lab.yaml").write_text("lab: other\nmachines: {z: {image: tiny}}\n")
+    assert "nestlab ssh pair:hv1/web" in console.run("up", "pair.yaml", "--no-verify").stdout
+
+
+def test_a_current_directory_that_is_gone_has_no_lab_file(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    console.run("up", "pair.yaml", "--no-verify")
+    gone = console.folder / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert "hv1" in console.run("status").stdout
+    assert "hv1" in console.run("status", "pair").stdout
+    console.run("up", "nothing.yaml", status=2)

@@ -114,6 +114,18 @@ def test_exec_passes_the_exit_status_and_stdin_through(cli: Cli) -> None:
     assert cli.run("exec", "hv1/web", "--", "cat", stdin="hello\n") == "hello\n"
 
 
+@pytest.mark.parametrize("machine", ["hv1", "hv1/web"])
+def test_a_command_ends_when_nobody_reads_it_any_more(cli: Cli, machine: str) -> None:
+    """Through OpenSSH's server and through dropbear's, which does not say that a channel let go of is over."""
+    argv = [sys.executable, "-m", "nestlab", "exec", machine, "--", "yes"]
+    with subprocess.Popen(argv, env=cli.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"y\n"
+        process.stdout.close()
+        assert process.wait(timeout=120) == 141
+    cli.run("exec", machine, "--", "sh", "-c", "! grep -qsx yes /proc/[0-9]*/comm")
+
+
 def test_exec_on_many_machines_prefixes_their_lines(cli: Cli) -> None:
     told = cli.run("exec", "hv1,hv1/web,hv2/web", "--", "uname", "-m")
     assert sorted(line.split()[-1] for line in told.splitlines()) == ["x86_64"] * 3

@@ -32,7 +32,15 @@ def site() -> Site:
 
 def meant(words: Sequence[str] | None) -> Which:
     """The lab and the machines that the words of a command mean."""
-    return which(words or (), home().labs(), Path.cwd())
+    return which(words or (), home().labs(), here())
+
+
+def here() -> Path:
+    """The current directory; where it was deleted, one that has no files."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return Path("/nonexistent")
 
 
 def lab_named(found: Which) -> str:

@@ -9,8 +9,9 @@ import sys
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
-from nestlab.cli.common import lab_named, paint, print_json, site
+from nestlab.cli.common import here, home, lab_named, paint, print_json, site
 from nestlab.cli.guard import MEND, out, say
+from nestlab.errors import LabError
 
 if TYPE_CHECKING:
     from nestlab.events import Event
@@ -30,9 +31,11 @@ async def bring_up(found: Which, sets: list[str], *, verify: bool, no_wait: bool
 
     lab, source = _wanted(found, sets)
     machines = _machines(found, [placed.path for placed in lab.walk()], lab.name)
+    before = _made_from(lab.name)
     waiting = verbs.changing(site(), "up", lab=lab, source=source, wait=0 if no_wait else None, say=say)
     async with waiting as session:
         todo = session.plan("running", machines)
+        _same_lab(before, source, todo)
         notes = await session.check(todo)
         await _announce(session, todo, notes, as_json=as_json)
         async with shown(session, todo, as_json=as_json) as emit:
@@ -111,6 +114,25 @@ def _wanted(found: Which, sets: list[str]) -> tuple[Lab, Origin]:
     if found.file is not None:
         return verbs.read(found.file, os.environ, sets)
     return verbs.read_again(site().home, found.lab, os.environ, sets)
+
+
+def _made_from(lab: str) -> Origin | None:
+    """What a lab that is there was made from; before this run writes down its own."""
+    from nestlab import origin
+
+    place = home().existing(lab) if lab in home().labs() else None
+    return origin.load(place) if place else None
+
+
+def _same_lab(before: Origin | None, now: Origin, todo: Plan) -> None:
+    """LabError where a plan takes machines away of a lab that was made from another file, which is still there: two
+    labs of one name."""
+    removed = sorted(step.path for step in todo.steps if step.verb == "remove")
+    if before is None or not removed or before.file.resolve() == now.file.resolve() or not before.file.exists():
+        return
+    what = f"Lab {todo.lab} was made from {before.file}; by {now.file} it would lose {', '.join(removed[:8])}."
+    hint = f"Call this one otherwise (`lab:` in {now.file}), or end that one first: nestlab down {todo.lab}"
+    raise LabError(what, hint=hint)
 
 
 def _machines(found: Which, paths: list[str], lab: str) -> tuple[str, ...]:
@@ -194,13 +216,22 @@ def _program() -> str:
     return os.path.relpath(called)
 
 
+def _other_here(lab: str) -> bool:
+    """Whether commands that name no lab mean another one here."""
+    from nestlab import origin
+    from nestlab.which import default
+
+    file = default((lab,), here()).file
+    return file is not None and origin.lab_of(home(), file) != lab
+
+
 def _print_next(session: Session) -> None:
     from nestlab import render
 
     running = [path for path, seen in session.observed.machines.items() if seen.state == "running"]
     deepest = max(running, key=lambda path: path.count("/"), default=None)
     hypervisors = [s.path for s in session.blueprint.specs if s.machine.hypervisor and s.path in running]
-    several = len(session.site.home.labs()) > 1
+    several = len(session.site.home.labs()) > 1 or _other_here(session.blueprint.lab)
     text = render.next_lines(
         session.blueprint.lab, deepest, next(iter(hypervisors), None), several=several, program=_program()
     )

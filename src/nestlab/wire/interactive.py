@@ -51,6 +51,7 @@ class Shown(Command):
                 data = data[os.write(descriptor, data) :]
         except OSError:  # nobody reads it any more: `nestlab exec … | head`
             self.broken = True
+            self._changed.set()
             self.drop()
 
 
@@ -69,7 +70,8 @@ async def attach(connection: Connection, argv: Sequence[str], *, pty: bool) -> i
         assert isinstance(command, Shown)
         with _raw() if is_terminal else contextlib.nullcontext(), _resizing(command) if is_terminal else _nothing():
             keys = asyncio.create_task(_send(command, is_terminal))
-            over = asyncio.create_task(command.until(lambda: command.over))
+            # Not every server says that a channel which was let go of is over (dropbear does not).
+            over = asyncio.create_task(command.until(lambda: command.over or command.broken))
             try:
                 await asyncio.wait((keys, over), return_when=asyncio.FIRST_COMPLETED)
                 if keys.done() and keys.result():
