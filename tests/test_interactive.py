@@ -14,6 +14,7 @@ import sys
 import termios
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -59,6 +60,13 @@ def test_a_command_whose_reader_goes_away_ends(server: Sshd) -> None:
         assert process.stdout.read(4) == b"y\ny\n"
         process.stdout.close()
         assert process.wait(timeout=60) == 141
+
+
+def test_a_command_whose_output_has_no_room_ends_with_an_error(server: Sshd) -> None:
+    with Path("/dev/full").open("wb") as full:
+        argv = attach(server, "pipe", "yes")
+        result = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert b"stdout cannot be written: No space left on device" in result.stderr
 
 
 gives_terminals = pytest.mark.skipif(os.getuid() != 0, reason="only root's sshd can hand over a terminal everywhere")

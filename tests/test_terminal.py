@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from nestlab import terminal
+from nestlab.errors import LabError
 
 
 @dataclass
@@ -119,6 +120,18 @@ async def test_the_end_of_the_machine_ends_the_console(tmp_path: Path) -> None:
             await is_raw(theirs)
             os.write(ours, b"poweroff\r")
             await attached
+    finally:
+        for descriptor in (ours, theirs, sink):
+            os.close(descriptor)
+
+
+async def test_a_full_stdout_ends_the_console_with_an_error(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    sink = os.open("/dev/full", os.O_WRONLY)
+    try:
+        async with guest(tmp_path) as there:
+            with pytest.raises(LabError, match="No space left on device"):
+                await terminal.attach(there.path, source=theirs, sink=sink)
     finally:
         for descriptor in (ours, theirs, sink):
             os.close(descriptor)

@@ -58,6 +58,17 @@ class Mistakes(LabError):
         super().__init__("\n".join(map(str, self.mistakes)), hint=counted)
 
 
+def unwritten(error: OSError) -> LabError:
+    """The error where stdout takes no more of what was asked for."""
+    import errno
+
+    if error.errno == errno.EBADF:
+        hint = "Give nestlab a stdout: a terminal, a pipe, a file or /dev/null."
+        return LabError("stdout cannot be written: it is closed.", hint=hint)
+    what = f"stdout cannot be written: {error.strerror}."
+    return LabError(what, hint="Make room where it goes, or send it elsewhere.")
+
+
 class Unreachable(LabError):
     """A host or a machine does not answer (ssh, QMP, agent)."""
 

@@ -10,6 +10,7 @@ import termios
 import tty
 from collections.abc import Iterator
 
+from nestlab.errors import unwritten
 from nestlab.wire import descriptor
 
 ESCAPE = b"\x1d"
@@ -37,7 +38,8 @@ def raw(source: int) -> Iterator[bool]:
 
 async def attach(socket: str, *, source: int = 0, sink: int = 1) -> None:
     """Join the descriptors `source` and `sink` to a unix socket until Ctrl-] (on a terminal), the end of the socket,
-    or, where `source` is no terminal, its end followed by a while without output. OSError when nobody answers."""
+    or, where `source` is no terminal, its end followed by a while without output. OSError when nobody answers,
+    LabError when the sink is full."""
     reader, writer = await asyncio.open_unix_connection(socket)
     try:
         with raw(source) as is_terminal:
@@ -51,7 +53,9 @@ async def attach(socket: str, *, source: int = 0, sink: int = 1) -> None:
             finally:
                 for task in (send, show):
                     task.cancel()
-                await asyncio.gather(send, show, return_exceptions=True)
+                _, shown = await asyncio.gather(send, show, return_exceptions=True)
+            if isinstance(shown, OSError) and not isinstance(shown, (BrokenPipeError, ConnectionError)):
+                raise unwritten(shown)
     finally:
         writer.close()
 

@@ -6,33 +6,38 @@ import gc
 import os
 import sys
 from collections.abc import Callable
+from typing import NoReturn
+
+from nestlab.cli import streams
 
 
 def main() -> None:
     """The program `nestlab`."""
     gc.set_threshold(50_000, 20, 20)  # almost nothing that imports make is ever garbage: a tenth of the start
-    for stream in (sys.stdout, sys.stderr):
-        # A locale that cannot show a letter must not end nestlab.
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
+    streams.settle()
     try:
         _main(sys.argv[1:])
     except KeyboardInterrupt:
         os._exit(130)
+    except streams.Unwritten as error:  # in what typer prints itself
+        _end(0, error)
     except SystemExit as end:
-        # Everything is closed and written: taking the interpreter apart would only take time.
-        if isinstance(end.code, int) and _flushed():
-            os._exit(end.code)
+        if isinstance(end.code, int):
+            _end(end.code)
         raise
 
 
-def _flushed() -> bool:
-    try:
+def _end(code: int, unwritten: OSError | None = None) -> NoReturn:
+    """Everything is closed, and written now: taking the interpreter apart would only take time."""
+    from nestlab.cli.guard import reporting
+
+    status = [code]
+    with reporting(status, debug=False):
+        if unwritten is not None:
+            raise unwritten
         sys.stdout.flush()
-        sys.stderr.flush()
-    except (OSError, ValueError):
-        return False
-    return True
+    sys.stderr.flush()
+    os._exit(status[0])
 
 
 def _main(words: list[str]) -> None:

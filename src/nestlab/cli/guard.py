@@ -12,7 +12,8 @@ from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, ParamSpec
 
-from nestlab.errors import LabError
+from nestlab.cli.streams import Unwritten
+from nestlab.errors import LabError, unwritten
 from nestlab.paint import Paint
 
 P = ParamSpec("P")
@@ -63,12 +64,18 @@ def reporting(status: list[int], *, debug: bool) -> Iterator[None]:
             status[0] = INTERRUPTED
         except BrokenPipeError:
             status[0] = silence()
+        except Unwritten as error:
+            status[0] = _unwritten(error)
         except (Exception, BaseExceptionGroup) as error:
             status[0] = _other(error, debug=debug)
 
 
 def _other(error: BaseException, *, debug: bool) -> int:
     """What came in a group counts as the one error in it; what is no LabError is a bug."""
+    if isinstance(error, BaseExceptionGroup):
+        # A full stdout is what everything that prints runs into: it is told once, and nothing beside a bug.
+        _, others = error.split(Unwritten)
+        error = others or _first(error)
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     if isinstance(error, LabError):
@@ -76,12 +83,20 @@ def _other(error: BaseException, *, debug: bool) -> int:
         return MEND
     if isinstance(error, BrokenPipeError):
         return silence()
+    if isinstance(error, Unwritten):
+        return _unwritten(error)
     if debug:
         import traceback
 
         traceback.print_exception(error)
     say(_report(error, debug=debug))
     return BUG
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def say_error(error: LabError) -> None:
@@ -114,6 +129,13 @@ def silence() -> int:
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 128 + signal.SIGPIPE
+
+
+def _unwritten(error: OSError) -> int:
+    """stdout is full, or closed: that is told, and what is left for it goes nowhere."""
+    silence()
+    say_error(unwritten(error))
+    return MEND
 
 
 def _report(error: BaseException, *, debug: bool) -> str:

@@ -12,6 +12,7 @@ import tty
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from nestlab.errors import unwritten
 from nestlab.wire import descriptor
 from nestlab.wire.command import Command
 from nestlab.wire.ssh import Connection
@@ -27,7 +28,8 @@ class Shown(Command):
 
     def __init__(self, argv: Sequence[str], where: str) -> None:
         super().__init__(argv, where)
-        self.broken = False
+        self.broken: OSError | None = None
+        """Why its output can be shown no more."""
 
     def said(self, data: bytes) -> None:
         self._show(1, data)
@@ -49,8 +51,8 @@ class Shown(Command):
         try:
             while data:
                 data = data[os.write(descriptor, data) :]
-        except OSError:  # nobody reads it any more: `nestlab exec … | head`
-            self.broken = True
+        except OSError as error:
+            self.broken = self.broken or error
             self._changed.set()
             self.drop()
 
@@ -59,7 +61,7 @@ async def attach(connection: Connection, argv: Sequence[str], *, pty: bool) -> i
     """Run a command, or a login shell if `argv` is empty, on stdin, stdout and stderr; its exit status.
 
     With `pty` and a terminal on stdin, it gets a terminal too: keys go through raw (Ctrl-C as well), its size follows,
-    and Enter ~ . leaves at once (status 255). Unreachable if the connection is lost."""
+    and Enter ~ . leaves at once (status 255). Unreachable if the connection is lost, LabError if stdout is full."""
     is_terminal = pty and os.isatty(0)
     size = os.get_terminal_size(0) if is_terminal else (80, 24)
     wishes: dict[str, Any] = {}
@@ -71,7 +73,7 @@ async def attach(connection: Connection, argv: Sequence[str], *, pty: bool) -> i
         with _raw() if is_terminal else contextlib.nullcontext(), _resizing(command) if is_terminal else _nothing():
             keys = asyncio.create_task(_send(command, is_terminal))
             # Not every server says that a channel which was let go of is over (dropbear does not).
-            over = asyncio.create_task(command.until(lambda: command.over or command.broken))
+            over = asyncio.create_task(command.until(lambda: command.over or command.broken is not None))
             try:
                 await asyncio.wait((keys, over), return_when=asyncio.FIRST_COMPLETED)
                 if keys.done() and keys.result():
@@ -81,7 +83,11 @@ async def attach(connection: Connection, argv: Sequence[str], *, pty: bool) -> i
                 keys.cancel()
                 over.cancel()
         command.show_rest()
-        return 141 if command.broken else command.status()
+        if command.broken is None:
+            return command.status()
+        if isinstance(command.broken, BrokenPipeError):  # nobody reads it any more: `nestlab exec … | head`
+            return 141
+        raise unwritten(command.broken)
 
 
 async def _send(command: Command, is_terminal: bool) -> bool:
