@@ -244,6 +244,15 @@ def test_a_failed_command_is_explained_in_its_error() -> None:
     assert "kvm_amd cannot be unloaded" in failure(Ran(("modprobe",), 1, b"", said), "").hint
     assert failure(Ran(("x",), 1, b"", b"no idea\n"), "").hint.startswith("See what it said")
     assert "not installed" in failure(Ran(("x",), 127, b"", said), "").hint
+    assert failure(Ran(("x",), 1, b"", b""), "").hint.startswith("It said nothing")
+
+
+def test_a_failed_script_is_named_by_its_first_line_that_says_something() -> None:
+    script = "\n\n# All of it.\nset -e\n" + "true\n" * 1000
+    assert failure(Ran(("sh", "-c", script, "x"), 3, b"", b""), " on hv1").what == (
+        "`sh -c 'set -e …' x` failed on hv1 (status 3)."
+    )
+    assert len(failure(Ran(("echo", "x" * 1000), 3, b"", b""), "").what) < 200
 
 
 def test_a_machine_that_does_not_come_up_is_explained_in_its_error() -> None:

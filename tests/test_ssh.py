@@ -15,7 +15,7 @@ import leaks
 from nestlab import keys
 from nestlab.errors import LabError, Unreachable
 from nestlab.wire import ssh
-from sshd import PROGRAM, Sshd, sshd
+from sshd import PROGRAM, USER, Sshd, sshd
 from test_proc import number_in, until_dead
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs an sshd")
@@ -50,6 +50,22 @@ async def test_a_command_gets_its_words_as_they_are(connection: ssh.Connection) 
 async def test_a_command_ends_with_its_status_and_all_that_it_said(connection: ssh.Connection) -> None:
     result = await connection.run(["sh", "-c", "echo out; echo err >&2; exit 7"], check=False)
     assert (result.status, result.stdout, result.stderr) == (7, b"out\n", b"err\n")
+
+
+@pytest.mark.parametrize(
+    ("shell", "said"), [("echo This account is closed.; exit 1", "This account is closed."), ("exit 1", "")]
+)
+async def test_a_login_shell_that_runs_nothing_is_told_and_not_the_command(
+    tmp_path: Path, shell: str, said: str
+) -> None:
+    with sshd(tmp_path, f"ForceCommand {shell}") as server:
+        opened = await server.connect()
+        with pytest.raises(LabError) as caught:
+            await opened.run(["sh", "-c", "one\ntwo\n"])
+        await opened.close()
+    assert caught.value.what == f"The login shell of {USER}@hv1 runs no commands (status 1)."
+    assert f"chsh -s /bin/sh {USER}" in caught.value.hint
+    assert caught.value.detail == said
 
 
 async def test_a_signal_is_128_and_its_number(connection: ssh.Connection) -> None:

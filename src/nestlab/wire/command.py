@@ -87,6 +87,11 @@ class Command(Flow):
         if self._channel is not None:
             self._channel.abort()  # close() would first wait until it has read its input
 
+    @property
+    def begun(self) -> bool:
+        """The login shell there has run what it was given."""
+        return self._pid is not None
+
     def status(self) -> int:
         """Of a command that is over. Unreachable if its host went away before it ended."""
         status, by = self._channel.get_exit_status(), self._channel.get_exit_signal()

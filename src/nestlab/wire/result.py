@@ -73,8 +73,17 @@ def status_of(returncode: int) -> int:
 
 
 def show(argv: Sequence[str]) -> str:
-    line = shlex.join(argv)
+    """A command line for people, shortened: of an argument of several lines (a script) only the first that says
+    something."""
+    line = shlex.join(_first_line(word) for word in argv)
     return line if len(line) <= SHOWN else line[:SHOWN] + " …"
+
+
+def _first_line(word: str) -> str:
+    lines = [line.strip() for line in word.splitlines() if line.strip()]
+    if len(lines) < 2:
+        return word
+    return next((line for line in lines if not line.startswith("#")), lines[0]) + " …"
 
 
 def tail(data: bytes) -> str:
@@ -88,12 +97,9 @@ def tail(data: bytes) -> str:
 def failure(result: Result, where: str) -> LabError:
     """The error for a command that ended with another status than 0."""
     program = result.argv[0]
-    ending = f"status {result.status}"
-    if result.status > 128 and result.status - 128 in set(signal.Signals):
-        ending = f"killed by {signal.Signals(result.status - 128).name}"
-    what = f"`{show(result.argv)}` failed{where} ({ending})."
-    said = tail(result.stderr) or tail(result.stdout)
-    hint = "See what it said, below; nestlab --debug shows every command."
+    what = f"`{show(result.argv)}` failed{where} ({_ending(result.status)})."
+    said = _said(result)
+    hint = f"{'See what it said, below' if said else 'It said nothing'}; nestlab --debug shows every command."
     if result.status == 127:
         hint = f"The program {program} is probably not installed there."
     elif said:
@@ -101,6 +107,25 @@ def failure(result: Result, where: str) -> LabError:
 
         hint = with_advice(hint, said)
     return LabError(what, hint=hint, detail=said)
+
+
+def deaf(result: Result, user: str, where: str) -> LabError:
+    """The error for a command that was never begun: the login shell of `user` ended before it."""
+    who = where if where.startswith(f"{user}@") else f"{user}@{where}"
+    what = f"The login shell of {who} runs no commands ({_ending(result.status)})."
+    shell = f"`chsh -s /bin/sh {user}` there, and no `exit` in what it reads at its start"
+    hint = f"It has to be a POSIX shell that runs them: {shell}. Or go there as another user."
+    return LabError(what, hint=hint, detail=_said(result))
+
+
+def _ending(status: int) -> str:
+    if status > 128 and status - 128 in set(signal.Signals):
+        return f"killed by {signal.Signals(status - 128).name}"
+    return f"status {status}"
+
+
+def _said(result: Result) -> str:
+    return tail(result.stderr) or tail(result.stdout)
 
 
 def too_slow(argv: Sequence[str], where: str, timeout: float) -> LabError:

@@ -23,7 +23,7 @@ from nestlab.errors import LabError, Unreachable
 from nestlab.wire import login, shell
 from nestlab.wire.command import GRACE, Command
 from nestlab.wire.login import look
-from nestlab.wire.result import Result, failure, lines_of, too_slow
+from nestlab.wire.result import Result, deaf, failure, lines_of, too_slow
 
 if TYPE_CHECKING:
     import asyncssh
@@ -79,6 +79,11 @@ class Connection:
         self._abandoned: set[asyncio.Task[None]] = set()
 
     @property
+    def user(self) -> str:
+        """Whom it logged in as."""
+        return str(self.asyncssh.get_extra_info("username", ""))
+
+    @property
     def closed(self) -> bool:
         """It was closed or lost: nothing can be started any more."""
         return self.asyncssh.is_closed()
@@ -100,7 +105,7 @@ class Connection:
         except TimeoutError:
             raise too_slow(argv, f" on {self.where}", timeout or 0) from None
         if check and result.status != 0:
-            raise failure(result, f" on {self.where}")
+            raise failure(result, f" on {self.where}") if command.begun else deaf(result, self.user, self.where)
         return result
 
     @contextlib.asynccontextmanager
