@@ -31,11 +31,11 @@ changes kinds events paint proofs recipes initramfs privileges
 doctor
 blueprint plan
 names guest bootdisk pveaddress
-model facts errors probe switchport
+model facts errors probe printable switchport
 """
 
-PURE = """model facts errors plan blueprint names planner changes kinds events paint proofs render tree addresses
-capacity network_script initramfs doctor pveaddress labfile.pve
+PURE = """model facts errors printable plan blueprint names planner changes kinds events paint proofs render tree
+addresses capacity network_script initramfs doctor pveaddress labfile.pve
 engines.qemu.argv engines.qemu.look engines.qemu.console engines.qemu.identity
 engines.pve.marks engines.pve.hardware engines.pve.processors engines.pve.placement engines.pve.survey"""
 EFFECTS = {"asyncio", "fcntl", "os", "shutil", "signal", "socket", "subprocess", "tempfile", "threading"}

@@ -12,6 +12,7 @@ from nestlab.events import Began, Ended, Event, Failed, Finished, Said, Started
 from nestlab.model import Image
 from nestlab.paint import PLAIN, Paint, Style, columns, elapsed, human
 from nestlab.plan import Build, Connect, Disconnect, Plan, Remove, Step
+from nestlab.printable import printable
 from nestlab.proofs import Proof, Verdict
 from nestlab.tree import counted
 
@@ -242,11 +243,11 @@ def images(shelf: Sequence[Shelved], paint: Paint = PLAIN) -> str:
 
 def error(problem: LabError, paint: Paint = PLAIN) -> str:
     """An error: what, on the next line what to do, then the details."""
-    lines = [f"{paint('red', 'error:')} {problem.what}"]
+    lines = [f"{paint('red', 'error:')} {printable(problem.what)}"]
     if problem.hint:
-        lines.append(problem.hint)
+        lines.append(printable(problem.hint))
     if problem.detail:
-        lines.append(problem.detail.rstrip("\n"))
+        lines.append(printable(problem.detail.replace("\r\n", "\n").rstrip("\n")))
     return "\n".join(lines)
 
 

@@ -10,6 +10,7 @@ from nestlab.doctor.diagnose import diagnose, first_broken, verdict
 from nestlab.doctor.finding import Finding, Want
 from nestlab.facts import Facts
 from nestlab.paint import Paint, Style
+from nestlab.printable import one_line, printable
 
 WIDTH = 100
 VIRTUALIZATION = frozenset({"vmx", "svm"})
@@ -65,10 +66,11 @@ def ok(visits: Sequence[Visit], *, walked: bool = False) -> bool:
 
 
 def text(each: Visit, paint: Paint) -> str:
-    """A host: who it is, its findings (what is not as it should be with why and what to do), and the verdict."""
+    """A host: who it is, its findings (what is not as it should be with why and what to do), and the verdict. What the
+    host said does nothing to a terminal."""
     facts = each.facts
     about = ", ".join(filter(None, (facts.distribution, facts.kernel and f"Linux {facts.kernel}", facts.model)))
-    head = paint("bold", each.where) + f"  level {each.level}" + (f"  {about}" if about else "")
+    head = paint("bold", one_line(each.where)) + f"  level {each.level}" + (f"  {one_line(about)}" if about else "")
     wide = max((len(finding.check) for finding in each.findings), default=0)
     lines = [head]
     for finding in each.findings:
@@ -94,12 +96,14 @@ def _finding(finding: Finding, wide: int, where: str, paint: Paint) -> list[str]
     for part in (finding.why, finding.do):
         lines += [paint("dim", line) for line in _wrapped(part, indent)] if part else []
     doctor = f"nestlab doctor {where} --fix" if where else "nestlab doctor --fix"
-    return [*lines, *(f"{indent}  {command.replace('nestlab doctor --fix', doctor)}" for command in finding.commands)]
+    commands = (printable(command.replace("nestlab doctor --fix", doctor)) for command in finding.commands)
+    return [*lines, *(f"{indent}  {command}" for command in commands)]
 
 
 def _wrapped(sentence: str, indent: str) -> list[str]:
     width = max(WIDTH, len(indent) + 50)
-    wrap = textwrap.wrap(sentence, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+    text = printable(sentence)
+    wrap = textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
     return wrap or [""]
 
 
@@ -107,9 +111,10 @@ def summary(visits: Sequence[Visit]) -> str:
     """The first broken layer of a walk from the outermost host inwards."""
     for each in visits:
         if each.error:
-            return f"First broken: {each.where}: {each.error}"
+            return printable(f"First broken: {each.where}: {each.error}")
         if each.broken and not _emulated(each, visits):
-            return f"First broken layer: {each.where} (level {each.level}), {each.broken.layer}: {each.broken.seen}."
+            layer = f"{each.where} (level {each.level}), {each.broken.layer}"
+            return printable(f"First broken layer: {layer}: {each.broken.seen}.")
     lent = next((each for each in visits if each.broken), None)
     if lent is None:
         return "Every level is sound."

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator
 
 from nestlab.doctor.finding import Change, Reload, Remedy, Run, SetParameter, Write
 from nestlab.doctor.record import Record
+from nestlab.printable import one_line, printable
 
 
 def show(remedies: Iterable[Remedy]) -> str:
     """Each remedy in a few lines (refused, notes, who is in the way), then one diff per file, then the commands in
-    their order. "" when there is nothing at all."""
+    their order. "" when there is nothing at all. What the host said does nothing to a terminal."""
     found = tuple(remedies)
     changes = [change for remedy in found for change in remedy.changes]
     parts = ["\n".join(line for remedy in found for line in _remedy(remedy))]
@@ -20,7 +21,7 @@ def show(remedies: Iterable[Remedy]) -> str:
     commands = [f"  {line}" for change in changes for line in _commands(change)]
     if commands:
         parts.append("\n".join(["Commands:", *commands]))
-    return "\n\n".join(part for part in parts if part)
+    return printable("\n\n".join(part for part in parts if part))
 
 
 def show_undo(record: Record) -> str:
@@ -31,7 +32,7 @@ def show_undo(record: Record) -> str:
     for name, value in record.parameters.items():
         module, _, own = name.partition(".")
         lines.append(f"  echo {value} > /sys/module/{module}/parameters/{own}")
-    return "\n".join(["To take back, where it is not so already:", *lines]) if lines else ""
+    return printable("\n".join(["To take back, where it is not so already:", *lines])) if lines else ""
 
 
 def _remedy(remedy: Remedy) -> Iterator[str]:
@@ -46,7 +47,7 @@ def _remedy(remedy: Remedy) -> Iterator[str]:
     else:
         yield f"{remedy.check}: counts from the next boot on."
     if remedy.holders:
-        yield f"  In use by: {', '.join(remedy.holders)}."
+        yield f"  In use by: {one_line(', '.join(remedy.holders))}."
     yield from (f"  Note: {note}" for note in remedy.notes)
 
 
