@@ -293,6 +293,22 @@ def test_help_version_and_usage_errors_as_a_process(console: Console) -> None:
     assert console.process("status").stderr.startswith("error: There is no lab")
 
 
+def test_the_doctor_walks_no_other_lab_than_the_one_named(console: Console) -> None:
+    console.run("up", "pair.yaml", "--no-verify")
+    for word in ("nolab", "hv1"):
+        said = console.run("doctor", "--all", word, status=2).stderr
+        assert said.startswith(f"error: There is no lab {word}.")
+
+
+def test_a_check_named_without_fix_is_told_to_be_one(console: Console) -> None:
+    console.run("up", "pair.yaml", "--no-verify")
+    for words, place in ((["hv1", "nested"], "hv1 "), (["nested"], ""), (["ssh://x", "nested"], "ssh://x ")):
+        said = console.run("doctor", *words, status=2).stderr
+        assert "`nested` is a check, and checks go with --fix." in said
+        assert f"nestlab doctor {place}--fix nested" in said
+    assert "Without --fix all checks are made.\n" in console.run("doctor", "security", status=2).stderr
+
+
 def test_help_and_status_import_nothing_heavy(console: Console) -> None:
     code = (
         "import os, sys\nfrom nestlab.cli import main\nos._exit = lambda status: None\n"

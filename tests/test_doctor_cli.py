@@ -70,9 +70,14 @@ def test_words_that_make_no_sense_are_told_in_one_message(cli: Cli, words: list[
 
 
 def test_a_file_that_holds_no_facts_is_told(cli: Cli) -> None:
-    for content in ("", "[]", '{"kvm": 3}', '{"cpus": "many"}'):
+    for content in ("", "[]", "{}", '{"kvm": 3}', '{"cpus": "many"}', "[" * 100_000):
         (cli.home / "x.json").write_text(content)
         assert "holds no facts of a host" in cli("doctor", "--from-facts", str(cli.home / "x.json"), status=2)
+
+
+def test_what_the_doctor_prints_besides_facts_is_told_to_be_none(cli: Cli) -> None:
+    (cli.home / "x.json").write_text(cli("doctor", "--json", status=None).text)
+    assert "it is what was found (--json)" in cli("doctor", "--from-facts", str(cli.home / "x.json"), status=2)
 
 
 def test_a_host_that_is_not_there_is_told(cli: Cli) -> None:

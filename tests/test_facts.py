@@ -96,6 +96,27 @@ def test_facts_of_a_newer_nestlab_are_read() -> None:
     assert Facts.from_json(json.dumps(data)) == REAL
 
 
+def test_a_few_keys_are_facts_of_an_older_nestlab() -> None:
+    assert Facts.from_json('{"kernel": "5.10", "cpus": 2}') == Facts(kernel="5.10", cpus=2)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{}", "none of their keys"),
+        ('{"name": "x"}', "none of their keys"),
+        ('{"where": "this machine", "findings": []}', "it is what was found"),
+        ('{"hosts": [], "summary": ""}', "it is what was found"),
+        ('{"this machine": {"kernel": "6"}, "hv1": {"cpus": 2}}', "each for itself: this machine, hv1"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"clock": 1' + "0" * 400 + "}", "too large"),
+    ],
+)
+def test_json_of_something_else_is_told_what_it_is(text: str, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        Facts.from_json(text)
+
+
 @given(st.text())
 def test_what_is_no_facts_is_a_message(text: str) -> None:
     with pytest.raises(LabError, match="no facts"):

@@ -183,11 +183,19 @@ class Facts:
 
     @staticmethod
     def from_json(text: str) -> Facts:
-        """ValueError or TypeError when it is not JSON of facts. Unknown keys (of a newer nestlab) are ignored."""
-        data = json.loads(text)
-        if not isinstance(data, dict):
-            raise ValueError("facts are a JSON object")
-        found: Facts = _decode(Facts, data, "facts")
+        """ValueError or TypeError when it is not JSON of facts, or has none of their keys. Unknown keys beside them
+        (of a newer nestlab) are ignored."""
+        try:
+            data = json.loads(text)
+            if not isinstance(data, dict):
+                raise ValueError("facts are a JSON object")
+            if not _hints(Facts).keys() & data.keys():
+                raise ValueError(_what_else(data))
+            found: Facts = _decode(Facts, data, "facts")
+        except RecursionError:
+            raise ValueError("it is nested too deeply") from None
+        except OverflowError:
+            raise ValueError("a number in it is too large") from None
         return found
 
 
@@ -198,6 +206,16 @@ _FAMILIES: Mapping[str, Literal["intel", "amd"]] = {
     "AuthenticAMD": "amd",
     "HygonGenuine": "amd",
 }
+
+
+def _what_else(data: Mapping[str, Any]) -> str:
+    """What an object is that has no key of facts."""
+    if "findings" in data or "hosts" in data:
+        return "it is what was found (--json), not what the host said (--facts)"
+    inner = [name for name, value in data.items() if isinstance(value, dict) and _hints(Facts).keys() & value.keys()]
+    if inner:
+        return f"it holds those of several, each for itself: {', '.join(inner)}"
+    return "it has none of their keys"
 
 
 @cache
@@ -234,5 +252,5 @@ def _is_mapping(origin: Any) -> bool:
 
 def _is(value: Any, kind: Any, where: str) -> Any:
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ValueError(f"{where} is {value!r}")
+        raise ValueError(f"{where} is {repr(value)[:60]}")
     return value

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nestlab.cli import complete
-from nestlab.cli.common import home, lab_named, meant, paint, print_json, site
+from nestlab.cli.common import home, meant, one_lab, paint, print_json, site
 from nestlab.cli.guard import MEND, guarded, out, run, say
 from nestlab.cli.options import Debug, Json, Yes
 from nestlab.errors import LabError
@@ -99,15 +99,25 @@ def _split(words: Sequence[str], *, fix: bool) -> tuple[str, tuple[str, ...]]:
             if not {":", "/"} & set(word) and not _is_machine(word):
                 hint = guess(word, FIXABLE) or f"Checks that can be fixed: {', '.join(FIXABLE)}."
                 raise LabError(f"`{word}` is neither a check nor a machine.", hint=hint)
+    elif named := [word for word in words if word in names and not _is_place(word)]:
+        place = next((f"{word} " for word in words if word not in named), "")
+        hint = f"Without --fix all are made. To mend it: nestlab doctor {place}--fix {named[0]}"
+        hint = hint if named[0] in FIXABLE else "Without --fix all checks are made."
+        raise LabError(f"`{named[0]}` is a check, and checks go with --fix.", hint=hint)
     if len(places) > 1 or (not fix and len(words) > 1):
         unknown = places[-1]
-        hint = guess(unknown, FIXABLE if fix else names) or f"Checks that can be fixed: {', '.join(FIXABLE)}."
+        close = guess(unknown, {*(FIXABLE if fix else names)} - {unknown})
+        hint = close or f"Checks that can be fixed: {', '.join(FIXABLE)}."
         raise LabError(f"`{unknown}` is no check, and one place is enough.", hint=hint)
     return (places[0] if places else ""), checks
 
 
 def _is_machine(word: str) -> bool:
     return any(path == word for lab in home().labs() for path in complete.paths(lab))
+
+
+def _is_place(word: str) -> bool:
+    return word in home().labs() or _is_machine(word)
 
 
 def _consistent(*, fix: bool, undo: bool, facts: bool, from_facts: str, everywhere: bool, where: str) -> None:
@@ -187,7 +197,7 @@ async def _walk(lab: str, want: Want, *, show_facts: bool, as_json: bool) -> int
     from nestlab import session as verbs
     from nestlab.doctor.report import Visit
 
-    async with verbs.looking(site(), name=lab_named(meant([lab] if lab else []))) as session:
+    async with verbs.looking(site(), name=one_lab([lab] if lab else [])) as session:
         observed = await session.look()
         hypervisors = [spec.path for spec in session.blueprint.specs if spec.machine.hypervisor]
 
@@ -219,13 +229,14 @@ def _judge_file(file: str, want: Want, *, as_json: bool) -> int | None:
     from nestlab.doctor.report import visit
     from nestlab.facts import Facts
 
+    name = "stdin" if file == "-" else file
     try:
         text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
         facts = Facts.from_json(text)
     except OSError as error:
-        raise LabError(f"{file} cannot be read: {error.strerror}.", hint="Name what --facts printed.") from error
+        raise LabError(f"{name} cannot be read: {error.strerror}.", hint="Name what --facts printed.") from error
     except (ValueError, TypeError) as error:
-        what = f"{file} holds no facts of a host: {error}."
+        what = f"{name} holds no facts of a host: {error}."
         raise LabError(what, hint="Facts are what `nestlab doctor --facts` prints, for one host.") from error
     return _show([visit("recorded host" if file == "-" else file, 0, facts, want)], as_json=as_json)
 
@@ -271,9 +282,9 @@ async def _fix(
         _refuse(found, unfinished=unfinished)
         if any(remedy.changes for remedy in found if not remedy.refused) or unfinished:
             _confirm(f"Change {name}?", yes=yes)
-        outcome = await surgery.fix(host, found, say)
+        outcome = await surgery.fix(host, found, _say)
         for line in (*outcome.staged, *outcome.left):
-            say(line)
+            _say(line)
         after = await _visit(name, level, host, want)
     if as_json:
         done = {"changed": list(outcome.changed), "staged": list(outcome.staged), "left": list(outcome.left)}
@@ -299,6 +310,13 @@ def _tell(text: str, *, as_json: bool) -> None:
     if text:
         say(text) if as_json else out(text)
         sys.stdout.flush()
+
+
+def _say(text: str) -> None:
+    """What happens on a host, partly in its own words."""
+    from nestlab.printable import printable
+
+    say(printable(text))
 
 
 def _confirm(question: str, *, yes: bool) -> None:
@@ -333,12 +351,12 @@ async def _undo(where: str, want: Want, *, yes: bool, as_json: bool) -> int | No
             _tell(show_undo(record), as_json=as_json)
             _confirm(f"Restore this on {name}?", yes=yes)
         before = await _visit(name, level, host, want)
-        outcome = await surgery.undo(host, say)
+        outcome = await surgery.undo(host, _say)
         after = await _visit(name, level, host, want)
     if outcome.nothing:
         say(f"{name}: nothing to undo.")
     for line in (*outcome.staged, *outcome.left):
-        say(line)
+        _say(line)
     if as_json:
         done = {"changed": list(outcome.changed), "staged": list(outcome.staged), "left": list(outcome.left)}
         print_json({**after.data(), **done})
