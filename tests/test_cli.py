@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -438,3 +439,22 @@ def test_a_current_directory_that_is_gone_has_no_lab_file(console: Console, monk
     assert "hv1" in console.run("status").stdout
     assert "hv1" in console.run("status", "pair").stdout
     console.run("up", "nothing.yaml", status=2)
+
+
+@pytest.mark.parametrize(("keys", "status"), [(b"\x03", 130), (b"\x04", 2), (b"n\r", 2), (b"what\r\x04", 2)])
+def test_a_question_that_is_not_answered_changes_nothing(console: Console, keys: bytes, status: int) -> None:
+    console.run("up", "pair.yaml", "--no-verify")
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(sys.executable, [sys.executable, "-m", "nestlab", "down", "pair"], {**os.environ, **console.env})
+    said = b""
+    while b"[y/N]" not in said:
+        said += os.read(terminal, 4096)
+    os.write(terminal, keys)
+    with suppress(OSError):  # so ends a terminal
+        while more := os.read(terminal, 4096):
+            said += more
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == status, said
+    assert b"othing was changed" in said
+    assert b"bug" not in said

@@ -12,7 +12,7 @@ import typer
 
 from nestlab.cli import complete
 from nestlab.cli.common import home, meant, one_lab, paint, print_json, site
-from nestlab.cli.guard import MEND, guarded, out, run, say
+from nestlab.cli.guard import MEND, answered, guarded, out, run, say
 from nestlab.cli.options import Debug, Json, Yes
 from nestlab.errors import LabError
 
@@ -170,7 +170,7 @@ async def _host(where: str) -> AsyncIterator[tuple[str, int, Host]]:
 
 
 def _ask_key(question: str) -> bool:
-    return typer.confirm(question, default=False, err=True)
+    return answered(question)
 
 
 async def _visit(where: str, level: int, host: Host, want: Want) -> Visit:
@@ -324,7 +324,7 @@ def _confirm(question: str, *, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise LabError("Nothing was changed: nobody can be asked here.", hint="Say --yes if that is what you want.")
-    if not typer.confirm(question, default=False, err=True):
+    if not answered(question):
         raise LabError("Nothing was changed.", hint="You said no.")
 
 

@@ -235,6 +235,22 @@ def agreed(yes: bool, question: str, otherwise: str) -> bool:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         say(f"{otherwise}; --yes agrees")
         return False
+    return answered(question)
+
+
+def answered(question: str) -> bool:
+    """What the person at the terminal says, no by default. Ctrl-C (also while work is supervised) is Interrupted,
+    the end of the input a LabError."""
     import typer
 
-    return typer.confirm(question, err=True)
+    nothing = LabError("Nothing was changed.", hint="The question was not answered.")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return typer.confirm(question, default=False, err=True)
+    except typer.Abort as abort:
+        say("")
+        if isinstance(abort.__context__, KeyboardInterrupt):
+            raise Interrupted(signal.SIGINT, nothing) from None
+        raise nothing from None
+    finally:
+        signal.signal(signal.SIGINT, before)

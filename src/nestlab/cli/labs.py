@@ -9,7 +9,7 @@ import typer
 
 from nestlab.cli import work
 from nestlab.cli.common import lab_named, meant, one_lab
-from nestlab.cli.guard import MEND, guarded, run, say
+from nestlab.cli.guard import MEND, answered, guarded, run, say
 from nestlab.cli.options import Debug, Json, LabWord, NoWait, Sets, Words, Yes
 
 if TYPE_CHECKING:
@@ -84,4 +84,4 @@ def down(
 def _confirmed(found: Which) -> bool:
     name = lab_named(found)
     what = ", ".join(found.machines) + f" of lab {name}" if found.machines else f"lab {name} with all its machines"
-    return typer.confirm(f"Delete {what}, disks included?", err=True)
+    return answered(f"Delete {what}, disks included?")
