@@ -458,3 +458,11 @@ def test_a_question_that_is_not_answered_changes_nothing(console: Console, keys:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == status, said
     assert b"othing was changed" in said
     assert b"bug" not in said
+
+
+def test_a_cache_that_cannot_be_used_is_no_bug(console: Console) -> None:
+    console.env["NESTLAB_CACHE"] = "/dev/null"
+    said = console.process("images", "build", "tiny")
+    assert said.returncode == 2
+    assert "error: /dev/null/images cannot be used: Not a directory.\n" in said.stderr
+    assert "NESTLAB_CACHE names another place" in said.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import signal
@@ -85,12 +86,28 @@ def _other(error: BaseException, *, debug: bool) -> int:
         return silence()
     if isinstance(error, Unwritten):
         return _unwritten(error)
+    if isinstance(error, OSError) and (unusable := _unusable(error)):
+        say_error(unusable)
+        return MEND
     if debug:
         import traceback
 
         traceback.print_exception(error)
     say(_report(error, debug=debug))
     return BUG
+
+
+def _unusable(error: OSError) -> LabError | None:
+    """The error where what nestlab keeps its own in cannot be used: not a bug, wherever that shows."""
+    from nestlab.home import Home
+
+    home = Home.of(os.environ, Path.home())
+    for place, what in ((home.cache, "images: NESTLAB_CACHE"), (home.state, "labs: NESTLAB_HOME")):
+        inside = isinstance(error.filename, str) and Path(error.filename).is_relative_to(place)
+        if inside and error.errno in (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EROFS, errno.ENOSPC, errno.EIO):
+            hint = f"{place} is where nestlab keeps its {what} names another place."
+            return LabError(f"{error.filename} cannot be used: {error.strerror}.", hint=hint)
+    return None
 
 
 def _first(error: BaseException) -> BaseException:
