@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,22 @@ def test_collecting_keeps_what_a_lab_needs(home: Home) -> None:
     needed(home, "pair", "ab" * 32)
     assert shelf.collect(home) > 0
     assert [each.name for each in shelf.shelved(home)] == ["tiny"]
+
+
+def test_what_a_lab_of_another_home_needs_is_kept_while_that_is_there(home: Home, tmp_path: Path) -> None:
+    built(home, "tiny", "ab" * 32)
+    other = Home(tmp_path / "other", home.cache)
+    needed(other, "pair", "ab" * 32)
+    other.join()
+    other.join()
+    assert [each.used for each in shelf.shelved(home)] == [(f"pair (in {other.state})",)]
+    assert shelf.collect(home) == 0
+    with pytest.raises(LabError, match=r"is under disks of pair \(in "):
+        shelf.chosen(home, ["tiny"])
+    shutil.rmtree(other.state)
+    home.join()
+    assert home.joined() == [home]
+    assert shelf.collect(home) > 0
 
 
 def test_nothing_is_collected_while_a_lab_cannot_be_read(home: Home) -> None:

@@ -84,6 +84,32 @@ class Home:
             place("NESTLAB_CACHE", "XDG_CACHE_HOME", ".cache"),
         )
 
+    def join(self) -> None:
+        """Make this home known to the cache, whose images its labs stand on. LabError when that cannot be written."""
+        link = self.cache / "homes" / hashlib.sha256(os.fsencode(self.state)).hexdigest()[:16]
+        if os.path.lexists(link):
+            return
+        try:
+            link.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for other in link.parent.iterdir():
+                if not other.exists():
+                    other.unlink(missing_ok=True)  # its home is gone
+            link.symlink_to(self.state)
+        except FileExistsError:
+            return
+        except OSError as error:
+            hint = "Set NESTLAB_CACHE to a directory that you can write."
+            raise LabError(f"{link} cannot be made: {error.strerror}.", hint=hint) from error
+
+    def joined(self) -> list[Home]:
+        """This home, and the others that use its cache and are still there."""
+        try:
+            links = sorted((self.cache / "homes").iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            links = []
+        others = {Path(os.readlink(link)) for link in links if link.is_symlink() and link.exists()}  # noqa: PTH115
+        return [self, *(Home(state, self.cache) for state in sorted(others - {self.state}))]
+
     def labs(self) -> list[str]:
         """The names of the labs that have a directory here, in order."""
         try:

@@ -178,6 +178,7 @@ class Session:
 
     def _remember(self) -> None:
         """What is needed to go on after any interruption, written before the first step."""
+        self.site.home.join()
         if self.leases is not None:
             _replace(self.place.leases, addresses.leases_to_json(self.leases))
         if self.origin is not None:

@@ -19,15 +19,18 @@ Emit = Callable[[Event], None]
 
 
 def used(home: Home) -> dict[str, tuple[str, ...]]:
-    """By image key: the labs that need it. LabError when a lab cannot be read: then nothing is known to be unused."""
+    """By image key: the labs that need it, also those of other state directories with the same cache. LabError when a
+    lab cannot be read: then nothing is known to be unused."""
     labs: dict[str, list[str]] = {}
-    for name in home.labs():
-        place = home.existing(name)
-        for path in (place.blueprint, place.applied) if place else ():
-            blueprint = store.load(path)
-            for key in blueprint.images if blueprint else ():
-                if name not in labs.setdefault(key, []):
-                    labs[key].append(name)
+    for each in home.joined():
+        for name in each.labs():
+            place = each.existing(name)
+            shown = name if each == home else f"{name} (in {each.state})"
+            for path in (place.blueprint, place.applied) if place else ():
+                blueprint = store.load(path)
+                for key in blueprint.images if blueprint else ():
+                    if shown not in labs.setdefault(key, []):
+                        labs[key].append(shown)
     return {key: tuple(names) for key, names in labs.items()}
 
 
@@ -56,7 +59,7 @@ def chosen(home: Home, words: Sequence[str]) -> list[Shelved]:
         each = needed[0]
         raise LabError(
             f"The image {each.name} ({each.digest[:12]}) is under disks of {' and '.join(each.used)}.",
-            hint=f"`nestlab down {each.used[0]}` first, or name other images by their digests.",
+            hint="End that first (nestlab down), or name other images by their digests.",
         )
     return meant
 
