@@ -115,7 +115,7 @@ def test_a_long_plan_is_cut_and_says_so() -> None:
 
 
 def test_an_empty_plan_says_that_nothing_is_to_be_done() -> None:
-    assert render.plan(Plan("pair")) == "pair: nothing to do; everything is as the lab file says."
+    assert render.plan(Plan("pair")) == "pair: nothing to do; all is as wanted."
 
 
 def test_proofs_are_a_table_with_reasons_where_they_fail() -> None:

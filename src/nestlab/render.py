@@ -46,7 +46,7 @@ class Shelved:
 def plan(todo: Plan, blueprint: Blueprint | None = None, paint: Paint = PLAIN, *, most: int | None = None) -> str:
     """What is to be done and why, one line per thing; `most`: so many lines, then how many more there are."""
     if not todo:
-        return f"{paint('bold', todo.lab)}: nothing to do; everything is as the lab file says."
+        return f"{paint('bold', todo.lab)}: nothing to do; all is as wanted."
     groups = _grouped(todo.steps)
     shown = groups if most is None or len(groups) <= most else groups[: most - 1]
     images = blueprint.images if blueprint else {}
