@@ -267,6 +267,22 @@ def test_cp_wants_one_side_here_and_one_there(console: Console) -> None:
     assert "hv9 is no machine" in console.run("cp", "hv9:/a", ".", status=2).stderr
 
 
+def test_cp_of_several_sources_wants_a_directory_and_else_copies_none(console: Console) -> None:
+    console.run("up", "pair.yaml", "--no-verify")
+    console.world.commands.clear()
+    (console.folder / "notes").write_text("notes")
+    for target, *sources in (
+        ("new", "hv1:/a", "hv2:/b"),
+        ("hv1:/new", "notes", "pair.yaml"),
+        ("notes", "hv1:/a", "hv1:/b"),
+    ):
+        error = console.run("cp", *sources, target, status=2).stderr
+        assert f"{target} is no directory" in error
+    assert not (console.folder / "new").exists()
+    assert (console.folder / "notes").read_text() == "notes"
+    assert all("tar" not in word for _, argv in console.world.commands for word in argv)
+
+
 def test_status_of_a_lab_file_that_was_never_brought_up_says_how(console: Console) -> None:
     error = console.run("status", "pair.yaml", status=2).stderr
     assert "Lab pair is not there." in error

@@ -173,6 +173,19 @@ async def test_what_cannot_be_is_refused_and_changes_nothing(host: Host, tree: P
     assert sorted(each.name for each in tmp_path.iterdir()) == ["a tree", "fifo", "target"]
 
 
+@pytest.mark.parametrize("here", [True, False])
+async def test_several_sources_want_a_directory_that_exists(host: Host, tree: Path, tmp_path: Path, here: bool) -> None:
+    where = None if here else host
+    (tmp_path / "link").symlink_to(tree)
+    for good in (str(tree), f"{tree}/", f"{tmp_path}/link", ""):
+        await copy.want_directory(good, where)
+    for bad in (f"{tmp_path}/new", f"{tmp_path}/new/", f"{tree}/file", "-d"):
+        with pytest.raises(LabError, match="is no directory") as caught:
+            await copy.want_directory(bad, where)
+        assert caught.value.hint
+    assert not (tmp_path / "new").exists()
+
+
 async def test_a_directory_that_forbids_writing_is_filled_all_the_same(host: Host, tree: Path, tmp_path: Path) -> None:
     (tree / "sub").chmod(0o550)
     await copy.download(host, str(tree), f"{tmp_path}/new")

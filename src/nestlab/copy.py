@@ -48,6 +48,23 @@ case $s in .|..|/|*/.|*/..) cd -- "$s" && exec tar -cf - .;; esac
 cd -- "$(dirname -- "$s")" && exec tar -cf - "./$(basename -- "$s")"
 """
 
+# $1 target
+HOLDS = '[ ! -d "$1" ] || echo yes'
+
+
+async def want_directory(target: str, host: Host | None = None) -> None:
+    """LabError unless `target` is a directory, there or (without a host) here: several sources need one."""
+    there, place = False, target
+    if host is not None:
+        there = (await host.run(["sh", "-c", HOLDS, "cp", target or "."])).text == "yes\n"
+        place = f"{host.path}:{target}"
+    else:
+        with contextlib.suppress(OSError):  # where it may not be looked, nothing can be put either
+            there = Path(target).is_dir()
+    if not there:
+        what = f"{place} is no directory, so it cannot receive several sources. Nothing was copied."
+        raise LabError(what, hint="Make the directory first, or copy one source at a time.")
+
 
 async def upload(source: str, host: Host, target: str) -> None:
     """Copy a local file or directory to `target` (relative to the home directory there). LabError if it fails."""

@@ -205,11 +205,18 @@ async def _copy(words: list[str]) -> None:
     if isinstance(target, Remote) == any(isinstance(source, Remote) for source in sources):
         hint = "One side is a machine's (hv1/web:/root/), the other is here; from machine to machine copy twice."
         raise LabError("It is not clear which way to copy.", hint=hint)
+    if isinstance(target, Remote):
+        async with at(meant([target.machine])) as (_, _, host):
+            if len(sources) > 1:
+                await copy.want_directory(target.path, host)
+            for source in sources:
+                if isinstance(source, str):
+                    await copy.upload(source, host, target.path)
+        return
+    if len(sources) > 1:
+        await copy.want_directory(target)
     for source in sources:
-        if isinstance(target, Remote) and isinstance(source, str):
-            async with at(meant([target.machine])) as (_, _, host):
-                await copy.upload(source, host, target.path)
-        elif isinstance(source, Remote) and isinstance(target, str):
+        if isinstance(source, Remote):
             async with at(meant([source.machine])) as (_, _, host):
                 await copy.download(host, source.path, target)
 
