@@ -267,6 +267,16 @@ def test_cp_wants_one_side_here_and_one_there(console: Console) -> None:
     assert "hv9 is no machine" in console.run("cp", "hv9:/a", ".", status=2).stderr
 
 
+def test_cp_names_the_source_that_is_on_the_side_of_the_target(console: Console) -> None:
+    console.run("up", "pair.yaml", "--no-verify")
+    (console.folder / "mix").mkdir()
+    error = console.run("cp", "hv1:/a", "pair.yaml", "hv1:/d", "mix", status=2).stderr
+    assert "which way to copy: pair.yaml is here, and so is mix." in error
+    error = console.run("cp", "pair.yaml", "hv2:/a", "hv1:/d", status=2).stderr
+    assert "which way to copy: hv2:/a is a machine's, and so is hv1:/d." in error
+    assert not any((console.folder / "mix").iterdir())
+
+
 def test_cp_of_several_sources_wants_a_directory_and_else_copies_none(console: Console) -> None:
     console.run("up", "pair.yaml", "--no-verify")
     console.world.commands.clear()

@@ -202,9 +202,13 @@ async def _copy(words: list[str]) -> None:
         raise LabError("cp takes at least two places.", hint="nestlab cp notes.txt hv1/web:/root/")
     labs = home().labs()
     *sources, target = (remote(word, labs, complete.paths) for word in words)
-    if isinstance(target, Remote) == any(isinstance(source, Remote) for source in sources):
+    here = isinstance(target, str)
+    odd = [word for word, source in zip(words[:-1], sources, strict=True) if isinstance(source, str) == here]
+    if odd:
+        side = "is here" if here else "is a machine's"
+        what = f"It is not clear which way to copy: {odd[0]} {side}, and so is {words[-1]}."
         hint = "One side is a machine's (hv1/web:/root/), the other is here; from machine to machine copy twice."
-        raise LabError("It is not clear which way to copy.", hint=hint)
+        raise LabError(what, hint=hint)
     if isinstance(target, Remote):
         async with at(meant([target.machine])) as (_, _, host):
             if len(sources) > 1:
