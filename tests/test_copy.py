@@ -122,6 +122,16 @@ async def test_a_directory_that_exists_receives_it_under_its_name(
 
 
 @both
+async def test_a_slash_after_what_is_not_there_is_right_for_a_directory(
+    host: Host, tree: Path, tmp_path: Path, way: str
+) -> None:
+    for source, target in ((f"{tree}", "new/"), (f"{tree}/", "other//"), (f"{tree}/.", "contents/")):
+        await go(way, host, source, f"{tmp_path}/{target}")
+        assert picture(tmp_path / target) == picture(tree)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["a tree", "contents", "new", "other"]
+
+
+@both
 async def test_the_contents_of_a_directory_go_where_they_are_meant_to(
     host: Host, tree: Path, tmp_path: Path, way: str
 ) -> None:
@@ -160,6 +170,8 @@ async def test_what_cannot_be_is_refused_and_changes_nothing(host: Host, tree: P
     for source, target in (
         (f"{tmp_path}/missing", f"{tmp_path}/new"),
         (str(tree), f"{tmp_path}/target"),
+        (str(tree), f"{tmp_path}/target/"),
+        (str(tree), f"{tmp_path}/nowhere/new/"),
         (f"{tree}/file", f"{tmp_path}/nowhere/file"),
         (f"{tree}/file", f"{tmp_path}/nowhere/"),
         (f"{tree}/file", f"{tmp_path}/fifo"),

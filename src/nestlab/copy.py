@@ -1,8 +1,8 @@
 """Copying files and directories to and from a host, as `cp -a` would, by a stream of `tar` (GNU's or busybox's).
 
-A directory that exists receives the source under its own name; anything else becomes the copy. A source that is a
-symbolic link is followed, those inside a directory are kept. Modes and times are kept, owners are not: they mean
-nothing on another machine.
+A directory that exists receives the source under its own name; anything else becomes the copy (a slash at its end
+says that it is a directory: no file becomes that). A source that is a symbolic link is followed, those inside a
+directory are kept. Modes and times are kept, owners are not: they mean nothing on another machine.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ BLOCK = 1 << 18
 # $1 target, $2 name in the archive (. for its contents), $3 d for a directory, $4 a temporary name
 RECEIVE = """
 t=$1; new=; say() { echo "$*" >&2; exit 1; }
-case $t in */) [ -d "$t" ] || say "$t: there is no such directory";; esac
+case $t in */) [ -d "$t" ] || [ "$3" = d ] || say "$t: there is no such directory";; esac
+while [ ! -d "$t" ] && [ "$t" != "${t%/}" ]; do t=${t%/}; done
 [ "$2" != . ] || mkdir -p -- "$t" || exit
 [ ! -d "$t" ] || exec tar -xopf - -C "$t"
 [ ! -L "$t" ] || t=$(readlink -f -- "$t") || exit

@@ -56,7 +56,8 @@ class Unpacking:
             return target.resolve()
         if target.is_dir():
             return target.resolve() / self._name
-        folder = target if self._target.endswith("/") else target.resolve().parent
+        slash = self._target.endswith("/") and not first.isdir()
+        folder = target if slash else target.resolve().parent
         if not folder.is_dir():
             raise LabError(f"There is no directory {folder} on this machine.", hint="Make it first.")
         if target.exists() and (first.isdir() or not target.is_file()):
