@@ -164,6 +164,23 @@ async def test_a_link_as_the_source_is_followed_and_as_the_target_too(
 
 
 @both
+async def test_a_link_that_leads_nowhere_is_told_as_that(host: Host, tmp_path: Path, way: str) -> None:
+    (tmp_path / "dangling").symlink_to("gone")
+    with pytest.raises(LabError, match="leads nowhere") as caught:
+        await go(way, host, f"{tmp_path}/dangling", f"{tmp_path}/new")
+    assert "leads nowhere: to gone" in str(caught.value)
+    assert [each.name for each in tmp_path.iterdir()] == ["dangling"]
+
+
+@pytest.mark.parametrize("name", ["circle", "x" * 300])
+async def test_a_source_that_cannot_be_looked_at_is_told(tmp_path: Path, name: str) -> None:
+    (tmp_path / "circle").symlink_to("circle")
+    with pytest.raises(LabError, match="cannot be read: ") as caught:
+        await copy.upload(f"{tmp_path}/{name}", hosts.LocalHost(), f"{tmp_path}/new")
+    assert caught.value.hint
+
+
+@both
 async def test_what_cannot_be_is_refused_and_changes_nothing(host: Host, tree: Path, tmp_path: Path, way: str) -> None:
     (tmp_path / "target").write_text("old")
     os.mkfifo(tmp_path / "fifo")

@@ -12,6 +12,7 @@ import concurrent.futures
 import contextlib
 import os
 import posixpath
+import stat
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -42,8 +43,9 @@ status=$?; rm -rf -- "$new"; exit $status
 
 # $1 source
 SEND = """
-s=$1
-[ -e "$s" ] || { echo "$s: No such file or directory" >&2; exit 1; }
+s=$1; say() { echo "$*" >&2; exit 1; }
+[ -e "$s" ] || [ ! -L "$s" ] || say "$s: a link that leads nowhere: to $(readlink -- "$s")"
+[ -e "$s" ] || say "$s: No such file or directory"
 case $s in .|..|/|*/.|*/..) cd -- "$s" && exec tar -cf - .;; esac
 [ ! -L "$s" ] || s=$(readlink -f -- "$s") || exit
 cd -- "$(dirname -- "$s")" && exec tar -cf - "./$(basename -- "$s")"
@@ -100,9 +102,15 @@ def _name(source: str) -> str:
 
 def _kind(source: str) -> str:
     path = Path(source)
-    if not path.exists():
-        raise LabError(f"There is no {source} on this machine.", hint="Check the name.")
-    return "d" if path.is_dir() else "f"
+    try:
+        return "d" if stat.S_ISDIR(path.stat().st_mode) else "f"
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if path.is_symlink():
+            what = f"{source} is a link that leads nowhere: to {path.readlink()}."
+            raise LabError(what, hint="Copy the directory that it is in: links inside one are kept.") from error
+        raise LabError(f"There is no {source} on this machine.", hint="Check the name.") from error
+    except OSError as error:
+        raise LabError(f"{source} cannot be read: {error.strerror}.", hint="Check its name and mode.") from error
 
 
 def _plain(result: Result, *argv: str) -> Result:

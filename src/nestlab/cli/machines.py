@@ -183,7 +183,8 @@ Source = Annotated[list[str], typer.Argument(metavar="FROM TO", autocompletion=c
 
 @guarded
 def cp(paths: Source, debug: Debug = False) -> int | None:
-    """Copy files and directories to or from a machine, as cp -a does: modes and times are kept.
+    """Copy files and directories to or from a machine: modes and times are kept, owners are not. A link that is named
+    is followed; links inside a directory are kept.
 
     \b
     Examples:
