@@ -149,6 +149,21 @@ async def test_a_file_replaces_a_file_and_takes_its_name(host: Host, tree: Path,
 
 
 @both
+async def test_a_name_that_is_not_utf8_is_kept(host: Host, tmp_path: Path, way: str) -> None:
+    name = os.fsdecode(b"\xff\xfe")
+    (tmp_path / name).write_text("odd")
+    for each in ("there", "directory"):
+        (tmp_path / each).mkdir()
+    (tmp_path / "directory" / name).write_text("inside")
+    await go(way, host, f"{tmp_path}/{name}", f"{tmp_path}/there/")
+    await go(way, host, f"{tmp_path}/directory", f"{tmp_path}/{name}-copy")
+    assert (tmp_path / "there" / name).read_text() == "odd"
+    assert (tmp_path / f"{name}-copy" / name).read_text() == "inside"
+    with pytest.raises(LabError):
+        await go(way, host, f"{tmp_path}/{name}", f"{tmp_path}/{name}-none/")
+
+
+@both
 async def test_a_link_as_the_source_is_followed_and_as_the_target_too(
     host: Host, tree: Path, tmp_path: Path, way: str
 ) -> None:

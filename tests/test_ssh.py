@@ -47,6 +47,13 @@ async def test_a_command_gets_its_words_as_they_are(connection: ssh.Connection) 
     assert result.text == "".join(word + "|" for word in words)
 
 
+async def test_words_that_are_not_utf8_reach_the_command_as_the_bytes_they_are(connection: ssh.Connection) -> None:
+    result = await connection.run(["printf", "%s|", os.fsdecode(b"\xff\xfe"), "ä"])
+    assert result.stdout == b"\xff\xfe|\xc3\xa4|"
+    with pytest.raises(LabError, match="on hv1"):
+        await connection.run(["sh", "-c", "exit 3", os.fsdecode(b"\xff")])
+
+
 async def test_a_command_ends_with_its_status_and_all_that_it_said(connection: ssh.Connection) -> None:
     result = await connection.run(["sh", "-c", "echo out; echo err >&2; exit 7"], check=False)
     assert (result.status, result.stdout, result.stderr) == (7, b"out\n", b"err\n")

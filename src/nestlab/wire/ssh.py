@@ -285,8 +285,10 @@ class Connection:
         import asyncssh
 
         factory: Any = lambda: command  # noqa: E731
+        # As bytes: words that are not UTF-8 pass as they are, though asyncssh says that it takes none but str.
+        sent: Any = None if line is None else line.encode(errors="surrogateescape")
         try:
-            await self.asyncssh.create_session(factory, line, encoding=None, **pty)
+            await self.asyncssh.create_session(factory, sent, encoding=None, **pty)
         except (asyncssh.Error, OSError) as error:
             command.drop()
             if self.closed and not command.asked:
