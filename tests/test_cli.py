@@ -277,6 +277,13 @@ def test_cp_names_the_source_that_is_on_the_side_of_the_target(console: Console)
     assert not any((console.folder / "mix").iterdir())
 
 
+def test_cp_of_two_sources_of_one_name_copies_none(console: Console) -> None:
+    console.run("up", "pair.yaml", "--no-verify")
+    error = console.run("cp", "hv1:/etc/hostname", "hv2:/etc/hostname", ".", status=2).stderr
+    assert "Two of these are called hostname" in error
+    assert not (console.folder / "hostname").exists()
+
+
 def test_cp_of_several_sources_wants_a_directory_and_else_copies_none(console: Console) -> None:
     console.run("up", "pair.yaml", "--no-verify")
     console.world.commands.clear()

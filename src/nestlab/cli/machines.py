@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -210,6 +211,7 @@ async def _copy(words: list[str]) -> None:
         what = f"It is not clear which way to copy: {odd[0]} {side}, and so is {words[-1]}."
         hint = "One side is a machine's (hv1/web:/root/), the other is here; from machine to machine copy twice."
         raise LabError(what, hint=hint)
+    _distinct([(source if isinstance(source, str) else source.path) for source in sources])
     if isinstance(target, Remote):
         async with at(meant([target.machine])) as (_, _, host):
             if len(sources) > 1:
@@ -224,6 +226,15 @@ async def _copy(words: list[str]) -> None:
         if isinstance(source, Remote):
             async with at(meant([source.machine])) as (_, _, host):
                 await copy.download(host, source.path, target)
+
+
+def _distinct(paths: list[str]) -> None:
+    """LabError where two sources would become one in the target. (`..` and `/` have no name of their own.)"""
+    names = [Path(path).name for path in paths]
+    twice = next((name for name in names if name not in ("", "..") and names.count(name) > 1), None)
+    if twice is not None:
+        what = f"Two of these are called {twice}, and the second would take the first one's place. Nothing was copied."
+        raise LabError(what, hint="Copy them one by one, under names of their own.")
 
 
 @guarded
