@@ -29,7 +29,7 @@ HEAD = """\
 
 `nestlab doctor [WHERE]` says whether guests of a host can nest, names the first broken layer, and mends it where it
 can. WHERE is nothing (this machine), `ssh://[user@]host[:port]`, or a machine of a running lab (`hv1`, `hv1/inner`).
-`nestlab doctor --all LAB` walks from the lab's host inwards.
+`nestlab doctor --all LAB` walks from the lab's host inwards; where level 1 is emulated, that host need not nest.
 
 It needs a POSIX shell on the host, and takes one round trip; where there is python3 it also runs a 64-bit guest of a
 few instructions on /dev/kvm. It works without root and says what it could not see. Exit status: 0 when nothing failed,
@@ -47,7 +47,8 @@ few instructions on /dev/kvm. It works without root and says what it could not s
 ## Mending, and taking it back
 `--fix` first shows every change: a diff of each file, the commands, what would wait for a reboot, and which guests are
 in the way. Then it asks, or takes `--yes`. It writes one file of its own, `/etc/modprobe.d/zz-nestlab.conf`, and edits
-nobody else's, except a boot loader's command line where the module is built in (GRUB, proxmox-boot-tool, grubby).
+nobody else's, except a boot loader's command line (GRUB, proxmox-boot-tool, grubby) where the module is built in, or
+where that command line says otherwise. What it would refuse is not offered: the finding then says why, and what to do.
 
 - The vendor's module is loaded again only if nothing uses it, by a command on the host that outlives a lost connection
   and ends with the module loaded, whatever happens. If a guest runs, the option is written and it says `reboot to
@@ -55,6 +56,8 @@ nobody else's, except a boot loader's command line where the module is built in 
 - `ignore_msrs` is set at once through sysfs. `--temporary` writes no file in /etc.
 - Before the first change, what was there is written to `/var/lib/nestlab/doctor/record.json` on the host (root only).
   A run that was killed anywhere is finished by the next `--fix`, or taken back by `--undo`.
+- A module that is in use when `--undo` wants its old setting back stays in the record: run `--undo` again when nothing
+  uses it.
 - A file that somebody changed after nestlab wrote it is left alone by `--undo`, which says so.
 - Repeating either changes nothing.
 
