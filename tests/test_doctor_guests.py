@@ -82,11 +82,13 @@ def test_nesting_that_is_off_is_found_fixed_proven_by_a_guest_and_taken_back(cli
     assert guest_flag(cli, "worded/web")
     assert findings(cli, "worded/web")["cpu"]["level"] == "ok"
 
-    assert "is in use and keeps nested=1: reboot to finish" in cli("doctor", "worded", "--undo", "--yes")
+    waits = "is in use and keeps nested=1: stop what uses it, or reboot, and run --undo again"
+    assert waits in cli("doctor", "worded", "--undo", "--yes")
     cli("stop", "worded")
     cli("start", "worded/web")
     assert nested(cli, "worded") == "0"
     assert not guest_flag(cli, "worded/web")
+    cli("doctor", "worded", "--undo", "--yes")
     assert shell(cli, "worded", TRACES) == before
     assert "nothing to undo" in cli("doctor", "worded", "--undo", "--yes")
 
