@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from nestlab.doctor import advisories
 from nestlab.doctor.finding import Finding, Want
-from nestlab.doctor.remedies import RISKY, remedies
+from nestlab.doctor.remedies import remedies
 from nestlab.facts import Facts
 
 
@@ -16,12 +16,11 @@ def offered(finding: Finding, facts: Facts, want: Want) -> Finding:
         return finding
     as_root = replace(facts, uid=0, readonly=facts.readonly if facts.uid == 0 else "")
     risk = advisories.risk(facts)
-    found = remedies(as_root, (finding.check,), want=want, risk=risk)
-    refused = next((remedy for remedy in found if remedy.refused), None)
-    if refused is None:
+    refused = next(iter(remedies(as_root, (finding.check,), want=want, risk=risk)), None)
+    if refused is None or not refused.refused:
         return finding
     fix = f"nestlab doctor --fix {finding.check}"
     do = " ".join(part for part in (refused.refused, refused.hint) if part)
-    if RISKY in refused.refused:
-        return replace(finding, do=do, commands=(f"{fix} {RISKY}",))
+    if risk and not any(each.refused for each in remedies(as_root, (finding.check,), want=want, accept_risk=True)):
+        return replace(finding, do=do, commands=(f"{fix} --accept-risk",))
     return replace(finding, do=do, commands=tuple(each for each in finding.commands if each != fix), fixable=False)

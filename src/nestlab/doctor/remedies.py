@@ -35,9 +35,6 @@ _SWITCHES = frozenset({"ept", "npt"})
 GUESTS = frozenset({"windows", "esxi", "macos"})
 """Guests that want ignore_msrs."""
 
-RISKY = "--accept-risk"
-"""What a refusal names that only the risk is the reason of."""
-
 _NOTHING_WANTED = Want()
 
 
@@ -248,7 +245,7 @@ def _forbidden(facts: Facts, asked: _Asked, check: str) -> Remedy | None:
 def _risky(check: str, asked: _Asked) -> Remedy | None:
     if not asked.risk or asked.accept_risk:
         return None
-    why = f"{asked.risk.rstrip('.')}: switching nesting on needs {RISKY}."
+    why = f"{asked.risk.rstrip('.')}: switching nesting on needs --accept-risk."
     return Remedy(check, refused=why, hint="Install and boot a fixed kernel first, or accept the risk.")
 
 
