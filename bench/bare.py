@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from nestlab import keys
 from nestlab.engines.qemu.identity import archive
-from nestlab.runtime import Runtime, Tool
+from nestlab.home import key_pairs
+from nestlab.images.qemu_runtime import Runtime, Tool
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nestlab"
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
@@ -48,7 +48,7 @@ class Bare:
 
     def __init__(self, folder: Path, tools: Runtime) -> None:
         self.folder, self.tools = folder, tools
-        self.user, self.host = keys.generate("bench"), keys.generate("bench-host")
+        self.user, self.host = key_pairs.generate("bench"), key_pairs.generate("bench-host")
         self.key = folder / "key"
         self.key.touch(mode=0o600)
         self.key.write_text(self.user.private)

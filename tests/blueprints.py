@@ -8,12 +8,12 @@ from types import MappingProxyType
 
 from hypothesis import strategies as st
 
-from nestlab.blueprint import Blueprint, Nic, Spec, bare, carried_segments, mac_of
-from nestlab.engines.fake import FakeWorld
-from nestlab.errors import LabError
-from nestlab.model import MIB, Image, Lab, Link, Machine, Segment, digest_of, parent_of
-from nestlab.nest import complete
-from nestlab.plan import Observed, Seen
+from nestlab.base.errors import LabError
+from nestlab.lab.blueprint import Blueprint, Nic, Spec, bare, carried_segments, mac_of
+from nestlab.lab.model import MIB, Image, Lab, Link, Machine, Segment, digest_of, parent_of
+from nestlab.plan.steps import Observed, Seen
+from nestlab.testing.fake_engine import FakeWorld
+from nestlab.verbs.nest import complete
 
 WIRE = (Segment("wire"),)
 TINY = Image(base="tiny")

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nestlab.home import Home
-from nestlab.runtime import Tool, choose_qemu
+from nestlab.home.directories import Home
+from nestlab.images.qemu_runtime import Tool, choose_qemu
 
 if TYPE_CHECKING:
-    from nestlab.fakepve import FakePve
+    from nestlab.testing.fake_pve import FakePve
     from pve_lab import Bench
 
 # A shell's background jobs ignore Ctrl-C, what nohup starts a lost terminal, and so would everything that tests start

@@ -7,7 +7,7 @@ from pathlib import Path
 from nestlab.doctor.checks import checks
 from nestlab.doctor.diagnose import diagnose
 from nestlab.doctor.finding import LAYERS, LEVELS, Finding, Want
-from nestlab.facts import Facts
+from nestlab.hosts.facts import Facts
 
 FACTS = Path(__file__).parent / "facts"
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import pytest
 
-from nestlab.apply import Unfinished, apply
-from nestlab.blueprint import Blueprint
-from nestlab.events import Ended, Event, Failed, Finished, Started
-from nestlab.nest import Nest
-from nestlab.plan import Observed, Plan, Want
-from nestlab.planner import plan, targets
+from nestlab.base.events import Ended, Event, Failed, Finished, Started
+from nestlab.lab.blueprint import Blueprint
+from nestlab.plan.planner import plan, targets
+from nestlab.plan.steps import Observed, Plan, Want
+from nestlab.verbs.apply import Unfinished, apply
+from nestlab.verbs.nest import Nest
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nestlab.doctor.record import Record
+from nestlab.doctor.change_record import Record
 from nestlab.doctor.remedies import remedies
 from nestlab.doctor.surgery import Outcome, Surgeon
-from nestlab.facts import Facts, Holder, Module
-from nestlab.host import Host
-from nestlab.hosts import LocalHost
+from nestlab.hosts.facts import Facts, Holder, Module
+from nestlab.hosts.host import Host
+from nestlab.hosts.local import LocalHost
 
 MODPROBE = r"""#!/bin/sh
 echo "modprobe $*" >> "$FAKE_LOG"

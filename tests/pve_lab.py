@@ -10,23 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import blueprints
-from nestlab import privileges
-from nestlab.blueprint import Blueprint
-from nestlab.engines import Say
-from nestlab.engines.fake import FakeHost, FakeMachine, FakeWorld
-from nestlab.engines.pve import marks
-from nestlab.engines.pve.engine import PveEngine, Setting
-from nestlab.engines.pve.numbers import Numbers
-from nestlab.engines.pve.parts import Door
-from nestlab.engines.qemu.stock import serial_of
-from nestlab.errors import Unreachable
-from nestlab.fakepve import FakePve, mistakes
-from nestlab.fakepve.published import schema
-from nestlab.fakepve.world import Guest
-from nestlab.host import Host, Result
-from nestlab.model import Image, Pve
-from nestlab.plan import Boot, Create, Seen
-from nestlab.vault import Vault
+from nestlab.base.errors import Unreachable
+from nestlab.base.events import Say
+from nestlab.engines.pve import tags
+from nestlab.engines.pve.engine import Environment, PveEngine
+from nestlab.engines.pve.protocols import Door
+from nestlab.engines.pve.vmids import Vmids
+from nestlab.engines.qemu.cargo import serial_of
+from nestlab.home.lab_keys import LabKeys
+from nestlab.hosts.host import Host, Result
+from nestlab.lab.blueprint import Blueprint
+from nestlab.lab.model import Image, Pve
+from nestlab.plan.steps import Boot, Create, Seen
+from nestlab.testing.fake_engine import FakeHost, FakeMachine, FakeWorld
+from nestlab.testing.fake_pve import FakePve, mistakes
+from nestlab.testing.fake_pve.published import schema
+from nestlab.testing.fake_pve.world import Guest
+from nestlab.wire.pve import privileges
 from nestlab.wire.pve.api import Api
 from nestlab.wire.pve.client import Pve as Client
 from nestlab.wire.pve.login import Token
@@ -75,9 +75,7 @@ class PretendStock:
             "virtio1": f"{storage}:1,serial=boot",
             "boot": "order=virtio1",
         }
-        vmid = await Numbers(self._api).use(
-            lambda number: self._done(f"/nodes/{node}/qemu", {"vmid": number, **params})
-        )
+        vmid = await Vmids(self._api).use(lambda number: self._done(f"/nodes/{node}/qemu", {"vmid": number, **params}))
         await self._api.task(await self._api.create(f"/nodes/{node}/qemu/{vmid}/template"))
         await self._api.set(f"/nodes/{node}/qemu/{vmid}/config", {"tags": "nestlab;nestlab-template"})
         return vmid
@@ -150,7 +148,7 @@ class PretendDoor:
 
 
 def path_of(guest: Guest) -> str:
-    mark = marks.read(str(guest.config.get("description", "")), guest.vmid)
+    mark = tags.read(str(guest.config.get("description", "")), guest.vmid)
     return mark.path if mark else ""
 
 
@@ -158,7 +156,7 @@ def machine_of(pve: FakePve, lab: str, path: str) -> Guest | None:
     """The machine of a lab on a FakePve: the finished one, where a clone of a killed nestlab is there as well."""
     found = []
     for guest in list(pve.vms.values()):
-        mark = marks.read(str(guest.config.get("description", "")), guest.vmid)
+        mark = tags.read(str(guest.config.get("description", "")), guest.vmid)
         if mark is not None and (mark.lab, mark.path) == (lab, path):
             found.append((mark.making, guest.vmid, guest))
     return min(found)[2] if found else None
@@ -203,8 +201,8 @@ class Bench:
             return FakeHost(self.inside, lab, path)
 
         rest.setdefault("stock", PretendStock(api, self.on, self.built))
-        vault = Vault(self.place / lab)
-        return PveEngine(Setting(lab, self.on, api, vault, door=door, host=host, **rest))
+        lab_keys = LabKeys(self.place / lab)
+        return PveEngine(Environment(lab, self.on, api, lab_keys, door=door, host=host, **rest))
 
     def say(self, text: str) -> None:
         self.said.append(text)

@@ -19,14 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nestlab import switches
-from nestlab.errors import LabError, Unreachable
-from nestlab.fakepve import Agent, FakePve, Guest
-from nestlab.fakepve.refusals import died
-from nestlab.fakepve.world import Volume
-from nestlab.home import Home
-from nestlab.hosts import LocalHost
-from nestlab.runtime import Runtime, choose_qemu
+from nestlab.base.errors import LabError, Unreachable
+from nestlab.home.directories import Home
+from nestlab.hosts.local import LocalHost
+from nestlab.images.qemu_runtime import Runtime, choose_qemu
+from nestlab.network import switch_control
+from nestlab.testing.fake_pve import Agent, FakePve, Guest
+from nestlab.testing.fake_pve.refusals import died
+from nestlab.testing.fake_pve.world import Volume
 from nestlab.wire import qga
 from pve_qemu import RealAgent
 
@@ -62,7 +62,7 @@ class Machine:
 
 
 class Machines:
-    """See `nestlab.fakepve.world.Iron`. `folder`: a short path, for sockets."""
+    """See `nestlab.testing.fake_pve.world.Iron`. `folder`: a short path, for sockets."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -116,7 +116,7 @@ class Machines:
         for vmid in list(self.running):
             self.stop(vmid, gently=False)
         if self.bridges:
-            asyncio.run(switches.stop(self.folder))
+            asyncio.run(switch_control.stop(self.folder))
 
     def console(self, vmid: int) -> str:
         return (self.running[vmid].folder / "console").read_text(errors="replace")
@@ -174,8 +174,8 @@ class Machines:
 
     def segment(self, bridge: str, key: str) -> str:
         self.bridges.add(bridge)
-        asyncio.run(switches.ensure(self.folder, "pve", sorted(self.bridges), LocalHost()))
-        path = switches.socket_path(self.folder, bridge)
+        asyncio.run(switch_control.ensure(self.folder, "pve", sorted(self.bridges), LocalHost()))
+        path = switch_control.socket_path(self.folder, bridge)
         return f"stream,id={key},server=off,addr.type=unix,addr.path={path}"
 
 

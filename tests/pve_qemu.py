@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
-from nestlab.errors import LabError, Unreachable
-from nestlab.fakepve import Agent, FakePve, Guest
-from nestlab.fakepve.refusals import died
+from nestlab.base.errors import LabError, Unreachable
+from nestlab.testing.fake_pve import Agent, FakePve, Guest
+from nestlab.testing.fake_pve.refusals import died
 from nestlab.wire import qga
 from nestlab.wire.pve.client import Pve
 from nestlab.wire.pve.login import Token

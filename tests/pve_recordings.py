@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from nestlab.fakepve import FakePve
+from nestlab.testing.fake_pve import FakePve
 
 FOLDER = Path(os.environ.get("NESTLAB_PVE_RECORDINGS") or "recordings-nowhere")
 """Recordings of a Proxmox VE, which are not part of the repository."""

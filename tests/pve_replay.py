@@ -9,10 +9,10 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
-from nestlab.fakepve import FakePve, Guest, Storage
-from nestlab.fakepve.access import Token, User
-from nestlab.fakepve.endpoints.drives import bytes_of, drives, split
-from nestlab.fakepve.world import Sdn, Volume, World, guest_digest
+from nestlab.testing.fake_pve import FakePve, Guest, Storage
+from nestlab.testing.fake_pve.access import Token, User
+from nestlab.testing.fake_pve.endpoints.drives import bytes_of, drives, split
+from nestlab.testing.fake_pve.world import Sdn, Volume, World, guest_digest
 from pve_recorded_cluster import CONTAINER, DISK, FIRST, LIMITED, MACHINE, MIB, NOT_FIRST, TEMPLATE
 from pve_recordings import Answer, Recorded, ask, compared, guest_path, recorded
 

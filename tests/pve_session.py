@@ -7,15 +7,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from nestlab import session as verbs
-from nestlab.engines.fake import FakeWorld
-from nestlab.events import Event
-from nestlab.fakepve import FakePve
-from nestlab.home import Home, LabHome
-from nestlab.model import Pve
-from nestlab.plan import Plan, Want
-from nestlab.proxmox import ProxmoxGround, Reached
-from nestlab.session import Session, Site
+from nestlab.base.events import Event
+from nestlab.home.directories import Home, LabHome
+from nestlab.lab.model import Pve
+from nestlab.plan.steps import Plan, Want
+from nestlab.proxmox.platform import ProxmoxPlatform, Reached
+from nestlab.testing.fake_engine import FakeWorld
+from nestlab.testing.fake_pve import FakePve
+from nestlab.verbs import session as verbs
+from nestlab.verbs.session import Session, Site
 from pve_lab import Bench, client
 
 PAIR = (Path(__file__).parent.parent / "examples" / "pair.yaml").read_text()
@@ -38,14 +38,14 @@ class Labs:
 
     @property
     def site(self) -> Site:
-        def ground(place: LabHome, on: Pve) -> ProxmoxGround:
+        def platform(place: LabHome, on: Pve) -> ProxmoxPlatform:
             self.bench.on = on
             engine = self.bench.engine(place.name, memory=place.root / "pve.json")
             reached = Reached(client(self.fake))
-            return ProxmoxGround(place, on, self.home, lambda: reached, _reached=reached, _engine=engine)
+            return ProxmoxPlatform(place, on, self.home, lambda: reached, _reached=reached, _engine=engine)
 
         world = self.local or self.bench.inside
-        return Site(self.home, world.host, world.engine, {"kvm": world.engine}, needs=lambda: (), elsewhere=ground)
+        return Site(self.home, world.host, world.engine, {"kvm": world.engine}, needs=lambda: (), elsewhere=platform)
 
     def file(self, text: str = PAIR, on: str = "pve://127.0.0.1") -> Path:
         path = self.folder / "lab.yaml"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from nestlab import hosts
-from nestlab.doctor import remote
-from nestlab.errors import LabError
+from nestlab.base.errors import LabError
+from nestlab.hosts import remote
+from nestlab.hosts.ssh import SshHost, at
 from sshd import PROGRAM, USER, Sshd
 
 needs_sshd = pytest.mark.skipif(PROGRAM is None, reason="needs an sshd")
@@ -67,8 +67,8 @@ class Asked(list[str]):
 
 
 @contextlib.asynccontextmanager
-async def reached(address: str, ask: remote.Ask | None = None, timeout: float = 30.0) -> AsyncIterator[hosts.SshHost]:
-    host = hosts.at(address, ask=ask, timeout=timeout)
+async def reached(address: str, ask: remote.Ask | None = None, timeout: float = 30.0) -> AsyncIterator[SshHost]:
+    host = at(address, ask=ask, timeout=timeout)
     try:
         await host.connect()
         yield host

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nestlab import keys
+from nestlab.home import key_pairs
 from nestlab.wire import ssh
 
 PROGRAM = shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
@@ -25,8 +25,8 @@ USER = pwd.getpwuid(os.getuid()).pw_name
 class Sshd:
     folder: Path
     port: int
-    host: keys.KeyPair
-    client: keys.KeyPair
+    host: key_pairs.KeyPair
+    client: key_pairs.KeyPair
     process: subprocess.Popen[bytes]
 
     @property
@@ -71,7 +71,7 @@ class Sshd:
 def sshd(folder: Path, *lines: str) -> Iterator[Sshd]:
     """Run it, with `lines` added to its configuration."""
     assert PROGRAM is not None
-    host, client = keys.generate("host"), keys.generate("client")
+    host, client = key_pairs.generate("host"), key_pairs.generate("client")
     _secret(folder / "host", host.private)
     _secret(folder / "id_ed25519", client.private)
     _secret(folder / "authorized_keys", client.public + "\n")

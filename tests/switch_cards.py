@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nestlab.switch import CONTROL, PID, socket_name
+from nestlab.network.switch import CONTROL, PID, socket_name
 
 SOURCE = str(Path(__file__).resolve().parent.parent / "src")
 BROADCAST = b"\xff" * 6
@@ -74,8 +74,8 @@ class Card:
 
 
 def start(directory: Path, *segments: str, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    """`python -m nestlab.switch` for a lab called `test`; `before`: what to run it with (`prlimit …`)."""
-    argv = [*before, sys.executable, "-m", "nestlab.switch", "nestlab-switch:test", str(directory), *segments]
+    """`python -m nestlab.network.switch` for a lab called `test`; `before`: what to run it with (`prlimit …`)."""
+    argv = [*before, sys.executable, "-m", "nestlab.network.switch", "nestlab-switch:test", str(directory), *segments]
     environment = {**os.environ, "PYTHONPATH": SOURCE}
     return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=LIMIT, env=environment)
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nestlab.addresses import lease, leases_from_json, leases_to_json
-from nestlab.blueprint import Leases, Subnet
-from nestlab.errors import LabError
-from nestlab.model import Image, Lab, Link, Machine, Segment
+from nestlab.base.errors import LabError
+from nestlab.lab.addresses import lease, leases_from_json, leases_to_json
+from nestlab.lab.blueprint import Leases, Subnet
+from nestlab.lab.model import Image, Lab, Link, Machine, Segment
 
 NOTHING = Leases()
 

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from blueprints import draft, guest, hypervisor, look, pair
-from nestlab.apply import Interrupted, Stopping, Unfinished, apply
-from nestlab.blueprint import Blueprint
-from nestlab.engines.fake import FakeWorld
-from nestlab.events import Began, Ended, Event, Failed, Finished, Said, Started
-from nestlab.facts import Facts
-from nestlab.nest import Nest
-from nestlab.plan import Observed, Plan, Remove
-from nestlab.planner import plan
+from nestlab.base.events import Began, Ended, Event, Failed, Finished, Said, Started
+from nestlab.hosts.facts import Facts
+from nestlab.lab.blueprint import Blueprint
+from nestlab.plan.planner import plan
+from nestlab.plan.steps import Observed, Plan, Remove
+from nestlab.testing.fake_engine import FakeWorld
+from nestlab.verbs.apply import Interrupted, Stopping, Unfinished, apply
+from nestlab.verbs.nest import Nest
 
 
 def nest_of(world: FakeWorld, blueprint: Blueprint) -> Nest:
@@ -248,13 +248,13 @@ async def test_what_is_already_gone_may_be_removed_again() -> None:
 SCRIPT = """
     import asyncio, signal, sys
     from blueprints import pair
-    from nestlab.apply import Interrupted, Stopping, apply
-    from nestlab.engines.fake import FakeWorld
-    from nestlab.events import Said
-    from nestlab.journal import start
-    from nestlab.nest import Nest
-    from nestlab.plan import Observed
-    from nestlab.planner import plan
+    from nestlab.verbs.apply import Interrupted, Stopping, apply
+    from nestlab.testing.fake_engine import FakeWorld
+    from nestlab.base.events import Said
+    from nestlab.home.journal import start
+    from nestlab.verbs.nest import Nest
+    from nestlab.plan.steps import Observed
+    from nestlab.plan.planner import plan
     from pathlib import Path
 
     async def main() -> None:
@@ -301,7 +301,7 @@ def test_a_real_ctrl_c_ends_cleanly(held_run: Callable[[], subprocess.Popen[str]
 
 
 def test_the_journal_survives_kill_9(held_run: Callable[[], subprocess.Popen[str]], tmp_path: Path) -> None:
-    from nestlab.journal import read, runs
+    from nestlab.home.journal import read, runs
 
     with held_run() as process:
         process.kill()

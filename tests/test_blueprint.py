@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from nestlab.addresses import lease
-from nestlab.blueprint import PROBE, Blueprint, Leases, carried_segments, mac_of, settle
+from nestlab.lab.addresses import lease
+from nestlab.lab.blueprint import PROBE, Blueprint, Leases, carried_segments, mac_of, settle
+from nestlab.lab.model import GIB, Image, Lab, Machine, Segment
 from nestlab.labfile import parse_text
-from nestlab.model import GIB, Image, Lab, Machine, Segment
 
 PAIR = """
 lab: pair

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from nestlab.cache import making, remove, sweep, working
-from nestlab.debstrap import disk_errors
-from nestlab.errors import LabError
+from nestlab.base.errors import LabError
+from nestlab.home.cache import making, remove, sweep, working
+from nestlab.images.mmdebstrap import disk_errors
 
 
 def quiet(_: str) -> None:

@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 
 from blueprints import draft, guest, hypervisor
-from nestlab.blueprint import Blueprint
-from nestlab.capacity import OVERHEAD, check
-from nestlab.errors import LabError
-from nestlab.facts import Facts
-from nestlab.model import GIB, MIB
-from nestlab.plan import Observed, Seen
+from nestlab.base.errors import LabError
+from nestlab.hosts.facts import Facts
+from nestlab.lab.blueprint import Blueprint
+from nestlab.lab.model import GIB, MIB
+from nestlab.plan.capacity import OVERHEAD, check
+from nestlab.plan.steps import Observed, Seen
 
 NOTHING = Observed()
 

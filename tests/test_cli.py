@@ -18,15 +18,16 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from nestlab import local, origin
 from nestlab.cli import complete, machines
 from nestlab.cli.app import app
-from nestlab.engines.fake import FakeWorld
-from nestlab.facts import Facts
-from nestlab.home import Home
-from nestlab.host import Result as Ran
-from nestlab.model import GIB
-from nestlab.session import Site
+from nestlab.home import labs
+from nestlab.home.directories import Home
+from nestlab.hosts.facts import Facts
+from nestlab.hosts.host import Result as Ran
+from nestlab.lab.model import GIB
+from nestlab.testing.fake_engine import FakeWorld
+from nestlab.verbs import local
+from nestlab.verbs.session import Site
 
 PAIR = """
 lab: pair
@@ -308,7 +309,7 @@ def test_status_of_a_lab_file_that_was_never_brought_up_says_how(console: Consol
 
 def test_a_lab_is_known_by_the_file_it_was_made_from(console: Console) -> None:
     console.run("up", "pair.yaml", "--no-verify")
-    assert origin.lab_of(console.home, console.file) == "pair"
+    assert labs.lab_of(console.home, console.file) == "pair"
     console.run("stop", "pair.yaml", "hv2")
     assert console.state("pair", "hv2") == "stopped"
 
@@ -360,20 +361,20 @@ def test_help_and_status_import_nothing_heavy(console: Console) -> None:
 
 HELD = """
 import sys
-from nestlab import local, session
+from nestlab.verbs import local, session
 from nestlab.cli import main
-from nestlab.engines.fake import FakeWorld
-from nestlab.facts import Facts
+from nestlab.testing.fake_engine import FakeWorld
+from nestlab.hosts.facts import Facts
 world = FakeWorld(Facts(cpus=4, memory=1 << 36, memory_available=1 << 36))
 world.hold("boot:hv2")
 local.site = lambda home: session.Site(home, world.host, world.engine, {"kvm": world.engine}, needs=lambda: ())
 if sys.argv[1] == "deaf":
-    import nestlab.apply
+    import nestlab.verbs.apply
     async def deaf(*args, **kwargs):
         import asyncio
         print("boot: held", file=sys.stderr, flush=True)
         await asyncio.sleep(600)
-    nestlab.apply.apply = deaf
+    nestlab.verbs.apply.apply = deaf
 sys.argv[1:] = ["up", "pair.yaml", "--no-verify"]
 main()
 """

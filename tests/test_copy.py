@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 
 import leaks
-from nestlab import copy, hosts
-from nestlab.errors import LabError
-from nestlab.host import Host
+from nestlab.base.errors import LabError
+from nestlab.hosts import copy
+from nestlab.hosts.host import Host
+from nestlab.hosts.local import LocalHost
+from nestlab.hosts.ssh import inside
 from nestlab.wire import proc
 from nestlab.wire.result import Running
 from sshd import PROGRAM, USER, sshd
@@ -25,7 +27,7 @@ from sshd import PROGRAM, USER, sshd
 BUSYBOX = shutil.which("busybox")
 
 
-class Busybox(hosts.LocalHost):
+class Busybox(LocalHost):
     """This machine as if it had nothing but busybox."""
 
     def __init__(self, folder: Path) -> None:
@@ -40,7 +42,7 @@ class Busybox(hosts.LocalHost):
 async def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Host]:
     folder = tmp_path_factory.mktemp("host")
     with contextlib.ExitStack() as stack:
-        chosen: Host = hosts.LocalHost()
+        chosen: Host = LocalHost()
         if request.param == "busybox":
             if BUSYBOX is None:
                 pytest.skip("needs busybox")
@@ -52,7 +54,7 @@ async def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
                 pytest.skip("needs an sshd")
             server = stack.enter_context(sshd(folder))
             key = server.host.public
-            chosen = hosts.inside(chosen, "hv1", server.port, user=USER, key=server.key, host_key=key)
+            chosen = inside(chosen, "hv1", server.port, user=USER, key=server.key, host_key=key)
         yield chosen
         await chosen.close()
 
@@ -191,7 +193,7 @@ async def test_a_link_that_leads_nowhere_is_told_as_that(host: Host, tmp_path: P
 async def test_a_source_that_cannot_be_looked_at_is_told(tmp_path: Path, name: str) -> None:
     (tmp_path / "circle").symlink_to("circle")
     with pytest.raises(LabError, match="cannot be read: ") as caught:
-        await copy.upload(f"{tmp_path}/{name}", hosts.LocalHost(), f"{tmp_path}/new")
+        await copy.upload(f"{tmp_path}/{name}", LocalHost(), f"{tmp_path}/new")
     assert caught.value.hint
 
 
@@ -255,7 +257,7 @@ async def test_cancelling_leaves_nothing(host: Host, tmp_path: Path, way: str) -
     assert {each.name for each in tmp_path.iterdir()} <= {"big", "copy"}
 
 
-class Liar(hosts.LocalHost):
+class Liar(LocalHost):
     """A host whose tar says what we want."""
 
     def __init__(self, archive: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nestlab.doctor.advisories import ADVISORIES, CVES, judge, state, upstream
-from nestlab.facts import Facts, Package
+from nestlab.hosts.facts import Facts, Package
 
 JANUSCAPE, COMPANION, ZAPSCAPE = "CVE-2026-53359", "CVE-2026-46113", "CVE-2026-64561"
 DEBIAN = "Debian GNU/Linux 12 (bookworm)"

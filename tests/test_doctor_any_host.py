@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from nestlab.doctor.diagnose import diagnose, first_broken, verdict
 from nestlab.doctor.finding import LAYERS, LEVELS, Want
-from nestlab.facts import Device, Facts, Holder, Kvm, Module, Package
+from nestlab.hosts.facts import Device, Facts, Holder, Kvm, Module, Package
 
 FIXABLE = {"nested", "lasting", "ignore-msrs"}
 

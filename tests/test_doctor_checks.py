@@ -11,7 +11,7 @@ from golden_files import assert_golden
 from nestlab.doctor.checks import checks
 from nestlab.doctor.diagnose import diagnose, first_broken, verdict
 from nestlab.doctor.finding import Finding, Want
-from nestlab.facts import Facts, Kvm, Module, Package
+from nestlab.hosts.facts import Facts, Kvm, Module, Package
 
 HOSTS = sorted(path.stem for path in (Path(__file__).parent / "facts").glob("*.json"))
 WINDOWS = Want(guests=frozenset({"windows", "esxi"}), memory=16 << 30, cpus=8)

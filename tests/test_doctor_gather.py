@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from nestlab import probe
 from nestlab.doctor import advisories, gather
 from nestlab.doctor.examine import examine
-from nestlab.facts import Facts, Holder, Package
-from nestlab.hosts import LocalHost
+from nestlab.hosts import probe
+from nestlab.hosts.facts import Facts, Holder, Package
+from nestlab.hosts.local import LocalHost
 
 SOURCE = Path(probe.__file__).read_bytes()
 RELEASE = os.uname().release

@@ -17,12 +17,13 @@ from typing import Any
 import pytest
 
 from fake_root import FakeRoot, Tree, fix, grub, record, undo
+from nestlab.base.errors import LabError, Unreachable
+from nestlab.doctor.change_record import Original, Record, Task
 from nestlab.doctor.finding import Reload, Run, SetParameter, Write
-from nestlab.doctor.record import Original, Record, Task
 from nestlab.doctor.remedies import HEADER, OWN, RECORD, remedies
-from nestlab.errors import LabError, Unreachable
-from nestlab.host import Result
-from nestlab.hosts import LocalHost, SshHost
+from nestlab.hosts.host import Result
+from nestlab.hosts.local import LocalHost
+from nestlab.hosts.ssh import SshHost
 from sshd import PROGRAM, sshd
 
 
@@ -276,7 +277,7 @@ CHILD = """
 import asyncio, os, sys
 from nestlab.doctor.surgery import Surgeon
 from nestlab.doctor.finding import Reload, Remedy
-from nestlab.hosts import LocalHost
+from nestlab.hosts.local import LocalHost
 remedy = Remedy("nested", (Reload("kvm_amd", ("nested=1",), "0"),))
 asyncio.run(Surgeon(LocalHost(), print, sys.argv[1], dict(os.environ)).fix([remedy]))
 """

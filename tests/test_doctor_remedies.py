@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nestlab.doctor import bootline
+from nestlab.base.errors import LabError
+from nestlab.doctor import kernel_command_line
+from nestlab.doctor.change_record import Original, Record, Task
 from nestlab.doctor.finding import Reload, Remedy, Run, SetParameter, Want, Write
-from nestlab.doctor.record import Original, Record, Task
+from nestlab.doctor.fix_preview import show, show_undo
 from nestlab.doctor.remedies import AS_ROOT, FIXABLE, HEADER, OWN, remedies
-from nestlab.doctor.showing import show, show_undo
-from nestlab.errors import LabError
-from nestlab.facts import Facts, Holder, Module
+from nestlab.hosts.facts import Facts, Holder, Module
 
 AMD = Facts(
     kernel="6.12.0",
@@ -334,7 +334,7 @@ def done(facts: Facts, found: tuple[Remedy, ...]) -> Facts:
         if isinstance(change, Reload):
             parameters[f"{change.module}.nested"] = "1" if change.module == "kvm_amd" else "Y"
     changes = tuple(change for remedy in found for change in remedy.changes)
-    return replace(bootline.written(facts, changes), parameters=parameters)
+    return replace(kernel_command_line.written(facts, changes), parameters=parameters)
 
 
 @given(hosts(), st.sets(st.sampled_from(FIXABLE)), st.booleans())

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from nestlab.base.paint import Paint
 from nestlab.doctor import report
 from nestlab.doctor.report import Visit, visit
-from nestlab.facts import Facts
-from nestlab.paint import Paint
+from nestlab.hosts.facts import Facts
 
 
 def host(name: str) -> Facts:

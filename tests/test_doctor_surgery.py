@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fake_root import GRUB, FakeRoot, fix, grub, record, undo
+from nestlab.base.errors import LabError
 from nestlab.doctor.finding import Remedy, Want, Write
 from nestlab.doctor.remedies import HEADER, OWN, RECORD, remedies
-from nestlab.errors import LabError
 
 STAYS = "kvm_amd is in use and keeps nested=1: stop what uses it, or reboot, and run --undo again."
 WINDOWS = Want(guests=frozenset({"windows"}))

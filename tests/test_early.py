@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from nestlab import early
 from nestlab.doctor import gather
-from nestlab.hosts import LocalHost
+from nestlab.hosts import early
+from nestlab.hosts.local import LocalHost
 
 
 async def test_facts_asked_early_are_those_asked_late() -> None:

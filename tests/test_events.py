@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nestlab.events import KINDS, Began, Event, Failed, from_line, to_line
+from nestlab.base.events import KINDS, Began, Event, Failed, from_line, to_line
 
 EVENTS = st.one_of(*(st.builds(cls) for cls in KINDS.values())).filter(lambda event: event.at == event.at)
 

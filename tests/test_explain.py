@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 from nestlab.cli.app import app
-from nestlab.doctor.explain import LONGEST, advice, explain, needles, with_advice
-from nestlab.doctor.signatures import SECTIONS, TABLE, Rank, Signature, reference
 from nestlab.engines.qemu.boot import _hopeless
 from nestlab.engines.qemu.console import Watch
+from nestlab.explain.explain import LONGEST, advice, explain, needles, with_advice
+from nestlab.explain.signatures import SECTIONS, TABLE, Rank, Signature, reference
 from nestlab.wire.result import Result as Ran
 from nestlab.wire.result import failure
 
@@ -230,8 +230,8 @@ def test_a_file_that_may_not_be_read_is_a_message(tmp_path: Path) -> None:
 
 
 def test_without_anything_given_at_a_terminal_it_says_what_to_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nestlab.base.errors import LabError
     from nestlab.cli import explain as verb
-    from nestlab.errors import LabError
 
     monkeypatch.setattr("sys.stdin", type("Terminal", (), {"isatty": lambda self: True})())
     with pytest.raises(LabError) as caught:

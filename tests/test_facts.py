@@ -14,10 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nestlab import hosts, probe, survey
-from nestlab.errors import LabError
-from nestlab.facts import Facts, Kvm
-from nestlab.host import Result
+from nestlab.base.errors import LabError
+from nestlab.hosts import gather_facts, probe
+from nestlab.hosts.facts import Facts, Kvm
+from nestlab.hosts.host import Result
+from nestlab.hosts.local import LocalHost
 
 RECORDED = sorted((Path(__file__).parent / "facts").glob("*.json"))
 
@@ -120,7 +121,7 @@ def test_json_of_something_else_is_told_what_it_is(text: str, told: str) -> None
 @given(st.text())
 def test_what_is_no_facts_is_a_message(text: str) -> None:
     with pytest.raises(LabError, match="no facts"):
-        survey.of_probe("x" + text, "hv1")
+        gather_facts.of_probe("x" + text, "hv1")
 
 
 # -- text of files
@@ -193,9 +194,9 @@ def test_virtualization_has_the_name_that_systemd_gives_it(name: str, flags: str
 
 
 async def test_a_shell_sees_what_the_probe_sees_but_not_into_kvm() -> None:
-    host = hosts.LocalHost()
-    result = await host.run(["sh", "-c", survey.FALLBACK])
-    shell, full = survey.of_marks(result.text), await host.facts()
+    host = LocalHost()
+    result = await host.run(["sh", "-c", gather_facts.FALLBACK])
+    shell, full = gather_facts.of_marks(result.text), await host.facts()
     vague = replace(
         full,
         kvm=replace(shell.kvm, opened=full.kvm.opened),
@@ -207,7 +208,7 @@ async def test_a_shell_sees_what_the_probe_sees_but_not_into_kvm() -> None:
     assert not shell.hardware
 
 
-class Bare(hosts.LocalHost):
+class Bare(LocalHost):
     """This machine with nothing but a shell and what its script needs."""
 
     def __init__(self, folder: Path) -> None:
@@ -221,7 +222,7 @@ class Bare(hosts.LocalHost):
 
 
 async def test_a_host_without_python_is_asked_by_its_shell(tmp_path: Path) -> None:
-    facts = await survey.over_shell(Bare(tmp_path), 60)
+    facts = await gather_facts.over_shell(Bare(tmp_path), 60)
     assert facts.kernel
     assert facts.uid == os.getuid()
     assert facts.kvm.ran is None

@@ -8,13 +8,13 @@ import pytest
 
 from blueprints import draft, guest, hypervisor, look
 from engine_contract import Stage, live_through
-from nestlab.blueprint import Blueprint
-from nestlab.engines.fake import FakeWorld
-from nestlab.errors import LabError, Refused, Unreachable
-from nestlab.host import Result
-from nestlab.nest import Nest
-from nestlab.plan import Boot, Build, Connect, Create, Introduce, Observed, Stop
-from nestlab.planner import plan
+from nestlab.base.errors import LabError, Refused, Unreachable
+from nestlab.hosts.host import Result
+from nestlab.lab.blueprint import Blueprint
+from nestlab.plan.planner import plan
+from nestlab.plan.steps import Boot, Build, Connect, Create, Introduce, Observed, Stop
+from nestlab.testing.fake_engine import FakeWorld
+from nestlab.verbs.nest import Nest
 
 
 def stage(world: FakeWorld) -> Stage:

@@ -18,7 +18,7 @@ import leaks
 from command_line import Cli
 from nestlab.engines.qemu import boot
 from nestlab.engines.qemu.argv import name_of
-from nestlab.engines.qemu.paths import Place
+from nestlab.home.paths import Place
 
 pytestmark = [pytest.mark.guest, pytest.mark.slow]
 

@@ -18,7 +18,7 @@ import pytest
 
 import leaks
 from command_line import Cli
-from nestlab.home import Home
+from nestlab.home.directories import Home
 
 pytestmark = [pytest.mark.guest, pytest.mark.slow]
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from nestlab.errors import LabError
-from nestlab.home import SOCKET_LIMIT, Home, check_socket
+from nestlab.base.errors import LabError
+from nestlab.home.directories import SOCKET_LIMIT, Home, check_socket
 
 USER = Path("/home/ann")
 

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 import leaks
-from nestlab import hosts
-from nestlab.errors import LabError, Unreachable
-from nestlab.host import Host
+from nestlab.base.errors import LabError, Unreachable
+from nestlab.hosts.host import Host
+from nestlab.hosts.local import LocalHost
+from nestlab.hosts.ssh import SshHost, inside
 from nestlab.wire import ssh
 from sshd import PROGRAM, USER, Sshd, sshd
 from test_proc import number_in
@@ -23,8 +24,8 @@ from test_proc import number_in
 needs_sshd = pytest.mark.skipif(PROGRAM is None, reason="needs an sshd")
 
 
-def over(server: Sshd, parent: Host, path: str) -> hosts.SshHost:
-    return hosts.inside(parent, path, server.port, user=USER, key=server.key, host_key=server.host.public)
+def over(server: Sshd, parent: Host, path: str) -> SshHost:
+    return inside(parent, path, server.port, user=USER, key=server.key, host_key=server.host.public)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
 
 @pytest.fixture(params=["local", pytest.param("ssh", marks=needs_sshd)])
 async def host(request: pytest.FixtureRequest) -> AsyncIterator[Host]:
-    local = hosts.LocalHost()
+    local = LocalHost()
     chosen: Host = local if request.param == "local" else over(request.getfixturevalue("server"), local, "hv1")
     yield chosen
     await chosen.close()
@@ -113,7 +114,7 @@ async def test_copying_a_file_keeps_its_holes(tmp_path: Path) -> None:
         file.seek(1 << 30)
         file.write(b"end")
         file.truncate(2 << 30)
-    await hosts.LocalHost().put(source, f"{tmp_path}/copy")
+    await LocalHost().put(source, f"{tmp_path}/copy")
     copy = tmp_path / "copy"
     assert copy.stat().st_size == 2 << 30
     assert copy.stat().st_blocks * 512 < 1 << 20
@@ -126,7 +127,7 @@ async def test_copying_a_file_keeps_its_holes(tmp_path: Path) -> None:
 async def test_a_host_inside_a_host_inside_a_host(server: Sshd, tmp_path: Path) -> None:
     (tmp_path / "sshd").mkdir()
     with sshd(tmp_path / "sshd") as second, leaks.none():
-        one = over(server, hosts.LocalHost(), "hv1")
+        one = over(server, LocalHost(), "hv1")
         two = over(second, one, "hv1/hv2")
         three = over(server, two, "hv1/hv2/web")
         assert [each.level for each in (one, two, three)] == [1, 2, 3]
@@ -139,7 +140,7 @@ async def test_a_host_inside_a_host_inside_a_host(server: Sshd, tmp_path: Path) 
 @needs_sshd
 async def test_all_levels_are_connected_anew_after_a_loss(tmp_path: Path) -> None:
     with sshd(tmp_path) as server:
-        one = over(server, hosts.LocalHost(), "hv1")
+        one = over(server, LocalHost(), "hv1")
         two = over(server, one, "hv1/web")
         assert (await two.run(["true"])).status == 0
         server.kill_connections()
@@ -153,7 +154,7 @@ async def test_all_levels_are_connected_anew_after_a_loss(tmp_path: Path) -> Non
 @needs_sshd
 async def test_a_command_that_was_under_way_is_not_repeated(tmp_path: Path) -> None:
     with sshd(tmp_path) as server:
-        one = over(server, hosts.LocalHost(), "hv1")
+        one = over(server, LocalHost(), "hv1")
         script = f"echo x >>{tmp_path}/times; echo $$ >{tmp_path}/pid; exec sleep 1000"
         task = asyncio.create_task(one.run(["sh", "-c", script]))
         await number_in(tmp_path / "pid")
@@ -167,7 +168,7 @@ async def test_a_command_that_was_under_way_is_not_repeated(tmp_path: Path) -> N
 @needs_sshd
 async def test_a_file_under_way_is_written_again(tmp_path: Path) -> None:
     with sshd(tmp_path) as server:
-        one = over(server, hosts.LocalHost(), "hv1")
+        one = over(server, LocalHost(), "hv1")
         await one.connect()
         for pid in server.children():
             with contextlib.suppress(ProcessLookupError):  # what prepared the connection may be gone by now
@@ -185,7 +186,7 @@ async def test_a_file_under_way_is_written_again(tmp_path: Path) -> None:
 async def test_many_who_need_a_connection_share_one_attempt(server: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(ssh, "trace", said.append)
-    one = over(server, hosts.LocalHost(), "hv1")
+    one = over(server, LocalHost(), "hv1")
     await asyncio.gather(*(one.run(["true"]) for _ in range(20)))
     assert len([line for line in said if "connect to" in line]) == 1
     await one.close()
@@ -194,11 +195,11 @@ async def test_many_who_need_a_connection_share_one_attempt(server: Sshd, monkey
 async def test_a_host_that_is_down_is_unreachable_for_all_and_may_come_up_later(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    from nestlab import keys
+    from nestlab.home import key_pairs
 
-    pair = keys.generate("x")
+    pair = key_pairs.generate("x")
     (tmp_path / "key").write_text(pair.private)
-    one = hosts.inside(hosts.LocalHost(), "hv1", port, user=USER, key=tmp_path / "key", host_key=pair.public)
+    one = inside(LocalHost(), "hv1", port, user=USER, key=tmp_path / "key", host_key=pair.public)
     for _ in range(2):
         results = await asyncio.gather(*(one.run(["true"]) for _ in range(5)), return_exceptions=True)
         assert all(isinstance(result, Unreachable) for result in results)
@@ -208,7 +209,7 @@ async def test_a_host_that_is_down_is_unreachable_for_all_and_may_come_up_later(
 @needs_sshd
 async def test_giving_up_on_a_connection_leaves_nothing(server: Sshd) -> None:
     with leaks.none():
-        one = over(server, hosts.LocalHost(), "hv1")
+        one = over(server, LocalHost(), "hv1")
         task = asyncio.create_task(one.run(["true"]))
         await asyncio.sleep(0.01)
         task.cancel()

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from nestlab.errors import LabError
-from nestlab.images import BuiltImage, Part, build, find, gc, ls, packages, rm
-from nestlab.images.builder import checksum, overlay_tar
+from nestlab.base.errors import LabError
+from nestlab.images import BuiltImage, Part, build, find, gc, ls, package_cache, rm
+from nestlab.images.build import checksum, overlay_tar
+from nestlab.images.image_cache import DESCRIPTION, describe, folder_of
 from nestlab.images.kernel import unpack, vmlinux
-from nestlab.images.store import DESCRIPTION, describe, folder_of
-from nestlab.recipes import BUILTIN, DEBIAN, TINY, Recipe, extend
+from nestlab.images.recipes import BUILTIN, DEBIAN, TINY, Recipe, extend
 
 ELF = b"\x7fELF" + bytes(range(256)) * 8
 
@@ -145,12 +145,15 @@ def test_packages_are_kept_and_the_superseded_pruned(tmp_path: Path) -> None:
     with tarfile.open(archive, "w") as tar:
         for name in ("a_1_amd64.deb", "b_1%3a2_all.deb", "lock"):
             tar.addfile(tarfile.TarInfo(name))
-    assert packages.keep(archive, tmp_path) == 2
-    newer = packages.folder(tmp_path) / "a_2_amd64.deb"
+    assert package_cache.keep(archive, tmp_path) == 2
+    newer = package_cache.folder(tmp_path) / "a_2_amd64.deb"
     newer.write_bytes(b"new")
-    os.utime(packages.folder(tmp_path) / "a_1_amd64.deb", (1, 1))
-    packages.prune(tmp_path)
-    assert sorted(path.name for path in packages.folder(tmp_path).iterdir()) == ["a_2_amd64.deb", "b_1%3a2_all.deb"]
+    os.utime(package_cache.folder(tmp_path) / "a_1_amd64.deb", (1, 1))
+    package_cache.prune(tmp_path)
+    assert sorted(path.name for path in package_cache.folder(tmp_path).iterdir()) == [
+        "a_2_amd64.deb",
+        "b_1%3a2_all.deb",
+    ]
 
 
 def test_the_overlay_brings_files_links_and_the_script() -> None:
@@ -188,11 +191,11 @@ async def test_tiny_is_built_whole_and_leaves_nothing_else(cache: Path) -> None:
 @pytest.mark.guest
 async def test_the_second_build_downloads_no_package_again(cache: Path) -> None:
     await build(TINY, cache, quiet)
-    before = {path: path.stat().st_mtime_ns for path in packages.folder(cache).iterdir()}
+    before = {path: path.stat().st_mtime_ns for path in package_cache.folder(cache).iterdir()}
     assert before
     other = await build(extend(TINY, files={"etc/motd": "hello"}), cache, quiet)
     assert b"hello" in other.initrd.read_bytes()
-    assert {path: path.stat().st_mtime_ns for path in packages.folder(cache).iterdir()} == before
+    assert {path: path.stat().st_mtime_ns for path in package_cache.folder(cache).iterdir()} == before
 
 
 @pytest.mark.guest

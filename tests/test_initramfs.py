@@ -7,8 +7,8 @@ import stat
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nestlab import initramfs
-from nestlab.initramfs import Entry
+from nestlab.images import initramfs
+from nestlab.images.initramfs import Entry
 
 DEPENDENCIES = """\
 kernel/drivers/net/virtio_net.ko: kernel/drivers/net/net_failover.ko kernel/net/core/failover.ko

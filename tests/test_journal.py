@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from nestlab.errors import LabError
-from nestlab.events import Began, Ended, Event, Finished, Said, Started
-from nestlab.journal import KEEP, Journal, read, runs, start
+from nestlab.base.errors import LabError
+from nestlab.base.events import Began, Ended, Event, Finished, Said, Started
+from nestlab.home.journal import KEEP, Journal, read, runs, start
 
 EVENTS: list[Event] = [
     Began(1.0, verb="up", lab="pair", steps=("boot:hv1",)),

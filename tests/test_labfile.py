@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from nestlab.errors import Mistakes
+from nestlab.base.errors import Mistakes
+from nestlab.lab.model import GIB, MIB, File, Image, Lab, Link, Machine, Segment
 from nestlab.labfile import parse, parse_text, render
-from nestlab.model import GIB, MIB, File, Image, Lab, Link, Machine, Segment
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.yaml"))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nestlab.errors import Mistake, Mistakes
+from nestlab.base.errors import Mistake, Mistakes
 from nestlab.labfile import parse, parse_text
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nestlab.errors import Mistakes
+from nestlab.base.errors import Mistakes
+from nestlab.lab.model import MIB, File, Image, Lab, Link, Machine, Pve, Segment
 from nestlab.labfile import parse_text, render
 from nestlab.labfile.fields import RECORDS, RESERVED
-from nestlab.model import MIB, File, Image, Lab, Link, Machine, Pve, Segment
 
 PIECES = [
     *(f"{field.name}:" for record in RECORDS.values() for field in record.fields),

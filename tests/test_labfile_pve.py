@@ -9,10 +9,10 @@ import pytest
 from jsonschema import Draft202012Validator
 from ruamel.yaml import YAML
 
-from nestlab.errors import Mistake, Mistakes
+from nestlab.base.errors import Mistake, Mistakes
+from nestlab.lab.model import GIB, Image, Lab, Machine, Pve, Segment
 from nestlab.labfile import parse, parse_text, render
-from nestlab.model import GIB, Image, Lab, Machine, Pve, Segment
-from nestlab.schema import schema
+from nestlab.labfile.schema import schema
 
 PAIR = Path(__file__).parent.parent / "examples" / "pair.yaml"
 SECRET = "geheim-1234"

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from nestlab import leftovers, lock
-from nestlab.home import Home
+from nestlab.home import lock
+from nestlab.home.directories import Home
+from nestlab.verbs import leftovers
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 
@@ -95,7 +96,7 @@ def test_a_pid_that_was_given_again_is_left_alone() -> None:
     ("words", "expected"),
     [
         (
-            ["python", "-m", "nestlab.switch", "nestlab-switch:pair", "/s", "wire"],
+            ["python", "-m", "nestlab.network.switch", "nestlab-switch:pair", "/s", "wire"],
             ("the switch of lab pair", Path("/s")),
         ),
         (

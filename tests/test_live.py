@@ -10,10 +10,10 @@ import pty
 import time
 from collections.abc import Mapping
 
-from nestlab import live
-from nestlab.events import Began, Event, Finished, Said, Started
-from nestlab.model import Image
-from nestlab.paint import PLAIN
+from nestlab.base.events import Began, Event, Finished, Said, Started
+from nestlab.base.paint import PLAIN
+from nestlab.lab.model import Image
+from nestlab.show import live
 
 IMAGES: Mapping[str, Image] = {"k": Image("kvm")}
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from nestlab.errors import Busy, LabError
-from nestlab.lock import held, holder
+from nestlab.base.errors import Busy, LabError
+from nestlab.home.lock import held, holder
 
 SCRIPT = """
     import asyncio, subprocess, sys
     from pathlib import Path
-    from nestlab.lock import held
+    from nestlab.home.lock import held
 
     async def main() -> None:
         async with held(Path(sys.argv[1]), "pair", "up"):

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from nestlab import logs
-from nestlab.engines.qemu.paths import Place
-from nestlab.errors import LabError
-from nestlab.hosts import LocalHost
+from nestlab.base.errors import LabError
+from nestlab.home.paths import Place
+from nestlab.hosts.local import LocalHost
+from nestlab.verbs import logs
 
 
 def machine(root: Path, **consoles: str) -> Place:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nestlab.model import (
+from nestlab.lab.model import (
     NAME,
     File,
     Image,

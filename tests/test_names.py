@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from nestlab.addresses import lease
-from nestlab.blueprint import Leases
-from nestlab.model import Lab, Link, Machine, Segment
-from nestlab.names import hostname_of, hosts_table
+from nestlab.lab.addresses import lease
+from nestlab.lab.blueprint import Leases
+from nestlab.lab.model import Lab, Link, Machine, Segment
+from nestlab.lab.names import hostname_of, hosts_table
 
 
 def machine(name: str, *segments: str, inside: tuple[Machine, ...] = ()) -> Machine:

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 import pytest
 
 from blueprints import draft, guest, hypervisor, look, pair
-from nestlab.blueprint import Blueprint
+from nestlab.base.errors import LabError, Unreachable
 from nestlab.engines import Engine
-from nestlab.engines.fake import FakeEngine, FakeWorld
-from nestlab.errors import LabError, Unreachable
-from nestlab.host import Host
-from nestlab.nest import Aside, Nest
-from nestlab.plan import Boot, Observed, Seen, Stop
-from nestlab.planner import plan
+from nestlab.hosts.host import Host
+from nestlab.lab.blueprint import Blueprint
+from nestlab.plan.planner import plan
+from nestlab.plan.steps import Boot, Observed, Seen, Stop
+from nestlab.testing.fake_engine import FakeEngine, FakeWorld
+from nestlab.verbs.nest import Aside, Nest
 
 DEEP = draft("lab", hypervisor("a", hypervisor("b", hypervisor("c", guest("d")))))
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from golden_files import assert_golden
-from nestlab.blueprint import Nic, Spec
-from nestlab.model import Image, Machine
-from nestlab.network_script import bridge_name, dhcp, resolv_conf, script
+from nestlab.lab.blueprint import Nic, Spec
+from nestlab.lab.model import Image, Machine
+from nestlab.network.network_script import bridge_name, dhcp, resolv_conf, script
 
 MANAGEMENT = "52:54:00:00:00:0f"
 PLAIN = Nic("wire", "52:54:00:aa:00:01", 1400, ("10.77.0.11/24", "fd77::11/64"))

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blueprints import blueprints, draft, guest, hypervisor, look, pair
-from nestlab.blueprint import Blueprint
-from nestlab.engines.fake import FakeWorld
-from nestlab.errors import LabError
-from nestlab.model import MIB, Link, Segment, parent_of
-from nestlab.plan import Observed, Plan, Seen, Want
-from nestlab.planner import plan, targets
+from nestlab.base.errors import LabError
+from nestlab.lab.blueprint import Blueprint
+from nestlab.lab.model import MIB, Link, Segment, parent_of
+from nestlab.plan.planner import plan, targets
+from nestlab.plan.steps import Observed, Plan, Seen, Want
+from nestlab.testing.fake_engine import FakeWorld
 
 
 def ids(steps: Plan) -> list[str]:

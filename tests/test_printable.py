@@ -5,14 +5,14 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nestlab.base.errors import LabError
+from nestlab.base.paint import PLAIN, Paint
+from nestlab.base.printable import one_line, printable
 from nestlab.doctor.finding import Remedy, Write
+from nestlab.doctor.fix_preview import show
 from nestlab.doctor.report import Visit, summary, text, visit
-from nestlab.doctor.showing import show
-from nestlab.errors import LabError
-from nestlab.facts import Facts
-from nestlab.paint import PLAIN, Paint
-from nestlab.printable import one_line, printable
-from nestlab.render import error
+from nestlab.hosts.facts import Facts
+from nestlab.show.render import error
 
 EVIL = "6.1.0\x1b[31mRED\x07"
 SHOWN = "6.1.0\\x1b[31mRED\\x07"

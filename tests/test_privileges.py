@@ -6,8 +6,8 @@ import shlex
 
 import pytest
 
-from nestlab.errors import LabError
-from nestlab.privileges import (
+from nestlab.base.errors import LabError
+from nestlab.wire.pve.privileges import (
     ROLES,
     Scope,
     explain,

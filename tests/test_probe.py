@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nestlab import probe
-from nestlab.facts import Facts
+from nestlab.hosts import probe
+from nestlab.hosts.facts import Facts
 
 AS, OBJCOPY = shutil.which("as"), shutil.which("objcopy")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import leaks
-from nestlab.errors import LabError
+from nestlab.base.errors import LabError
 from nestlab.wire import proc
 
 

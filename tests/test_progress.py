@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from nestlab.events import Began, Failed, Finished, Said, Started
-from nestlab.paint import Paint
-from nestlab.progress import Progress
+from nestlab.base.events import Began, Failed, Finished, Said, Started
+from nestlab.base.paint import Paint
+from nestlab.show.progress import Progress
 
 
 def fed() -> Progress:

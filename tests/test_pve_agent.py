@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from nestlab.errors import LabError, Unreachable
-from nestlab.fakepve import Agent, FakePve, mistakes
-from nestlab.fakepve.published import schema
+from nestlab.base.errors import LabError, Unreachable
+from nestlab.testing.fake_pve import Agent, FakePve, mistakes
+from nestlab.testing.fake_pve.published import schema
 from nestlab.wire.pve import agent as door
 from nestlab.wire.pve.errors import Denied
 from pve_qemu import VMID, RealAgent, agent_here, client, needs_agent, started

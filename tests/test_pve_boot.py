@@ -18,17 +18,18 @@ from pathlib import Path
 
 import pytest
 
-from nestlab import keys
-from nestlab.blueprint import Nic, Spec
-from nestlab.engines.pve.bootable import Role, Workshop, shape_of
-from nestlab.engines.qemu.identity import HostKey, archive, files
+from nestlab.base.errors import Unreachable
+from nestlab.engines.pve.boot_images import Role, Workshop, shape_of
+from nestlab.engines.qemu.cargo import serial_of
+from nestlab.engines.qemu.identity import archive, files
 from nestlab.engines.qemu.scripts import CARGO
-from nestlab.engines.qemu.stock import Artifacts, serial_of
-from nestlab.errors import Unreachable
-from nestlab.home import Home
-from nestlab.library import Cache, key_of
-from nestlab.model import MIB, Image, Machine
-from nestlab.runtime import Runtime, choose_qemu
+from nestlab.home import key_pairs
+from nestlab.home.directories import Home
+from nestlab.home.key_pairs import KeyPair
+from nestlab.images.image_files import Cache, ImageFiles, key_of
+from nestlab.images.qemu_runtime import Runtime, choose_qemu
+from nestlab.lab.blueprint import Nic, Spec
+from nestlab.lab.model import MIB, Image, Machine
 from nestlab.wire.qga import Agent
 
 pytestmark = [pytest.mark.guest, pytest.mark.slow]
@@ -81,14 +82,14 @@ def folder() -> Iterator[Path]:
         yield Path(path)
 
 
-async def artifacts_of(base: str) -> Artifacts:
+async def artifacts_of(base: str) -> ImageFiles:
     """The files of a built-in image, built if need be."""
     image, library = Image(base=base), Cache(CACHE)
     await library.build(key_of(image), image, quiet)
     return await library.artifacts(key_of(image), image)
 
 
-async def disk(artifacts: Artifacts, role: Role, folder: Path, runtime: Runtime, size: int = 0) -> Path:
+async def disk(artifacts: ImageFiles, role: Role, folder: Path, runtime: Runtime, size: int = 0) -> Path:
     """What PVE makes of the file that is uploaded to it: a linked clone, made larger if it is to be."""
     source, target = await Workshop(CACHE).disk(artifacts, role, quiet), folder / f"{role}.qcow2"
     larger = [str(size)] if size else []
@@ -107,8 +108,8 @@ def spec_of(base: str, *nics: Nic) -> Spec:
 
 def identity(spec: Spec, folder: Path, *, dhcp: bool = False) -> Path:
     """The identity disk on a storage that rounds up to 4 MiB."""
-    pair = keys.generate("hv1")
-    key = HostKey(pair.private, pair.public, pair.dropbear)
+    pair = key_pairs.generate("hv1")
+    key = KeyPair(pair.private, pair.public, pair.dropbear)
     members = files(spec, host_key=key, authorized="", management_mac=None, dhcp_mac=OUT if dhcp else None)
     target = folder / "id.raw"
     target.write_bytes(archive(members).ljust(4 * MIB, b"\0"))
@@ -138,7 +139,7 @@ async def started(
     *cards: str,
     dhcp: bool = False,
     rootless: bool = False,
-    cargo: Artifacts | None = None,
+    cargo: ImageFiles | None = None,
 ) -> AsyncIterator[Guest]:
     """The machine runs while the context is open. `cargo`: an image whose kernel it is handed."""
     artifacts, runtime = await artifacts_of(base), await choose_qemu("tcg", CACHE, quiet)

@@ -9,8 +9,8 @@ from urllib.parse import unquote
 import pytest
 
 from https_scripted import Answer, Asked, Hangup, certificate, data, refuse, serving
-from nestlab.errors import LabError
-from nestlab.pveaddress import place
+from nestlab.base.errors import LabError
+from nestlab.lab.pve_address import place
 from nestlab.wire.pve import credentials
 from nestlab.wire.pve.client import Pve
 from nestlab.wire.pve.errors import Unauthorized

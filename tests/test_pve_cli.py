@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from nestlab.cli.app import app
-from nestlab.fakepve import FakePve
+from nestlab.testing.fake_pve import FakePve
 from nestlab.wire.pve import credentials
 from nestlab.wire.pve.trust import Trust
 from pve_lab import assert_valid, cluster
@@ -204,9 +204,9 @@ def test_trust_keeps_the_token_that_was_there(shell: Shell, fake: FakePve) -> No
 
 
 def _place(shell: Shell) -> Any:
-    from nestlab import pveaddress
+    from nestlab.lab import pve_address
 
-    return pveaddress.place(shell.on)
+    return pve_address.place(shell.on)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from https_scripted import Answer, Asked, Hangup, data, refuse, serving
-from nestlab.errors import LabError, Unreachable
+from nestlab.base.errors import LabError, Unreachable
 from nestlab.wire.pve import client, encode
 from nestlab.wire.pve.client import Pve
 from nestlab.wire.pve.errors import Denied, Exists, Invalid, Locked, Missing, NodeUnreachable, PveError, refusal

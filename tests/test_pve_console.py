@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
-from nestlab import terminal
-from nestlab.errors import LabError, Unreachable
-from nestlab.fakepve import FakePve, Guest, consoles
+from nestlab.base.errors import LabError, Unreachable
+from nestlab.hosts import terminal
+from nestlab.testing.fake_pve import FakePve, Guest, consoles
 from nestlab.wire.pve import console
 from nestlab.wire.pve.client import Pve
 from nestlab.wire.pve.login import Password

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from nestlab.base.errors import LabError, Unreachable
 from nestlab.engines.pve import consoles
-from nestlab.engines.pve.reach import Door
-from nestlab.errors import LabError, Unreachable
-from nestlab.fakepve import Agent, FakePve, Guest
-from nestlab.fakepve.consoles import GREETING
-from nestlab.hosts import LocalHost
+from nestlab.engines.pve.connections import Door
+from nestlab.hosts.local import LocalHost
+from nestlab.testing.fake_pve import Agent, FakePve, Guest
+from nestlab.testing.fake_pve.consoles import GREETING
 from nestlab.wire.pve import console
 from pve_qemu import VMID, RealAgent, agent_here, client, needs_agent, started
 

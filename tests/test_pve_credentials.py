@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nestlab.errors import LabError
-from nestlab.pveaddress import place
+from nestlab.base.errors import LabError
+from nestlab.lab.pve_address import place
 from nestlab.wire.pve.credentials import find, keep
 from nestlab.wire.pve.login import Password, Token
 

@@ -10,8 +10,8 @@ import pytest
 
 from blueprints import draft, guest, hypervisor
 from engine_contract import Stage, live_through
-from nestlab.blueprint import Blueprint
-from nestlab.nest import Nest
+from nestlab.lab.blueprint import Blueprint
+from nestlab.verbs.nest import Nest
 from pve_lab import Bench, assert_valid, bench, cluster
 
 

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from blueprints import draft, guest
-from nestlab.engines.pve import guests, running
+from nestlab.base.errors import LabError, Unreachable
+from nestlab.engines.pve import guests, power
 from nestlab.engines.pve.engine import PveEngine
-from nestlab.engines.pve.numbers import Numbers
-from nestlab.errors import LabError, Unreachable
-from nestlab.fakepve import FakePve, mistakes
-from nestlab.model import GIB, Pve, Segment
-from nestlab.plan import Boot, Connect, Create, Disconnect, Remove, Stop
+from nestlab.engines.pve.vmids import Vmids
+from nestlab.lab.model import GIB, Pve, Segment
+from nestlab.plan.steps import Boot, Connect, Create, Disconnect, Remove, Stop
+from nestlab.testing.fake_pve import FakePve, mistakes
 from nestlab.wire.pve import tasks
 from nestlab.wire.pve.api import Params
 from nestlab.wire.pve.client import Pve as Client
@@ -251,7 +251,7 @@ async def test_a_machine_that_moves_while_it_is_looked_for_is_not_made_twice(mad
 
 
 async def test_a_number_in_between_that_is_taken_is_not_given(made: Bench) -> None:
-    numbers = Numbers(made.api)
+    numbers = Vmids(made.api)
 
     async def nothing(number: int) -> None:
         given.append(number)
@@ -298,7 +298,7 @@ async def test_a_node_that_does_not_come_back_is_told_and_up_goes_on_when_it_doe
 async def test_a_network_that_a_node_missed_while_it_was_away_is_applied_once_more(
     made: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running, "SETTLING", 0.0)
+    monkeypatch.setattr(power, "SETTLING", 0.0)
     lab = draft("lab", *(replace(guest(name), node="pve2") for name in ("web", "two")), hosts="before")
     engine = made.engine()
     made.fake.node_down("pve2")
@@ -313,7 +313,7 @@ async def test_a_network_that_a_node_missed_while_it_was_away_is_applied_once_mo
 async def test_a_bridge_that_is_not_there_is_told_and_changes_nothing(
     made: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running, "SETTLING", 0.0)
+    monkeypatch.setattr(power, "SETTLING", 0.0)
     lab = draft("lab", guest("web"), segments=(Segment("wire", bridge="vmbr7"),), hosts="before")
     with pytest.raises(PveError, match="bridge 'vmbr7' does not exist"):
         await up(made, lab)

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from blueprints import draft, guest
-from nestlab.blueprint import Blueprint
-from nestlab.engines.pve import marks
-from nestlab.errors import LabError, Unreachable
-from nestlab.model import Image
-from nestlab.plan import Boot, Create, Remove, Stop
+from nestlab.base.errors import LabError, Unreachable
+from nestlab.engines.pve import tags
+from nestlab.lab.blueprint import Blueprint
+from nestlab.lab.model import Image
+from nestlab.plan.steps import Boot, Create, Remove, Stop
 from nestlab.wire.pve.errors import PveError
 from pve_lab import ONE, Bench, config, machine_of, seen, up, vmid
 
@@ -50,9 +50,9 @@ async def test_a_machine_is_known_again_after_going_back_more_than_once(made: Be
     await engine.snapshots.take("web", "first")
     for _ in range(3):
         await engine.snapshots.back("web", "first")
-        mark = marks.read(str(config(made)["description"]), vmid(made))
+        mark = tags.read(str(config(made)["description"]), vmid(made))
         assert mark is not None
-        assert marks.stamp_of(marks.split(str(config(made)["tags"]))) == marks.stamp(mark)
+        assert tags.stamp_of(tags.split(str(config(made)["tags"]))) == tags.stamp(mark)
         assert mark.told == "?", "which names its disk of then has is not known"
     await engine.perform(Boot("", "web"), ONE, made.say)
     state = await seen(made)

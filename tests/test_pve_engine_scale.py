@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from blueprints import draft, guest
-from nestlab.engines.pve.making import CLONES
-from nestlab.fakepve import FakePve
-from nestlab.fakepve.tasks import Task
-from nestlab.model import GIB, Pve
-from nestlab.plan import Connect, Create
+from nestlab.engines.pve.create import CLONES
+from nestlab.lab.model import GIB, Pve
+from nestlab.plan.steps import Connect, Create
+from nestlab.testing.fake_pve import FakePve
+from nestlab.testing.fake_pve.tasks import Task
 from pve_lab import Bench, assert_valid, bench, cluster, up, vmid
 
 

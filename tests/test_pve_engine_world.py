@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from blueprints import draft, guest, hypervisor
-from nestlab.engines.pve import marks
-from nestlab.engines.pve.processors import PLAIN_FLAGS
-from nestlab.errors import LabError, Unreachable
-from nestlab.model import GIB, Segment
-from nestlab.plan import Boot, Create, Introduce, Remove, Stop
+from nestlab.base.errors import LabError, Unreachable
+from nestlab.engines.pve import tags as marks
+from nestlab.engines.pve.cpu_types import PLAIN_FLAGS
+from nestlab.lab.model import GIB, Segment
+from nestlab.plan.steps import Boot, Create, Introduce, Remove, Stop
 from nestlab.wire.pve.errors import PveError
 from pve_lab import ONE, Bench, config, seen, up, vmid
 
@@ -213,7 +213,7 @@ async def test_a_node_without_kvm_emulates_and_says_so(made: Bench) -> None:
     await up(made, lab, engine=engine)
     assert (config(made)["kvm"], config(made)["cpu"]) == (0, "max")
     assert await engine.accel("web") == "tcg"
-    basis = await engine.ground()
+    basis = await engine.platform()
     assert (basis.nests, basis.emulates) == (False, True)
     assert "no KVM" in basis.line
 

@@ -15,10 +15,10 @@ import pytest
 
 from command_line import Cli
 from nestlab.engines.pve import consoles
-from nestlab.engines.pve.reach import Door, host
-from nestlab.engines.qemu.paths import Place
-from nestlab.fakepve import FakePve
-from nestlab.vault import Vault
+from nestlab.engines.pve.connections import Door, host
+from nestlab.home.lab_keys import LabKeys
+from nestlab.home.paths import Place
+from nestlab.testing.fake_pve import FakePve
 from pve_qemu import VMID, RealAgent, client, started
 
 pytestmark = [pytest.mark.guest, pytest.mark.slow]
@@ -52,7 +52,7 @@ async def test_a_booted_machine_is_a_host_through_its_own_agent(cli: Cli, tmp_pa
             assert (await door.run(["hostname"])).text == f"{path}\n"
             assert b"kernel: Linux version" in await consoles.log(door)
             await door.write("/root/by-agent", DATA[:100_000])
-            there = host(door, Vault(lab), path, "root", direct=False)
+            there = host(door, LabKeys(lab), path, "root", direct=False)
             begun = time.monotonic()
             assert (await there.read("/root/by-agent")) == DATA[:100_000]
             logged = time.monotonic()

@@ -11,14 +11,14 @@ import pytest
 
 from blueprints import draft, guest, hypervisor
 from golden_files import assert_golden
-from nestlab.blueprint import Blueprint
+from nestlab.base.errors import LabError
 from nestlab.engines.pve import hardware
+from nestlab.engines.pve.cpu_types import Cpu
 from nestlab.engines.pve.hardware import Choices, Wire
-from nestlab.engines.pve.processors import Cpu
-from nestlab.errors import LabError
-from nestlab.fakepve import mistakes
-from nestlab.fakepve.published import schema
-from nestlab.model import GIB, MIB, Machine, Pve, Segment
+from nestlab.lab.blueprint import Blueprint
+from nestlab.lab.model import GIB, MIB, Machine, Pve, Segment
+from nestlab.testing.fake_pve import mistakes
+from nestlab.testing.fake_pve.published import schema
 
 PVE = Pve("pve://pve.example.org", bridge="vmbr0")
 HOST = Cpu("host", True, "machines run inside it")

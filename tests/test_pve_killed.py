@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 from blueprints import draft, guest, hypervisor
-from nestlab.apply import apply
-from nestlab.blueprint import Blueprint
-from nestlab.engines.fake import FakeHost
+from nestlab.base.errors import LabError
 from nestlab.engines.pve.segments import LOCK
-from nestlab.errors import LabError
-from nestlab.fakepve import FakePve
-from nestlab.nest import Nest
-from nestlab.plan import Want
-from nestlab.planner import plan
+from nestlab.lab.blueprint import Blueprint
+from nestlab.plan.planner import plan
+from nestlab.plan.steps import Want
+from nestlab.testing.fake_engine import FakeHost
+from nestlab.testing.fake_pve import FakePve
+from nestlab.verbs.apply import apply
+from nestlab.verbs.nest import Nest
 from nestlab.wire.pve.client import Pve as Client
 from pve_lab import Bench, assert_valid, bench, cluster
 

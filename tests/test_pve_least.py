@@ -11,22 +11,23 @@ from types import MappingProxyType
 import pytest
 
 from blueprints import draft, guest, hypervisor
-from nestlab import privileges, pvesetup
-from nestlab.blueprint import Blueprint
-from nestlab.engines.pve.depot import Depot
+from nestlab.base.errors import LabError
+from nestlab.engines.pve.connections import Door
 from nestlab.engines.pve.migration import judge
-from nestlab.engines.pve.reach import Door
-from nestlab.errors import LabError
-from nestlab.fakepve import Agent, FakePve
-from nestlab.fakepve.world import Guest
-from nestlab.model import Image, Pve, Segment
-from nestlab.plan import Boot, Create, Introduce, Remove, Stop
+from nestlab.engines.pve.uploads import Uploads
+from nestlab.lab.blueprint import Blueprint
+from nestlab.lab.model import Image, Pve, Segment
+from nestlab.plan.steps import Boot, Create, Introduce, Remove, Stop
+from nestlab.proxmox import setup
+from nestlab.testing.fake_pve import Agent, FakePve
+from nestlab.testing.fake_pve.world import Guest
+from nestlab.wire.pve import privileges
 from nestlab.wire.pve.errors import Denied, PveError
 from pve_lab import ONE, Bench, assert_valid, bench, cluster, granted, machine_of, seen, up
 
 VERSIONS = ("8.4", "9.1", "9.2")
 ON = Pve("pve://127.0.0.1", storage="thin", images="local", bridge="vmbr0")
-SCOPE = pvesetup.scope_of(ON)
+SCOPE = setup.scope_of(ON)
 SEGMENTS = (Segment("wire"), Segment("office", bridge="vmbr0", vlan=30))
 
 
@@ -57,8 +58,8 @@ async def life(fake: FakePve, folder: Path, login: tuple[str, str]) -> None:
     async with bench(fake, folder, ON, login=login) as made:
         engine = made.engine()
         await engine.check(lab, {"hv1", "out", "box"})
-        assert "is missing" not in (await engine.ground()).line
-        await Depot(made.api, ON, "0" * 8, folder).held("pve1")
+        assert "is missing" not in (await engine.platform()).line
+        await Uploads(made.api, ON, "0" * 8, folder).held("pve1")
         for path in ("hv1", "out", "box"):
             await up(made, lab, path, engine)
             await engine.perform(Stop("", path), other, made.say)
@@ -102,7 +103,7 @@ async def test_what_setup_grants_is_enough(tmp_path: Path, version: str) -> None
     with ready(version) as fake:
         login = fake.add_token("lab@pve", "nestlab", granted(version, SCOPE))
         async with bench(fake, tmp_path, ON, login=login) as made:
-            assert [point for point in await pvesetup.check(made.api, ON) if point.ok is False] == []
+            assert [point for point in await setup.check(made.api, ON) if point.ok is False] == []
         await life(fake, tmp_path, login)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nestlab.engines.pve.copying import layers
+from nestlab.engines.pve.full_copy import layers
 from nestlab.engines.pve.migration import Move, Side, judge, version_of
 
 INTEL = Side("pve1", "GenuineIntel", "Xeon", frozenset({"vmx", "avx2"}), (6, 17, 2))

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blueprints import WIRE, draft, guest, hypervisor
-from nestlab.blueprint import Blueprint
+from nestlab.base.errors import LabError
 from nestlab.engines.pve import placement
+from nestlab.engines.pve.cpu_types import Processor
 from nestlab.engines.pve.placement import IMAGE, OVERHEAD, At, Room, Spot, Store, place
-from nestlab.engines.pve.processors import Processor
-from nestlab.errors import LabError
-from nestlab.model import GIB, MIB, Pve, Segment
+from nestlab.lab.blueprint import Blueprint
+from nestlab.lab.model import GIB, MIB, Pve, Segment
 
 PVE = Pve("pve://pve.example.org")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nestlab.errors import LabError, Unreachable
+from nestlab.base.errors import LabError, Unreachable
 from nestlab.wire.pve.api import Api
 from nestlab.wire.pve.client import Pve
 from nestlab.wire.pve.errors import Denied, Exists, Invalid, Locked, Missing, PveError

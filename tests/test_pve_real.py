@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from command_line import Cli
-from nestlab.fakepve import FakePve
+from nestlab.testing.fake_pve import FakePve
 from pve_lab import assert_valid, cluster, machine_of
 from pve_machines import Machines, running
 

@@ -14,9 +14,8 @@ from typing import Any
 
 import pytest
 
-from nestlab import privileges
-from nestlab.errors import LabError, Refused, Unreachable
-from nestlab.wire.pve import encode, tasks
+from nestlab.base.errors import LabError, Refused, Unreachable
+from nestlab.wire.pve import encode, privileges, tasks
 from nestlab.wire.pve.errors import Denied, Invalid, Locked, Missing, PveError, refusal
 from nestlab.wire.pve.retries import repeatable
 from nestlab.wire.pve.wires import read

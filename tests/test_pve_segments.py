@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from nestlab.base.errors import LabError, Refused
 from nestlab.engines.pve.hardware import Wire
-from nestlab.engines.pve.memory import Memory
+from nestlab.engines.pve.remembered import Memory
 from nestlab.engines.pve.segments import Segments, alias, names
-from nestlab.errors import LabError, Refused
-from nestlab.fakepve import FakePve
-from nestlab.model import Pve, Segment
+from nestlab.lab.model import Pve, Segment
+from nestlab.testing.fake_pve import FakePve
 from nestlab.wire.pve.client import Pve as Client
 from nestlab.wire.pve.errors import Denied, PveError
 from pve_lab import assert_valid, client, cluster

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from nestlab import migrate as moving
-from nestlab import session as verbs
-from nestlab.engines.fake import FakeWorld
-from nestlab.errors import LabError
-from nestlab.facts import Facts
-from nestlab.fakepve import FakePve
-from nestlab.home import Home
-from nestlab.model import GIB
+from nestlab.base.errors import LabError
+from nestlab.home.directories import Home
+from nestlab.hosts.facts import Facts
+from nestlab.lab.model import GIB
+from nestlab.testing.fake_engine import FakeWorld
+from nestlab.testing.fake_pve import FakePve
+from nestlab.verbs import migrate as moving
+from nestlab.verbs import session as verbs
 from pve_lab import assert_valid, bench, cluster, machine_of
 from pve_session import PAIR, Labs, quiet
 
@@ -124,8 +124,8 @@ async def test_machines_that_high_availability_would_move_are_reported(labs: Lab
     vmid = vmid_of(fake, "hv1")
     await labs.bench.api.create("/cluster/ha/resources", {"sid": f"vm:{vmid}"})
     async with verbs.looking(labs.site, name="pair") as session:
-        ground, *others = await session.ground.proofs(session.blueprint)
-    assert (ground.path, ground.where) == ("", "Proxmox VE")
+        platform, *others = await session.platform.proofs(session.blueprint)
+    assert (platform.path, platform.where) == ("", "Proxmox VE")
     assert [(each.path, each.claim, each.ok) for each in others] == [("hv1", "high availability", None)]
     assert f"ha-manager remove vm:{vmid}" in others[0].why
     with pytest.raises(LabError, match="managed by high availability"):

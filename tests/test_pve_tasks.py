@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from https_scripted import Answer, Asked, Hangup, data
-from nestlab.errors import LabError
+from nestlab.base.errors import LabError
 from nestlab.wire.pve import tasks, upload
 from nestlab.wire.pve.errors import Denied, Locked, Missing, PveError
 from nestlab.wire.pve.retries import Lost

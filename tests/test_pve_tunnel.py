@@ -17,12 +17,12 @@ from typing import Any, cast
 
 import pytest
 
-from nestlab import hosts
-from nestlab.engines.pve.reach import Door, host
-from nestlab.engines.qemu.paths import short_id
-from nestlab.errors import LabError, Unreachable
-from nestlab.fakepve import FakePve
-from nestlab.vault import Vault
+from nestlab.base.errors import LabError, Unreachable
+from nestlab.engines.pve.connections import Door, host
+from nestlab.home.lab_keys import LabKeys
+from nestlab.home.paths import short_id
+from nestlab.hosts.ssh import inside
+from nestlab.testing.fake_pve import FakePve
 from nestlab.wire.pve import relay, tunnel
 from nestlab.wire.pve.agent import Agent
 from nestlab.wire.result import Result
@@ -321,14 +321,14 @@ def test_a_segment_is_read_as_it_grows() -> None:
         tunnel.Segment().take("what?\n")
 
 
-def vault_of(folder: Path, machines: dict[str, Sshd]) -> Vault:
+def vault_of(folder: Path, machines: dict[str, Sshd]) -> LabKeys:
     """A lab's keys, which open these servers."""
     (folder / "keys").mkdir(parents=True)
     for path, server in machines.items():
         shutil.copy(server.key, folder / "id_ed25519")
         kept = {"private": server.host.private, "public": server.host.public, "dropbear": server.host.dropbear.hex()}
         (folder / "keys" / short_id(path)).write_text(json.dumps(kept))
-    return Vault(folder)
+    return LabKeys(folder)
 
 
 @needs_agent
@@ -337,12 +337,10 @@ async def test_a_machine_is_a_host_through_its_agent_and_what_is_inside_it_too(r
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     with sshd(tmp_path / "one") as outer, sshd(tmp_path / "two") as inner:
-        vault = vault_of(tmp_path / "lab", {"hv1": outer})
+        lab_keys = vault_of(tmp_path / "lab", {"hv1": outer})
         async with client(real) as api:
-            hv1 = host(Door(api, "pve1", VMID, "hv1"), vault, "hv1", USER, direct=False, port=outer.port)
-            web = hosts.inside(
-                hv1, "hv1/web", inner.port, user=USER, key=inner.key, host_key=inner.host.public, timeout=60
-            )
+            hv1 = host(Door(api, "pve1", VMID, "hv1"), lab_keys, "hv1", USER, direct=False, port=outer.port)
+            web = inside(hv1, "hv1/web", inner.port, user=USER, key=inner.key, host_key=inner.host.public, timeout=60)
             assert (hv1.level, web.level) == (1, 2)
             assert (await hv1.run(["cat"], input=DATA)).stdout == DATA
             source = tmp_path / "source"
@@ -366,9 +364,9 @@ async def test_a_machine_is_a_host_through_its_agent_and_what_is_inside_it_too(r
 @needs_sshd
 async def test_a_lost_connection_is_made_anew(real: FakePve, tmp_path: Path) -> None:
     with sshd(tmp_path) as server:
-        vault = vault_of(tmp_path / "lab", {"hv1": server})
+        lab_keys = vault_of(tmp_path / "lab", {"hv1": server})
         async with client(real) as api:
-            hv1 = host(Door(api, "pve1", VMID), vault, "hv1", USER, direct=False, port=server.port)
+            hv1 = host(Door(api, "pve1", VMID), lab_keys, "hv1", USER, direct=False, port=server.port)
             assert (await hv1.run(["echo", "1"])).text == "1\n"
             there = await hv1.connect()
             server.kill_connections()
@@ -385,9 +383,9 @@ async def test_another_machine_that_answers_there_is_refused_by_its_key(real: Fa
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     with sshd(tmp_path / "one") as server, sshd(tmp_path / "two") as other:
-        vault = vault_of(tmp_path / "lab", {"hv1": server})
+        lab_keys = vault_of(tmp_path / "lab", {"hv1": server})
         async with client(real) as api:
-            hv1 = host(Door(api, "pve1", VMID), vault, "hv1", USER, direct=False, port=other.port)
+            hv1 = host(Door(api, "pve1", VMID), lab_keys, "hv1", USER, direct=False, port=other.port)
             with pytest.raises(LabError, match="THE HOST KEY OF hv1 IS NOT"):
                 await hv1.run(["true"])
             await hv1.close()
@@ -397,9 +395,9 @@ async def test_another_machine_that_answers_there_is_refused_by_its_key(real: Fa
 async def test_a_door_where_no_sshd_listens_says_so_in_time(tmp_path: Path, real: FakePve) -> None:
     (tmp_path / "one").mkdir()
     with sshd(tmp_path / "one") as server:
-        vault = vault_of(tmp_path / "lab", {"hv1": server})
+        lab_keys = vault_of(tmp_path / "lab", {"hv1": server})
     async with client(real) as api:
-        hv1 = host(Door(api, "pve1", VMID, "hv1"), vault, "hv1", USER, direct=False, port=1)
+        hv1 = host(Door(api, "pve1", VMID, "hv1"), lab_keys, "hv1", USER, direct=False, port=1)
         with pytest.raises(Unreachable) as error:
             await hv1.run(["true"])
         assert "refused" in str(error.value).lower()
@@ -430,12 +428,12 @@ def addressed(pve: FakePve, *addresses: str) -> None:
 async def test_an_address_that_takes_connections_is_used_straight(real: FakePve, tmp_path: Path) -> None:
     with sshd(tmp_path, "ListenAddress 127.0.0.2") as server:
         addressed(real, "127.0.0.3", "127.0.0.1")
-        vault = vault_of(tmp_path / "lab", {"hv1": server})
+        lab_keys = vault_of(tmp_path / "lab", {"hv1": server})
         async with client(real) as api:
             door = Door(api, "pve1", VMID)
             assert await door.outside() == ()  # loopback addresses reach nobody else
             door.outside = _first("127.0.0.3", "127.0.0.1")  # type: ignore[method-assign]
-            hv1 = host(door, vault, "hv1", USER, direct=True, port=server.port)
+            hv1 = host(door, lab_keys, "hv1", USER, direct=True, port=server.port)
             assert (await hv1.run(["echo", "straight"])).text == "straight\n"
             assert real.calls("POST", "/agent/exec") == []
             await hv1.close()
@@ -446,15 +444,15 @@ async def test_an_address_that_takes_connections_is_used_straight(real: FakePve,
 async def test_an_address_that_does_not_or_is_somebody_elses_leads_through_the_agent(
     real: FakePve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nestlab.engines.pve.reach.STRAIGHT", 0.3)
+    monkeypatch.setattr("nestlab.engines.pve.connections.STRAIGHT", 0.3)
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     with sshd(tmp_path / "one") as server, socket.create_server(("127.0.0.2", server.port)) as busy:
-        vault = vault_of(tmp_path / "lab", {"hv1": server})
+        lab_keys = vault_of(tmp_path / "lab", {"hv1": server})
         async with client(real) as api:
             door = Door(api, "pve1", VMID)
             door.outside = _first("127.0.0.3", "192.0.2.99")  # type: ignore[method-assign]
-            hv1 = host(door, vault, "hv1", USER, direct=True, port=server.port)
+            hv1 = host(door, lab_keys, "hv1", USER, direct=True, port=server.port)
             assert (await hv1.run(["echo", "agent"])).text == "agent\n"
             assert real.calls("POST", "/agent/exec") != []
             await hv1.close()

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from nestlab.base.errors import LabError
 from nestlab.engines.qemu.accel import choose, presume, why_not
-from nestlab.errors import LabError
-from nestlab.facts import Facts, Kvm
-from nestlab.model import Machine
+from nestlab.hosts.facts import Facts, Kvm
+from nestlab.lab.model import Machine
 
 INTEL = Facts(
     provider="kvm_intel",

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from golden_files import assert_golden
-from nestlab.blueprint import Nic, Spec
 from nestlab.engines.qemu import launch as launching
 from nestlab.engines.qemu.argv import Drive, Kernel, Launch, argv
-from nestlab.engines.qemu.paths import Place
-from nestlab.engines.qemu.stock import Artifacts, serial_of
-from nestlab.model import GIB, MIB, Image, Machine
+from nestlab.engines.qemu.cargo import serial_of
+from nestlab.home.paths import Place
+from nestlab.images.image_files import ImageFiles
+from nestlab.lab.blueprint import Nic, Spec
+from nestlab.lab.model import GIB, MIB, Image, Machine
 
 WIRE = Nic("wire", "52:54:00:aa:bb:01", 1400, ("10.77.0.11/24", "fd77::11/64"), bridge=True)
 HYPERVISOR = Spec(
@@ -82,8 +83,8 @@ def test_no_secret_is_on_the_command_line() -> None:
 
 
 def test_a_hypervisor_carries_the_images_of_what_runs_inside_it_as_read_only_disks() -> None:
-    tiny = Artifacts("t1", {"kernel": Path("/c/t/vmlinux"), "initrd": Path("/c/t/initrd")})
-    own = Artifacts("k1", {"kernel": Path("k"), "initrd": Path("i"), "root": Path("r")}, size=GIB)
+    tiny = ImageFiles("t1", {"kernel": Path("/c/t/vmlinux"), "initrd": Path("/c/t/initrd")})
+    own = ImageFiles("k1", {"kernel": Path("k"), "initrd": Path("i"), "root": Path("r")}, size=GIB)
     files = {"kernel": "/c/t/vmlinux", "initrd": "/c/t/initrd"}
     drives = launching.drives_of(HYPERVISOR, PLACE.of("hv1"), own, [(tiny, files)])
     assert [drive.serial for drive in drives] == [
@@ -97,6 +98,6 @@ def test_a_hypervisor_carries_the_images_of_what_runs_inside_it_as_read_only_dis
 
 
 def test_a_disk_is_never_smaller_than_its_image() -> None:
-    own = Artifacts("k1", {"root": Path("r")}, size=64 * GIB)
+    own = ImageFiles("k1", {"root": Path("r")}, size=64 * GIB)
     assert launching.disk_size(HYPERVISOR, own) == 64 * GIB
     assert launching.disk_size(HYPERVISOR, replace(own, size=GIB)) == 32 * GIB

@@ -13,14 +13,16 @@ from pathlib import Path
 import pytest
 
 from engine_contract import Stage, live_through
-from nestlab import addresses, library, local
-from nestlab.blueprint import PROBE, Blueprint, Leases, settle
 from nestlab.engines.qemu.engine import Programs
-from nestlab.home import Home
-from nestlab.hosts import LocalHost
-from nestlab.model import GIB, MIB, Image, Lab, Link, Machine, Segment
-from nestlab.nest import Nest
-from nestlab.runtime import Tool
+from nestlab.home.directories import Home
+from nestlab.hosts.local import LocalHost
+from nestlab.images import image_files
+from nestlab.images.qemu_runtime import Tool
+from nestlab.lab import addresses
+from nestlab.lab.blueprint import PROBE, Blueprint, Leases, settle
+from nestlab.lab.model import GIB, MIB, Image, Lab, Link, Machine, Segment
+from nestlab.verbs import local
+from nestlab.verbs.nest import Nest
 
 pytestmark = pytest.mark.guest
 
@@ -32,7 +34,7 @@ MOVED = replace(WEB, memory=160 * MIB, links=(Link("wire", address="10.78.0.99")
 
 def settled(lab: Lab) -> Blueprint:
     images = [PROBE, *(placed.machine.image for placed in lab.walk())]
-    return settle(lab, addresses.lease(lab, Leases(), ()), library.keys_of(images))
+    return settle(lab, addresses.lease(lab, Leases(), ()), image_files.keys_of(images))
 
 
 @contextlib.contextmanager

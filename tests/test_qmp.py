@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 import leaks
-from nestlab.errors import LabError, Unreachable
-from nestlab.runtime import Tool
+from nestlab.base.errors import LabError, Unreachable
+from nestlab.images.qemu_runtime import Tool
 from nestlab.wire import qga, qmp
 from scripted import GREETING, Hang, Hear, Say, Step, server
 

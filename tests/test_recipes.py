@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from nestlab import guest
-from nestlab.errors import LabError
+from nestlab.base.errors import LabError
 from nestlab.images import debian
-from nestlab.recipes import BUILTIN, DEBIAN, KVM, TINY, File, extend
+from nestlab.images.recipes import BUILTIN, DEBIAN, KVM, TINY, File, extend
 
 OUTLETS = debian.Outlets(root=100, boot=101, packages=102)
 

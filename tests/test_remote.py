@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from nestlab import keys
-from nestlab.doctor import remote
-from nestlab.errors import Unreachable
+from nestlab.base.errors import Unreachable
+from nestlab.home import key_pairs
+from nestlab.hosts import remote
 from nestlab.wire import known_hosts
 from remotes import (
     Asked,
@@ -169,7 +169,7 @@ async def test_a_key_known_for_the_host_without_a_port_is_trusted_but_another_is
     know(home, server, name="127.0.0.1")
     async with reached(url(server)):
         pass
-    know(home, server, keys.generate("other").public, name="127.0.0.1")
+    know(home, server, key_pairs.generate("other").public, name="127.0.0.1")
     ask = Asked(True)
     async with reached(url(server), ask):
         pass
@@ -271,7 +271,7 @@ async def test_a_jump_host_is_gone_through_and_asked_about_by_its_name(
 def test_a_key_is_added_after_a_last_line_without_an_end(home: Path) -> None:
     import asyncssh
 
-    first, second = keys.generate("a").public, keys.generate("b").public
+    first, second = key_pairs.generate("a").public, key_pairs.generate("b").public
     file = put(home / ".ssh" / "known_hosts", f"|bad|\nnonsense\nbox {first}")
     known_hosts.remember(file, "[2001:db8::1]:2222", asyncssh.import_public_key(second))
     assert [line.number for line in known_hosts.look_up([file], "BOX", 22).keys] == [3]

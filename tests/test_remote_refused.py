@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from nestlab import keys
-from nestlab.doctor import remote
-from nestlab.errors import LabError, Unreachable
+from nestlab.base.errors import LabError, Unreachable
+from nestlab.home import key_pairs as keys
+from nestlab.hosts import remote
 from nestlab.wire import client_keys, known_hosts, refusals
 from remotes import failure, generate, give_key, know, make_home, needs_sshd, penalties, put, reached, url
 from sshd import USER, Sshd, sshd

@@ -6,15 +6,16 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from golden_files import assert_golden
-from nestlab import render, tree
-from nestlab.blueprint import Blueprint, Nic, Spec
-from nestlab.errors import LabError
-from nestlab.events import Began, Ended, Failed, Finished, Said, Started
-from nestlab.model import GIB, MIB, Image, Machine, Segment, within
-from nestlab.paint import Paint, elapsed, human
-from nestlab.plan import Boot, Build, Connect, Create, Observed, Plan, Remove, Seen
-from nestlab.proofs import Proof, Verdict
-from nestlab.render import Acceleration, Shelved
+from nestlab.base.errors import LabError
+from nestlab.base.events import Began, Ended, Failed, Finished, Said, Started
+from nestlab.base.paint import Paint, elapsed, human
+from nestlab.base.proofs import Proof, Verdict
+from nestlab.images.inventory import StoredImage
+from nestlab.lab.blueprint import Blueprint, Nic, Spec
+from nestlab.lab.model import GIB, MIB, Image, Machine, Segment, within
+from nestlab.plan.steps import Boot, Build, Connect, Create, Observed, Plan, Remove, Seen
+from nestlab.show import machine_table, render
+from nestlab.show.render import Acceleration
 
 NOW = 1_800_000_000.0
 
@@ -72,36 +73,36 @@ PROOFS = Verdict(
 
 
 def test_the_tree_shows_wanted_and_seen_machines_nested() -> None:
-    machines = tree.rows(PAIR, WORLD, NOW)
-    assert_golden("render/tree.txt", tree.head("pair", machines) + "\n" + tree.table(machines))
+    machines = machine_table.rows(PAIR, WORLD, NOW)
+    assert_golden("render/tree.txt", machine_table.head("pair", machines) + "\n" + machine_table.table(machines))
 
 
 def test_everything_inside_a_machine_stands_right_below_it() -> None:
-    paths = [row.path for row in tree.rows(PAIR, WORLD, NOW)]
+    paths = [row.path for row in machine_table.rows(PAIR, WORLD, NOW)]
     assert paths == ["hv1", "hv1/web", "hv1/db", "hv1/old", "hv2", "hv2/deep", "hv2/deep/leaf"]
     assert all(within(path, "hv1") for path in paths[:4])
 
 
 def test_machines_whose_outer_machine_nobody_knows_are_shown_all_the_same() -> None:
     lost = Observed(MappingProxyType({"gone/web": Seen("gone/web", "running")}))
-    assert "web" in tree.table(tree.rows(None, lost, NOW))
+    assert "web" in machine_table.table(machine_table.rows(None, lost, NOW))
 
 
 def test_a_lab_without_machines_says_so() -> None:
-    assert tree.table([]) == "no machines"
+    assert machine_table.table([]) == "no machines"
 
 
 def test_colours_change_nothing_but_colours() -> None:
-    machines = tree.rows(PAIR, WORLD, NOW)
-    painted = tree.table(machines, Paint(True))
+    machines = machine_table.rows(PAIR, WORLD, NOW)
+    painted = machine_table.table(machines, Paint(True))
     assert "\x1b[32mrunning\x1b[0m" in painted
     for code in ("0", "1", "2", "31", "32", "33", "36"):
         painted = painted.replace(f"\x1b[{code}m", "")
-    assert painted == tree.table(machines)
+    assert painted == machine_table.table(machines)
 
 
 def test_status_data_is_in_seconds_and_bytes() -> None:
-    first = tree.data("pair", tree.rows(PAIR, WORLD, NOW))["machines"][0]
+    first = machine_table.data("pair", machine_table.rows(PAIR, WORLD, NOW))["machines"][0]
     assert (first["path"], first["uptime"], first["resident"]) == ("hv1", 123.0, 431 * MIB)
 
 
@@ -173,8 +174,8 @@ def test_the_last_line_counts_what_is_done_and_left() -> None:
 
 def test_images_are_a_table() -> None:
     shelf = [
-        Shelved("kvm", "ab" * 32, 1_234_567_890, "6.12.48", ("pair", "three")),
-        Shelved("tiny", "cd" * 32, 41_000_000),
+        StoredImage("kvm", "ab" * 32, 1_234_567_890, "6.12.48", ("pair", "three")),
+        StoredImage("tiny", "cd" * 32, 41_000_000),
     ]
     assert_golden("render/images.txt", render.images(shelf))
     assert "nestlab images build" in render.images([])

@@ -11,11 +11,11 @@ from jsonschema import Draft202012Validator
 from ruamel.yaml import YAML
 
 from nestlab import kinds
-from nestlab.errors import Mistakes
+from nestlab.base.errors import Mistakes
 from nestlab.labfile import parse_text, reference, render
 from nestlab.labfile.fields import RECORDS
+from nestlab.labfile.schema import schema, text
 from nestlab.labfile.shapes import Either, ListOf, MapOf, Ref, Shape
-from nestlab.schema import schema, text
 
 ROOT = Path(__file__).parent.parent
 VALIDATOR = Draft202012Validator(schema())
@@ -30,8 +30,9 @@ def test_the_schema_is_a_schema() -> None:
 
 
 def test_the_committed_schema_is_current() -> None:
-    again = "python -c 'from nestlab import schema; print(schema.text(), end=\"\")' > src/nestlab/lab.schema.json"
-    assert (ROOT / "src" / "nestlab" / "lab.schema.json").read_text() == text(), f"write it again: {again}"
+    path = "src/nestlab/labfile/lab.schema.json"
+    again = f"python -c 'from nestlab.labfile import schema; print(schema.text(), end=\"\")' > {path}"
+    assert (ROOT / path).read_text() == text(), f"write it again: {again}"
 
 
 def test_the_committed_reference_is_current() -> None:
@@ -50,7 +51,8 @@ def test_the_examples_are_valid_by_the_schema(path: Path) -> None:
 def test_the_schema_points_editors_of_the_examples_to_it() -> None:
     for path in (ROOT / "examples").glob("*.yaml"):
         first = path.read_text().splitlines()[0]
-        assert (path.parent / first.partition("$schema=")[2]).resolve() == ROOT / "src" / "nestlab" / "lab.schema.json"
+        committed = ROOT / "src" / "nestlab" / "labfile" / "lab.schema.json"
+        assert (path.parent / first.partition("$schema=")[2]).resolve() == committed
 
 
 LAB = "lab: x\nsegments: {wire: {cidr: 10.77.0.0/24}}\nmachines: {m: {%s}}"

@@ -11,17 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from nestlab import journal, lock, origin, session, store
-from nestlab.apply import Interrupted, Unfinished
-from nestlab.engines.fake import FakeWorld
-from nestlab.errors import Busy, LabError
-from nestlab.events import Began, Ended, Event
-from nestlab.facts import Facts
-from nestlab.home import Home
-from nestlab.model import GIB
-from nestlab.packages import MMDEBSTRAP
-from nestlab.plan import Plan, Want
-from nestlab.session import Site
+from nestlab.base.errors import Busy, LabError
+from nestlab.base.events import Began, Ended, Event
+from nestlab.home import journal, labs, lock
+from nestlab.home.directories import Home
+from nestlab.hosts.facts import Facts
+from nestlab.images.system_packages import MMDEBSTRAP
+from nestlab.lab import blueprint_file
+from nestlab.lab.model import GIB
+from nestlab.plan.steps import Plan, Want
+from nestlab.testing.fake_engine import FakeWorld
+from nestlab.verbs import session
+from nestlab.verbs.apply import Interrupted, Unfinished
+from nestlab.verbs.session import Site
 
 PAIR = """
 lab: pair
@@ -94,10 +96,10 @@ async def test_up_makes_what_the_lab_file_says_and_again_does_nothing(bench: Ben
 
 async def test_a_lab_keeps_its_addresses_when_machines_are_added(bench: Bench) -> None:
     await bench.up()
-    before = store.load(bench.home.lab("pair").blueprint)
+    before = blueprint_file.load(bench.home.lab("pair").blueprint)
     bench.file.write_text(PAIR + "  extra: {image: tiny, segments: [wire]}\n")
     await bench.up()
-    after = store.load(bench.home.lab("pair").blueprint)
+    after = blueprint_file.load(bench.home.lab("pair").blueprint)
     assert before is not None
     assert after is not None
     assert {spec.path: spec.nics for spec in before.specs}.items() <= {s.path: s.nics for s in after.specs}.items()
@@ -108,7 +110,7 @@ async def test_a_lab_is_found_again_by_its_name_with_what_set_had_changed(bench:
     lab, source = session.read_again(bench.home, "pair", {})
     assert lab.machines[0].memory == 2 * GIB
     assert source.sets == ("machines.hv1.memory=2G",)
-    assert origin.lab_of(bench.home, bench.file) == "pair"
+    assert labs.lab_of(bench.home, bench.file) == "pair"
 
 
 async def test_a_lab_whose_file_is_gone_says_how_to_go_on(bench: Bench) -> None:
@@ -249,7 +251,7 @@ def test_importing_asyncssh_ahead_runs_no_compiler() -> None:
 import ctypes.util, sys
 find, ran = ctypes.util.find_library, []
 sys.addaudithook(lambda event, args: ran.append(args) if event == "subprocess.Popen" else None)
-from nestlab import session
+from nestlab.verbs import session
 with session._libraries_unsought():
     import asyncssh
 assert ctypes.util.find_library is find

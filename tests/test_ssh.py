@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import leaks
-from nestlab import keys
-from nestlab.errors import LabError, Unreachable
+from nestlab.base.errors import LabError, Unreachable
+from nestlab.home import key_pairs
 from nestlab.wire import ssh
 from sshd import PROGRAM, USER, Sshd, sshd
 from test_proc import number_in, until_dead
@@ -318,7 +318,7 @@ async def test_nothing_is_left_after_a_connection_is_closed(tmp_path: Path) -> N
                 async with connection.lines(["sleep", "1000"]), connection.unix("/nowhere"):
                     pass
                 with pytest.raises(LabError):
-                    await server.connect(host_key=keys.generate("other").public)
+                    await server.connect(host_key=key_pairs.generate("other").public)
                 await connection.close()
         for pid in server.children():
             assert until_dead(pid)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nestlab import keys
-from nestlab.errors import LabError, Unreachable
+from nestlab.base.errors import LabError, Unreachable
+from nestlab.home import key_pairs
 from nestlab.wire import ssh
 from sshd import PROGRAM, USER, Sshd, sshd
 
@@ -24,7 +24,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
 
 
 async def test_another_host_key_is_refused_loudly_with_both_fingerprints(server: Sshd) -> None:
-    other = keys.generate("other")
+    other = key_pairs.generate("other")
     with pytest.raises(LabError, match="HOST KEY") as caught:
         await server.connect(host_key=other.public)
     assert not isinstance(caught.value, Unreachable)
@@ -43,7 +43,7 @@ async def test_another_kind_of_host_key_is_refused(server: Sshd) -> None:
 
 
 async def test_a_client_key_that_the_server_does_not_know_is_refused(server: Sshd, tmp_path: Path) -> None:
-    (tmp_path / "key").write_text(keys.generate("stranger").private)
+    (tmp_path / "key").write_text(key_pairs.generate("stranger").private)
     with pytest.raises(LabError, match="does not let") as caught:
         await server.connect(key=tmp_path / "key")
     assert not isinstance(caught.value, Unreachable)
@@ -55,7 +55,7 @@ async def test_no_other_key_of_the_users_is_tried(
     (tmp_path / ".ssh").mkdir()
     (tmp_path / ".ssh" / "id_ed25519").write_text(server.client.private)
     (tmp_path / ".ssh" / "config").write_text(f"Host *\n  IdentityFile {server.key}\n  User nobody\n")
-    (tmp_path / "key").write_text(keys.generate("stranger").private)
+    (tmp_path / "key").write_text(key_pairs.generate("stranger").private)
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(LabError, match=f"does not let {USER}"):
         await server.connect(key=tmp_path / "key")

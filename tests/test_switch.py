@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from nestlab.runtime import Tool
-from nestlab.switch import ALREADY, CONTROL, LOG, PID, socket_name
+from nestlab.images.qemu_runtime import Tool
+from nestlab.network.switch import ALREADY, CONTROL, LOG, PID, socket_name
 from switch_cards import BROADCAST, LIMIT, Card, ask, ended, frame, framed, kill, mac, pid_of, ports, start, until
 
 Plug = Callable[..., Card]
@@ -339,10 +339,10 @@ def test_a_path_longer_than_a_socket_may_have_is_no_obstacle_to_the_switch(tmp_p
 
 @pytest.mark.parametrize("arguments", [[], ["/tmp"], ["nestlab-switch:", "/tmp"], ["nestlab-switch:a"]])
 def test_a_wrong_command_line_shows_the_right_one(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    from nestlab.switch import main
+    from nestlab.network.switch import main
 
     assert main(arguments) == 2
-    assert "usage: python -m nestlab.switch nestlab-switch:LAB DIR" in capsys.readouterr().err
+    assert "usage: python -m nestlab.network.switch nestlab-switch:LAB DIR" in capsys.readouterr().err
 
 
 def test_a_place_where_it_cannot_listen_is_an_error_with_its_name(tmp_path: Path) -> None:

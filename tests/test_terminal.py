@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from nestlab import terminal
-from nestlab.errors import LabError
+from nestlab.base.errors import LabError
+from nestlab.hosts import terminal
 
 
 @dataclass

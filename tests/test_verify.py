@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from nestlab.blueprint import Blueprint, Nic, Spec
-from nestlab.model import Machine
-from nestlab.verify import ALL_PAIRS, ASK, _Machine, _of_machine, _pairs, _told
+from nestlab.lab.blueprint import Blueprint, Nic, Spec
+from nestlab.lab.model import Machine
+from nestlab.verbs.verify import ALL_PAIRS, ASK, _Machine, _of_machine, _pairs, _told
 
 MODULES = ("kvm_intel", "kvm_amd", "kvm_pvm")
 

@@ -1,4 +1,4 @@
-"""The command line: parses, prints and exits. Everything else is in `nestlab.session` and below."""
+"""The command line: parses, prints and exits. Everything else is in `nestlab.verbs.session` and below."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ def _main(words: list[str]) -> None:
 def _quick(words: list[str]) -> Callable[[list[str]], int | None] | None:
     """What needs no typer, whose import takes longer than these commands may."""
     if words[:1] == ["status"]:
-        from nestlab.cli import glance
+        from nestlab.cli import quick_status
 
-        return glance.read if glance.wanted(words) else None
+        return quick_status.read if quick_status.wanted(words) else None
     if words[:1] == ["doctor"] and all(word in ("--json", "--facts") for word in words[1:]):
-        from nestlab import early
+        from nestlab.hosts import early
 
         early.examine()
         return _doctor
@@ -72,17 +72,17 @@ def _quick(words: list[str]) -> Callable[[list[str]], int | None] | None:
 
 
 def _doctor(words: list[str]) -> int:
-    from nestlab.cli import here
+    from nestlab.cli import doctor_here
 
-    return here.doctor(words)
+    return doctor_here.doctor(words)
 
 
 def _up(words: list[str]) -> int | None:
-    from nestlab import early
+    from nestlab.hosts import early
 
     early.begin()
-    from nestlab.cli import work
+    from nestlab.cli import lab_work
     from nestlab.cli.common import meant
     from nestlab.cli.guard import run
 
-    return run(work.bring_up(meant(words[1:]), [], verify=True, no_wait=False, as_json=False))
+    return run(lab_work.bring_up(meant(words[1:]), [], verify=True, no_wait=False, as_json=False))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from nestlab.cli import doctor, explain, labs, machines, proxmox, stores, views
+from nestlab.cli import doctor, explain, images, labs, machines, proxmox, status
 from nestlab.cli.guard import out
 
 HELP = """Nested virtualization labs from one file, with a proof for every level.
@@ -62,7 +62,7 @@ def _nestlab(version: Version = False) -> None:
 _VERBS = (
     ("up", labs.up, "Bring a lab up as its file says, and prove it."),
     ("plan", labs.plan, "Show what `up` would do, and why."),
-    ("status", views.status, "Show a lab's machines as a tree."),
+    ("status", status.status, "Show a lab's machines as a tree."),
     ("verify", labs.verify, "Prove a running lab, level by level."),
     ("ssh", machines.ssh, "A shell on a machine, or a command."),
     ("exec", machines.execute, "Run a command on one or many machines."),
@@ -73,16 +73,16 @@ _VERBS = (
     ("start", labs.start, "Start machines that were stopped."),
     ("migrate", proxmox.migrate, "Move a machine to another node of its Proxmox VE."),
     ("down", labs.down, "End machines or a lab, and delete them."),
-    ("ls", views.ls, "List the labs on this machine."),
-    ("gc", stores.gc, "Remove what no lab uses any more."),
+    ("ls", status.ls, "List the labs on this machine."),
+    ("gc", images.gc, "Remove what no lab uses any more."),
     ("doctor", doctor.doctor, "Say whether a host can nest; mend it, take it back."),
     ("explain", explain.explain, "Say what an error or a log means, and what to do."),
-    ("validate", views.validate, "Check a lab file."),
-    ("schema", views.schema, "Print the JSON Schema of lab files."),
+    ("validate", status.validate, "Check a lab file."),
+    ("schema", status.schema, "Print the JSON Schema of lab files."),
 )
 
 for _name, _verb, _short in _VERBS:
     _cls = machines.WithTail if _name in ("ssh", "exec") else None
     app.command(_name, cls=_cls, short_help=_short)(_verb)
-app.add_typer(stores.images, name="images", short_help="List, build and remove images.")
+app.add_typer(images.images, name="images", short_help="List, build and remove images.")
 app.add_typer(proxmox.group, name="pve", short_help="Set up and check a Proxmox VE for labs.")

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nestlab.base.errors import LabError
 from nestlab.cli.guard import out, paint
-from nestlab.errors import LabError
-from nestlab.home import Home
-from nestlab.which import Which, which
+from nestlab.home.directories import Home
+from nestlab.home.targets import Which, which
 
 if TYPE_CHECKING:
-    from nestlab.session import Site
+    from nestlab.verbs.session import Site
 
 __all__ = ["home", "lab_named", "meant", "one_lab", "paint", "print_json", "site"]
 
@@ -25,7 +25,7 @@ def home() -> Home:
 
 def site() -> Site:
     """This machine, with the engines that nestlab has."""
-    from nestlab import local
+    from nestlab.verbs import local
 
     return local.site(home())
 
@@ -47,9 +47,9 @@ def lab_named(found: Which) -> str:
     """The name of a lab that is there: that of the lab file, where a file is meant. LabError when it was never made."""
     if found.file is None:
         return found.lab
-    from nestlab import origin
+    from nestlab.home import labs
 
-    name = origin.lab_of(home(), found.file)
+    name = labs.lab_of(home(), found.file)
     if name is None:
         from nestlab.labfile import parse
 
@@ -63,7 +63,7 @@ def one_lab(words: Sequence[str] | None) -> str:
     """The lab that is meant by words which name no machines."""
     found = meant(words)
     if found.machines:
-        from nestlab.which import no_such_lab
+        from nestlab.home.targets import no_such_lab
 
         raise no_such_lab((words or [""])[0], home().labs())
     return lab_named(found)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nestlab.home import Home
+from nestlab.home.directories import Home
 
 
 def labs(incomplete: str) -> list[str]:

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nestlab.base.errors import LabError
 from nestlab.cli import complete
 from nestlab.cli.common import home, meant, one_lab, paint, print_json, site
 from nestlab.cli.guard import MEND, answered, guarded, out, run, say
 from nestlab.cli.options import Debug, Json, Yes
-from nestlab.errors import LabError
 
 if TYPE_CHECKING:
+    from nestlab.base.proofs import Proof
     from nestlab.doctor.finding import Remedy, Want
     from nestlab.doctor.report import Visit
-    from nestlab.host import Host
-    from nestlab.proofs import Proof
+    from nestlab.hosts.host import Host
 
 Words = Annotated[
     list[str] | None,
@@ -89,7 +89,7 @@ def _split(words: Sequence[str], *, fix: bool) -> tuple[str, tuple[str, ...]]:
     """WHERE ("": this machine), and the checks that are named."""
     from nestlab.doctor.checks import checks as all_checks
     from nestlab.doctor.remedies import FIXABLE
-    from nestlab.labfile.guess import meant as guess
+    from nestlab.labfile.did_you_mean import meant as guess
 
     names = {check.name for check in all_checks}
     checks = tuple(word for word in words if fix and word in names)
@@ -134,7 +134,7 @@ def _consistent(*, fix: bool, undo: bool, facts: bool, from_facts: str, everywhe
 def _want(guests: Sequence[str]) -> Want:
     from nestlab.doctor.finding import Want
     from nestlab.doctor.remedies import GUESTS
-    from nestlab.labfile.guess import meant as guess
+    from nestlab.labfile.did_you_mean import meant as guess
 
     words = {word for each in guests for word in each.lower().split(",") if word}
     for unknown in sorted(words - GUESTS):
@@ -149,13 +149,12 @@ def _want(guests: Sequence[str]) -> Want:
 @asynccontextmanager
 async def _host(where: str) -> AsyncIterator[tuple[str, int, Host]]:
     """A host by its name on the command line: how it is called, its level in the nest, and the host."""
-    from nestlab import hosts
+    from nestlab.hosts import local, ssh
 
     if not where:
-        local = hosts.LocalHost()
-        yield "this machine", 0, local
+        yield "this machine", 0, local.LocalHost()
     elif where.startswith("ssh://"):
-        remote = hosts.at(where, ask=_ask_key if sys.stdin.isatty() else None)
+        remote = ssh.at(where, ask=_ask_key if sys.stdin.isatty() else None)
         try:
             yield remote.path, 0, remote
         finally:
@@ -194,8 +193,8 @@ async def _walk(lab: str, want: Want, *, show_facts: bool, as_json: bool) -> int
     """The lab's host and all machines in it that run, level by level; those of one level at once."""
     import asyncio
 
-    from nestlab import session as verbs
     from nestlab.doctor.report import Visit
+    from nestlab.verbs import session as verbs
 
     async with verbs.looking(site(), name=one_lab([lab] if lab else [])) as session:
         observed = await session.look()
@@ -212,7 +211,7 @@ async def _walk(lab: str, want: Want, *, show_facts: bool, as_json: bool) -> int
                 return Visit(name, level, error=error.what)
 
         far = session.blueprint.on is not None
-        ground = (await session.ground.proofs(session.blueprint))[0] if far else None
+        platform = (await session.platform.proofs(session.blueprint))[0] if far else None
         visits = await asyncio.gather(*(one(path) for path in [*([] if far else [""]), *hypervisors]))
     visits = sorted(visits, key=lambda each: each.level)
     if show_facts:
@@ -220,14 +219,14 @@ async def _walk(lab: str, want: Want, *, show_facts: bool, as_json: bool) -> int
 
         out(json.dumps({each.where: json.loads(each.facts.to_json()) for each in visits}, indent=1))
         return None
-    if ground is not None and not as_json:  # its nodes are not this machine: what their API tells is all there is
-        out(f"{ground.where}, level 0: {ground.seen}" + (f": {ground.why}" if ground.why else "") + "\n")
-    return _show(visits, as_json=as_json, walked=True, ground=ground)
+    if platform is not None and not as_json:  # its nodes are not this machine: what their API tells is all there is
+        out(f"{platform.where}, level 0: {platform.seen}" + (f": {platform.why}" if platform.why else "") + "\n")
+    return _show(visits, as_json=as_json, walked=True, platform=platform)
 
 
 def _judge_file(file: str, want: Want, *, as_json: bool) -> int | None:
     from nestlab.doctor.report import visit
-    from nestlab.facts import Facts
+    from nestlab.hosts.facts import Facts
 
     name = "stdin" if file == "-" else file
     try:
@@ -241,12 +240,12 @@ def _judge_file(file: str, want: Want, *, as_json: bool) -> int | None:
     return _show([visit("recorded host" if file == "-" else file, 0, facts, want)], as_json=as_json)
 
 
-def _show(visits: Sequence[Visit], *, as_json: bool, walked: bool = False, ground: Proof | None = None) -> int | None:
+def _show(visits: Sequence[Visit], *, as_json: bool, walked: bool = False, platform: Proof | None = None) -> int | None:
     from nestlab.doctor import report
 
     if as_json:
         data = [each.data() for each in visits]
-        told = {"ground": ground.seen} if ground is not None else {}
+        told = {"platform": platform.seen} if platform is not None else {}
         print_json({**told, "hosts": data, "summary": report.summary(visits)} if walked else data[0])
     else:
         out("\n\n".join(report.text(each, paint()) for each in visits))
@@ -263,8 +262,8 @@ async def _fix(
 ) -> int | None:
     from nestlab.doctor import advisories, surgery
     from nestlab.doctor.finding import Remedy
+    from nestlab.doctor.fix_preview import show
     from nestlab.doctor.remedies import remedies
-    from nestlab.doctor.showing import show
 
     async with _host(where) as (name, level, host):
         before = await _visit(name, level, host, want)
@@ -314,7 +313,7 @@ def _tell(text: str, *, as_json: bool) -> None:
 
 def _say(text: str) -> None:
     """What happens on a host, partly in its own words."""
-    from nestlab.printable import printable
+    from nestlab.base.printable import printable
 
     say(printable(text))
 
@@ -343,7 +342,7 @@ def _changes(before: Visit, after: Visit) -> None:
 
 async def _undo(where: str, want: Want, *, yes: bool, as_json: bool) -> int | None:
     from nestlab.doctor import surgery
-    from nestlab.doctor.showing import show_undo
+    from nestlab.doctor.fix_preview import show_undo
 
     async with _host(where) as (name, level, host):
         record = await surgery.pending(host)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nestlab.base.errors import LabError
 from nestlab.cli.common import paint, print_json
 from nestlab.cli.guard import MEND, guarded, out
 from nestlab.cli.options import Debug, Json
-from nestlab.errors import LabError
 
 if TYPE_CHECKING:
-    from nestlab.doctor.explain import Explained
-    from nestlab.paint import Paint
+    from nestlab.base.paint import Paint
+    from nestlab.explain.explain import Explained
 
 WHAT = "Give a log file, - for stdin, or an error line in quotes: nestlab explain 'Module kvm_intel is in use.'"
 
@@ -31,7 +31,7 @@ def explain(words: Words = None, as_json: Json = False, debug: Debug = False) ->
 
     Exit status 2 if nothing in it is known.
     """
-    from nestlab.doctor.explain import explain as explained
+    from nestlab.explain.explain import explain as explained
 
     text, where = _text(words or [])
     found = explained(text)

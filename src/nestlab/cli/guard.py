@@ -13,9 +13,9 @@ from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, ParamSpec
 
+from nestlab.base.errors import LabError, unwritten
+from nestlab.base.paint import Paint
 from nestlab.cli.streams import Unwritten
-from nestlab.errors import LabError, unwritten
-from nestlab.paint import Paint
 
 P = ParamSpec("P")
 
@@ -99,7 +99,7 @@ def _other(error: BaseException, *, debug: bool) -> int:
 
 def _unusable(error: OSError) -> LabError | None:
     """The error where what nestlab keeps its own in cannot be used: not a bug, wherever that shows."""
-    from nestlab.home import Home
+    from nestlab.home.directories import Home
 
     home = Home.of(os.environ, Path.home())
     for place, what in ((home.cache, "images: NESTLAB_CACHE"), (home.state, "labs: NESTLAB_HOME")):
@@ -118,7 +118,7 @@ def _first(error: BaseException) -> BaseException:
 
 def say_error(error: LabError) -> None:
     """An error, on stderr."""
-    from nestlab import render
+    from nestlab.show import render
 
     say(render.error(error, Paint(sys.stderr.isatty())))
 
@@ -171,7 +171,7 @@ def _crash(error: BaseException) -> Path:
     import traceback
 
     from nestlab import __version__
-    from nestlab.home import Home
+    from nestlab.home.directories import Home
 
     state = Home.of(os.environ, Path.home()).state
     state.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from nestlab.base.errors import LabError
 from nestlab.cli import complete
 from nestlab.cli.common import home, lab_named, meant, paint, print_json, site
 from nestlab.cli.guard import guarded, out, run, say
 from nestlab.cli.options import Debug, Json, MachineWord
-from nestlab.errors import LabError
-from nestlab.model import parent_of
+from nestlab.lab.model import parent_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from nestlab.engines.qemu.paths import Place
-    from nestlab.host import Host, Running
-    from nestlab.proxmox import ProxmoxGround
-    from nestlab.session import Session
-    from nestlab.which import Which
+    from nestlab.home.paths import Place
+    from nestlab.home.targets import Which
+    from nestlab.hosts.host import Host, Running
+    from nestlab.proxmox.platform import ProxmoxPlatform
+    from nestlab.verbs.session import Session
 
 TAIL = "nestlab.tail"
 
@@ -74,7 +74,7 @@ async def _ssh(found: Which, command: Sequence[str]) -> int:
 
 
 async def _attach(host: Host, path: str, command: Sequence[str], *, pty: bool) -> int:
-    from nestlab.hosts import SshHost
+    from nestlab.hosts.ssh import SshHost
 
     if not isinstance(host, SshHost):
         raise LabError(f"{path} is not reached by ssh.", hint="Use `nestlab exec`.")
@@ -117,8 +117,8 @@ def _split(words: list[str], tail: list[str] | None, chosen: bool) -> tuple[list
 
 
 async def _execute(found: Which, command: list[str], *, everywhere: bool, several: bool, as_json: bool) -> int:
-    from nestlab import session as verbs
-    from nestlab.which import expand
+    from nestlab.home.targets import expand
+    from nestlab.verbs import session as verbs
 
     async with verbs.looking(site(), name=lab_named(found)) as session:
         known = [spec.path for spec in session.blueprint.specs]
@@ -197,8 +197,8 @@ def cp(paths: Source, debug: Debug = False) -> int | None:
 
 
 async def _copy(words: list[str]) -> None:
-    from nestlab import copy
-    from nestlab.which import Remote, remote
+    from nestlab.home.targets import Remote, remote
+    from nestlab.hosts import copy
 
     if len(words) < 2:
         raise LabError("cp takes at least two places.", hint="nestlab cp notes.txt hv1/web:/root/")
@@ -244,7 +244,7 @@ def console(machine: MachineWord, debug: Debug = False) -> int | None:
 
 
 async def _console(found: Which) -> None:
-    from nestlab import terminal
+    from nestlab.hosts import terminal
 
     async with _below(found) as (path, host, place, far):
         way = far.console(path, terminal.size) if far is not None else host.unix(place.of(path).console)
@@ -290,7 +290,7 @@ def logs(
 
 
 async def _logs(found: Which, number: int, *, follow: bool, listed: bool, as_json: bool) -> None:
-    from nestlab import logs as kept
+    from nestlab.verbs import logs as kept
 
     async with _below(found) as (path, host, place, far):
         if far is not None:
@@ -307,7 +307,7 @@ async def _logs(found: Which, number: int, *, follow: bool, listed: bool, as_jso
                     sys.stdout.buffer.flush()
 
 
-async def _logs_afar(far: ProxmoxGround, path: str, number: int, *, follow: bool, listed: bool) -> None:
+async def _logs_afar(far: ProxmoxPlatform, path: str, number: int, *, follow: bool, listed: bool) -> None:
     """Of a machine on a Proxmox VE, which keeps nothing of what consoles say: its own journal."""
     if listed:
         what = f"Proxmox VE keeps no consoles: which boots {path} remembers, its own journal says."
@@ -324,8 +324,8 @@ async def _logs_afar(far: ProxmoxGround, path: str, number: int, *, follow: bool
 def _print_boots(boots: Sequence[object], *, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from nestlab.logs import Boot
-    from nestlab.paint import Style, columns, human
+    from nestlab.base.paint import Style, columns, human
+    from nestlab.verbs.logs import Boot
 
     rows = [boot for boot in boots if isinstance(boot, Boot)]
     if as_json:
@@ -343,7 +343,7 @@ def _print_boots(boots: Sequence[object], *, as_json: bool) -> None:
 @asynccontextmanager
 async def at(found: Which) -> AsyncIterator[tuple[Session, str, Host]]:
     """The one machine that is meant, as a host."""
-    from nestlab import session as verbs
+    from nestlab.verbs import session as verbs
 
     async with verbs.looking(site(), name=lab_named(found)) as session:
         path = the_one(session, found)
@@ -351,12 +351,12 @@ async def at(found: Which) -> AsyncIterator[tuple[Session, str, Host]]:
 
 
 @asynccontextmanager
-async def _below(found: Which) -> AsyncIterator[tuple[str, Host, Place, ProxmoxGround | None]]:
+async def _below(found: Which) -> AsyncIterator[tuple[str, Host, Place, ProxmoxPlatform | None]]:
     """The one machine that is meant, the host it runs on, and where the lab's things are there; instead of that the
     Proxmox VE, where it is directly on one."""
-    from nestlab import session as verbs
-    from nestlab.engines.qemu.paths import Place
-    from nestlab.engines.qemu.quick import guest_place
+    from nestlab.engines.qemu.quick_status import guest_place
+    from nestlab.home.paths import Place
+    from nestlab.verbs import session as verbs
 
     async with verbs.looking(site(), name=lab_named(found)) as session:
         path = the_one(session, found)
@@ -364,15 +364,15 @@ async def _below(found: Which) -> AsyncIterator[tuple[str, Host, Place, ProxmoxG
         place = guest_place(session.blueprint.lab) if outer else Place(str(session.place.root))
         far = None
         if not outer and session.blueprint.on is not None:
-            from nestlab.proxmox import ProxmoxGround
+            from nestlab.proxmox.platform import ProxmoxPlatform
 
-            far = session.ground if isinstance(session.ground, ProxmoxGround) else None
+            far = session.platform if isinstance(session.platform, ProxmoxPlatform) else None
         yield path, await session.nest.host(outer), place, far
 
 
 def the_one(session: Session, found: Which) -> str:
     """The path of the one machine that is meant. LabError for several, or none."""
-    from nestlab.which import expand
+    from nestlab.home.targets import expand
 
     paths = expand(found.machines, [spec.path for spec in session.blueprint.specs], session.blueprint.lab)
     if len(paths) != 1:

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nestlab.base.errors import LabError
 from nestlab.cli import complete
 from nestlab.cli.common import home, lab_named, meant, print_json, site
 from nestlab.cli.guard import MEND, agreed, guarded, out, run, say
 from nestlab.cli.options import Debug, Json, MachineWord, NoWait, Yes
-from nestlab.errors import LabError
 
 if TYPE_CHECKING:
-    from nestlab.model import Pve
-    from nestlab.which import Which
+    from nestlab.home.targets import Which
+    from nestlab.lab.model import Pve
 
 group = typer.Typer(
     help="A Proxmox VE as the host of labs: set it up, check it, believe its certificate.",
@@ -59,9 +59,9 @@ def setup(
       nestlab pve setup lab.yaml                 for what that lab uses
       nestlab pve setup pve://root@pam@pve1.example.org --perform
     """
-    from nestlab.cli import proxmoxwork
+    from nestlab.cli import proxmox_work
 
-    return run(proxmoxwork.setup(*meant_by(where), user, token, perform=perform, yes=yes, as_json=as_json))
+    return run(proxmox_work.setup(*meant_by(where), user, token, perform=perform, yes=yes, as_json=as_json))
 
 
 @group.command("check")
@@ -69,18 +69,18 @@ def setup(
 def check(where: Where, as_json: Json = False, debug: Debug = False) -> int | None:
     """Say whether nestlab may do there what it needs, which privilege is missing where, and what the nodes can do.
     Changes nothing. Exit status 2 if something is missing."""
-    from nestlab.cli import proxmoxwork
+    from nestlab.cli import proxmox_work
 
-    return run(proxmoxwork.check(*meant_by(where), as_json=as_json))
+    return run(proxmox_work.check(*meant_by(where), as_json=as_json))
 
 
 @group.command("trust")
 @guarded
 def trust(where: Where, yes: Yes = False, debug: Debug = False) -> int | None:
     """Show the fingerprint of the certificate that it shows now, and believe it from now on, if that is agreed to."""
-    from nestlab.cli import proxmoxwork
+    from nestlab.cli import proxmox_work
 
-    return run(proxmoxwork.trust(on_of(where), yes=yes))
+    return run(proxmox_work.trust(on_of(where), yes=yes))
 
 
 Target = Annotated[str, typer.Argument(metavar="NODE", help="The node it is to be on.")]
@@ -114,11 +114,11 @@ def migrate(
 async def _migrate(
     found: Which, node: str, *, stop_guests: bool, yes: bool, no_wait: bool, as_json: bool
 ) -> int | None:
-    from nestlab import migrate as moving
-    from nestlab import session as verbs
+    from nestlab.cli.lab_work import shown
     from nestlab.cli.machines import the_one
-    from nestlab.cli.work import shown
-    from nestlab.plan import Plan
+    from nestlab.plan.steps import Plan
+    from nestlab.verbs import migrate as moving
+    from nestlab.verbs import session as verbs
 
     name = lab_named(found)
     waiting = verbs.changing(site(), "migrate", name=name, wait=0 if no_wait else None, say=say)
@@ -142,7 +142,7 @@ async def _migrate(
 
 
 def _tell(crossing: object) -> None:
-    from nestlab.migrate import Crossing
+    from nestlab.verbs.migrate import Crossing
 
     assert isinstance(crossing, Crossing)
     move, ruling = crossing.move, crossing.ruling
@@ -165,13 +165,14 @@ def meant_by(word: str) -> tuple[Pve, tuple[str, ...]]:
     """The same, with the bridges that segments of the lab name."""
     from pathlib import Path
 
-    from nestlab import origin, store
-    from nestlab.model import Pve
+    from nestlab.home import labs
+    from nestlab.lab import blueprint_file
+    from nestlab.lab.model import Pve
 
     if word.startswith(("pve://", "pve+")):
         return Pve(word), ()
     if word in home().labs():
-        made = store.load(origin.existing(home(), word).blueprint)
+        made = blueprint_file.load(labs.existing(home(), word).blueprint)
         on, segments = (made.on, made.segments) if made else (None, ())
     elif word.endswith((".yaml", ".yml")):
         from nestlab.labfile import parse

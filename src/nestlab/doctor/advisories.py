@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from nestlab.facts import Facts
+from nestlab.hosts.facts import Facts
 
 State = Literal["fixed", "vulnerable", "unknown"]
 Version = tuple[int, int, int]

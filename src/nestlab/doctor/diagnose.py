@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from nestlab.doctor.checks import checks, seen
+from nestlab.doctor.checks import checks, questions
 from nestlab.doctor.finding import LAYERS, Finding, Want
-from nestlab.facts import Facts
+from nestlab.hosts.facts import Facts
 
 _NOTHING_WANTED = Want()
 
@@ -35,14 +35,14 @@ def verdict(facts: Facts, findings: Iterable[Finding]) -> str:
     """One sentence: what this host is for nesting."""
     found = tuple(findings)
     broken = first_broken(found)
-    if not (facts.kernel or facts.provider or seen.flags_known(facts)):
+    if not (facts.kernel or facts.provider or questions.flags_known(facts)):
         return "Nothing is known of this host: it said neither its kernel nor its CPU."
-    if facts.provider and facts.provider not in seen.VENDORS:
+    if facts.provider and facts.provider not in questions.VENDORS:
         return _without_hardware(facts)
     if broken is None:
         return _works(facts, found)
     if broken.check == "nested":
-        value = seen.parameter(facts, f"{facts.provider}.nested")
+        value = questions.parameter(facts, f"{facts.provider}.nested")
         return f"Nesting is off: {facts.provider} has nested={value}, so guests of this host get no KVM of their own."
     if facts.can_nest:
         return f"Nesting works here now ({_proof(facts)}), but one thing is broken: {broken.seen}."
@@ -51,7 +51,7 @@ def verdict(facts: Facts, findings: Iterable[Finding]) -> str:
 
 def _without_hardware(facts: Facts) -> str:
     opens = f"/dev/kvm opens with API {facts.kvm.api}" if facts.kvm.opened else "KVM is there"
-    flag = seen.flag(facts)
+    flag = questions.flag(facts)
     cpu = f"the CPU has {flag}" if flag else "the CPU has neither vmx nor svm"
     return (
         f"This host only looks as if it had KVM: {opens}, but its provider is {facts.provider}, which runs guests in"
@@ -61,7 +61,7 @@ def _without_hardware(facts: Facts) -> str:
 
 def _works(facts: Facts, found: tuple[Finding, ...]) -> str:
     if not facts.can_nest:
-        known = f"{facts.provider}, nested={seen.parameter(facts, f'{facts.provider}.nested') or 'unknown'}"
+        known = f"{facts.provider}, nested={questions.parameter(facts, f'{facts.provider}.nested') or 'unknown'}"
         where = f" ({known})" if facts.provider else ""
         return f"Nothing speaks against nesting here{where}, but it is not proven: no guest was run."
     security = next((finding for finding in found if finding.check == "security"), None)
@@ -71,5 +71,5 @@ def _works(facts: Facts, found: tuple[Finding, ...]) -> str:
 
 
 def _proof(facts: Facts) -> str:
-    value = seen.parameter(facts, f"{facts.provider}.nested") or "unknown"
+    value = questions.parameter(facts, f"{facts.provider}.nested") or "unknown"
     return f"{facts.provider}, nested={value}, proven by a guest that ran"

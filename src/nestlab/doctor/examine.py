@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nestlab import probe
 from nestlab.doctor import gather
-from nestlab.facts import Facts
-from nestlab.host import Host
+from nestlab.hosts import probe
+from nestlab.hosts.facts import Facts
+from nestlab.hosts.host import Host
 
 
 async def examine(host: Host, timeout: float = 60.0) -> Facts:

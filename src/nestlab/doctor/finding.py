@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from nestlab.facts import Facts
+from nestlab.hosts.facts import Facts
 
 Level = Literal["ok", "note", "warn", "fail"]
 Layer = Literal[

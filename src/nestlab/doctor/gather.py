@@ -11,11 +11,11 @@ import re
 import sys
 from typing import Any
 
-from nestlab import probe
-from nestlab.doctor import advisories, told
-from nestlab.doctor.options import DIRECTORIES
-from nestlab.errors import LabError
-from nestlab.facts import Device, Facts, Holder, Package
+from nestlab.base.errors import LabError
+from nestlab.doctor import advisories, gather_output
+from nestlab.doctor.modprobe_options import DIRECTORIES
+from nestlab.hosts import probe
+from nestlab.hosts.facts import Device, Facts, Holder, Package
 
 MODULES = (
     "kvm kvm_intel kvm_amd kvm_pvm kvm_hv kvm_pr msr vboxdrv vmmon mshv mshv_root mshv_vtl acrn"
@@ -34,7 +34,7 @@ CLOUDS = re.compile(r"7783-7084-3265-9085-8269-3286-77|OpenStack|KubeVirt|HUAWEI
 
 _DMI = "sys_vendor product_name product_version product_family board_vendor board_name bios_vendor bios_version"
 _READ = (
-    *(path for path in probe.PATHS.split() if path not in ("/proc/cpuinfo", *told.ROUTES)),
+    *(path for path in probe.PATHS.split() if path not in ("/proc/cpuinfo", *gather_output.ROUTES)),
     *(f"/sys/class/dmi/id/{name}" for name in f"{_DMI} chassis_asset_tag".split()),
     *CGROUPS,
     "/sys/module/kvm*/parameters/* /proc/cmdline /proc/sys/kernel/version /proc/sys/kernel/random/boot_id",
@@ -215,11 +215,11 @@ if has $python; then $long $python -ISE - 2>&1; fi | {{
   part probe
   said=$(cat)
   printf '%s\n' "$said"
-  case $said in *'{told.PROBED}'*) ;; *)
+  case $said in *'{gather_output.PROBED}'*) ;; *)
     part cpu
     sed '/^$/q' /proc/cpuinfo
     part read
-    grep -s '' /dev/null {" ".join(told.ROUTES)} /sys/devices/system/cpu/online
+    grep -s '' /dev/null {" ".join(gather_output.ROUTES)} /sys/devices/system/cpu/online
     part arch
     uname -m
     part clock
@@ -251,14 +251,14 @@ def parse(text: str, where: str) -> Facts:
 
 
 def _facts(parts: dict[str, str]) -> Facts:
-    files = told.files(parts.get("read", ""))
+    files = gather_output.files(parts.get("read", ""))
     files.update(dict.fromkeys(parts.get("marks", "").split(), ""))
-    modules = told.modules(parts.get("modules", ""), parts.get("available", ""))
-    found = told.of_probe(parts.get("probe", "")) or told.of_files(parts, files)
+    modules = gather_output.modules(parts.get("modules", ""), parts.get("available", ""))
+    found = gather_output.of_probe(parts.get("probe", "")) or gather_output.of_files(parts, files)
     found["parameters"] = {**probe.facts(files, [])["parameters"], **found["parameters"]}  # type: ignore[dict-item]
-    uid, _, groups = told.identity(parts.get("id", ""))
+    uid, _, groups = gather_output.identity(parts.get("id", ""))
     uid = found.setdefault("uid", uid)
-    container, machine = told.place(files, set(found["flags"]), parts)
+    container, machine = gather_output.place(files, set(found["flags"]), parts)
     memory = files.get("/proc/meminfo", "")
     package = _package(parts)
     return Facts(
@@ -270,23 +270,23 @@ def _facts(parts: dict[str, str]) -> Facts:
         machine=machine,
         dmi=_dmi(files),
         package=package,
-        versions=told.versions(parts),
+        versions=gather_output.versions(parts),
         kernel_modules=modules,
-        device=told.device(parts.get("device", "")) or Device(),
+        device=gather_output.device(parts.get("device", "")) or Device(),
         nodes=frozenset(name for name in NODES if name in files),
         cgroups=_cgroups(files),
         groups=groups,
         holders=_holders(parts),
         files={name[5:]: content for name, content in parts.items() if name.startswith("file ")},
         tools=frozenset(parts.get("tools", "").split()),
-        readonly=told.readonly(parts.get("mounts", ""), uid),
+        readonly=gather_output.readonly(parts.get("mounts", ""), uid),
         messages=tuple(line for line in _lines(parts, "messages") if not line.startswith("dmesg: ")),
-        msr=told.registers(parts.get("msr", "")),
-        disk=told.disk(parts.get("disk", "")),
-        swap=told.kib(memory, "SwapTotal"),
+        msr=gather_output.registers(parts.get("msr", "")),
+        disk=gather_output.disk(parts.get("disk", "")),
+        swap=gather_output.kib(memory, "SwapTotal"),
         ksm={"0": False, "1": True, "2": False}.get(files.get("/sys/kernel/mm/ksm/run", "").strip()),
-        hugepages=told.hugepages(files),
-        iommu=told.groups(parts.get("iommu", "")),
+        hugepages=gather_output.hugepages(files),
+        iommu=gather_output.groups(parts.get("iommu", "")),
     )
 
 
@@ -318,11 +318,11 @@ def _dmi(files: dict[str, str]) -> dict[str, str]:
 
 def _holders(parts: dict[str, str]) -> tuple[Holder, ...]:
     said = {name[7:]: content for name, content in parts.items() if name.startswith("holder ")}
-    return tuple(told.holder(int(pid), said[pid]) for pid in sorted(said, key=int))
+    return tuple(gather_output.holder(int(pid), said[pid]) for pid in sorted(said, key=int))
 
 
 def _package(parts: dict[str, str]) -> Package:
-    name, version = told.kernel_package(parts.get("packages", ""), parts.get("changelog", ""))
+    name, version = gather_output.kernel_package(parts.get("packages", ""), parts.get("changelog", ""))
     cves = [word for word in _lines(parts, "changelog") if word.startswith("CVE-")]
     kept = tuple(sorted({word for word in cves if word != "CVE-0-0"}))
     return Package(name, version, changelog="CVE-0-0" in cves, cves=kept)
@@ -341,14 +341,14 @@ def _unseen(parts: dict[str, str], uid: int, package: Package, container: str) -
     if "scanned" in parts.get("modules", "").split() and (uid != 0 or container):
         unseen["holders"] = "not root" if uid != 0 else f"only the processes of this container ({container})"
     msr = parts.get("msr", "").strip()
-    if not told.registers(msr):
+    if not gather_output.registers(msr):
         unseen["msr"] = msr if msr and not msr[0].isdigit() else "it cannot be read"
         if uid != 0:
             unseen["msr"] = "not root"
     if parts.get("available", "").split()[:1] == ["none"]:
         unseen["modules"] = "there is no directory of modules for the running kernel"
     said = parts.get("probe", "").strip()
-    if told.PROBED not in said:
+    if gather_output.PROBED not in said:
         unseen["kvm"] = f"python3 failed: {said.splitlines()[-1][:200]}" if said else "there is no python3"
     return unseen
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from nestlab.doctor import advisories
 from nestlab.doctor.finding import Finding, Want
 from nestlab.doctor.remedies import remedies
-from nestlab.facts import Facts
+from nestlab.hosts.facts import Facts
 
 
 def offered(finding: Finding, facts: Facts, want: Want) -> Finding:

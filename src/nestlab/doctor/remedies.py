@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
-from nestlab.doctor import bootline, options
-from nestlab.doctor.checks import seen
+from nestlab.base.errors import LabError
+from nestlab.doctor import kernel_command_line, modprobe_options
+from nestlab.doctor.checks import questions
 from nestlab.doctor.finding import Change, Reload, Remedy, SetParameter, Want, Write
-from nestlab.errors import LabError
-from nestlab.facts import Facts, Holder
+from nestlab.hosts.facts import Facts, Holder
 
 OWN = "/etc/modprobe.d/zz-nestlab.conf"
 """Its name sorts last, so that what it says wins over other files."""
@@ -69,7 +69,7 @@ def remedies(
         remedy = _RULES[name](facts, asked) if not checks or name in checks else None
         if remedy is not None:
             found.append(remedy)
-            facts = bootline.written(facts, remedy.changes)
+            facts = kernel_command_line.written(facts, remedy.changes)
     return tuple(found)
 
 
@@ -79,16 +79,16 @@ def remedies(
 def _nested(facts: Facts, asked: _Asked) -> Remedy | None:
     """Switch the vendor module's `nested` on."""
     module = facts.provider
-    if module in seen.VENDORS and facts.nested:
+    if module in questions.VENDORS and facts.nested:
         return None
     refused = _hopeless(facts, "nested") or _forbidden(facts, asked, "nested") or _risky("nested", asked)
     if refused:
         return refused
-    if seen.builtin(facts, module):
+    if questions.builtin(facts, module):
         return _nested_built_in(facts, asked)
     if blocked := _unloadable(facts, "nested", module):
         return blocked
-    value = seen.parameter(facts, f"{module}.nested")
+    value = questions.parameter(facts, f"{module}.nested")
     holders = _in_use(facts, module)
     if asked.temporary:
         if holders is not None:
@@ -102,8 +102,8 @@ def _nested(facts: Facts, asked: _Asked) -> Remedy | None:
             return _outvoted("nested", rival, module, "nested")
         staged = f"{module} is in use and keeps nested={value} until it is loaded again: reboot to finish."
         return Remedy("nested", write, staged, holders, notes=_warnings(facts, asked, module))
-    now = options.effective(bootline.written(facts, write), module, "nested")
-    extra = () if now is not None and seen.accepts(module, now.value) else ("nested=1",)
+    now = modprobe_options.effective(kernel_command_line.written(facts, write), module, "nested")
+    extra = () if now is not None and questions.accepts(module, now.value) else ("nested=1",)
     notes = (*_warnings(facts, asked, module), *((_brief(rival, module, "nested"),) if rival else ()))
     return Remedy("nested", (*write, Reload(module, extra, value)), notes=notes)
 
@@ -114,12 +114,12 @@ def _nested_built_in(facts: Facts, asked: _Asked) -> Remedy:
         why = f"{module} is built into the kernel: its `nested` changes only at boot."
         return Remedy("nested", refused=why, hint="Leave --temporary out, and reboot to finish.")
     staged = f"{module} is built into the kernel, which reads its command line at boot: reboot to finish."
-    there = options.lasting(facts, module, "nested")
-    if there is not None and there.path != options.CMDLINE and seen.accepts(module, there.value):
-        command = " ".join(bootline.carrier(facts)) or "the boot loader's own command"
+    there = modprobe_options.lasting(facts, module, "nested")
+    if there is not None and there.path != modprobe_options.CMDLINE and questions.accepts(module, there.value):
+        command = " ".join(kernel_command_line.carrier(facts)) or "the boot loader's own command"
         note = f"{there.where} has it already. If it is still off after a reboot, run {command} and boot again."
         return Remedy("nested", staged=staged, notes=(note,))
-    changes = bootline.changes(facts, module, "nested", "1")
+    changes = kernel_command_line.changes(facts, module, "nested", "1")
     if not changes:
         return _by_hand("nested", facts, module, "nested", "1")
     return Remedy("nested", changes, staged, notes=_warnings(facts, asked, module))
@@ -127,14 +127,14 @@ def _nested_built_in(facts: Facts, asked: _Asked) -> Remedy:
 
 def _lasting(facts: Facts, asked: _Asked) -> Remedy | None:
     """Keep `nested` on over a reboot."""
-    module = seen.vendor(facts)
+    module = questions.vendor(facts)
     if not module or (facts.provider == module and not facts.nested):
         return None
-    setting = options.lasting(facts, module, "nested")
+    setting = modprobe_options.lasting(facts, module, "nested")
     if facts.provider == module:
-        if seen.accepts(module, setting.value) if setting else _default(facts, module):
+        if questions.accepts(module, setting.value) if setting else _default(facts, module):
             return None
-    elif setting is None or facts.provider or seen.accepts(module, setting.value) is not None:
+    elif setting is None or facts.provider or questions.accepts(module, setting.value) is not None:
         return None
     if asked.temporary:
         why = "An option that lasts is a file, and --temporary leaves none."
@@ -142,8 +142,8 @@ def _lasting(facts: Facts, asked: _Asked) -> Remedy | None:
     if refused := _forbidden(facts, asked, "lasting") or _risky("lasting", asked):
         return refused
     notes = _warnings(facts, asked, module)
-    if seen.builtin(facts, module):
-        changes = bootline.changes(facts, module, "nested", "1")
+    if questions.builtin(facts, module):
+        changes = kernel_command_line.changes(facts, module, "nested", "1")
         return Remedy("lasting", changes, notes=notes) if changes else _by_hand("lasting", facts, module, "nested", "1")
     if blocked := _unloadable(facts, "lasting", module):
         return blocked
@@ -157,21 +157,21 @@ def _ignore_msrs(facts: Facts, asked: _Asked) -> Remedy | None:
     """Let kvm ignore unknown model-specific registers, now and after a reboot."""
     if not asked.named and not asked.want.guests & GUESTS:
         return None
-    value = seen.parameter(facts, "kvm.ignore_msrs")
-    setting = options.lasting(facts, "kvm", "ignore_msrs")
-    kept = setting is not None and bool(seen.accepts("kvm", setting.value))
-    if seen.on(value) and (kept or asked.temporary):
+    value = questions.parameter(facts, "kvm.ignore_msrs")
+    setting = modprobe_options.lasting(facts, "kvm", "ignore_msrs")
+    kept = setting is not None and bool(questions.accepts("kvm", setting.value))
+    if questions.on(value) and (kept or asked.temporary):
         return None
     if refused := _hopeless(facts, "ignore-msrs") or _forbidden(facts, asked, "ignore-msrs"):
         return refused
     if not value:
         why = "kvm's ignore_msrs was not seen."
         return Remedy("ignore-msrs", refused=why, hint="See whether /sys/module/kvm/parameters/ignore_msrs exists.")
-    now: tuple[Change, ...] = () if seen.on(value) else (SetParameter("kvm", "ignore_msrs", "Y", value),)
+    now: tuple[Change, ...] = () if questions.on(value) else (SetParameter("kvm", "ignore_msrs", "Y", value),)
     if kept or asked.temporary:
         return Remedy("ignore-msrs", now)
-    if seen.builtin(facts, "kvm"):
-        changes = bootline.changes(facts, "kvm", "ignore_msrs", "1")
+    if questions.builtin(facts, "kvm"):
+        changes = kernel_command_line.changes(facts, "kvm", "ignore_msrs", "1")
         if not changes and not now:
             return _by_hand("ignore-msrs", facts, "kvm", "ignore_msrs", "1")
         lost = "It will not outlast a reboot: kvm is built in, and nestlab cannot edit this boot loader's command line."
@@ -196,8 +196,8 @@ _RULES: Mapping[str, Callable[[Facts, _Asked], Remedy | None]] = {
 
 def _hopeless(facts: Facts, check: str) -> Remedy | None:
     """There is no vendor module whose parameters could be changed."""
-    if facts.provider in seen.VENDORS:
-        if check == "nested" and not seen.parameter(facts, f"{facts.provider}.nested"):
+    if facts.provider in questions.VENDORS:
+        if check == "nested" and not questions.parameter(facts, f"{facts.provider}.nested"):
             path = f"/sys/module/{facts.provider}/parameters/nested"
             return Remedy(
                 check, refused=f"{facts.provider}'s `nested` was not seen.", hint=f"See whether {path} exists."
@@ -206,25 +206,25 @@ def _hopeless(facts: Facts, check: str) -> Remedy | None:
     if facts.provider:
         why = f"KVM here is {facts.provider}, which runs guests in software: it has no nesting to switch on."
         return Remedy(check, refused=why, hint="Use a host with VMX or SVM; nestlab emulates here.")
-    if seen.flags_known(facts) and not seen.flag(facts):
-        outer = seen.machine(facts) or seen.wsl(facts)
+    if questions.flags_known(facts) and not questions.flag(facts):
+        outer = questions.machine(facts) or questions.wsl(facts)
         where = "its outer host lends it none" if outer else "its firmware hides it, or it has none"
         hint = "Mend the outer host first" if outer else "Switch it on in the firmware's setup first"
         why = f"The CPU shows neither vmx nor svm ({where}): there is nothing to switch on."
         return Remedy(check, refused=why, hint=f"{hint}; `nestlab doctor` says how.")
-    module = seen.vendor(facts) or "kvm_intel or kvm_amd"
+    module = questions.vendor(facts) or "kvm_intel or kvm_amd"
     hint = f"Load it first (modprobe {module}); `nestlab doctor` says what keeps it from being loaded."
     return Remedy(check, refused=f"No KVM module of the CPU's vendor is loaded ({module}).", hint=hint)
 
 
 def _forbidden(facts: Facts, asked: _Asked, check: str) -> Remedy | None:
     """This user, or this place, cannot change it."""
-    if kind := seen.container(facts):
+    if kind := questions.container(facts):
         why = f"This is a container ({kind}): modules and their options are its host's."
         return Remedy(check, refused=why, hint=f"Run `nestlab doctor --fix {check}` on the container's host.")
-    if seen.wsl(facts):
+    if questions.wsl(facts):
         why = "This is WSL, whose kernel gets its options from Windows."
-        word = "kvm.ignore_msrs=1" if check == "ignore-msrs" else f"{seen.vendor(facts) or 'kvm_intel'}.nested=1"
+        word = "kvm.ignore_msrs=1" if check == "ignore-msrs" else f"{questions.vendor(facts) or 'kvm_intel'}.nested=1"
         hint = f"Below [wsl2] in %UserProfile%\\.wslconfig write `kernelCommandLine={word}`, then `wsl --shutdown`."
         return Remedy(check, refused=why, hint=hint)
     if facts.uid != 0:
@@ -232,12 +232,12 @@ def _forbidden(facts: Facts, asked: _Asked, check: str) -> Remedy | None:
     if facts.readonly and not asked.temporary:
         hint = "Make it writable, or change what this system is made from; --temporary needs no file there."
         return Remedy(check, refused=f"/etc/modprobe.d cannot be written: {facts.readonly}.", hint=hint)
-    blind = next((path for path in options.DIRECTORIES if path in facts.unseen), "")
+    blind = next((path for path in modprobe_options.DIRECTORIES if path in facts.unseen), "")
     if not facts.examined or blind:
         reason = f" ({facts.unseen[blind]})" if blind else ""
         return Remedy(check, refused=f"What modprobe.d says was not seen{reason}.", hint="Let the doctor look as root.")
-    module = "kvm" if check == "ignore-msrs" else seen.vendor(facts)
-    if check != "ignore-msrs" and "modprobe" not in facts.tools and not seen.builtin(facts, module):
+    module = "kvm" if check == "ignore-msrs" else questions.vendor(facts)
+    if check != "ignore-msrs" and "modprobe" not in facts.tools and not questions.builtin(facts, module):
         return Remedy(check, refused="There is no modprobe here.", hint="Install kmod (`apt-get install kmod`).")
     return None
 
@@ -251,34 +251,34 @@ def _risky(check: str, asked: _Asked) -> Remedy | None:
 
 def _unloadable(facts: Facts, check: str, module: str) -> Remedy | None:
     """What modprobe.d says would keep the module from being loaded again."""
-    for setting in options.settings(facts):
+    for setting in modprobe_options.settings(facts):
         ours = (setting.module, setting.parameter) == (module, "nested")
-        if ours and seen.accepts(module, setting.value) is None:
+        if ours and questions.accepts(module, setting.value) is None:
             why = f"{setting.where} sets nested={setting.value}, with which {module} does not load."
             return Remedy(check, refused=why, hint="Write nested=1 there, and try again.")
         if (
             setting.module == module
             and setting.parameter in _SWITCHES
-            and seen.accepts("kvm_intel", setting.value) is None
+            and questions.accepts("kvm_intel", setting.value) is None
         ):
             why = f"{setting.where} sets {setting.parameter}={setting.value}, with which {module} does not load."
             return Remedy(check, refused=why, hint="Mend that option, and try again.")
     for name in (module, "kvm"):
-        if hurdle := options.blocking(facts, name):
+        if hurdle := modprobe_options.blocking(facts, name):
             said = f"{hurdle.how} {name} {hurdle.value}".strip()
             why = f"{hurdle.where} says `{said}`: once unloaded it could not be loaded again."
             return Remedy(check, refused=why, hint="Remove that line if KVM is wanted here, and try again.")
     return None
 
 
-def _outvoted(check: str, rival: options.Setting, module: str, parameter: str) -> Remedy:
+def _outvoted(check: str, rival: modprobe_options.Setting, module: str, parameter: str) -> Remedy:
     why = f"{_said(rival)}, which wins over a file of nestlab's."
     return Remedy(check, refused=why, hint=_edit(rival, module, parameter))
 
 
 def _by_hand(check: str, facts: Facts, module: str, parameter: str, value: str) -> Remedy:
     word = f"{module}.{parameter}={value}"
-    rival = options.lasting(facts, module, parameter)
+    rival = modprobe_options.lasting(facts, module, parameter)
     place = f" ({_said(rival)})" if rival else ""
     why = f"{module} is built in, and nestlab cannot edit this boot loader's kernel command line{place}."
     return Remedy(check, refused=why, hint=f"Add `{word}` to the kernel command line by hand, and reboot.")
@@ -290,26 +290,29 @@ def _by_hand(check: str, facts: Facts, module: str, parameter: str, value: str) 
 def _warnings(facts: Facts, asked: _Asked, module: str) -> tuple[str, ...]:
     """What the user should know before nesting is switched on."""
     notes = []
-    running, coming = options.effective(facts, module, "nested"), options.lasting(facts, module, "nested")
+    running, coming = (
+        modprobe_options.effective(facts, module, "nested"),
+        modprobe_options.lasting(facts, module, "nested"),
+    )
     for setting in dict.fromkeys((running, coming)):
-        if setting is not None and setting.path != OWN and seen.accepts(module, setting.value) is False:
+        if setting is not None and setting.path != OWN and questions.accepts(module, setting.value) is False:
             notes.append(f"It was switched off on purpose by {setting.where} (nested={setting.value}).")
     if asked.risk:
         notes.append(f"{asked.risk.rstrip('.')}; the risk was accepted.")
     return tuple(notes)
 
 
-def _brief(rival: options.Setting, module: str, parameter: str) -> str:
+def _brief(rival: modprobe_options.Setting, module: str, parameter: str) -> str:
     return f"It will not outlast a reboot: {_said(rival)} and wins. {_edit(rival, module, parameter)}"
 
 
-def _said(setting: options.Setting) -> str:
+def _said(setting: modprobe_options.Setting) -> str:
     return f"{setting.where} sets {setting.module}'s {setting.parameter}={setting.value}"
 
 
-def _edit(rival: options.Setting, module: str, parameter: str) -> str:
-    where = "the boot loader's kernel command line" if rival.path == options.CMDLINE else rival.where
-    dotted = rival.path.startswith(options.DIRECTORIES)
+def _edit(rival: modprobe_options.Setting, module: str, parameter: str) -> str:
+    where = "the boot loader's kernel command line" if rival.path == modprobe_options.CMDLINE else rival.where
+    dotted = rival.path.startswith(modprobe_options.DIRECTORIES)
     return f"Write `{'' if dotted else f'{module}.'}{parameter}=1` there, in {where}."
 
 
@@ -318,28 +321,28 @@ def _edit(rival: options.Setting, module: str, parameter: str) -> str:
 
 def _default(facts: Facts, module: str) -> bool:
     """Whether `nested` is on where nothing sets it: kvm_intel's since Linux 4.20, kvm_amd's always."""
-    return module == "kvm_amd" or (seen.version(facts) or (0, 0)) >= (4, 20)
+    return module == "kvm_amd" or (questions.version(facts) or (0, 0)) >= (4, 20)
 
 
-def _lasts(facts: Facts, module: str, parameter: str) -> tuple[tuple[Change, ...], options.Setting | None]:
+def _lasts(facts: Facts, module: str, parameter: str) -> tuple[tuple[Change, ...], modprobe_options.Setting | None]:
     """What switches a parameter of a loadable module on for good: nestlab's file, or the kernel's command line where
     that says otherwise; and the setting that wins all the same."""
-    there = options.lasting(facts, module, parameter)
-    if there and not there.path.startswith(options.DIRECTORIES) and seen.accepts(module, there.value):
+    there = modprobe_options.lasting(facts, module, parameter)
+    if there and not there.path.startswith(modprobe_options.DIRECTORIES) and questions.accepts(module, there.value):
         return (), None
     write = _own(facts, module, parameter, "1")
-    rival = _rival(bootline.written(facts, write), module, parameter)
-    if rival and not rival.path.startswith(options.DIRECTORIES):
-        changes = bootline.changes(facts, module, parameter, "1")
+    rival = _rival(kernel_command_line.written(facts, write), module, parameter)
+    if rival and not rival.path.startswith(modprobe_options.DIRECTORIES):
+        changes = kernel_command_line.changes(facts, module, parameter, "1")
         if changes:
             return changes, None
     return write, rival
 
 
-def _rival(after: Facts, module: str, parameter: str) -> options.Setting | None:
+def _rival(after: Facts, module: str, parameter: str) -> modprobe_options.Setting | None:
     """The setting that would win over nestlab's file at the next boot and switches the parameter off."""
-    setting = options.lasting(after, module, parameter)
-    return setting if setting is not None and not seen.accepts(module, setting.value) else None
+    setting = modprobe_options.lasting(after, module, parameter)
+    return setting if setting is not None and not questions.accepts(module, setting.value) else None
 
 
 def _in_use(facts: Facts, module: str) -> tuple[str, ...] | None:
@@ -363,7 +366,7 @@ def _own(facts: Facts, module: str, parameter: str, value: str) -> tuple[Write, 
     """nestlab's file with this option in it besides what it has; empty when it is there already."""
     before = facts.files.get(OWN)
     line = f"options {module} {parameter}={value}"
-    mine = [each for each in options.settings(facts) if each.path == OWN]
+    mine = [each for each in modprobe_options.settings(facts) if each.path == OWN]
     same = [each for each in mine if (each.module, each.parameter) == (module, parameter)]
     if same and same[-1].value == value:
         return ()

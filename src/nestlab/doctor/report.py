@@ -6,11 +6,11 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nestlab.base.paint import Paint, Style
+from nestlab.base.printable import one_line, printable
 from nestlab.doctor.diagnose import diagnose, first_broken, verdict
 from nestlab.doctor.finding import Finding, Want
-from nestlab.facts import Facts
-from nestlab.paint import Paint, Style
-from nestlab.printable import one_line, printable
+from nestlab.hosts.facts import Facts
 
 WIDTH = 100
 VIRTUALIZATION = frozenset({"vmx", "svm"})

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal, Protocol, runtime_checkable
 
-from nestlab.blueprint import Blueprint
-from nestlab.host import Host
-from nestlab.plan import Observed, Step
-
-Say = Callable[[str], None]
-"""Reports a phase of the step at work, in a few words."""
+from nestlab.base.events import Say
+from nestlab.hosts.host import Host
+from nestlab.lab.blueprint import Blueprint
+from nestlab.plan.steps import Observed, Step
 
 
 class Engine(Protocol):
@@ -48,4 +46,4 @@ class Inside(Protocol):
     def __call__(self, lab: str, parent: Host) -> Engine: ...
 
 
-__all__ = ["Asking", "Engine", "Inside", "Say", "Sequence"]
+__all__ = ["Asking", "Engine", "Inside", "Sequence"]

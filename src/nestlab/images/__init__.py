@@ -1,19 +1,19 @@
 """Images: built from recipes, kept by digest in a cache folder, never booted or mounted to be made.
 
 `build(recipe, cache, say)` makes an image or finds it made; `find`, `ls`, `rm` and `gc` look after the cache.
-Recipes are in `nestlab.recipes`; what an image promises to the engines is in docs/images.md.
+Recipes are in `nestlab.images.recipes`; what an image promises to the engines is in docs/images.md.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from nestlab.images.store import BuiltImage, Part, find, gc, ls, rm
-from nestlab.recipes import Recipe
+from nestlab.images.image_cache import BuiltImage, Part, find, gc, ls, rm
+from nestlab.images.recipes import Recipe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from nestlab.cache import Say
+    from nestlab.base.events import Say
 
 __all__ = ["BuiltImage", "Part", "build", "find", "gc", "ls", "rm"]
 
@@ -27,6 +27,6 @@ async def build(recipe: Recipe, cache: Path, say: Say) -> BuiltImage:
     found = find(recipe, cache)
     if found is not None:
         return found
-    from nestlab.images.builder import make
+    from nestlab.images.build import make
 
     return await make(recipe, cache, say)

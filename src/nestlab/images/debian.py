@@ -10,7 +10,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from nestlab.recipes import Recipe
+from nestlab.images.recipes import Recipe
 
 SCRIPT = "nestlab-script"
 """Path in the chroot of the recipe's script while it runs."""

@@ -9,7 +9,7 @@ import gzip
 import lzma
 import struct
 
-from nestlab.errors import LabError
+from nestlab.base.errors import LabError
 
 # Offsets in a bzImage are from the kernel's Documentation/arch/x86/boot.rst.
 _SETUP_SECTORS, _MAGIC, _PROTOCOL, _PAYLOAD = 0x1F1, 0x202, 0x206, 0x248

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from nestlab import initramfs
+from nestlab.images import initramfs
 
 _PASSWD = "root:x:0:0:root:/root:/bin/sh\n"
 _GROUP = "root:x:0:\ntty:x:5:\n"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nestlab.kinds.base import Kind
-from nestlab.model import GIB, MIB
+from nestlab.lab.model import GIB, MIB
 
 KIND = Kind(
     name="kvm",

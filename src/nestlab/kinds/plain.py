@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nestlab.kinds.base import Plain
-from nestlab.model import MIB
+from nestlab.lab.model import MIB
 
 DEFAULT = "debian"
 """What a machine boots when the lab file says neither `image` nor `hypervisor`."""

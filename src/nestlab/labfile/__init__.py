@@ -1,8 +1,8 @@
 """The lab file: YAML text -> `Lab`, or every mistake at once with its place.
 
-`fields` is the one table of what a lab file may say: `read` checks by it, and the JSON Schema (`nestlab.schema`) and
-the reference (`reference`) are generated from it. The way of a file: `compose` (YAML with places, variables, anchors)
--> `load` (includes) -> `assign` (`--set`) -> `read` (types) -> `build` (defaults, memory, images) -> `network` (what
+`fields` is the one table of what a lab file may say: `read` checks by it, and the JSON Schema (`schema`) and the
+reference (`reference`) are generated from it. The way of a file: `compose` (YAML with places, variables, anchors) ->
+`load` (includes) -> `overrides` (`--set`) -> `read` (types) -> `to_lab` (defaults, memory, images) -> `network` (what
 must fit together on a segment) -> `Lab`. `render` goes back.
 """
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from nestlab.errors import Mistake
+from nestlab.base.errors import Mistake
 from nestlab.labfile.fields import DEPTH_LIMIT, SIZE_LIMIT
 from nestlab.labfile.nodes import Items, Node, Pairs, Scalar, Value, found, resolve, shortened
 from nestlab.labfile.source import Source

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nestlab.model import Format, is_template
+from nestlab.lab.model import Format, is_template
 
 _ENDINGS: dict[str, Format] = {".qcow2": "qcow2", ".raw": "raw", ".iso": "iso"}
 _QCOW2_MAGIC = b"QFI\xfb"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nestlab import kinds
+from nestlab.lab.model import LAB_NAME_LIMIT, MIB, TIB
 from nestlab.labfile.pve_fields import OF_MACHINE, OF_SEGMENT, PVE
 from nestlab.labfile.shapes import (
     Address,
@@ -27,7 +28,6 @@ from nestlab.labfile.shapes import (
     Size,
     Text,
 )
-from nestlab.model import LAB_NAME_LIMIT, MIB, TIB
 
 MEMORY = Size(64 * MIB, 16 * TIB)
 DISK = Size(MIB, 64 * TIB)

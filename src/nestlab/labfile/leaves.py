@@ -12,8 +12,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from nestlab.errors import LabError
-from nestlab.labfile.guess import meant
+from nestlab.base.errors import LabError
+from nestlab.lab.model import NAME, format_size, parse_size
+from nestlab.lab.pve_address import parse
+from nestlab.labfile.did_you_mean import meant
 from nestlab.labfile.nodes import Scalar, found, resolve, shortened
 from nestlab.labfile.shapes import (
     Address,
@@ -32,8 +34,6 @@ from nestlab.labfile.shapes import (
     Size,
     Text,
 )
-from nestlab.model import NAME, format_size, parse_size
-from nestlab.pveaddress import parse
 
 
 class Wrong(Exception):

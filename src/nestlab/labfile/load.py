@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from nestlab.errors import Mistake
+from nestlab.base.errors import Mistake
 from nestlab.labfile.compose import Unusable, compose
 from nestlab.labfile.nodes import Items, Node, Pairs, Scalar, found
 from nestlab.labfile.source import Source

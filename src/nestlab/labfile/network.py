@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from nestlab.lab.model import Link
 from nestlab.labfile.nodes import Node
 from nestlab.labfile.read import Section
-from nestlab.model import Link
 
 Complaint: TypeAlias = tuple[Node, str, str, str]
 """Where, at which key, what, and what to do."""

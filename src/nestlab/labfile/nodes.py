@@ -7,9 +7,9 @@ import re
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from nestlab.errors import Mistake
+from nestlab.base.errors import Mistake
+from nestlab.lab.pve_address import veiled
 from nestlab.labfile.source import Source
-from nestlab.pveaddress import veiled
 
 Value: TypeAlias = str | int | float | bool | None
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from nestlab.errors import Mistake, Mistakes
-from nestlab.labfile.assign import assign
-from nestlab.labfile.build import build
+from nestlab.base.errors import Mistake, Mistakes
+from nestlab.lab.model import Lab
 from nestlab.labfile.load import Loader
 from nestlab.labfile.nodes import Pairs
+from nestlab.labfile.overrides import assign
 from nestlab.labfile.read import Reader
 from nestlab.labfile.source import Source
-from nestlab.model import Lab
+from nestlab.labfile.to_lab import build
 
 
 def parse(path: Path, *, environ: Mapping[str, str], sets: Sequence[str] = ()) -> Lab:

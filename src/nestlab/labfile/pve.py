@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from nestlab.labfile.guess import meant
+from nestlab.lab.model import Pve
+from nestlab.labfile.did_you_mean import meant
 from nestlab.labfile.network import Complaint
 from nestlab.labfile.nodes import Items
 from nestlab.labfile.read import Section
-from nestlab.model import Pve
 
 _ELSEWHERE = "Leave it out, or say `on: pve://HOST`: it is about a Proxmox VE."
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nestlab import kinds
+from nestlab.lab.model import format_size
 from nestlab.labfile.fields import DEPTH_LIMIT, MACHINES_LIMIT, RECORDS
 from nestlab.labfile.shapes import Either, Field, ListOf, MapOf, Nothing, Record, Ref, Shape
-from nestlab.model import format_size
 
 _HEAD = """\
 # The lab file
@@ -15,8 +15,8 @@ _HEAD = """\
 <!-- Generated from src/nestlab/labfile/fields.py and reference.py; a test checks that it is current. -->
 
 A lab file says what is wanted: segments, images, machines, and what runs inside them. Indentation is nesting.
-It is YAML 1.2. An editor completes and checks it with `src/nestlab/lab.schema.json` (`nestlab schema` prints it):
-put this line first, with the path or URL of that file.
+It is YAML 1.2. An editor completes and checks it with the schema `src/nestlab/labfile/lab.schema.json` (`nestlab
+schema` prints it): put this line first, with the path or URL of that file.
 
 ```yaml
 # yaml-language-server: $schema=lab.schema.json

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from nestlab.lab.model import File, Image, Lab, Link, Machine, Pve, Segment, format_size
 from nestlab.labfile.nodes import resolve
-from nestlab.model import File, Image, Lab, Link, Machine, Pve, Segment, format_size
 
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./+-]*(:[A-Za-z0-9_./+-]+)*")
 

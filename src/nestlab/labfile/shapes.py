@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar, Literal, TypeAlias
 
-from nestlab.model import format_size
+from nestlab.lab.model import format_size
 
 
 @dataclass(frozen=True)

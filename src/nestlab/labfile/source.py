@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from nestlab.errors import Mistake
-from nestlab.pveaddress import veiled
+from nestlab.base.errors import Mistake
+from nestlab.lab.pve_address import veiled
 
 _BREAK = re.compile(r"\r\n|\r|\n")
 """Line breaks of YAML 1.2; `str.splitlines` knows more of them."""

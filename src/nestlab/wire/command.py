@@ -8,7 +8,7 @@ import signal
 from collections.abc import Sequence
 from typing import Any
 
-from nestlab.errors import Unreachable
+from nestlab.base.errors import Unreachable
 from nestlab.wire import shell
 from nestlab.wire.flow import Flow
 from nestlab.wire.result import Result

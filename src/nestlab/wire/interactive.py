@@ -12,7 +12,7 @@ import tty
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from nestlab.errors import unwritten
+from nestlab.base.errors import unwritten
 from nestlab.wire import descriptor
 from nestlab.wire.command import Command
 from nestlab.wire.ssh import Connection

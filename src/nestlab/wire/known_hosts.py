@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nestlab.errors import LabError
+from nestlab.base.errors import LabError
 
 if TYPE_CHECKING:
     import asyncssh

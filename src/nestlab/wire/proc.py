@@ -16,7 +16,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
-from nestlab.errors import LabError
+from nestlab.base.errors import LabError
 from nestlab.wire.flow import Flow
 from nestlab.wire.result import Result, failure, lines_of, status_of, too_slow
 

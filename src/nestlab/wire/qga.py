@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from nestlab.errors import LabError, Unreachable
+from nestlab.base.errors import LabError, Unreachable
 from nestlab.wire.jsonlines import Lines
 from nestlab.wire.result import Result, show
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from nestlab.errors import LabError
+from nestlab.base.errors import LabError
 
 TAIL = 2000
 """Characters of a failed command's stderr that its error carries."""
@@ -103,7 +103,7 @@ def failure(result: Result, where: str) -> LabError:
     if result.status == 127:
         hint = f"The program {program} is probably not installed there."
     elif said:
-        from nestlab.doctor.explain import with_advice
+        from nestlab.explain.explain import with_advice
 
         hint = with_advice(hint, said)
     return LabError(what, hint=hint, detail=said)

@@ -1,7 +1,7 @@
 """The door to other machines: SSH by asyncssh, with one pinned host key and one client key.
 
 Nothing else is trusted or tried: no known_hosts file, no configuration, no agent, no password (those are for machines
-of the user's own: `doctor.remote`, which makes connections by `enter`). Works with OpenSSH and
+of the user's own: `hosts.remote`, which makes connections by `enter`). Works with OpenSSH and
 with dropbear (exec, pty and TCP tunnels only). Under emulation a process costs tens of milliseconds and a session some
 hundreds, so each operation is one session of few processes.
 """
@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
-from nestlab.errors import LabError, Unreachable
+from nestlab.base.errors import LabError, Unreachable
 from nestlab.wire import login, shell
 from nestlab.wire.command import GRACE, Command
 from nestlab.wire.login import look

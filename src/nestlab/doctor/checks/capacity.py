@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from nestlab.doctor.checks import seen
+from nestlab.doctor.checks import questions
 from nestlab.doctor.checks.register import Voice, checks
 from nestlab.doctor.finding import Finding, Want
-from nestlab.facts import Facts
+from nestlab.hosts.facts import Facts
 
 MEMORY = Voice("memory", "capacity")
 CPUS = Voice("cpus", "capacity")
@@ -16,10 +16,10 @@ HUGEPAGES = Voice("hugepages", "capacity")
 POLLING = Voice("halt-poll", "capacity")
 IOMMU = Voice("iommu", "capacity")
 
-SMALL = 2 * seen.GIB
+SMALL = 2 * questions.GIB
 """Less is too little for one hypervisor with one small guest (Proxmox VE's least is 2 GB and its guests')."""
-ROOMY = 8 * seen.GIB
-DISK_LEAST = 16 * seen.GIB
+ROOMY = 8 * questions.GIB
+DISK_LEAST = 16 * questions.GIB
 """Proxmox VE's installer wants this for one node; a useful one takes 32 GiB."""
 
 
@@ -31,11 +31,11 @@ def memory(facts: Facts, want: Want) -> Finding | None:
         return MEMORY.note(
             "Unknown: memory was not seen", "Nested guests need all of theirs at once.", "See it.", "free -h"
         )
-    said = f"{seen.gib(free)} of {seen.gib(max(facts.memory, free))} are available"
+    said = f"{questions.gib(free)} of {questions.gib(max(facts.memory, free))} are available"
     why = "An inner hypervisor holds all of its guests' memory for good: it cannot be ballooned or shared away."
     if want.memory > free:
-        do = f"Stop other guests, ask for less, or add memory: {seen.gib(want.memory - free)} are missing."
-        return MEMORY.warn(f"{said}, and {seen.gib(want.memory)} are wanted", why, do)
+        do = f"Stop other guests, ask for less, or add memory: {questions.gib(want.memory - free)} are missing."
+        return MEMORY.warn(f"{said}, and {questions.gib(want.memory)} are wanted", why, do)
     if free < SMALL:
         do = "2 GiB is the least for one hypervisor with a small guest."
         return MEMORY.warn(said, why, f"Stop other guests or add memory: {do}")
@@ -74,7 +74,7 @@ def disk(facts: Facts, want: Want) -> Finding | None:
             return None
         return DISK.note("Unknown: free disk space was not seen", "Machines need disks.", "See it.", "df -h /var/lib")
     path = "/var/lib" if "/var/lib" in facts.disk else min(facts.disk)
-    said = f"{seen.gib(facts.disk[path])} are free in {path}"
+    said = f"{questions.gib(facts.disk[path])} are free in {path}"
     if facts.disk[path] < DISK_LEAST:
         return DISK.warn(
             said,
@@ -90,7 +90,7 @@ def swap(facts: Facts, want: Want) -> Finding | None:
     if not facts.examined or not facts.memory:
         return None
     if facts.swap:
-        return SWAP.ok(f"{seen.gib(facts.swap)} of swap")
+        return SWAP.ok(f"{questions.gib(facts.swap)} of swap")
     return SWAP.note(
         "There is no swap",
         "When memory is short the kernel kills the largest process at once: a machine with all that runs in it.",
@@ -125,7 +125,7 @@ def hugepages(facts: Facts, want: Want) -> Finding | None:
     held = sum(int(size[:12]) * 1024 * count for size, count in sizes.items())
     pages = ", ".join(f"{count} of {size} KiB" for size, count in sorted(sizes.items()))
     return HUGEPAGES.note(
-        f"{seen.gib(held)} are reserved as huge pages ({pages})",
+        f"{questions.gib(held)} are reserved as huge pages ({pages})",
         "Only machines that ask for huge pages can use that memory; for hypervisors they make nested page walks short.",
         "Give them to the hypervisors (`hugepages` on Proxmox VE, `memoryBacking` in libvirt), or reserve none.",
     )
@@ -136,8 +136,8 @@ def polling(facts: Facts, want: Want) -> Finding | None:
     """Idle guests of an inner hypervisor do not burn the outer host's CPU
 
     Documentation/virt/kvm/halt-polling.rst: a host polls up to halt_poll_ns for a halted vCPU to wake."""
-    value = seen.parameter(facts, "kvm.halt_poll_ns")
-    if not seen.machine(facts) or facts.provider not in seen.VENDORS or not value:
+    value = questions.parameter(facts, "kvm.halt_poll_ns")
+    if not questions.machine(facts) or facts.provider not in questions.VENDORS or not value:
         return None
     if value == "0":
         return POLLING.ok("kvm has halt_poll_ns=0 inside a virtual machine")
@@ -156,7 +156,7 @@ def iommu(facts: Facts, want: Want) -> Finding | None:
         return None
     if facts.iommu:
         return IOMMU.ok(f"{facts.iommu} IOMMU groups")
-    machine = seen.machine(facts)
+    machine = questions.machine(facts)
     inside = machine in ("kvm", "qemu")
     if machine and not inside:
         return IOMMU.note(

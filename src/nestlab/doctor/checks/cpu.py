@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from nestlab.doctor.checks import seen
+from nestlab.doctor.checks import questions
 from nestlab.doctor.checks.register import Voice, checks
 from nestlab.doctor.finding import Finding, Want
-from nestlab.facts import Facts
+from nestlab.hosts.facts import Facts
 
 ARCHITECTURE = Voice("architecture", "cpu")
 CPU = Voice("cpu", "cpu")
@@ -51,9 +51,9 @@ def architecture(facts: Facts, want: Want) -> Finding | None:
 @checks(*CPU)
 def cpu(facts: Facts, want: Want) -> Finding | None:
     """The CPU can virtualize (vmx or svm in /proc/cpuinfo)"""
-    if not seen.x86(facts):
+    if not questions.x86(facts):
         return None
-    if not seen.flags_known(facts):
+    if not questions.flags_known(facts):
         return CPU.note(
             "Unknown: /proc/cpuinfo was not seen",
             "Without vmx or svm there is no KVM.",
@@ -61,11 +61,11 @@ def cpu(facts: Facts, want: Want) -> Finding | None:
             "grep -oEm1 'vmx|svm' /proc/cpuinfo",
         )
     model = facts.model or facts.vendor or "the CPU"
-    if flag := seen.flag(facts):
+    if flag := questions.flag(facts):
         return CPU.ok(f"{model} has {flag}")
-    if seen.locked(facts):
+    if questions.locked(facts):
         return None  # `firmware` says it better
-    if seen.machine(facts) or seen.wsl(facts):
+    if questions.machine(facts) or questions.wsl(facts):
         return CPU.fail(
             f"{model} shows neither vmx nor svm in this virtual machine",
             "Without them KVM has nothing to run guests with.",
@@ -73,8 +73,8 @@ def cpu(facts: Facts, want: Want) -> Finding | None:
         )
     return CPU.fail(
         f"{model} shows neither vmx nor svm",
-        f"Without {seen.technique(facts)} KVM has nothing to run guests with. Kernels since 5.6 hide the flag when the"
-        " firmware disabled it.",
+        f"Without {questions.technique(facts)} KVM has nothing to run guests with. Kernels since 5.6 hide the flag"
+        " when the firmware disabled it.",
         f"{_setup(facts)} If it is on there, this CPU cannot virtualize.",
         "dmesg | grep -iE 'vmx|svm|kvm'",
     )
@@ -83,25 +83,25 @@ def cpu(facts: Facts, want: Want) -> Finding | None:
 @checks(*FIRMWARE)
 def firmware(facts: Facts, want: Want) -> Finding | None:
     """The firmware has not locked virtualization"""
-    if not seen.x86(facts):
+    if not questions.x86(facts):
         return None
-    if evidence := seen.locked(facts):
-        inside = seen.machine(facts)
+    if evidence := questions.locked(facts):
+        inside = questions.machine(facts)
         return FIRMWARE.fail(
-            f"The firmware locked {seen.technique(facts)}: {evidence}",
+            f"The firmware locked {questions.technique(facts)}: {evidence}",
             "The CPU could virtualize, but the firmware forbade it before Linux started; KVM cannot be loaded.",
             "This is a virtual machine: its outer host has to allow it (see the place layer)."
             if inside
             else _setup(facts),
         )
-    if facts.provider in seen.VENDORS:
+    if facts.provider in questions.VENDORS:
         return FIRMWARE.ok(f"Not locked: {facts.provider} is loaded, which a lock would prevent")
     looked = [f"MSR {name} is {value:#x}" for name, value in sorted(facts.msr.items()) if name in _LOCKS]
     if looked:
         return FIRMWARE.ok(f"Not locked: {', '.join(looked)}")
-    if seen.machine(facts) or seen.wsl(facts):
+    if questions.machine(facts) or questions.wsl(facts):
         return None  # an outer host decides, and `outer` says so
-    blind = seen.reason(facts, "messages", "msr")
+    blind = questions.reason(facts, "messages", "msr")
     return FIRMWARE.note(
         f"Unknown: no kernel message about a lock was found, and the lock's register was not read{blind}",
         "A firmware that locks VMX or SVM keeps KVM from loading.",

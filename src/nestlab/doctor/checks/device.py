@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from nestlab.doctor.checks import seen
+from nestlab.doctor.checks import questions
 from nestlab.doctor.checks.register import Voice, checks
 from nestlab.doctor.finding import Finding, Want
-from nestlab.facts import Facts
+from nestlab.hosts.facts import Facts
 
 DEVICE = Voice("device", "device")
 ACCESS = Voice("access", "device")
@@ -29,7 +29,7 @@ def device(facts: Facts, want: Want) -> Finding | None:
         return DEVICE.note(
             "Unknown: whether /dev/kvm exists was not seen", "It is the door to KVM.", "Look.", "ls -l /dev/kvm"
         )
-    if kind := seen.container(facts):
+    if kind := questions.container(facts):
         how = {
             "lxc": ("pct set CTID --dev0 /dev/kvm",),
             "podman": ("podman run --device /dev/kvm …",),
@@ -73,7 +73,7 @@ def access(facts: Facts, want: Want) -> Finding | None:
     if facts.uid == 0 or "Operation not permitted" in said:
         do = "Permission bits are not the reason: " + (
             "the container's device rules are; allow the device on its host."
-            if seen.container(facts)
+            if questions.container(facts)
             else "look for device rules (cgroups, SELinux, AppArmor) and the kernel's messages."
         )
         return ACCESS.fail(what, why, do)
@@ -93,7 +93,7 @@ def access(facts: Facts, want: Want) -> Finding | None:
 @checks(*VHOST)
 def vhost(facts: Facts, want: Want) -> Finding | None:
     """/dev/vhost-net, for guests' network cards in the kernel"""
-    if facts.nodes is None or seen.container(facts):
+    if facts.nodes is None or questions.container(facts):
         return None
     if "/dev/vhost-net" in facts.nodes:
         return VHOST.ok("/dev/vhost-net is there")

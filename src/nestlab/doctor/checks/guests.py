@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from nestlab.doctor import options
-from nestlab.doctor.checks import seen
+from nestlab.doctor import modprobe_options
+from nestlab.doctor.checks import questions
 from nestlab.doctor.checks.register import Voice, checks
 from nestlab.doctor.finding import Finding, Want
-from nestlab.facts import Facts
+from nestlab.hosts.facts import Facts
 
 IGNORE = Voice("ignore-msrs", "guests")
 REPORT = Voice("report-msrs", "guests")
@@ -23,11 +23,11 @@ _NEEDS = {
 def ignore_msrs(facts: Facts, want: Want) -> Finding | None:
     """Unknown MSRs are ignored, for the guests that need it (windows, esxi, macos)"""
     guests = sorted(want.guests & _NEEDS.keys())
-    value = seen.parameter(facts, "kvm.ignore_msrs")
-    if facts.provider not in seen.VENDORS:
+    value = questions.parameter(facts, "kvm.ignore_msrs")
+    if facts.provider not in questions.VENDORS:
         return None
     if not guests:
-        if not seen.on(value):
+        if not questions.on(value):
             return None
         return IGNORE.ok(
             f"kvm has ignore_msrs={value}; only windows, esxi and macos guests need it, and none was named"
@@ -41,8 +41,8 @@ def ignore_msrs(facts: Facts, want: Want) -> Finding | None:
             "Look.",
             "cat /sys/module/kvm/parameters/ignore_msrs",
         )
-    if not seen.on(value):
-        here = not seen.container(facts)
+    if not questions.on(value):
+        here = not questions.container(facts)
         return IGNORE.warn(
             f"kvm has ignore_msrs={value}, and {who} guests are wanted",
             f"{why} With it on, such a register reads as 0 for every guest of this host.",
@@ -52,14 +52,14 @@ def ignore_msrs(facts: Facts, want: Want) -> Finding | None:
             "nestlab doctor --fix ignore-msrs",
             fixable=here,
         )
-    setting = options.lasting(facts, "kvm", "ignore_msrs")
-    if facts.examined and not (setting and seen.accepts("kvm", setting.value)):
+    setting = modprobe_options.lasting(facts, "kvm", "ignore_msrs")
+    if facts.examined and not (setting and questions.accepts("kvm", setting.value)):
         return IGNORE.note(
             f"kvm has ignore_msrs={value}, but no option keeps it so after a reboot",
             why,
             "Write the option.",
             "nestlab doctor --fix ignore-msrs",
-            fixable=not seen.container(facts),
+            fixable=not questions.container(facts),
         )
     return IGNORE.ok(f"kvm has ignore_msrs={value}, for {who} guests")
 
@@ -67,10 +67,10 @@ def ignore_msrs(facts: Facts, want: Want) -> Finding | None:
 @checks(*REPORT)
 def report_msrs(facts: Facts, want: Want) -> Finding | None:
     """Ignored MSRs do not fill the kernel's log"""
-    value = seen.parameter(facts, "kvm.report_ignored_msrs")
-    if not seen.on(seen.parameter(facts, "kvm.ignore_msrs")) or not value:
+    value = questions.parameter(facts, "kvm.report_ignored_msrs")
+    if not questions.on(questions.parameter(facts, "kvm.ignore_msrs")) or not value:
         return None
-    if not seen.on(value):
+    if not questions.on(value):
         return REPORT.ok(f"kvm has report_ignored_msrs={value}")
     return REPORT.note(
         f"kvm has report_ignored_msrs={value}, with ignore_msrs on",
@@ -84,7 +84,7 @@ def report_msrs(facts: Facts, want: Want) -> Finding | None:
 @checks(*HYPERV)
 def hyper_v(facts: Facts, want: Want) -> Finding | None:
     """Hyper-V as a nested hypervisor, on this vendor"""
-    if "windows" not in want.guests or facts.provider not in seen.VENDORS:
+    if "windows" not in want.guests or facts.provider not in questions.VENDORS:
         return None
     if facts.provider == "kvm_amd":
         return HYPERV.note(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from nestlab.doctor.checks import seen
+from nestlab.doctor.checks import questions
 from nestlab.doctor.checks.register import Voice, checks
 from nestlab.doctor.finding import Finding, Want
-from nestlab.facts import Facts
+from nestlab.hosts.facts import Facts
 
 KERNEL = Voice("kernel", "kernel")
 OTHERS = Voice("other-hypervisor", "kernel")
@@ -27,7 +27,7 @@ def kernel(facts: Facts, want: Want) -> Finding | None:
     kvm_intel nests by default since 4.20 (1e58e5e59148), kvm_amd since 2.6.32; nested state can be saved since 5.3
     (Intel) and 5.8 (AMD): Documentation/virt/kvm/x86/running-nested-guests.rst and commit cc440cdad5b7.
     """
-    number = seen.version(facts)
+    number = questions.version(facts)
     if number is None:
         return KERNEL.note(
             f"Unknown: the kernel calls itself `{facts.kernel}`" if facts.kernel else "Unknown: no kernel version seen",
@@ -42,8 +42,8 @@ def kernel(facts: Facts, want: Want) -> Finding | None:
             "Nesting of before 3.10 is too incomplete for today's guests.",
             "Install a newer kernel: 3.10 at least, 5.10 or later advised.",
         )
-    amd = seen.vendor(facts) == "kvm_amd"
-    intel = seen.vendor(facts) == "kvm_intel"
+    amd = questions.vendor(facts) == "kvm_amd"
+    intel = questions.vendor(facts) == "kvm_intel"
     saves = number >= ((5, 8) if amd else (5, 3))
     if intel and number < (4, 20):
         return KERNEL.note(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from nestlab.doctor import options
-from nestlab.doctor.checks import seen
+from nestlab.doctor import modprobe_options
+from nestlab.doctor.checks import questions
 from nestlab.doctor.checks.register import Voice, checks
 from nestlab.doctor.finding import Finding, Want
-from nestlab.facts import Facts
+from nestlab.hosts.facts import Facts
 
 LASTING = Voice("lasting", "lasting")
 BLOCKED = Voice("blocked", "lasting")
@@ -17,33 +17,33 @@ _FIX = "nestlab doctor --fix lasting"
 
 def _elsewhere(facts: Facts) -> bool:
     """The configuration of the kernel is not this host's: a container's, or WSL's."""
-    return bool(seen.container(facts)) or seen.wsl(facts)
+    return bool(questions.container(facts)) or questions.wsl(facts)
 
 
 @checks(*LASTING)
 def lasting(facts: Facts, want: Want) -> Finding | None:
     """What is configured for `nested` agrees with what runs"""
-    module = seen.vendor(facts)
-    value = seen.parameter(facts, f"{module}.nested")
-    if not module or _elsewhere(facts) or not seen.flag(facts):
+    module = questions.vendor(facts)
+    value = questions.parameter(facts, f"{module}.nested")
+    if not module or _elsewhere(facts) or not questions.flag(facts):
         return None
-    if not facts.examined or any(path in facts.unseen for path in options.DIRECTORIES):
+    if not facts.examined or any(path in facts.unseen for path in modprobe_options.DIRECTORIES):
         return LASTING.note(
-            f"Unknown: what modprobe.d says was not seen{seen.reason(facts, *options.DIRECTORIES)}",
+            f"Unknown: what modprobe.d says was not seen{questions.reason(facts, *modprobe_options.DIRECTORIES)}",
             "What runs now may be gone after a reboot.",
             "Look.",
             f"modprobe -c | grep '^options {module}'",
         )
-    setting = options.lasting(facts, module, "nested")
+    setting = modprobe_options.lasting(facts, module, "nested")
     if setting:
         return _configured(facts, module, value, setting)
     return _default(facts, module, value) if value else None
 
 
-def _configured(facts: Facts, module: str, value: str, setting: options.Setting) -> Finding:
+def _configured(facts: Facts, module: str, value: str, setting: modprobe_options.Setting) -> Finding:
     said = f"{setting.where} sets nested={setting.value}"
     runs = f"{module} runs with nested={value}" if value else f"{module} is not loaded"
-    then = seen.accepts(module, setting.value)
+    then = questions.accepts(module, setting.value)
     if then is None:
         return LASTING.fail(
             f"{said}, which {module} does not accept; {runs}",
@@ -65,7 +65,7 @@ def _configured(facts: Facts, module: str, value: str, setting: options.Setting)
         )
     if then:
         why = "The option counts only when the module is loaded, and it was loaded without."
-        if seen.builtin(facts, module) or not setting.path.startswith(options.DIRECTORIES):
+        if questions.builtin(facts, module) or not setting.path.startswith(modprobe_options.DIRECTORIES):
             return LASTING.warn(
                 f"{said}, but {runs}", "It counts from the next boot on.", "Reboot to finish.", "reboot"
             )
@@ -82,7 +82,7 @@ def _configured(facts: Facts, module: str, value: str, setting: options.Setting)
 
 def _default(facts: Facts, module: str, value: str) -> Finding:
     """No option is set: the module's default counts (kvm_intel: on since 4.20; kvm_amd: on)."""
-    number = seen.version(facts)
+    number = questions.version(facts)
     runs = f"{module} runs with nested={value}"
     default = module == "kvm_amd" or (number is not None and number >= (4, 20))
     if default and facts.nested:
@@ -108,12 +108,12 @@ def _default(facts: Facts, module: str, value: str) -> Finding:
 @checks(*BLOCKED)
 def blocked(facts: Facts, want: Want) -> Finding | None:
     """Nothing keeps the module from being loaded at boot"""
-    module = seen.vendor(facts)
-    found = [each for each in options.hurdles(facts) if each.module in ("kvm", module)]
+    module = questions.vendor(facts)
+    found = [each for each in modprobe_options.hurdles(facts) if each.module in ("kvm", module)]
     if not found or _elsewhere(facts):
         return None
     lines = "; ".join(f"{each.where}: {each.how} {each.module} {each.value}".strip() for each in found[:4])
-    hard = any(options.blocking(facts, each.module) for each in found)
+    hard = any(modprobe_options.blocking(facts, each.module) for each in found)
     return BLOCKED.warn(
         f"modprobe is told not to load it: {lines}",
         "After a reboot there is no KVM."
@@ -128,14 +128,14 @@ def misplaced(facts: Facts, want: Want) -> Finding | None:
     """Options are given to the module that has them"""
     if not facts.examined or _elsewhere(facts):
         return None
-    module = seen.vendor(facts)
-    wrong = [each for each in options.settings(facts) if each.module == "kvm" and each.parameter == "nested"]
+    module = questions.vendor(facts)
+    wrong = [each for each in modprobe_options.settings(facts) if each.module == "kvm" and each.parameter == "nested"]
     hidden = [
         each
-        for each in options.settings(facts)
-        if module and each.parameter == "nested" and each.module in seen.VENDORS and each.module != module
+        for each in modprobe_options.settings(facts)
+        if module and each.parameter == "nested" and each.module in questions.VENDORS and each.module != module
     ]
-    if not wrong and (not hidden or options.lasting(facts, module, "nested")):
+    if not wrong and (not hidden or modprobe_options.lasting(facts, module, "nested")):
         return None
     one = (wrong or hidden)[0]
     return OPTIONS.note(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-from nestlab.doctor import options
-from nestlab.doctor.checks import seen
+from nestlab.doctor import modprobe_options
+from nestlab.doctor.checks import questions
 from nestlab.doctor.checks.register import Voice, checks
 from nestlab.doctor.finding import Finding, Want
-from nestlab.facts import Facts
+from nestlab.hosts.facts import Facts
 
 TOOLS = Voice("tools", "module")
 PROVIDER = Voice("provider", "module")
@@ -24,7 +24,7 @@ _REFUSED = re.compile(r"invalid for parameter|parameters? .*invalid")
 @checks(*TOOLS)
 def tools(facts: Facts, want: Want) -> Finding | None:
     """modprobe is there to load modules with"""
-    if not facts.examined or seen.container(facts) or "modprobe" in facts.tools:
+    if not facts.examined or questions.container(facts) or "modprobe" in facts.tools:
         return None
     return TOOLS.note(
         "There is no modprobe here",
@@ -37,7 +37,7 @@ def tools(facts: Facts, want: Want) -> Finding | None:
 def provider(facts: Facts, want: Want) -> Finding | None:
     """KVM is kvm_intel's or kvm_amd's, on the CPU's own virtualization"""
     name = facts.provider
-    if name and name not in seen.VENDORS:
+    if name and name not in questions.VENDORS:
         opens = "/dev/kvm opens" + (f" and reports API {facts.kvm.api}" if facts.kvm.api else "")
         return PROVIDER.fail(
             f"KVM here is {name}, not kvm_intel or kvm_amd{f'; {opens}' if facts.kvm.opened else ''}",
@@ -47,9 +47,9 @@ def provider(facts: Facts, want: Want) -> Finding | None:
         )
     if name:
         return PROVIDER.ok(f"{name} is {_how(facts, name)}")
-    if not seen.x86(facts) or not seen.flag(facts) or seen.locked(facts):
+    if not questions.x86(facts) or not questions.flag(facts) or questions.locked(facts):
         return None  # the cpu layer says why there is none
-    return _missing(facts, seen.vendor(facts))
+    return _missing(facts, questions.vendor(facts))
 
 
 def _how(facts: Facts, name: str) -> str:
@@ -63,14 +63,14 @@ def _how(facts: Facts, name: str) -> str:
 
 def _missing(facts: Facts, module: str) -> Finding:
     """Why no vendor module is loaded although the CPU could."""
-    what = f"{module} is not loaded, though the CPU has {seen.flag(facts)}"
+    what = f"{module} is not loaded, though the CPU has {questions.flag(facts)}"
     why = f"KVM is {module}: without it there is neither /dev/kvm nor nesting."
-    if hurdle := options.blocking(facts, module):
+    if hurdle := modprobe_options.blocking(facts, module):
         said = f"{hurdle.how} {module} {hurdle.value}".strip()
         do = f"Remove that line, then load {module}."
         return PROVIDER.fail(f"{what}: {hurdle.where} says `{said}`", why, do, f"modprobe {module}")
-    setting = options.effective(facts, module, "nested")
-    if setting and seen.accepts(module, setting.value) is None:
+    setting = modprobe_options.effective(facts, module, "nested")
+    if setting and questions.accepts(module, setting.value) is None:
         return PROVIDER.fail(
             f"{what}: {setting.where} sets nested={setting.value}, which {module} does not accept",
             f"{module} refuses to load with a value it cannot read; its `nested` is a number, 1 or 0.",
@@ -81,7 +81,7 @@ def _missing(facts: Facts, module: str) -> Finding:
     if refused:
         do = "Mend that option, then load the module."
         return PROVIDER.fail(f"{what}: the kernel says `{refused.strip()}`", why, do, f"modprobe {module}")
-    if seen.container(facts):
+    if questions.container(facts):
         do = "Load it on the container's host."
         return PROVIDER.fail(what, why, do, f"modprobe {module}")
     known = facts.kernel_modules.get(module)
@@ -95,52 +95,56 @@ def _missing(facts: Facts, module: str) -> Finding:
 def nested(facts: Facts, want: Want) -> Finding | None:
     """The vendor module's `nested` is on"""
     module = facts.provider
-    if module not in seen.VENDORS:
+    if module not in questions.VENDORS:
         return None
-    value = seen.parameter(facts, f"{module}.nested")
+    value = questions.parameter(facts, f"{module}.nested")
     if facts.nested:
         return NESTED.ok(f"{module} has nested={value}")
     if not value:
         return NESTED.note(
             f"Unknown: /sys/module/{module}/parameters/nested was not seen"
-            + seen.reason(facts, f"/sys/module/{module}/parameters/nested"),
+            + questions.reason(facts, f"/sys/module/{module}/parameters/nested"),
             "With it off, guests get no vmx or svm.",
             "Look: Y or 1 is on.",
             f"cat /sys/module/{module}/parameters/nested",
         )
     letter = "a number, 1 or 0" if module == "kvm_amd" else "a yes or no, shown as Y or N"
-    number = seen.version(facts)
+    number = questions.version(facts)
     why = f"Guests of this host get neither vmx nor svm, whatever CPU they are given ({module}'s `nested` is {letter})."
     if module == "kvm_amd" or (number is not None and number >= (4, 20)):
         why += " On is this kernel's default, so somebody switched it off, perhaps on purpose (see `security`)."
     else:
         why += " Off is the default of kvm_intel before Linux 4.20."
     do, commands = _switch_on(facts, module)
-    here = not seen.container(facts) and not seen.wsl(facts)
+    here = not questions.container(facts) and not questions.wsl(facts)
     return NESTED.fail(f"{module} has nested={value}: off", why, do, *commands, fixable=here)
 
 
 def _switch_on(facts: Facts, module: str) -> tuple[str, tuple[str, ...]]:
     """What switches `nested` on: it is read-only while the module is loaded (0444)."""
-    if seen.wsl(facts):
+    if questions.wsl(facts):
         return (
             "WSL's kernel has it built in: in %UserProfile%\\.wslconfig on Windows set these, then shut WSL down.",
             ("[wsl2]", f"kernelCommandLine={module}.nested=1", "wsl --shutdown"),
         )
-    if seen.container(facts):
+    if questions.container(facts):
         return "On the container's host, run the doctor.", ("nestlab doctor --fix nested",)
     fix = "nestlab doctor --fix nested"
-    setting = options.lasting(facts, module, "nested")
-    if setting and seen.accepts(module, setting.value) and options.effective(facts, module, "nested") != setting:
+    setting = modprobe_options.lasting(facts, module, "nested")
+    if (
+        setting
+        and questions.accepts(module, setting.value)
+        and modprobe_options.effective(facts, module, "nested") != setting
+    ):
         return f"{setting.where} already switches it on for the next boot: reboot to finish.", ("reboot",)
-    if seen.builtin(facts, module):
+    if questions.builtin(facts, module):
         return f"It is built in, so it needs `{module}.nested=1` on the kernel command line and a reboot.", (fix,)
-    if setting and not setting.path.startswith(options.DIRECTORIES):
+    if setting and not setting.path.startswith(modprobe_options.DIRECTORIES):
         said = f"{setting.where} sets {module}.nested={setting.value}, which wins over every file of modprobe.d"
         return f"{said}: let nestlab change it, or change it there, and reboot.", (fix,)
     write = f"echo 'options {module} nested=1' > /etc/modprobe.d/zz-nested.conf"
     reload = f"modprobe -r {module} && modprobe {module}"
-    if setting and seen.accepts(module, setting.value):
+    if setting and questions.accepts(module, setting.value):
         done = f"{setting.where} already switches it on, but the module was loaded without: load it again, or reboot."
         return _in_use(facts, module) or done, (fix, reload)
     if setting and setting.path.startswith("/etc/"):
@@ -154,7 +158,7 @@ def _switch_on(facts: Facts, module: str) -> tuple[str, tuple[str, ...]]:
 def _in_use(facts: Facts, module: str) -> str:
     """What to do where guests keep the module from being loaded again; "" where none do."""
     then = "stop them first, or write the option and reboot. nestlab can do it."
-    if holders := seen.guests(facts):
+    if holders := questions.guests(facts):
         return f"KVM is in use by {holders}: {then}"
     known = facts.kernel_modules.get(module)
     if known is not None and known.refcnt:
@@ -168,8 +172,8 @@ def paging(facts: Facts, want: Want) -> Finding | None:
     name = {"kvm_intel": "ept", "kvm_amd": "npt"}.get(facts.provider)
     if name is None:
         return None
-    value = seen.parameter(facts, f"{facts.provider}.{name}")
-    if seen.on(value):
+    value = questions.parameter(facts, f"{facts.provider}.{name}")
+    if questions.on(value):
         return PAGING.ok(f"{facts.provider} has {name}={value}")
     why = (
         f"Without {name} KVM keeps shadow page tables: nested guests are many times slower, and ESXi, Hyper-V and bhyve"
@@ -182,12 +186,12 @@ def paging(facts: Facts, want: Want) -> Finding | None:
             "Look.",
             f"cat /sys/module/{facts.provider}/parameters/{name}",
         )
-    if seen.flags_known(facts) and name not in facts.flags:
+    if questions.flags_known(facts) and name not in facts.flags:
         do = f"This CPU does not show {name}: " + (
-            "the outer hypervisor has to lend it." if seen.machine(facts) else "use a newer one."
+            "the outer hypervisor has to lend it." if questions.machine(facts) else "use a newer one."
         )
         return PAGING.warn(f"{facts.provider} has {name}={value}, and the CPU has no {name}", why, do)
-    setting = options.effective(facts, facts.provider, name)
+    setting = modprobe_options.effective(facts, facts.provider, name)
     place = f" ({setting.where} sets it)" if setting else ""
     return PAGING.warn(
         f"{facts.provider} has {name}={value}{place}",
@@ -202,10 +206,10 @@ def unrestricted(facts: Facts, want: Want) -> Finding | None:
     """Intel's unrestricted guest is on"""
     if facts.provider != "kvm_intel":
         return None
-    value = seen.parameter(facts, "kvm_intel.unrestricted_guest")
+    value = questions.parameter(facts, "kvm_intel.unrestricted_guest")
     if not value:
         return None
-    if seen.on(value):
+    if questions.on(value):
         return UNRESTRICTED.ok(f"kvm_intel has unrestricted_guest={value}")
     return UNRESTRICTED.warn(
         f"kvm_intel has unrestricted_guest={value}",
@@ -219,11 +223,11 @@ def unrestricted(facts: Facts, want: Want) -> Finding | None:
 def shortcuts(facts: Facts, want: Want) -> Finding | None:
     """The CPU's shortcuts for nested guests are on (shadow VMCS; vgif, vls)"""
     names = {"kvm_intel": ("enable_shadow_vmcs",), "kvm_amd": ("vgif", "vls")}.get(facts.provider, ())
-    values = {name: seen.parameter(facts, f"{facts.provider}.{name}") for name in names}
+    values = {name: questions.parameter(facts, f"{facts.provider}.{name}") for name in names}
     shown = ", ".join(f"{name}={value}" for name, value in values.items() if value)
     if not shown:
         return None
-    if all(seen.on(value) for value in values.values() if value):
+    if all(questions.on(value) for value in values.values() if value):
         return SHORTCUTS.ok(f"{facts.provider} has {shown}")
     why = {
         "kvm_intel": "Each VMREAD and VMWRITE of an inner hypervisor then leaves to this one, so an exit of a nested"

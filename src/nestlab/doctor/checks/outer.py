@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nestlab.facts import Facts
+from nestlab.hosts.facts import Facts
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-from nestlab.doctor.checks import seen
+from nestlab.doctor.checks import questions
 from nestlab.doctor.checks.outer import outer as who
 from nestlab.doctor.checks.register import Voice, checks
 from nestlab.doctor.finding import Finding, Want
-from nestlab.facts import Facts
+from nestlab.hosts.facts import Facts
 
 CONFIDENTIAL = Voice("confidential", "place")
 WSL = Voice("wsl", "place")
@@ -38,11 +38,11 @@ def confidential(facts: Facts, want: Want) -> Finding | None:
 @checks(*WSL)
 def wsl(facts: Facts, want: Want) -> Finding | None:
     """In WSL, Windows lends it virtualization"""
-    if not seen.wsl(facts):
+    if not questions.wsl(facts):
         return None
-    if seen.flag(facts):
-        return WSL.ok(f"WSL 2, and Windows gives its CPU {seen.flag(facts)}")
-    if not seen.flags_known(facts):
+    if questions.flag(facts):
+        return WSL.ok(f"WSL 2, and Windows gives its CPU {questions.flag(facts)}")
+    if not questions.flags_known(facts):
         return WSL.note(
             "Unknown: this is WSL, and its CPU's flags were not seen",
             "Without vmx or svm in WSL there is no KVM in it.",
@@ -63,13 +63,13 @@ def wsl(facts: Facts, want: Want) -> Finding | None:
 @checks(*OUTER)
 def outer(facts: Facts, want: Want) -> Finding | None:
     """In a virtual machine, the outer host lends it virtualization"""
-    machine = seen.machine(facts)
-    if not machine or seen.wsl(facts) or not seen.x86(facts):
+    machine = questions.machine(facts)
+    if not machine or questions.wsl(facts) or not questions.x86(facts):
         return None
     name = who(facts, machine).name
-    if seen.flag(facts):
-        return OUTER.ok(f"A virtual machine ({machine}); the outer {name} gives its CPU {seen.flag(facts)}")
-    if not seen.flags_known(facts):
+    if questions.flag(facts):
+        return OUTER.ok(f"A virtual machine ({machine}); the outer {name} gives its CPU {questions.flag(facts)}")
+    if not questions.flags_known(facts):
         return OUTER.note(
             f"Unknown: a virtual machine ({machine}), and its CPU's flags were not seen",
             "Without vmx or svm in them it cannot have KVM.",
@@ -88,7 +88,7 @@ def outer(facts: Facts, want: Want) -> Finding | None:
 @checks(*CONTAINER)
 def container(facts: Facts, want: Want) -> Finding | None:
     """In a container, what only its host can change"""
-    kind = seen.container(facts)
+    kind = questions.container(facts)
     if not kind:
         return None
     return CONTAINER.note(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from nestlab.doctor.checks import seen
+from nestlab.doctor.checks import questions
 from nestlab.doctor.checks.register import Voice, checks
 from nestlab.doctor.finding import Finding, Want
-from nestlab.facts import Facts
+from nestlab.hosts.facts import Facts
 
 RUNS = Voice("runs", "proof")
 OFFERS = Voice("offers", "proof")
@@ -27,7 +27,7 @@ def runs(facts: Facts, want: Want) -> Finding | None:
         return RUNS.ok(f"A 64-bit guest ran to its end and computed what it should (API {kvm.api})")
     if not kvm.opened:
         return None  # the device layer says it
-    if kvm.ran is None or not seen.x86(facts):
+    if kvm.ran is None or not questions.x86(facts):
         return RUNS.note(
             f"Unknown: {_unasked(facts) if kvm.ran is None else kvm.ran_error}",
             "That /dev/kvm opens proves nothing: only a guest that ran does.",
@@ -47,7 +47,7 @@ def offers(facts: Facts, want: Want) -> Finding | None:
     kvm = facts.kvm
     if kvm.nested_cpuid:
         return OFFERS.ok(f"KVM_GET_SUPPORTED_CPUID offers {kvm.nested_cpuid} to guests")
-    if not kvm.opened or (facts.provider in seen.VENDORS and not facts.nested and kvm.ran is not None):
+    if not kvm.opened or (facts.provider in questions.VENDORS and not facts.nested and kvm.ran is not None):
         return None  # not asked, or `nested` says why
     if kvm.ran is None:
         return OFFERS.note(
@@ -55,7 +55,7 @@ def offers(facts: Facts, want: Want) -> Finding | None:
             "The parameter `nested` says what was asked for; only KVM_GET_SUPPORTED_CPUID says what guests can get.",
             "Install python3 and ask again.",
         )
-    said = f"though {facts.provider} says nested={seen.parameter(facts, f'{facts.provider}.nested')}"
+    said = f"though {facts.provider} says nested={questions.parameter(facts, f'{facts.provider}.nested')}"
     return OFFERS.fail(
         f"KVM_GET_SUPPORTED_CPUID offers neither vmx nor svm to guests{f', {said}' if facts.nested else ''}",
         "Whatever CPU a guest is given, it cannot have KVM of its own.",

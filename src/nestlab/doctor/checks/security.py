@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from nestlab.doctor import advisories
-from nestlab.doctor.checks import seen
+from nestlab.doctor.checks import questions
 from nestlab.doctor.checks.register import Voice, checks
 from nestlab.doctor.finding import Finding, Want
-from nestlab.facts import Facts
+from nestlab.hosts.facts import Facts
 
 SECURITY = Voice("security", "security")
 
@@ -16,7 +16,7 @@ _UPDATE = "Install the distribution's newest kernel and boot it"
 @checks(*SECURITY)
 def security(facts: Facts, want: Want) -> Finding | None:
     """The kernel has the fixes of guest-to-host escapes that nesting opens"""
-    if facts.provider not in seen.VENDORS:
+    if facts.provider not in questions.VENDORS:
         return None
     found = advisories.judge(facts)
     state = advisories.state(found)
@@ -48,7 +48,7 @@ def security(facts: Facts, want: Want) -> Finding | None:
 def _changelog(facts: Facts) -> tuple[str, ...]:
     """What finds the CVEs in the changelog of the running kernel's package, where it has one."""
     find = f" | grep -oE '{'|'.join(advisories.CVES)}' | sort -u"
-    if seen.container(facts):
+    if questions.container(facts):
         return ()
     if any(name in facts.distribution for name in ("Fedora", "Red Hat", "Rocky", "Alma", "CentOS", "SUSE", "Oracle")):
         return (f'rpm -q --changelog -f "/lib/modules/$(uname -r)/kernel"{find}',)

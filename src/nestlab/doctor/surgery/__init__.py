@@ -10,14 +10,15 @@ import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from nestlab.base.errors import LabError, Unreachable
+from nestlab.base.events import Say
+from nestlab.doctor.change_record import Original, Record, merged
 from nestlab.doctor.finding import Change, Reload, Remedy, Run, SetParameter, Write
-from nestlab.doctor.record import Original, Record, merged
-from nestlab.doctor.reloading import Reloaded
+from nestlab.doctor.reload_scripts import Reloaded
 from nestlab.doctor.remedies import RECORD
-from nestlab.doctor.surgery.hands import OURS, Hands, Say, View
+from nestlab.doctor.surgery.hands import OURS, Hands, View
 from nestlab.doctor.surgery.planning import Planning, check, encoded, look, not_root
-from nestlab.errors import LabError, Unreachable
-from nestlab.host import Host
+from nestlab.hosts.host import Host
 
 __all__ = ["Outcome", "Say", "Surgeon", "fix", "pending", "undo"]
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from nestlab.doctor import reloading
-from nestlab.doctor.record import Record
+from nestlab.base.errors import LabError
+from nestlab.base.events import Say
+from nestlab.doctor import reload_scripts
+from nestlab.doctor.change_record import Record
 from nestlab.doctor.remedies import RECORD
-from nestlab.errors import LabError
-from nestlab.host import Host
-
-Say = Callable[[str], None]
+from nestlab.hosts.host import Host
 
 FOLDER = posixpath.dirname(RECORD)
 OURS = (posixpath.dirname(FOLDER), FOLDER)
@@ -71,14 +70,14 @@ class Hands:
 
     async def sh(self, script: str, *words: str) -> str:
         """Run a script with these as $1 and so on; what it says."""
-        argv = ["sh", "-c", reloading.PATH + script, "sh", *words]
+        argv = ["sh", "-c", reload_scripts.PATH + script, "sh", *words]
         return (await self.host.run(argv, env=self.env, timeout=QUICK)).text
 
     # -- looking
 
     async def record(self) -> tuple[int, Record | None]:
         """The user's id there, and the record. LabError when it cannot be understood."""
-        uid, _, rest = (await self.sh(reloading.READ, self.at(RECORD))).partition("\n")
+        uid, _, rest = (await self.sh(reload_scripts.READ, self.at(RECORD))).partition("\n")
         there, _, text = rest.partition("\n")
         if not there:
             return int(uid), None
@@ -97,7 +96,7 @@ class Hands:
         chosen = tuple(dict.fromkeys(names))
         words = [f"f:{self.at(path)}" for path in around]
         words += [f"v:{self.at(parameter(name))}" for name in chosen]
-        text = await self.sh(reloading.LOOK, self.root, self.at(FOLDER), *words)
+        text = await self.sh(reload_scripts.LOOK, self.root, self.at(FOLDER), *words)
         head, boot, *lines = text.split("\n")
         uid, gid, modprobe = head.split()
         seen = {}
@@ -124,7 +123,7 @@ class Hands:
 
     async def forget(self, made: Sequence[str]) -> None:
         """Remove the record, and these directories (the outer ones first) as far as they are empty."""
-        await self.sh(reloading.REMOVE, self.at(FOLDER), *(self.at(each) for each in reversed(made)))
+        await self.sh(reload_scripts.REMOVE, self.at(FOLDER), *(self.at(each) for each in reversed(made)))
 
     async def make(self, folder: str) -> None:
         await self.sh('mkdir -p -m 755 -- "$1"', self.at(folder))
@@ -143,7 +142,7 @@ class Hands:
     async def set(self, name: str, value: str) -> None:
         """Give `module.parameter` a value through sysfs."""
         path = parameter(name)
-        argv = ["sh", "-c", reloading.SET, "sh", self.at(path), value]
+        argv = ["sh", "-c", reload_scripts.SET, "sh", self.at(path), value]
         result = await self.host.run(argv, env=self.env, check=False, timeout=QUICK)
         if result.status != 0:
             hint = "See who may write it (ls -l), and whether it is mounted read-only."
@@ -151,7 +150,7 @@ class Hands:
             raise LabError(f"{path} cannot be set to {value}.", hint=hint, detail=detail)
 
     async def run(self, argv: Sequence[str]) -> None:
-        script = f'{reloading.PATH}exec "$@"'
+        script = f'{reload_scripts.PATH}exec "$@"'
         result = await self.host.run(["sh", "-c", script, "sh", *argv], env=self.env, check=False, timeout=SLOW)
         line = " ".join(argv)
         if result.status != 0:
@@ -160,11 +159,11 @@ class Hands:
             raise LabError(f"`{line}` failed (status {result.status}).", hint=hint, detail=detail)
         self.did(f"Ran `{line}`.")
 
-    async def reload(self, module: str, options: Sequence[str], before: str) -> reloading.Reloaded:
+    async def reload(self, module: str, options: Sequence[str], before: str) -> reload_scripts.Reloaded:
         """Load a module again; it goes on by itself when the host or nestlab is lost."""
         token = os.urandom(4).hex()
         words = [self.at(FOLDER), self.root, module, before, token, *options]
-        return reloading.parsed(await self.sh(reloading.START, reloading.RELOAD, *words))
+        return reload_scripts.parsed(await self.sh(reload_scripts.START, reload_scripts.RELOAD, *words))
 
 
 def parameter(name: str) -> str:

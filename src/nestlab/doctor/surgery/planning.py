@@ -7,11 +7,11 @@ import posixpath
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from nestlab.base.errors import LabError
+from nestlab.doctor.change_record import Original, Record, Task, target
 from nestlab.doctor.finding import Change, Reload, Run, SetParameter, Write
-from nestlab.doctor.record import Original, Record, Task, target
 from nestlab.doctor.remedies import AS_ROOT
 from nestlab.doctor.surgery.hands import FOLDER, OURS, Hands, View
-from nestlab.errors import LabError
 
 GRUBBY = ("/etc/default/grub", "/etc/kernel/cmdline", "/boot/grub2/grubenv", "/boot/loader/entries/*.conf")
 """What grubby edits: kept and restored like files that nestlab writes."""

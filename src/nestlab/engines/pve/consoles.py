@@ -7,9 +7,9 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 
-from nestlab.engines.pve.parts import Door
-from nestlab.errors import LabError
-from nestlab.host import Host, Running
+from nestlab.base.errors import LabError
+from nestlab.engines.pve.protocols import Door
+from nestlab.hosts.host import Host, Running
 from nestlab.wire.pve import console
 from nestlab.wire.pve.api import Api
 from nestlab.wire.pve.console import Kind

@@ -1,6 +1,6 @@
 """The engine for a Proxmox VE: the machines of a lab's own level are its guests, by its API alone.
 
-What it makes is marked (`marks.py`), and the cluster is asked each time what there is; nothing without the lab's mark
+What it makes is marked (`tags.py`), and the cluster is asked each time what there is; nothing without the lab's mark
 is ever changed or removed. What is nested in a machine is the embedded engine's, through the machine as a host.
 """
 
@@ -14,68 +14,75 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from nestlab.blueprint import Blueprint, Spec
-from nestlab.engines import Say
-from nestlab.engines.pve import hardware, layout, nodes, survey
-from nestlab.engines.pve.copying import Copies
+from nestlab.base.errors import LabError, Unreachable
+from nestlab.base.events import Say
+from nestlab.engines.pve import assignment, hardware, nodes, resources
+from nestlab.engines.pve.assignment import Basis, Layout, Outlook
+from nestlab.engines.pve.create import Maker, Order
+from nestlab.engines.pve.full_copy import Copies
 from nestlab.engines.pve.guests import Guests
-from nestlab.engines.pve.layout import Basis, Layout, Outlook
-from nestlab.engines.pve.making import Maker, Order
-from nestlab.engines.pve.memory import Memory
 from nestlab.engines.pve.migration import Migration
-from nestlab.engines.pve.parts import Door, OpenDoor, OpenHost, Stock
 from nestlab.engines.pve.placement import At
-from nestlab.engines.pve.running import Runner, told
+from nestlab.engines.pve.power import Runner, told
+from nestlab.engines.pve.protocols import Door, OpenDoor, OpenHost, Stock
+from nestlab.engines.pve.remembered import Memory
+from nestlab.engines.pve.resources import Found
 from nestlab.engines.pve.segments import Segments
 from nestlab.engines.pve.snapshots import Snapshots
-from nestlab.engines.pve.survey import Found
-from nestlab.engines.qemu.stock import Library
-from nestlab.errors import LabError, Unreachable
-from nestlab.host import Host
-from nestlab.model import Pve
-from nestlab.plan import Boot, Build, Connect, Create, Disconnect, Introduce, Observed, Remove, Seen, Step, Stop
-from nestlab.vault import Vault
+from nestlab.home.lab_keys import LabKeys
+from nestlab.hosts.host import Host
+from nestlab.images.image_files import ImageStore
+from nestlab.lab.blueprint import Blueprint, Spec
+from nestlab.lab.model import Pve
+from nestlab.plan.steps import Boot, Build, Connect, Create, Disconnect, Introduce, Observed, Remove, Seen, Step, Stop
 from nestlab.wire.pve.api import Api
 
-__all__ = ["Outlook", "PveEngine", "Setting", "setting"]
+__all__ = ["Environment", "Outlook", "PveEngine", "environment"]
 
 
 @dataclass(frozen=True)
-class Setting:
+class Environment:
     """What the engine works with. `door` opens a machine's guest agent, `host` makes a machine a host. `memory`: a file
     in the lab's directory for what need not be asked twice (None: it is asked each time)."""
 
     lab: str
     pve: Pve
     api: Api
-    vault: Vault
+    lab_keys: LabKeys
     stock: Stock
     door: OpenDoor
     host: OpenHost
     memory: Path | None = None
 
 
-def setting(
-    lab: str, pve: Pve, api: Api, vault: Vault, library: Library, memory: Path | None = None, cache: Path | None = None
-) -> Setting:
+def environment(
+    lab: str,
+    pve: Pve,
+    api: Api,
+    lab_keys: LabKeys,
+    library: ImageStore,
+    memory: Path | None = None,
+    cache: Path | None = None,
+) -> Environment:
     """The usual one: images of this machine's library, and machines reached through their guest agents. `cache`:
     nestlab's cache directory, where disks are prepared (None: the user's)."""
-    from nestlab.engines.pve import reach, stock
+    from nestlab.engines.pve import connections
+    from nestlab.engines.pve import images as stock
 
     def door(node: str, vmid: int, path: str) -> Door:
-        return reach.Door(api, node, vmid, path)
+        return connections.Door(api, node, vmid, path)
 
     def host(node: str, vmid: int, path: str, user: str, direct: bool) -> Host:
-        return reach.host(reach.Door(api, node, vmid, path), vault, path, user, direct=direct)
+        return connections.host(connections.Door(api, node, vmid, path), lab_keys, path, user, direct=direct)
 
-    return Setting(lab, pve, api, vault, stock.Stock(api, pve, library, cache=cache), door, host, memory)
+    return Environment(lab, pve, api, lab_keys, stock.Stock(api, pve, library, cache=cache), door, host, memory)
 
 
 @dataclass
 class PveEngine:
     """See `nestlab.engines.Engine`. It does not close its `Api`, which other labs may use."""
 
-    setting: Setting
+    environment: Environment
     guests: Guests = field(init=False)
     snapshots: Snapshots = field(init=False)
     migration: Migration = field(init=False)
@@ -87,19 +94,19 @@ class PveEngine:
     _deciding: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
-        setting = self.setting
-        memory = Memory(setting.memory)
-        self.guests = Guests(setting.api, setting.lab, memory, setting.pve.pool)
-        self.snapshots = Snapshots(setting.api, self.guests)
-        self._segments = Segments(setting.api, setting.pve, setting.lab, memory)
-        self._maker = Maker(setting.api, setting.pve, setting.vault, setting.stock, self.guests)
-        self._runner = Runner(setting.api, self.guests, self._maker, self._segments.again)
-        copies = Copies(setting.api, setting.pve.pool, self.guests, self._runner.remove)
-        self.migration = Migration(setting.api, self.guests, copies)
+        environment = self.environment
+        memory = Memory(environment.memory)
+        self.guests = Guests(environment.api, environment.lab, memory, environment.pve.pool)
+        self.snapshots = Snapshots(environment.api, self.guests)
+        self._segments = Segments(environment.api, environment.pve, environment.lab, memory)
+        self._maker = Maker(environment.api, environment.pve, environment.lab_keys, environment.stock, self.guests)
+        self._runner = Runner(environment.api, self.guests, self._maker, self._segments.again)
+        copies = Copies(environment.api, environment.pve.pool, self.guests, self._runner.remove)
+        self.migration = Migration(environment.api, self.guests, copies)
 
     async def observe(self) -> Observed:
         found, links, images = await asyncio.gather(self.guests.look(), self._segments.observe(), self._images())
-        machines = {each.mark.path: survey.seen(each, time.time()) for each in found}
+        machines = {each.mark.path: resources.seen(each, time.time()) for each in found}
         bridged = {name for each in found if each.guest.status == "running" for name in each.mark.bridged}
         return Observed(MappingProxyType(machines), links | bridged, images)
 
@@ -107,12 +114,12 @@ class PveEngine:
         """The machines, for `nestlab status`: one request as a rule, and one more for a node where something changed
         within the last seconds."""
         found = await self.guests.look(exact=False)
-        return MappingProxyType({each.mark.path: survey.seen(each, time.time()) for each in found})
+        return MappingProxyType({each.mark.path: resources.seen(each, time.time()) for each in found})
 
     async def perform(self, step: Step, blueprint: Blueprint, say: Say) -> None:
         match step:
             case Build(image=key):
-                await self.setting.stock.build(key, blueprint.images[key], say)
+                await self.environment.stock.build(key, blueprint.images[key], say)
             case Connect():
                 await self._connect(blueprint)
             case Disconnect(segment=segment):
@@ -147,7 +154,7 @@ class PveEngine:
     async def accel(self, path: str) -> Literal["kvm", "tcg"]:
         """Of its running configuration: PVE starts nothing with `kvm: 1` where there is no KVM."""
         found = await self._running(path)
-        config = await self.setting.api.get(f"{found.guest.base}/config", {"current": True})
+        config = await self.environment.api.get(f"{found.guest.base}/config", {"current": True})
         return "tcg" if str(config.get("kvm", 1)) == "0" else "kvm"
 
     async def close(self) -> None:
@@ -170,23 +177,23 @@ class PveEngine:
     async def check(self, blueprint: Blueprint, wanted: Collection[str]) -> tuple[str, ...]:
         """Notes about what is tight, or emulated. LabError, before anything is made, when what is to run does not fit
         or cannot be had: with every number and every mistake."""
-        refused = hardware.refused(blueprint, self.setting.pve)
+        refused = hardware.refused(blueprint, self.environment.pve)
         if refused:
             raise LabError("\n".join(refused), hint="Correct the lab file.")
         decided = await self._layout(blueprint, wanted)
-        await layout.check_bridges(self.setting.api, self.setting.pve, blueprint, decided)
-        return (*decided.notes(blueprint, wanted), *await layout.overlaps(self.setting.api, blueprint, decided))
+        await assignment.check_bridges(self.environment.api, self.environment.pve, blueprint, decided)
+        return (*decided.notes(blueprint, wanted), *await assignment.overlaps(self.environment.api, blueprint, decided))
 
     async def routes(self) -> tuple[str, ...]:
         """The networks of the nodes, which no segment should have: see `addresses.lease`."""
-        return await layout.routes(self.setting.api, self.setting.pve)
+        return await assignment.routes(self.environment.api, self.environment.pve)
 
-    async def ground(self) -> Basis:
+    async def platform(self) -> Basis:
         """What carries the lab: whether the nodes can nest (None: they do not tell), and a line that says so."""
-        rooms = await nodes.rooms(self.setting.api, self.setting.pve)
-        version = await self.setting.api.get("/version")
+        rooms = await nodes.rooms(self.environment.api, self.environment.pve)
+        version = await self.environment.api.get("/version")
         used = {found.guest.node for found in self.guests.all_known().values()}
-        return layout.ground(rooms, used, str(version.get("version", "")), self.setting.api.where)
+        return assignment.platform(rooms, used, str(version.get("version", "")), self.environment.api.where)
 
     async def watched(self) -> Mapping[str, tuple[str, str]]:
         """Machines that high availability manages, by path: its word for them (`vm:100`), and their state there."""
@@ -212,15 +219,15 @@ class PveEngine:
 
     async def cpus(self) -> int:
         """Of all nodes that may be used and answer; at least 2."""
-        rows: Sequence[dict[str, Any]] = await self.setting.api.get("/cluster/resources", {"type": "node"})
-        allowed = self.setting.pve.nodes
-        rooms = [room for room in survey.rooms(rows) if room.online and (not allowed or room.node in allowed)]
+        rows: Sequence[dict[str, Any]] = await self.environment.api.get("/cluster/resources", {"type": "node"})
+        allowed = self.environment.pve.nodes
+        rooms = [room for room in resources.rooms(rows) if room.online and (not allowed or room.node in allowed)]
         return max(2, sum(room.cpus for room in rooms))
 
     async def _images(self) -> frozenset[str]:
         """None where no storage can be asked for them: what then needs one says why."""
         try:
-            return await self.setting.stock.present()
+            return await self.environment.stock.present()
         except Unreachable:
             raise
         except LabError:
@@ -241,7 +248,7 @@ class PveEngine:
             return
         if there:
             await self._remove(spec.path, say)
-        refused = hardware.refused(replace(blueprint, specs=(spec,)), self.setting.pve)
+        refused = hardware.refused(replace(blueprint, specs=(spec,)), self.environment.pve)
         if refused:
             raise LabError("\n".join(refused), hint="Correct the lab file.")
         decided = await self._layout(blueprint)
@@ -278,7 +285,7 @@ class PveEngine:
         return found
 
     def _door(self, found: Found) -> Door:
-        return self.setting.door(found.guest.node, found.guest.vmid, found.mark.path)
+        return self.environment.door(found.guest.node, found.guest.vmid, found.mark.path)
 
     def _host(self, found: Found) -> Host:
         key = _key(found)
@@ -289,8 +296,8 @@ class PveEngine:
     def _reach(self, found: Found) -> Host:
         if found.guest.kind == "lxc":
             raise _mute(found)
-        direct = self.setting.pve.bridge is not None
-        return self.setting.host(found.guest.node, found.guest.vmid, found.mark.path, found.mark.user, direct)
+        direct = self.environment.pve.bridge is not None
+        return self.environment.host(found.guest.node, found.guest.vmid, found.mark.path, found.mark.user, direct)
 
     async def _layout(self, blueprint: Blueprint, wanted: Collection[str] | None = None) -> Layout:
         """Decided once for a blueprint, so that machines made at the same time count each other."""
@@ -301,16 +308,16 @@ class PveEngine:
             return known
 
     async def _decide(self, blueprint: Blueprint, wanted: Collection[str] | None) -> Layout:
-        setting = self.setting
-        rows: Sequence[dict[str, Any]] = await setting.api.get("/cluster/resources")
-        layout.check_pool(rows, setting.pve, setting.api.where)
+        environment = self.environment
+        rows: Sequence[dict[str, Any]] = await environment.api.get("/cluster/resources")
+        assignment.check_pool(rows, environment.pve, environment.api.where)
         rooms, reaching = await asyncio.gather(
-            nodes.rooms(setting.api, setting.pve, rows), self._segments.reaching(_outer_segments(blueprint))
+            nodes.rooms(environment.api, environment.pve, rows), self._segments.reaching(_outer_segments(blueprint))
         )
         if not self.guests.all_known():
             await self.guests.look(exact=False)
         there = {path: _at(found) for path, found in self.guests.all_known().items()}
-        return layout.decide(blueprint, setting.pve, rooms, there, wanted, reaching)
+        return assignment.decide(blueprint, environment.pve, rooms, there, wanted, reaching)
 
     async def _forget(self, path: str) -> None:
         for key in [key for key in self._hosts if key[0] == path]:

@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from nestlab.engines import Say
-from nestlab.engines.pve import asking, marks, survey
-from nestlab.engines.pve.marks import Mark
-from nestlab.engines.pve.memory import Memory
-from nestlab.engines.pve.survey import Found, Guest
-from nestlab.errors import LabError, Unreachable
+from nestlab.base.errors import LabError, Unreachable
+from nestlab.base.events import Say
+from nestlab.engines.pve import guest_requests, resources, tags
+from nestlab.engines.pve.remembered import Memory
+from nestlab.engines.pve.resources import Found, Guest
+from nestlab.engines.pve.tags import Mark
 from nestlab.wire.pve.api import Api, Params
 from nestlab.wire.pve.errors import Changed, Missing, NodeUnreachable, PveError, is_lock_timeout
 from nestlab.wire.pve.retries import Patience
@@ -48,7 +48,7 @@ class Guests:
         mark is not known yet. Not `exact`: nodes are only asked where the cluster's list, up to ten seconds old, says
         something else than what was wanted."""
         rows = await self.api.get("/cluster/resources", {"type": "vm"})
-        maybe = [each for each in survey.guests(rows) if not each.template and self._may_be(each)]
+        maybe = [each for each in resources.guests(rows) if not each.template and self._may_be(each)]
         read = await asyncio.gather(*(self._marked(guest) for guest in maybe))
         found = [each for each in read if each is not None]
         doubtful = [each for each in found if exact or self._doubtful(each)]
@@ -59,7 +59,7 @@ class Guests:
             if each.guest.node not in asked:
                 result.append(each)
             elif (row := now.get(each.guest.vmid)) is not None:
-                result.append(replace(each, guest=survey.of_node(row, each.guest)))
+                result.append(replace(each, guest=resources.of_node(row, each.guest)))
             elif each.guest.node in silent:
                 result.append(replace(each, guest=replace(each.guest, status="unknown")))
             elif (moved := await self._again(each)) is not None:  # between the two requests
@@ -97,14 +97,14 @@ class Guests:
 
     async def config(self, guest: Guest) -> dict[str, Any]:
         """Its configuration, with what waits for its next start."""
-        return dict(await asking.ask(self.api, guest.base, "config"))
+        return dict(await guest_requests.ask(self.api, guest.base, "config"))
 
     async def runs(self, guest: Guest) -> str:
         """`running`, `paused` or `stopped`. Missing if it is gone."""
-        row = await asking.ask(self.api, guest.base, "status/current")
+        row = await guest_requests.ask(self.api, guest.base, "status/current")
         if row.get("status") != "running":
             return "stopped"
-        return "paused" if survey.of_node({**row, "vmid": guest.vmid}, guest).paused else "running"
+        return "paused" if resources.of_node({**row, "vmid": guest.vmid}, guest).paused else "running"
 
     def alive(self, guest: Guest) -> Callable[[], Awaitable[bool]]:
         """Whether it runs, for those who wait for it."""
@@ -143,16 +143,16 @@ class Guests:
         when it is not nestlab's any more."""
         for tried in range(1, TRIES + 1):
             config = await self.config(guest)
-            mark = marks.read(str(config.get("description", "")), guest.vmid)
+            mark = tags.read(str(config.get("description", "")), guest.vmid)
             if mark is None or mark.lab != self._lab:
                 raise self.not_ours(guest)
             new = change(mark)
             had = str(config.get("tags", ""))
             # After a rollback the tags are those of then, and the notes those of now.
-            if new == mark and not also and marks.stamp_of(marks.split(had)) == marks.stamp(mark):
+            if new == mark and not also and tags.stamp_of(tags.split(had)) == tags.stamp(mark):
                 return mark
-            notes, tags = marks.write(str(config.get("description", "")), new), marks.tags(had, new)
-            params = {**(also or {}), "description": notes, "tags": tags, "digest": str(config["digest"])}
+            notes, words = tags.write(str(config.get("description", "")), new), tags.tags(had, new)
+            params = {**(also or {}), "description": notes, "tags": words, "digest": str(config["digest"])}
             try:
                 await self.api.set(f"{guest.base}/config", params)
             except Changed:
@@ -197,14 +197,14 @@ class Guests:
             await asyncio.sleep(1)
 
     def _may_be(self, guest: Guest) -> bool:
-        """Whether its mark is worth reading. A container has no tags before it is finished (`making.py`)."""
+        """Whether its mark is worth reading. A container has no tags before it is finished (`create.py`)."""
         fresh = guest.kind == "lxc" and not guest.tags and guest.pool != "" and guest.pool == self._pool
-        return fresh or marks.may_be(guest.tags, self._lab)
+        return fresh or tags.may_be(guest.tags, self._lab)
 
     async def _marked(self, guest: Guest, *, moves: bool = True) -> Found | None:
         """A guest with its mark, from memory if it has the tag for it; None if it has none, or is gone. `moves`: it may
         have moved since it was listed."""
-        known = self._memory.mark(marks.stamp_of(guest.tags), guest.vmid)
+        known = self._memory.mark(tags.stamp_of(guest.tags), guest.vmid)
         if known is not None:
             return Found(guest, known) if known.lab == self._lab else None
         try:
@@ -216,10 +216,10 @@ class Guests:
             where = f"Node {guest.node} of {self.api.where}"
             what = f"{where} does not answer, and VM {guest.vmid} there may be of lab {self._lab}."
             raise Unreachable(what, hint="Start the node, or remove it from the cluster, then try again.") from None
-        mark = marks.read(str(config.get("description", "")), guest.vmid)
+        mark = tags.read(str(config.get("description", "")), guest.vmid)
         if mark is None or mark.lab != self._lab or config.get("template"):
             return None
-        if marks.stamp_of(guest.tags) == marks.stamp(mark):
+        if tags.stamp_of(guest.tags) == tags.stamp(mark):
             self._memory.learn(mark)
         return Found(guest, mark)
 
@@ -230,7 +230,7 @@ class Guests:
             config = await self.config(guest)
         except Missing:
             return await self._elsewhere(guest)
-        mark = marks.read(str(config.get("description", "")), guest.vmid)
+        mark = tags.read(str(config.get("description", "")), guest.vmid)
         if mark is None or mark.lab != self._lab:
             return None
         return Found(replace(guest, lock=str(config.get("lock") or "")), mark)
@@ -238,7 +238,7 @@ class Guests:
     async def _elsewhere(self, guest: Guest) -> Found | None:
         """It moves behind nestlab's back: then it is looked for once."""
         rows = await self.api.get("/cluster/resources", {"type": "vm"})
-        there = next((each for each in survey.guests(rows) if each.vmid == guest.vmid), None)
+        there = next((each for each in resources.guests(rows) if each.vmid == guest.vmid), None)
         return await self._marked(there, moves=False) if there is not None and there.node != guest.node else None
 
     @staticmethod

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from nestlab.blueprint import Blueprint, Spec, mac_of
-from nestlab.engines.pve.processors import Cpu
+from nestlab.base.errors import LabError
+from nestlab.engines.pve.cpu_types import Cpu
 from nestlab.engines.qemu.launch import ID_SERIAL
-from nestlab.errors import LabError
-from nestlab.model import MIB, Pve
+from nestlab.lab.blueprint import Blueprint, Spec, mac_of
+from nestlab.lab.model import MIB, Pve
 
 Params = dict[str, str | int]
 

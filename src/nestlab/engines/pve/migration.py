@@ -14,12 +14,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nestlab.engines import Say
-from nestlab.engines.pve import copying, survey
-from nestlab.engines.pve.copying import Copies
+from nestlab.base.errors import LabError
+from nestlab.base.events import Say
+from nestlab.engines.pve import full_copy, resources
+from nestlab.engines.pve.full_copy import Copies
 from nestlab.engines.pve.guests import Guests
-from nestlab.engines.pve.survey import Found
-from nestlab.errors import LabError
+from nestlab.engines.pve.resources import Found
 from nestlab.wire.pve.api import Api
 from nestlab.wire.pve.errors import Denied, NodeUnreachable
 
@@ -207,7 +207,7 @@ class Migration:
             inside=None if inside is None else tuple(sorted(inside)),
             source=source,
             target=there,
-            layers=tuple(copying.layers(config, await self._shared())),
+            layers=tuple(full_copy.layers(config, await self._shared())),
         )
 
     async def go(self, move: Move, ruling: Ruling, say: Say) -> None:
@@ -234,7 +234,7 @@ class Migration:
             raise LabError(f"{found.mark.path} is on {target} already.", hint=f"Its nodes: {', '.join(sorted(nodes))}.")
         if not nodes[target]:
             raise LabError(f"Node {target} does not answer.", hint="Start it, or name another node.")
-        listed = next((each for each in survey.guests(rows) if each.vmid == guest.vmid), guest)
+        listed = next((each for each in resources.guests(rows) if each.vmid == guest.vmid), guest)
         if listed.ha:
             what = (
                 f"{found.mark.path} is managed by high availability ({guest.sid}, {listed.ha}), which moves it itself."

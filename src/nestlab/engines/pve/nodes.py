@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from nestlab.engines.pve import survey
+from nestlab.engines.pve import resources
 from nestlab.engines.pve.placement import Room
-from nestlab.model import Pve
+from nestlab.lab.model import Pve
 from nestlab.wire.pve.api import Api
 from nestlab.wire.pve.errors import Denied, NodeUnreachable, PveError
 
@@ -19,7 +19,7 @@ async def rooms(api: Api, pve: Pve, rows: Sequence[dict[str, Any]] | None = None
     one for all; `rows`: of /cluster/resources, where they are known already."""
     if rows is None:
         rows = await api.get("/cluster/resources")
-    found = survey.rooms(rows)
+    found = resources.rooms(rows)
     return list(await asyncio.gather(*(_with_processor(api, room, pve) for room in found)))
 
 
@@ -29,7 +29,7 @@ async def _with_processor(api: Api, room: Room, pve: Pve) -> Room:
     status, flags = await asyncio.gather(
         _told(api, f"/nodes/{room.node}/status"), _told(api, f"/nodes/{room.node}/capabilities/qemu/cpu-flags")
     )
-    processor = survey.processor(room.node, status, flags)
+    processor = resources.processor(room.node, status, flags)
     memory = (status or {}).get("memory") or {}
     if not room.memory and memory:  # without Sys.Audit on it a list tells no figures
         room = replace(room, memory=int(memory["total"]), free=int(memory.get("available", memory.get("free", 0))))

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from nestlab.blueprint import Blueprint, Spec
-from nestlab.engines.pve.processors import Processor
-from nestlab.errors import LabError
+from nestlab.base.errors import LabError
+from nestlab.engines.pve.cpu_types import Processor
 from nestlab.kinds import kinds
-from nestlab.model import GIB, MIB, Pve
+from nestlab.lab.blueprint import Blueprint, Spec
+from nestlab.lab.model import GIB, MIB, Pve
 
 OVERHEAD = 150 * MIB
 """Bytes that a QEMU takes beside its guest's memory; without KVM its translation buffer is the largest part."""

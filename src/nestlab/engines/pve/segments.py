@@ -16,12 +16,12 @@ from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mappi
 from contextlib import asynccontextmanager
 from typing import Any
 
-from nestlab import privileges
-from nestlab.engines import Say
+from nestlab.base.errors import LabError, Refused
+from nestlab.base.events import Say
 from nestlab.engines.pve.hardware import Wire
-from nestlab.engines.pve.memory import Memory
-from nestlab.errors import LabError, Refused
-from nestlab.model import Pve, Segment
+from nestlab.engines.pve.remembered import Memory
+from nestlab.lab.model import Pve, Segment
+from nestlab.wire.pve import privileges
 from nestlab.wire.pve.api import Api
 from nestlab.wire.pve.errors import Denied, Exists, Locked, Missing, PveError
 

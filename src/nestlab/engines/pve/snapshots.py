@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from nestlab.engines import Say
+from nestlab.base.events import Say
 from nestlab.engines.pve.guests import Guests
 from nestlab.wire.pve.api import Api
 

@@ -17,15 +17,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nestlab.engines import Say
-from nestlab.engines.pve import asking, marks
-from nestlab.engines.pve.numbers import Numbers
-from nestlab.errors import LabError
-from nestlab.model import Pve
+from nestlab.base.errors import LabError
+from nestlab.base.events import Say
+from nestlab.engines.pve import guest_requests, tags
+from nestlab.engines.pve.vmids import Vmids
+from nestlab.lab.model import Pve
 from nestlab.wire.pve.api import Api, Params
 from nestlab.wire.pve.errors import Missing, PveError
 
-TAGS = f"{marks.TAG};{marks.TEMPLATE_TAG}"
+TAGS = f"{tags.TAG};{tags.TEMPLATE_TAG}"
 
 PREFIX = "nestlab-"
 """How the names of templates begin."""
@@ -74,13 +74,13 @@ def name_of(key: str, title: str) -> str:
 
 
 class Templates:
-    """`site` as in `depot.Depot`."""
+    """`site` as in `uploads.Uploads`."""
 
     def __init__(self, api: Api, pve: Pve, site: str) -> None:
         self._api = api
         self._pve = pve
         self._site = site
-        self._numbers = Numbers(api)
+        self._numbers = Vmids(api)
 
     async def all(self) -> list[Template]:
         """Every template of the pool."""
@@ -130,7 +130,7 @@ class Templates:
         """Remove it with its disks, if it still is what it was; absence is fine. LabError while clones depend on it."""
         path = f"/nodes/{template.node}/qemu/{template.vmid}"
         try:
-            config = await asking.ask(self._api, path, "config")
+            config = await guest_requests.ask(self._api, path, "config")
             mark = mark_of(str(config.get("description", "")))
             if (mark.get("template"), mark.get("vmid")) != (template.key, template.vmid):
                 return
@@ -149,14 +149,14 @@ class Templates:
         seconds ago, and of a new VM there is none (pve-manager, API2Tools.pm: extract_vm_stats)."""
         if row.get("type") != "qemu" or row.get("pool") != self._pve.pool:
             return False
-        tags, name = marks.split(str(row.get("tags") or "")), str(row.get("name") or "")
-        return marks.TEMPLATE_TAG in tags or (not tags and (not name or name.startswith(PREFIX)))
+        has, name = tags.split(str(row.get("tags") or "")), str(row.get("name") or "")
+        return tags.TEMPLATE_TAG in has or (not has and (not name or name.startswith(PREFIX)))
 
     async def _read(self, row: Mapping[str, Any]) -> Template | None:
         """None for what has no mark of ours, or vanishes meanwhile."""
         vmid, node = int(row["vmid"]), str(row["node"])
         try:
-            config = await asking.ask(self._api, f"/nodes/{node}/qemu/{vmid}", "config")
+            config = await guest_requests.ask(self._api, f"/nodes/{node}/qemu/{vmid}", "config")
         except Missing:
             return None
         mark = mark_of(str(config.get("description", "")))
@@ -196,7 +196,7 @@ class Templates:
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             try:
-                config = await asking.ask(self._api, f"/nodes/{template.node}/qemu/{template.vmid}", "config")
+                config = await guest_requests.ask(self._api, f"/nodes/{template.node}/qemu/{template.vmid}", "config")
             except Missing:
                 return
             if not config.get("lock"):

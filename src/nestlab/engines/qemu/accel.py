@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from nestlab.errors import LabError
-from nestlab.facts import Facts
-from nestlab.model import Machine, level_of
+from nestlab.base.errors import LabError
+from nestlab.hosts.facts import Facts
+from nestlab.lab.model import Machine, level_of
 
 Accelerator = Literal["kvm", "tcg"]
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from nestlab.blueprint import Spec, mac_of
 from nestlab.engines.qemu.accel import Accelerator
-from nestlab.engines.qemu.paths import MachinePaths
-from nestlab.model import MIB
-from nestlab.network_script import bridge_name
-from nestlab.switch import socket_name
+from nestlab.home.paths import MachinePaths
+from nestlab.lab.blueprint import Spec, mac_of
+from nestlab.lab.model import MIB
+from nestlab.network.network_script import bridge_name
+from nestlab.network.switch import socket_name
 
 QBOOT = "/usr/share/qemu/qboot.rom"
 """A firmware that only starts a kernel, in nestlab's own hypervisors (Debian's qemu-system-data): a fifth of the time

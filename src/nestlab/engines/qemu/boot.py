@@ -10,14 +10,14 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 
-from nestlab.engines import Say
-from nestlab.engines.qemu import look, scripts
+from nestlab.base.errors import LabError, Unreachable
+from nestlab.base.events import Say
+from nestlab.engines.qemu import observed, scripts
 from nestlab.engines.qemu.argv import Launch, name_of
 from nestlab.engines.qemu.console import Watch
-from nestlab.engines.qemu.opening import Opening
-from nestlab.errors import LabError, Unreachable
-from nestlab.host import Host
-from nestlab.hosts import SshHost
+from nestlab.engines.qemu.first_guest import Opening
+from nestlab.hosts.host import Host
+from nestlab.hosts.ssh import SshHost
 
 FIRST_PORT, PORTS = 20000, 12000
 """ssh forwards are taken from 127.0.0.1:20000-31999, below Linux's ephemeral ports."""
@@ -130,7 +130,7 @@ async def _started(boot: Boot, lines: AsyncIterator[bytes]) -> str:
     text = "\n".join(said)
     if "Could not set up host forwarding rule" in text:
         raise _PortTaken
-    from nestlab.doctor.explain import with_advice
+    from nestlab.explain.explain import with_advice
 
     raise LabError(
         f"{boot.path}: QEMU did not start on {boot.host.path or 'this machine'}.",
@@ -159,7 +159,7 @@ async def _goes_on(boot: Boot) -> bool:
                 what = f"{boot.path} cannot go on: writing to its disk fails in {boot.launch.paths.root}"
                 where = boot.host.path or "this machine"
                 raise LabError(f"{what} on {where}.", hint="Make room there, then repeat `nestlab up`.")
-        return look.RUN_STATES.get(status, ("running", ""))[0] != "died"
+        return observed.RUN_STATES.get(status, ("running", ""))[0] != "died"
 
 
 async def _until_ready(boot: Boot, lines: AsyncIterator[bytes], watch: Watch) -> None:
@@ -182,7 +182,7 @@ async def _end(boot: Boot) -> None:
 def _hopeless(boot: Boot, watch: Watch) -> LabError:
     where = boot.host.path or "this machine"
     what = watch.fatal or f"its QEMU on {where} ended before it was up"
-    from nestlab.doctor.explain import with_advice
+    from nestlab.explain.explain import with_advice
 
     return LabError(
         f"{boot.path} did not come up: {what}.",

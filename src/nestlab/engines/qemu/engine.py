@@ -16,25 +16,26 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from nestlab.blueprint import Blueprint, Spec
-from nestlab.engines import Say
-from nestlab.engines.qemu import launch, look, scripts
+from nestlab.base.errors import LabError, Unreachable
+from nestlab.base.events import Say
+from nestlab.engines.qemu import launch, observed, scripts
 from nestlab.engines.qemu.accel import Accelerator, Choice, choose, presume
 from nestlab.engines.qemu.argv import Launch, argv, name_of
 from nestlab.engines.qemu.boot import Boot, start
-from nestlab.engines.qemu.making import Maker
-from nestlab.engines.qemu.setting import Programs, Setting, Wires
-from nestlab.engines.qemu.stock import Stock
-from nestlab.errors import LabError, Unreachable
-from nestlab.host import Host
-from nestlab.hosts import LocalHost, SshHost
-from nestlab.plan import Boot as BootStep
-from nestlab.plan import Build, Connect, Create, Disconnect, Introduce, Observed, Remove, Seen, Step, Stop
+from nestlab.engines.qemu.cargo import Cargo
+from nestlab.engines.qemu.create import Maker
+from nestlab.engines.qemu.environment import Environment, Programs, Wires
+from nestlab.hosts.host import Host
+from nestlab.hosts.local import LocalHost
+from nestlab.hosts.ssh import SshHost
+from nestlab.lab.blueprint import Blueprint, Spec
+from nestlab.plan.steps import Boot as BootStep
+from nestlab.plan.steps import Build, Connect, Create, Disconnect, Introduce, Observed, Remove, Seen, Step, Stop
 
 if TYPE_CHECKING:
     from nestlab.wire.qmp import Monitor
 
-__all__ = ["Programs", "QemuEngine", "Setting", "Wires"]
+__all__ = ["Environment", "Programs", "QemuEngine", "Wires"]
 
 Said = tuple[str, bool]
 """What a QEMU says of itself: its state, and whether it runs on KVM."""
@@ -51,14 +52,14 @@ class QemuEngine:
     """See `nestlab.engines.Engine`."""
 
     parent: Host
-    setting: Setting
+    environment: Environment
     _hosts: dict[tuple[str, int], SshHost] = field(default_factory=dict)
-    _stock: Stock = field(init=False)
+    _stock: Cargo = field(init=False)
     _maker: Maker = field(init=False)
 
     def __post_init__(self) -> None:
-        self._stock = Stock(self.parent, self.setting.library)
-        self._maker = Maker(self.parent, self.setting, self._stock)
+        self._stock = Cargo(self.parent, self.environment.library)
+        self._maker = Maker(self.parent, self.environment, self._stock)
 
     async def observe(self) -> Observed:
         return await self._observed(await self._look())
@@ -70,33 +71,35 @@ class QemuEngine:
         try:
             result = await self.parent.run(both)
             looked, said = scripts.apart(result.text)
-            found = look.parse(looked, now=time.time(), parent=self.parent.path)
+            found = observed.parse(looked, now=time.time(), parent=self.parent.path)
             return await self._observed(found, asked), said
         finally:
             for each in asked.values():
                 each.cancel()
             await asyncio.gather(*asked.values(), return_exceptions=True)
 
-    async def _observed(self, found: Sequence[look.Look], asked: Mapping[str, Future[Said]] | None = None) -> Observed:
+    async def _observed(
+        self, found: Sequence[observed.Look], asked: Mapping[str, Future[Said]] | None = None
+    ) -> Observed:
         """`asked`: machines whose QEMU is being asked already."""
         looks = await asyncio.gather(*(self._state(each, (asked or {}).get(each.seen.path)) for each in found))
-        wires = self.setting.wires
+        wires = self.environment.wires
         links = await wires.observe() if wires else frozenset[str]()
-        images = self.setting.library.present() if self.parent.level == 0 else frozenset[str]()
+        images = self.environment.library.present() if self.parent.level == 0 else frozenset[str]()
         seen = {each.path: each for each in looks}
         return Observed(MappingProxyType(seen), links, images)
 
     async def perform(self, step: Step, blueprint: Blueprint, say: Say) -> None:
         match step:
             case Build(image=key):
-                await self.setting.library.build(key, blueprint.images[key], say)
+                await self.environment.library.build(key, blueprint.images[key], say)
             case Connect():
-                if self.setting.wires:
+                if self.environment.wires:
                     names = (segment.name for segment in blueprint.segments)
-                    await self.setting.wires.ensure(names, self.parent)
+                    await self.environment.wires.ensure(names, self.parent)
             case Disconnect(segment=segment):
-                if self.setting.wires:
-                    await self.setting.wires.remove(segment)
+                if self.environment.wires:
+                    await self.environment.wires.remove(segment)
             case Create(machine=path):
                 await self._maker.create(blueprint[path], blueprint, say)
             case BootStep(machine=path):
@@ -137,26 +140,26 @@ class QemuEngine:
         await self._maker.close()
         await asyncio.gather(*(host.close() for host in hosts))
 
-    async def _look(self) -> list[look.Look]:
+    async def _look(self) -> list[observed.Look]:
         script, words = self._looking()
         if isinstance(self.parent, LocalHost) and not Path(words[0]).exists():
             return []
         result = await self.parent.run(("sh", "-c", scripts.alone(script), "look", *words))
-        return look.parse(result.text, now=time.time(), parent=self.parent.path)
+        return observed.parse(result.text, now=time.time(), parent=self.parent.path)
 
     def _looking(self) -> tuple[str, tuple[str, str]]:
-        return look.SCRIPT, (self.setting.place.machines, self.setting.lab)
+        return observed.SCRIPT, (self.environment.place.machines, self.environment.lab)
 
     async def _said(self, path: str) -> Said:
         """What its QEMU says: its state, and whether that is KVM."""
         from nestlab.wire import qmp
 
         questions = ("query-status", "query-kvm")
-        async with self.parent.unix(self.setting.place.of(path).qmp) as socket:
+        async with self.parent.unix(self.environment.place.of(path).qmp) as socket:
             status, kvm = await asyncio.to_thread(qmp.ask, socket, questions, timeout=qmp.TIMEOUT, where=path)
         return str(status["status"]), bool(kvm["enabled"])
 
-    async def _state(self, found: look.Look, asked: Future[Said] | None = None) -> Seen:
+    async def _state(self, found: observed.Look, asked: Future[Said] | None = None) -> Seen:
         """What QEMU itself says of a machine whose process lives."""
         seen = found.seen
         if seen.state != "running":
@@ -165,14 +168,14 @@ class QemuEngine:
             said, kvm = await (asked or self._said(seen.path))
         except LabError as error:
             return replace(seen, accel=None, why=f"its QMP does not answer: {error.what}")
-        state, why = look.RUN_STATES.get(said, ("running", ""))
+        state, why = observed.RUN_STATES.get(said, ("running", ""))
         return replace(seen, state=state, accel="kvm" if kvm else "tcg", why=why or seen.why)
 
     @asynccontextmanager
     async def _monitor(self, path: str) -> AsyncIterator[Monitor]:
         from nestlab.wire.qmp import connect
 
-        qmp = self.setting.place.of(path).qmp
+        qmp = self.environment.place.of(path).qmp
         async with self.parent.unix(qmp) as socket, connect(socket, where=path) as monitor:
             yield monitor
 
@@ -180,7 +183,7 @@ class QemuEngine:
         known = self._hosts.get((path, port))
         slow = accel == "tcg" and self.parent.level > 0
         if known is None:
-            known = self._hosts[path, port] = self.setting.vault.host(path, self.parent, port, user, slow=slow)
+            known = self._hosts[path, port] = self.environment.lab_keys.host(path, self.parent, port, user, slow=slow)
         return known
 
     async def _boot(self, spec: Spec, blueprint: Blueprint, say: Say) -> None:
@@ -203,18 +206,18 @@ class QemuEngine:
             await _cancelled(starting)
 
     async def _start(self, spec: Spec, blueprint: Blueprint, choice: Choice, say: Say) -> None:
-        setting = self.setting
-        runtime = await setting.qemu(choice.accel, say)
-        library, images = setting.library, blueprint.images
+        environment = self.environment
+        runtime = await environment.qemu(choice.accel, say)
+        library, images = environment.library, blueprint.images
         artifacts = await library.artifacts(spec.image, images[spec.image])
         files = await self._stock.files(artifacts, say)
         cargo = []
         for key in spec.cargo:
             inner = await library.artifacts(key, images[key])
             cargo.append((inner, await self._stock.cargo(inner, say)))
-        paths = setting.place.of(spec.path)
+        paths = environment.place.of(spec.path)
         plan = Launch(
-            lab=setting.lab,
+            lab=environment.lab,
             spec=spec,
             paths=paths,
             accel=choice.accel,
@@ -224,7 +227,7 @@ class QemuEngine:
             kernel=launch.kernel_of(artifacts, files),
             drives=launch.drives_of(spec, paths, artifacts, cargo),
             cdroms=launch.cdroms_of(paths, artifacts, files),
-            switch=setting.place.switch if setting.wires else None,
+            switch=environment.place.switch if environment.wires else None,
         )
         say(f"starting under {'KVM' if choice.accel == 'kvm' else 'emulation'}")
         user = images[spec.image].user
@@ -238,13 +241,13 @@ class QemuEngine:
         """New names, for the running machine and for its next boot."""
         host = await self.host(spec.path)
         await host.write("/etc/hosts", spec.hosts.encode(), mode=0o644)
-        root = self.setting.place.of(spec.path).root
+        root = self.environment.place.of(spec.path).root
         papers = self._maker.papers(spec, blueprint)
         papers["made"] = papers.pop("made.new")
         await self.parent.write_many({f"{root}/{name}": paper for name, paper in papers.items()})
 
     async def _stop(self, path: str, say: Say) -> None:
-        paths, name = self.setting.place.of(path), name_of(self.setting.lab, path)
+        paths, name = self.environment.place.of(path), name_of(self.environment.lab, path)
         asked = await self._ask_to_end(path)
         grace = GRACE if asked else 0
         say("shutting down" if asked else "ending it: it does not answer")
@@ -252,7 +255,7 @@ class QemuEngine:
         await self._forget(path)
 
     async def _kill(self, path: str) -> None:
-        paths, name = self.setting.place.of(path), name_of(self.setting.lab, path)
+        paths, name = self.environment.place.of(path), name_of(self.environment.lab, path)
         await self.parent.run(("sh", "-c", scripts.STOP, "stop", name, paths.root, "0", "crash"))
         await self._forget(path)
 
@@ -283,7 +286,7 @@ class QemuEngine:
             with Agent(socket, timeout=15.0, where=path) as agent:
                 agent.shutdown()
 
-        socket = self.setting.place.of(path).agent
+        socket = self.environment.place.of(path).agent
         try:
             if not self.parent.level:
                 await asyncio.to_thread(ask, socket)
@@ -303,11 +306,11 @@ class QemuEngine:
         return True
 
     async def _remove(self, path: str) -> None:
-        place = self.setting.place
+        place = self.environment.place
         # a directory that does not even say whose it is: its name is all that is known
         last = path.rpartition("/")[2]
         root = f"{place.machines}/{last[1:]}" if last.startswith("?") else place.of(path).root
-        name = name_of(self.setting.lab, path)
+        name = name_of(self.environment.lab, path)
         await self.parent.run(("sh", "-c", scripts.REMOVE, "remove", name, root))
         await self._forget(path)
 

@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import io
 import tarfile
-from dataclasses import dataclass
 
-from nestlab.blueprint import Spec
-from nestlab.network_script import dhcp, script
-
-
-@dataclass(frozen=True)
-class HostKey:
-    """A machine's ssh host key in every form a guest may want. `private` is OpenSSH text, `public` one line."""
-
-    private: str
-    public: str
-    dropbear: bytes
+from nestlab.home.key_pairs import KeyPair
+from nestlab.lab.blueprint import Spec
+from nestlab.network.network_script import dhcp, script
 
 
 def files(
-    spec: Spec, *, host_key: HostKey, authorized: str, management_mac: str | None, dhcp_mac: str | None = None
+    spec: Spec, *, host_key: KeyPair, authorized: str, management_mac: str | None, dhcp_mac: str | None = None
 ) -> dict[str, tuple[bytes, int]]:
     """The members of the archive: name -> (content, mode).
 

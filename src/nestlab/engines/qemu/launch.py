@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from nestlab.blueprint import Spec
 from nestlab.engines.qemu.argv import Drive, Kernel
-from nestlab.engines.qemu.paths import MachinePaths
-from nestlab.engines.qemu.stock import Artifacts, serial_of
+from nestlab.engines.qemu.cargo import serial_of
+from nestlab.home.paths import MachinePaths
+from nestlab.images.image_files import ImageFiles
+from nestlab.lab.blueprint import Spec
 
 ID_SERIAL = "nestlab-id"
 ROOT_SERIAL = "root"
@@ -16,17 +17,17 @@ MOST_CARGO = 16
 """Cargo disks of a machine: a PCI bus has 32 slots. Images beyond that are copied over ssh when they are needed."""
 
 
-def needs_disk(spec: Spec, artifacts: Artifacts) -> bool:
+def needs_disk(spec: Spec, artifacts: ImageFiles) -> bool:
     """Whether the machine has a disk of its own."""
     return "root" in artifacts.files or spec.machine.disk is not None
 
 
-def disk_size(spec: Spec, artifacts: Artifacts) -> int:
+def disk_size(spec: Spec, artifacts: ImageFiles) -> int:
     """Bytes of the machine's disk: what the lab file says, never less than the image's."""
     return max(spec.machine.disk or 0, artifacts.size)
 
 
-def kernel_of(artifacts: Artifacts, files: Mapping[str, str]) -> Kernel | None:
+def kernel_of(artifacts: ImageFiles, files: Mapping[str, str]) -> Kernel | None:
     """None: the machine boots by firmware, from its disk or CD-ROM."""
     if "kernel" not in files:
         return None
@@ -36,8 +37,8 @@ def kernel_of(artifacts: Artifacts, files: Mapping[str, str]) -> Kernel | None:
 def drives_of(
     spec: Spec,
     paths: MachinePaths,
-    artifacts: Artifacts,
-    cargo: Sequence[tuple[Artifacts, Mapping[str, str]]],
+    artifacts: ImageFiles,
+    cargo: Sequence[tuple[ImageFiles, Mapping[str, str]]],
 ) -> tuple[Drive, ...]:
     """The machine's disk first (firmware boots the first), then its identity, then image files for its guests."""
     drives = []
@@ -53,7 +54,7 @@ def drives_of(
     return (*drives, *boxes[:MOST_CARGO])
 
 
-def cdroms_of(paths: MachinePaths, artifacts: Artifacts, files: Mapping[str, str]) -> tuple[str, ...]:
+def cdroms_of(paths: MachinePaths, artifacts: ImageFiles, files: Mapping[str, str]) -> tuple[str, ...]:
     """The installer or live medium if the image is one; the seed for cloud-init if it is a disk of the user's."""
     if "kernel" in files:
         return ()
@@ -63,7 +64,7 @@ def cdroms_of(paths: MachinePaths, artifacts: Artifacts, files: Mapping[str, str
 
 
 def overlay_argv(
-    qemu_img: Sequence[str], paths: MachinePaths, artifacts: Artifacts, root: str | None, size: int
+    qemu_img: Sequence[str], paths: MachinePaths, artifacts: ImageFiles, root: str | None, size: int
 ) -> list[str]:
     """Makes the machine's disk: a copy-on-write layer over the image's, or an empty one."""
     backing = ["-b", root, "-F", artifacts.format] if root else []

@@ -17,7 +17,7 @@ import shlex
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from nestlab.errors import LabError, Unreachable
+from nestlab.base.errors import LabError, Unreachable
 from nestlab.wire import shell
 from nestlab.wire.pve.api import Api
 from nestlab.wire.pve.errors import NodeUnreachable, PveError, refusal

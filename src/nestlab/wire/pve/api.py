@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from nestlab.base.events import Say
+
 Value = str | int | float | bool | Sequence[str | int] | None
 Params = Mapping[str, Value]
 """Parameters by their names in the API. None is left out, True and False are 1 and 0, a list is an array."""
 
-Say = Callable[[str], None]
-"""Is told each new line of a task's log."""
 
 Progress = Callable[[int, int], None]
 """Is told how many bytes are sent, of how many."""

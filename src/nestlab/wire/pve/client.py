@@ -9,10 +9,11 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nestlab.errors import LabError
-from nestlab.pveaddress import PORT
+from nestlab.base.errors import LabError
+from nestlab.base.events import Say
+from nestlab.lab.pve_address import PORT
 from nestlab.wire.pve import encode, tasks, upload
-from nestlab.wire.pve.api import Params, Progress, Say
+from nestlab.wire.pve.api import Params, Progress
 from nestlab.wire.pve.credentials import Credentials
 from nestlab.wire.pve.errors import Unauthorized, refusal
 from nestlab.wire.pve.login import Badge, Login

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
-from nestlab.errors import LabError, Unreachable
+from nestlab.base.errors import LabError, Unreachable
 from nestlab.wire.pve.api import Api, Params
 
 if TYPE_CHECKING:

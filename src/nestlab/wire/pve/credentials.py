@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nestlab.errors import LabError
-from nestlab.pveaddress import PORT, Place, is_user
+from nestlab.base.errors import LabError
+from nestlab.lab.pve_address import PORT, Place, is_user
 from nestlab.wire.pve.login import Login, Password, Token
 from nestlab.wire.pve.trust import Trust
 

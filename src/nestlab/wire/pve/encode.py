@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from nestlab.errors import LabError
+from nestlab.base.errors import LabError
 from nestlab.wire.pve.api import Params, Value
 
 BODY_LIMIT = 512 << 10

@@ -10,8 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from nestlab import privileges
-from nestlab.errors import LabError, Refused, Unreachable
+from nestlab.base.errors import LabError, Refused, Unreachable
+from nestlab.wire.pve import privileges
 
 
 class PveError(LabError):
@@ -134,7 +134,7 @@ def refusal(
     what = f"Task {request} failed on {where}: {shown}." if upid else f"{where} refused {request}: {shown}."
     kind, hint, extra = _kind(status, message, wrong)
     if kind is PveError and not wrong:
-        from nestlab.doctor.explain import with_advice
+        from nestlab.explain.explain import with_advice
 
         hint = with_advice(hint, "\n".join([log, message]))
     error = kind(what, hint=hint, detail=log, status=status, message=said, parameters=wrong, upid=upid)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
-from nestlab.errors import LabError
+from nestlab.base.errors import LabError
 
 LIFE = 7200.0
 """Seconds that a ticket is good for ($ticket_lifetime in PVE::AccessControl)."""

@@ -15,9 +15,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from nestlab.errors import LabError, Unreachable
+from nestlab.base.errors import LabError, Unreachable
+from nestlab.base.events import Say
 from nestlab.wire.pve import encode, tasks
-from nestlab.wire.pve.api import Params, Progress, Say
+from nestlab.wire.pve.api import Params, Progress
 from nestlab.wire.pve.errors import PveError, refusal
 from nestlab.wire.pve.retries import Patience, repeatable
 from nestlab.wire.pve.upload import ENDINGS

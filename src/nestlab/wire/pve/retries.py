@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from nestlab.errors import LabError, Unreachable
+from nestlab.base.errors import LabError, Unreachable
 from nestlab.wire.pve.errors import NodeUnreachable, PveError, is_lock_timeout
 
 

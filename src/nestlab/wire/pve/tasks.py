@@ -7,9 +7,10 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from nestlab.errors import LabError, Unreachable
+from nestlab.base.errors import LabError, Unreachable
+from nestlab.base.events import Say
 from nestlab.wire.pve import encode
-from nestlab.wire.pve.api import Api, Say
+from nestlab.wire.pve.api import Api
 from nestlab.wire.pve.errors import refusal
 
 FIRST, MOST = 0.2, 2.0

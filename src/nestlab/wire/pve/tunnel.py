@@ -14,7 +14,7 @@ import socket
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from nestlab.errors import LabError, Unreachable
+from nestlab.base.errors import LabError, Unreachable
 from nestlab.wire.pve.agent import CONTENT, Agent, pause
 from nestlab.wire.pve.relay import LONELY, RELAY, SIZE, START, STOP, WINDOW, framed
 

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nestlab.errors import LabError
+from nestlab.base.errors import LabError
 from nestlab.wire.pve.api import Progress
 
 CHUNK = 1 << 18

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nestlab.errors import LabError
+from nestlab.base.errors import LabError
 from nestlab.wire.pve import trust
 from nestlab.wire.pve.retries import Lost, Unsent
 

@@ -1,0 +1,36 @@
+"""`nestlab doctor` of this machine, which people run first and programs often: without typer or an event loop, which
+would cost more than all the rest. The machine is asked while the doctor is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nestlab.base.errors import LabError
+from nestlab.cli.guard import MEND, out, paint
+from nestlab.hosts import early
+
+PATIENCE = 60.0
+"""Seconds for all that is asked; what can hang has deadlines of its own."""
+
+
+def doctor(words: Sequence[str]) -> int:
+    """`nestlab doctor [--json] [--facts]`, begun by `early.examine`; the exit status."""
+    from nestlab.doctor import gather, report
+
+    try:
+        said = early.examined(PATIENCE)
+    except OSError as error:
+        what = f"This machine could not be looked at: {error}."
+        raise LabError(what, hint="Is there a sh, and does it work?") from error
+    facts = gather.parse(said, "this machine")
+    if "--facts" in words:
+        out(facts.to_json())
+        return 0
+    found = report.visit("this machine", 0, facts)
+    if "--json" in words:
+        import json
+
+        out(json.dumps(found.data(), indent=1, ensure_ascii=False))
+    else:
+        out(report.text(found, paint()))
+    return 0 if report.ok([found]) else MEND

@@ -1,0 +1,165 @@
+"""Verbs about what is kept on this machine: images, and what no lab uses any more."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nestlab.base.paint import human
+from nestlab.cli.common import home, paint, print_json
+from nestlab.cli.guard import agreed, guarded, out, run, say
+from nestlab.cli.options import Debug, Json, Yes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from nestlab.lab.model import Image, Pve
+
+KEPT = "nothing was removed"
+
+images = typer.Typer(
+    help="The images that machines boot: list, build ahead, remove.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+
+
+@images.command("ls")
+@guarded
+def images_ls(as_json: Json = False, debug: Debug = False) -> int | None:
+    """List the built images, with the labs that need them."""
+    from nestlab.images import inventory
+    from nestlab.show import render
+
+    found = inventory.shelved(home())
+    if as_json:
+        print_json({"images": [asdict(each) for each in found]})
+    else:
+        out(render.images(found, paint()))
+    return None
+
+
+Names = Annotated[
+    list[str] | None, typer.Argument(metavar="[NAME|FILE]...", help="kvm, debian, tiny, or a lab file (none: all).")
+]
+
+
+@images.command("build")
+@guarded
+def images_build(words: Names = None, as_json: Json = False, debug: Debug = False) -> int | None:
+    """Build images now rather than in `up`. Built ones stay as they are."""
+    from nestlab.images import inventory
+
+    return run(_build(inventory.to_build(words or (), os.environ), as_json=as_json))
+
+
+async def _build(wanted: Mapping[str, Image], *, as_json: bool) -> None:
+    from nestlab.images import inventory, system_packages
+    from nestlab.images.image_cache import folder_of, load
+    from nestlab.show import live
+
+    missing = [key for key in wanted if load(folder_of(key, home().cache)) is None]
+    needs = system_packages.look() if missing else ()
+    if needs:
+        raise system_packages.lacking(needs, system_packages.release_here(), root=os.geteuid() == 0)
+    if as_json:
+        await inventory.build(home(), wanted, live.as_json(sys.stdout))
+        return
+    async with live.showing(sys.stderr, wanted, width=14, paint=paint(sys.stderr)) as emit:
+        await inventory.build(home(), wanted, emit)
+    for key, image in wanted.items():
+        out(f"{image.base}  {key[:12]}  {'built' if key in missing else 'was built already'}")
+
+
+Chosen = Annotated[list[str], typer.Argument(metavar="NAME|DIGEST...", help="Names, or the start of digests.")]
+
+
+@images.command("rm")
+@guarded
+def images_rm(words: Chosen, debug: Debug = False) -> int | None:
+    """Remove images that no lab needs."""
+    from nestlab.images import inventory
+
+    for each in inventory.chosen(home(), words):
+        inventory.remove(home(), each)
+        out(f"removed {each.name} {each.digest[:12]}, {human(each.size)}")
+    return None
+
+
+On = Annotated[
+    str, typer.Option("--on", metavar="ADDRESS|FILE|LAB", help="Those on a Proxmox VE, instead of this machine's.")
+]
+
+
+@images.command("gc")
+@guarded
+def images_gc(on: On = "", yes: Yes = False, debug: Debug = False) -> int | None:
+    """Remove all images that no lab needs, and what killed builds left. Shows them first.
+
+    \b
+    Examples:
+      nestlab images gc
+      nestlab images gc --on pve://pve1.example.org    templates and uploads there
+    """
+    from nestlab.images import inventory
+    from nestlab.show import render
+
+    if on:
+        from nestlab.cli.proxmox import on_of
+
+        return run(_gc_there(on_of(on), yes=yes))
+    unused = [each for each in inventory.shelved(home()) if not each.used]
+    out(render.images(unused, paint()) if unused else "every image is needed by a lab")
+    if unused and not agreed(yes, f"Remove {len(unused)} images, {human(sum(each.size for each in unused))}?", KEPT):
+        return None
+    out(f"freed {human(inventory.collect(home()))}")
+    return None
+
+
+async def _gc_there(on: Pve, *, yes: bool) -> int | None:
+    """Templates and uploads that no machine in the pool was made from, and no lab of this user needs."""
+    from nestlab.images import inventory
+    from nestlab.proxmox import platform
+
+    async with platform.stocked(on, home()) as stock:
+        found = await stock.unused(inventory.used(home()))
+        for each in found:
+            machines = ", ".join(f"template {template.vmid}" for template in each.templates)
+            files = f"{len(each.files)} uploaded files" if each.files else ""
+            name = f"image {each.key[:12]}" if each.key else "what nobody finished"
+            out(f"{name}: {', '.join(part for part in (machines, files) if part)}")
+        if not found:
+            out(f"every image on {on.address} is needed")
+            return None
+        if not agreed(yes, f"Remove these {len(found)} from {on.address}?", KEPT):
+            return None
+        for each in found:
+            await stock.remove(each)
+    out(f"removed {len(found)}")
+    return None
+
+
+@guarded
+def gc(yes: Yes = False, as_json: Json = False, debug: Debug = False) -> int | None:
+    """Remove what no lab uses any more: directories, half-written files, stale processes. Shows it first."""
+    from nestlab.verbs import leftovers
+
+    found = leftovers.find(home())
+    if as_json:
+        rows = [{"what": each.what, "why": each.why, "pid": each.pid or None} for each in found]
+        print_json({"leftovers": rows})
+        if not yes:
+            return None
+    else:
+        out("\n".join(f"{each.what}: {each.why}" for each in found) or "nothing is left over")
+    if not found or not agreed(yes, f"Remove these {len(found)}?", KEPT):
+        return None
+    for each in found:
+        leftovers.remove(each)
+    say(f"removed {len(found)}")
+    return None

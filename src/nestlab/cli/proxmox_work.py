@@ -1,0 +1,163 @@
+"""What `nestlab pve` does and prints, as coroutines."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from nestlab.base.errors import LabError
+from nestlab.cli.common import home, paint, print_json
+from nestlab.cli.guard import MEND, agreed, out, say
+
+if TYPE_CHECKING:
+    from nestlab.lab.model import Pve
+    from nestlab.proxmox.setup import Point, Setup
+
+UNCHANGED = "nothing was changed"
+
+NEWEST = "9"
+"""The version of Proxmox VE that commands are for when it cannot be asked."""
+
+
+async def setup(
+    on: Pve, bridges: Sequence[str], user: str, token: str, *, perform: bool, yes: bool, as_json: bool
+) -> int | None:
+    from nestlab.proxmox import platform, setup
+    from nestlab.verbs.local import asked
+
+    try:
+        reached = platform.reach(on.address, home(), os.environ, asked() if perform else None)
+    except LabError:
+        if perform:
+            raise
+        _show(setup.unasked(on, NEWEST, user, token, bridges), on, asked_it=False, as_json=as_json)
+        return None
+    try:
+        try:
+            todo = await setup.plan(reached.api, on, user, token, bridges)
+        except LabError:
+            if perform:
+                raise
+            _show(setup.unasked(on, NEWEST, user, token, bridges), on, asked_it=False, as_json=as_json)
+            return None
+        if not perform:
+            _show(todo, on, asked_it=True, as_json=as_json)
+            return None
+        if not as_json:
+            _show(todo, on, asked_it=True, as_json=False)
+        if not agreed(yes, "Do all of this now?", UNCHANGED):
+            return MEND
+        secret = await setup.perform(reached.api, todo, say)
+    finally:
+        await reached.close()
+    kept = _keep(on, f"{user}!{token}={secret}")
+    if as_json:
+        print_json({"done": [step.command for step in todo.steps], "token": f"{user}!{token}", "kept": kept})
+    else:
+        out(f"done; the token {user}!{token} is kept in {kept}\nnext: nestlab pve check {on.address}")
+    return None
+
+
+def _show(todo: Setup, on: Pve, *, asked_it: bool, as_json: bool) -> None:
+    if as_json:
+        rows = {"version": todo.version, "commands": list(todo.commands), "back": list(todo.back)}
+        print_json({**rows, "notes": list(todo.notes)})
+        return
+    where = f"Proxmox VE {todo.version} at {on.address}" if asked_it else f"Proxmox VE {todo.version} (not asked)"
+    out(f"# {where}: as root on a node")
+    for note in todo.notes:
+        out(f"# {note}")
+    out("\n".join(todo.commands))
+    out("# The token's secret is shown once. Keep it out of shell histories:")
+    out(f'#   NESTLAB_PVE_TOKEN, or `token = "USER@REALM!ID=SECRET"` in {_kept_at(on)} (chmod 600)')
+    out("# To take it all back, once no lab is there any more:")
+    out("\n".join(f"#   {line}" for line in todo.back))
+
+
+def _kept_at(on: Pve) -> str:
+    from nestlab.lab import pve_address
+    from nestlab.wire.pve import credentials
+
+    where = pve_address.parse(on.address)
+    if isinstance(where, pve_address.Place):
+        return str(credentials.keep_at(home().state, where))
+    return "the file of its pve:// address"
+
+
+def _keep(on: Pve, token: str) -> str:
+    """The token instead of what was kept before, with the certificate that is believed."""
+    from nestlab.lab import pve_address
+    from nestlab.wire.pve import credentials
+
+    where = pve_address.parse(on.address)
+    if not isinstance(where, pve_address.Place):
+        raise LabError(
+            "The token is made, and not kept: this address needs none.",
+            hint="pve:// addresses use it: make its secret anew with `pveum user token` when you need it.",
+        )
+    held = credentials.held(home().state, where)
+    kept = {key: value for key, value in held.items() if key in ("fingerprint", "ca")}
+    for key in ("fingerprint", "ca"):
+        if told := os.environ.get(f"NESTLAB_PVE_{key.upper()}"):
+            kept[key] = told
+    return str(credentials.keep(home().state, where, {**kept, "token": token}))
+
+
+async def check(on: Pve, bridges: Sequence[str], *, as_json: bool) -> int | None:
+    from nestlab.proxmox import platform, setup
+    from nestlab.verbs.local import asked
+
+    reached = platform.reach(on.address, home(), os.environ, asked())
+    try:
+        points = await setup.check(reached.api, platform.narrowed(on), bridges)
+    finally:
+        await reached.close()
+    ok = not any(point.ok is False for point in points)
+    if as_json:
+        print_json({"address": on.address, "ok": ok, "points": [asdict(point) for point in points]})
+    else:
+        out(_table(points))
+        out(f"{paint()('green', 'ready')}: labs can be made there" if ok else paint()("red", "not ready"))
+    return None if ok else MEND
+
+
+def _table(points: tuple[Point, ...]) -> str:
+    from nestlab.base.paint import Style, columns
+
+    marks = {True: "ok  ", False: "FAIL", None: "-   "}
+    colours: dict[bool | None, Style] = {True: "green", False: "red", None: "dim"}
+    cells = [[marks[point.ok], point.what, point.seen] for point in points]
+    styles: list[list[Style | None]] = [[colours[point.ok], "bold", None] for point in points]
+    lines = []
+    for point, line in zip(points, columns(cells, styles, paint()), strict=True):
+        lines.append(line)
+        if point.do and point.ok is not True:
+            lines.append(f"        {point.do}")
+    return "\n".join(lines)
+
+
+async def trust(on: Pve, *, yes: bool) -> int | None:
+    from nestlab.lab import pve_address
+    from nestlab.wire.pve import credentials
+    from nestlab.wire.pve import trust as believed
+
+    where = pve_address.parse(on.address)
+    if not isinstance(where, pve_address.Place):
+        raise LabError(f"{on.address} is reached without a certificate.", hint="Only pve:// addresses have one.")
+    held = credentials.held(home().state, where)
+    shown = believed.show(await believed.seen(where.host, where.port))
+    if held.get("fingerprint") == shown:
+        out(f"{where.host} shows the certificate that is believed already: {shown}")
+        return None
+    if held.get("fingerprint"):
+        out(f"{where.host} shows another certificate than the one that is believed:")
+        out(f"  believed: {held['fingerprint']}")
+    out(f"  shown:    {shown}")
+    out(f"{believed.COMPARE}.")
+    if not agreed(yes, "Is it the same there, and should it be believed from now on?", UNCHANGED):
+        return MEND
+    path = credentials.keep(home().state, where, {**held, "fingerprint": shown})
+    out(f"kept in {path}")
+    return None

@@ -1,0 +1,98 @@
+"""`nestlab status`, which people type most and programs ask often: without typer, an event loop or ssh, where the
+machines' agents answer. Typer alone would cost more than all the rest."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from nestlab.cli.common import home, one_lab, paint, print_json, site
+from nestlab.cli.guard import out, run
+
+if TYPE_CHECKING:
+    from nestlab.home.directories import LabHome
+    from nestlab.lab.blueprint import Blueprint
+    from nestlab.plan.steps import Observed
+
+PATIENCE = 5.0
+"""Seconds a hypervisor has to answer where its guest agent did not."""
+
+
+FAR = 60.0
+"""The same on a Proxmox VE, where the way in may be its guest agent."""
+
+_OPTIONS = ("--json", "--deep")
+
+
+def wanted(words: Sequence[str]) -> bool:
+    """Whether the words of a command line are a `status` that this module reads by itself."""
+    return words[:1] == ["status"] and all(word in _OPTIONS or not word.startswith("-") for word in words)
+
+
+def read(words: Sequence[str]) -> None:
+    """`nestlab status [LAB] [--json] [--deep]`."""
+    status([word for word in words[1:] if word not in _OPTIONS], as_json="--json" in words, deep="--deep" in words)
+
+
+def status(words: Sequence[str] | None, *, as_json: bool, deep: bool) -> None:
+    """The machines of the lab that is meant, on stdout."""
+    from nestlab.home import labs
+    from nestlab.lab import blueprint_file
+    from nestlab.show import machine_table
+
+    name = one_lab(words)
+    place = labs.existing(home(), name)
+    blueprint = blueprint_file.load(place.blueprint)
+    observed = _look(place, blueprint, deep=deep)
+    machines = machine_table.rows(blueprint, observed, time.time())
+    if as_json:
+        print_json(machine_table.data(name, machines))
+        return
+    out(f"{machine_table.head(name, machines, paint())}\n{machine_table.table(machines, paint())}")
+
+
+def _look(place: LabHome, blueprint: Blueprint | None, *, deep: bool) -> Observed:
+    """By the machines' agents, in milliseconds; by ssh where those cannot tell (deeper levels, other images). `deep`:
+    all by ssh. A Proxmox VE is asked for its own guests only, unless `deep`."""
+    from nestlab.engines.qemu import quick_status
+    from nestlab.home.paths import Place
+    from nestlab.plan.steps import Observed
+
+    specs = blueprint.specs if blueprint else ()
+    far = blueprint is not None and blueprint.on is not None
+    if deep or far:
+        return _asked(place.name, deep=deep, patience=FAR if far else PATIENCE)
+    hypervisors = frozenset(spec.parent for spec in specs if spec.parent)
+    found = quick_status.status(Place(str(place.root)), place.name, hypervisors)
+    if found.silent:
+        return _asked(place.name, deep=True, patience=PATIENCE)
+    return Observed({**found.machines, **_unknown(specs, found.machines)})
+
+
+def _unknown(specs: Any, machines: Any) -> dict[str, Any]:
+    """Machines that cannot be seen because what they are in does not run."""
+    from nestlab.plan.steps import Seen
+
+    unknown: dict[str, Seen] = {}
+    for spec in specs:
+        outer = unknown.get(spec.parent) or machines.get(spec.parent)
+        if spec.path in machines or outer is None or outer.state == "broken":
+            continue
+        if outer.state != "running" or not outer.ready:
+            what = "is still booting" if outer.state == "running" else "does not run"
+            unknown[spec.path] = Seen(spec.path, "unknown", why=f"{spec.parent}, in which it runs, {what}")
+    return unknown
+
+
+def _asked(name: str, *, deep: bool, patience: float) -> Observed:
+    observed: list[Observed] = []
+    run(_observe(name, observed, deep=deep, patience=patience))
+    return observed[0]
+
+
+async def _observe(name: str, into: list[Observed], *, deep: bool, patience: float) -> None:
+    from nestlab.verbs.session import looking
+
+    async with looking(site(), name=name, patience=patience) as session:
+        into.append(await (session.look() if deep else session.glance()))

@@ -1,0 +1,119 @@
+"""Verbs that only look: status, ls, validate, schema. Nothing heavy is imported for status."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nestlab.base.errors import LabError, Mistakes
+from nestlab.cli import quick_status
+from nestlab.cli.common import home, paint, print_json
+from nestlab.cli.guard import guarded, out
+from nestlab.cli.options import Debug, Json, LabWord, Sets
+
+if TYPE_CHECKING:
+    pass
+
+
+Deep = Annotated[
+    bool, typer.Option("--deep", help="On a Proxmox VE: ask inside its hypervisors too, which takes more requests.")
+]
+
+
+@guarded
+def status(words: LabWord = None, deep: Deep = False, as_json: Json = False, debug: Debug = False) -> int | None:
+    """Show the machines of a lab as a tree: state, level, acceleration, addresses, uptime, memory; on a Proxmox VE also
+    node and VMID."""
+    quick_status.status(words, as_json=as_json, deep=deep)
+    return None
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A lab as listed. `running` counts machines on this host only."""
+
+    lab: str
+    machines: int
+    running: int
+    file: str
+    directory: str
+    error: str = ""
+
+
+@guarded
+def ls(as_json: Json = False, debug: Debug = False) -> int | None:
+    """List the labs on this machine."""
+    found = [_known(name) for name in home().labs()]
+    if as_json:
+        print_json({"labs": [asdict(each) for each in found]})
+        return None
+    if not found:
+        out("no labs; `nestlab up FILE` makes one")
+        return None
+    from nestlab.base.paint import Style, columns
+
+    cells = [["LAB", "MACHINES", "RUNNING HERE", "FILE"]]
+    styles: list[list[Style | None]] = [["dim"] * 4]
+    for each in found:
+        cells.append([each.lab, str(each.machines), str(each.running), each.error or each.file or "-"])
+        styles.append(["bold", None, "green" if each.running else None, "red" if each.error else None])
+    out("\n".join(columns(cells, styles, paint())))
+    return None
+
+
+def _known(name: str) -> _Known:
+    from nestlab.engines.qemu import quick_status
+    from nestlab.home import labs
+    from nestlab.home.paths import Place
+    from nestlab.lab import blueprint_file
+
+    try:
+        place = home().existing(name)
+        if place is None:
+            raise LabError("it was just removed")
+        blueprint = blueprint_file.load(place.blueprint)
+        machines = quick_status.status(Place(str(place.root)), name, frozenset()).machines
+    except LabError as error:
+        return _Known(name, 0, 0, "", "", error.what)
+    source = labs.load(place)
+    running = sum(seen.state == "running" for seen in machines.values())
+    count = len(blueprint.specs) if blueprint else len(machines)
+    return _Known(name, count, running, str(source.file) if source else "", str(place.root))
+
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="A lab file.", show_default=False)]
+
+
+@guarded
+def validate(file: File, sets: Sets = None, as_json: Json = False, debug: Debug = False) -> int | None:
+    """Check a lab file, and show every mistake with its place. Exit status 2 if there is one."""
+    from nestlab.labfile import parse
+
+    try:
+        lab = parse(file, environ=os.environ, sets=sets or [])
+    except Mistakes as mistakes:
+        if not as_json:
+            raise
+        print_json({"ok": False, "mistakes": [asdict(mistake) for mistake in mistakes.mistakes]})
+        return 2
+    count = sum(1 for _ in lab.walk())
+    if as_json:
+        print_json({"ok": True, "lab": lab.name, "machines": count, "segments": len(lab.segments)})
+        return None
+    from nestlab.show.machine_table import counted
+
+    out(f"{file}: ok: lab {lab.name}, {counted(count, 'machine')}, {counted(len(lab.segments), 'segment')}")
+    return None
+
+
+@guarded
+def schema(debug: Debug = False) -> int | None:
+    """Print the JSON Schema of lab files, for editors."""
+    from importlib.resources import files
+
+    out((files("nestlab") / "labfile" / "lab.schema.json").read_text(encoding="utf-8"), end="")
+    return None

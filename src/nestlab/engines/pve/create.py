@@ -1,0 +1,236 @@
+"""Makes the machines of a lab on a Proxmox VE: clones of templates, each with its identity, cargo and hardware."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from nestlab.base.errors import LabError
+from nestlab.base.events import Say
+from nestlab.engines.pve import hardware, tags
+from nestlab.engines.pve.container_templates import OsTemplates
+from nestlab.engines.pve.cpu_types import Cpu
+from nestlab.engines.pve.guests import Guests
+from nestlab.engines.pve.hardware import Choices, Wire
+from nestlab.engines.pve.placement import IMAGE, Spot
+from nestlab.engines.pve.protocols import Stock
+from nestlab.engines.pve.resources import Guest
+from nestlab.engines.pve.tags import Mark
+from nestlab.engines.pve.vmids import Vmids
+from nestlab.engines.qemu import identity
+from nestlab.home.lab_keys import LabKeys
+from nestlab.home.paths import short_id
+from nestlab.lab.blueprint import Blueprint, Spec
+from nestlab.lab.model import Pve, is_template
+from nestlab.wire.pve.api import Api
+from nestlab.wire.pve.errors import PveError
+
+CLONES = 4
+"""Machines that are made on one storage at one time: each copies disks."""
+
+NOT_LINKED = "Linked clone feature is not supported"
+
+
+@dataclass(frozen=True)
+class Order:
+    """One machine to be made: where, with which CPU, and where its segments are on the node."""
+
+    spec: Spec
+    blueprint: Blueprint
+    spot: Spot
+    cpu: Cpu
+    wires: Mapping[str, Wire] = field(default_factory=dict)
+
+    @property
+    def bridged(self) -> tuple[str, ...]:
+        """Its segments that are bridges of the node."""
+        own = {segment.name for segment in self.blueprint.segments if segment.bridge}
+        return tuple(nic.segment for nic in self.spec.nics if nic.segment in own)
+
+
+class Maker:
+    """Every method may be called concurrently."""
+
+    def __init__(self, api: Api, pve: Pve, lab_keys: LabKeys, stock: Stock, guests: Guests) -> None:
+        self._api = api
+        self._pve = pve
+        self._vault = lab_keys
+        self._stock = stock
+        self._guests = guests
+        self._numbers = Vmids(api)
+        self._containers = OsTemplates(api, pve)
+        self._slots: dict[tuple[str, str], asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(CLONES))
+
+    async def make(self, order: Order, say: Say) -> Guest:
+        """A machine that is not there. Interrupted, it leaves one that says it is half made."""
+        if order.spec.machine.container:
+            return await self._container(order, say)
+        return await self._machine(order, say)
+
+    def papers(self, spec: Spec, blueprint: Blueprint) -> bytes:
+        """The disk that tells a machine who it is: nestlab's own archive, or a seed for cloud-init."""
+        image, key = blueprint.images[spec.image], self._vault.host_key(spec.path)
+        outside = hardware.outside_of(spec, self._pve)
+        mac = hardware.outside_mac(blueprint.lab, spec.path) if outside else None
+        if image.file is None:
+            authorized = self._vault.authorized
+            return identity.archive(
+                identity.files(spec, host_key=key, authorized=authorized, management_mac=None, dhcp_mac=mac)
+            )
+        from nestlab.images.cloud_init import seed
+
+        return seed(spec, self._vault.authorized, key.private, key.public, image.user, None, mac)
+
+    async def renew(self, guest: Guest, spec: Spec, blueprint: Blueprint, mark: Mark, say: Say) -> None:
+        """Another identity disk for a machine that does not run; the old one is freed."""
+        config = await self._guests.config(guest)
+        old = hardware.volume_of(config.get(hardware.IDENTITY, ""))
+        storage = mark.storage or old.partition(":")[0]
+        async with self._uploaded(guest, spec, blueprint) as volid:
+            disk = {hardware.IDENTITY: hardware.identity_disk(storage, volid)}
+            await self._guests.work(self._api.create, f"{guest.base}/config", disk, say)
+        config = await self._guests.config(guest)
+        spent = [key for key, value in config.items() if key.startswith("unused") and value == old]
+        if old and spent:
+            with contextlib.suppress(PveError):  # a snapshot needs it: it goes with the machine
+                await self._api.set(f"{guest.base}/config", {"delete": ",".join(spent)})
+
+    async def cleared(self, guest: Guest, path: str) -> None:
+        """Nothing of what was uploaded to make a machine is left."""
+        with contextlib.suppress(PveError):
+            await self._stock.drop_named(guest.node, self._upload_name(path, guest.vmid))
+
+    async def _machine(self, order: Order, say: Say) -> Guest:
+        spec, spot, images = order.spec, order.spot, order.blueprint.images
+        key = spec.image
+        template = await self._stock.template(key, images[key], spot.node, spot.storage, say)
+        cargo: list[tuple[str, str]] = []
+        for each in spec.cargo:
+            cargo += await self._stock.cargo(each, images[each], spot.node, say)
+        async with self._slots["" if spot.shared else spot.node, spot.storage]:
+            guest, mark = await self._clone(order, template, say)
+            say(f"setting it up as VM {guest.vmid}")
+            await self._equip(order, guest, cargo, say)
+            await self._grow(guest, spec, say)
+        await self._guests.note(guest, lambda _: replace(mark, making=False))
+        return guest
+
+    async def _clone(self, order: Order, template: int, say: Say) -> tuple[Guest, Mark]:
+        """A clone of the image's template, linked where the storage can, with a mark that says it is half made."""
+        source = await self._stock.node_of(template)
+        spot, mark = order.spot, self._mark(order, 0)
+        told: list[Mark] = []
+
+        async def clone(number: int) -> None:
+            say(f"cloning template {template} as VM {number} on {spot.node}")
+            told.append(replace(mark, vmid=number))
+            params: dict[str, Any] = {
+                "newid": number,
+                "name": hardware.name_of(order.blueprint.lab, order.spec.path),
+                "pool": self._pve.pool,
+                "description": tags.line(told[-1]),
+            }
+            if source != spot.node:
+                params["target"] = spot.node
+            await self._cloned(f"/nodes/{source}/qemu/{template}/clone", params, spot.storage, say)
+
+        number = await self._numbers.use(clone)
+        guest = Guest(number, spot.node, status="stopped")
+        self._guests.made(guest, told[-1])
+        return guest, told[-1]
+
+    async def _cloned(self, path: str, params: Mapping[str, Any], storage: str, say: Say) -> None:
+        try:
+            await self._guests.work(self._api.create, path, params, say)
+        except PveError as error:
+            if NOT_LINKED not in error.message:
+                raise
+            say(f"copying all of it: storage {storage} makes no linked clones")
+            full = {**params, "full": True, "storage": storage}
+            await self._guests.work(self._api.create, path, full, say)
+
+    async def _equip(self, order: Order, guest: Guest, cargo: Sequence[tuple[str, str]], say: Say) -> None:
+        """Hardware, identity and cargo, in one task."""
+        spec, spot = order.spec, order.spot
+        choices = Choices(guest.vmid, order.cpu, spot.storage, order.wires, hardware.outside_of(spec, self._pve))
+        params = hardware.machine(spec, order.blueprint.lab, choices)
+        async with self._uploaded(guest, spec, order.blueprint) as volid:
+            disks = hardware.disks(spot.storage, volid, cargo)
+            await self._guests.work(self._api.create, f"{guest.base}/config", {**params, **disks}, say)
+
+    @contextlib.asynccontextmanager
+    async def _uploaded(self, guest: Guest, spec: Spec, blueprint: Blueprint) -> AsyncIterator[str]:
+        """The identity as a volume to import from, which is gone when the context is left: it holds a secret."""
+        papers, name = self.papers(spec, blueprint), self._upload_name(spec.path, guest.vmid)
+        volid = await self._stock.upload(guest.node, name, papers)
+        try:
+            yield volid
+        finally:
+            with contextlib.suppress(LabError):
+                await self._stock.drop(volid, guest.node)
+
+    async def _grow(self, guest: Guest, spec: Spec, say: Say) -> None:
+        """Its disk is as large as the lab file says; never smaller than the image."""
+        if spec.machine.disk is None:
+            return
+        config = await self._guests.config(guest)
+        key = hardware.root_key(config)
+        if key and hardware.size_of(config[key]) < spec.machine.disk:
+            say("making its disk larger")
+            size = f"{hardware.mebibytes(spec.machine.disk)}M"
+            await self._guests.work(self._api.set, f"{guest.base}/resize", {"disk": key, "size": size}, say)
+
+    async def _container(self, order: Order, say: Say) -> Guest:
+        spec, spot = order.spec, order.spot
+        image = order.blueprint.images[spec.image]
+        if not is_template(image.file):
+            what = f"{spec.path} is a container, and its image is none that a container can be made from."
+            raise LabError(
+                what, hint="Give it `image: {file: …}` with a container template (.tar.zst, .tar.gz, .tar.xz)."
+            )
+        ostemplate = await self._containers.ensure(spec.image, image, spot.node, say)
+        outside = hardware.outside_of(spec, self._pve)
+        mark, told = self._mark(order, 0), [self._mark(order, 0)]
+
+        async def create(number: int) -> None:
+            say(f"making it as container {number} on {spot.node}")
+            told.append(replace(mark, vmid=number))
+            choices = Choices(number, order.cpu, spot.storage, order.wires, outside, self._pve.pool)
+            size, authorized = spec.machine.disk or IMAGE, self._vault.authorized
+            params = hardware.container(
+                spec, order.blueprint.lab, choices, ostemplate=ostemplate, disk=size, authorized=authorized
+            )
+            # Without tags: PVE wants VM.Config.Options for them on the container, not on its pool (GuestHelpers.pm).
+            own = {"description": tags.line(told[-1])}
+            await self._guests.work(self._api.create, f"/nodes/{spot.node}/lxc", {**params, **own}, say)
+
+        async with self._slots["" if spot.shared else spot.node, spot.storage]:
+            number = await self._numbers.use(create)
+        guest = Guest(number, spot.node, "lxc", status="stopped")
+        self._guests.made(guest, told[-1])
+        await self._guests.note(guest, lambda _: replace(told[-1], making=False))
+        return guest
+
+    def _mark(self, order: Order, vmid: int) -> Mark:
+        spec, images = order.spec, order.blueprint.images
+        return Mark(
+            lab=order.blueprint.lab,
+            path=spec.path,
+            vmid=vmid,
+            digest=spec.digest,
+            names=spec.names,
+            making=True,
+            image=spec.image,
+            cargo=spec.cargo,
+            bridged=order.bridged,
+            storage=order.spot.storage,
+            kvm=order.cpu.kvm,
+            user=images[spec.image].user,
+        )
+
+    def _upload_name(self, path: str, vmid: int) -> str:
+        return f"{vmid}-{short_id(path)}"

@@ -1,0 +1,189 @@
+"""Starts and ends the machines of a lab on a Proxmox VE, and waits until they can be reached."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from nestlab.base.errors import LabError, Unreachable
+from nestlab.base.events import Say
+from nestlab.engines.pve.cpu_types import EMULATED
+from nestlab.engines.pve.create import Maker
+from nestlab.engines.pve.guests import Guests
+from nestlab.engines.pve.protocols import Door
+from nestlab.engines.pve.resources import Found, Guest
+from nestlab.engines.pve.tags import Mark
+from nestlab.hosts.host import Host
+from nestlab.lab.blueprint import Blueprint, Spec
+from nestlab.wire.pve.api import Api
+from nestlab.wire.pve.errors import Missing, PveError
+
+QUICK, SLOW = 240.0, 1800.0
+"""Seconds in which a machine must be reached, under KVM and emulated."""
+
+GRACE = 60
+"""Seconds that a machine gets to shut down by itself."""
+
+SETTLING = 30.0
+"""Seconds after a change of the SDN in which a node may not have its networks: PVE's task only starts the reloads."""
+
+HIBERNATED = "suspended"
+"""The lock of a machine whose memory is on disk: it can be started and removed, and its configuration stays."""
+
+NO_KVM = "KVM virtualisation configured, but not available"
+_NO_BRIDGE = re.compile(r"bridge '([^']*)' does not exist")
+
+
+class Runner:
+    """Every method may be called concurrently, for different machines."""
+
+    def __init__(self, api: Api, guests: Guests, maker: Maker, again: Callable[[str, Say], Awaitable[bool]]) -> None:
+        """`again`: see `Segments.again`."""
+        self._api = api
+        self._guests = guests
+        self._maker = maker
+        self._again = again
+
+    async def boot(self, found: Found, spec: Spec, blueprint: Blueprint, say: Say) -> Found:
+        """It runs; what it has to know for that, it knows. Of one that runs already, nothing."""
+        guest = found.guest
+        state = await self._guests.runs(guest)
+        if state == "paused":
+            say("letting it go on")
+            await self._guests.work(self._api.create, f"{guest.base}/status/resume", None, say)
+        elif state == "stopped":
+            await self._guests.unlocked(guest, say)
+            if guest.lock != HIBERNATED:
+                found = await self._introduced(found, spec, blueprint, say)
+                mark = await self._guests.note(guest, lambda mark: replace(mark, wanted="running"))
+                found = replace(found, mark=mark)
+            found = await self._start(found, spec, say)
+        if found.mark.wanted != "running":
+            found = replace(found, mark=await self._guests.note(guest, lambda mark: replace(mark, wanted="running")))
+        return found
+
+    async def reach(
+        self, found: Found, door: Door, host: Callable[[], Awaitable[Host]], say: Say, *, own: bool
+    ) -> None:
+        """Wait until its guest agent answers and commands can be run in it. `own`: its image is the user's."""
+        deadline = time.monotonic() + (QUICK if found.mark.kvm else SLOW)
+        say("waiting for its guest agent")
+        try:
+            await door.wait(deadline - time.monotonic(), self._guests.alive(found.guest))
+        except Unreachable as error:
+            raise await self._unreached(found, error, own=own) from error
+        say("waiting for its ssh")
+        while True:
+            try:
+                await (await host()).run(("true",), timeout=60)
+                return
+            except Unreachable as error:
+                if time.monotonic() > deadline or await self._guests.runs(found.guest) == "stopped":
+                    raise await self._unreached(found, error, own=own) from error
+            await asyncio.sleep(1)
+
+    async def introduce(self, found: Found, spec: Spec, host: Host) -> None:
+        """New names for a machine that runs. Its identity disk has the old ones until it is booted by nestlab again."""
+        await host.write("/etc/hosts", spec.hosts.encode(), mode=0o644)
+        await self._guests.note(found.guest, lambda mark: told(mark, spec.names))
+
+    async def stop(self, found: Found, say: Say) -> None:
+        """Shut it down, and pull the plug after a minute."""
+        guest = found.guest
+        if guest.lock == HIBERNATED:
+            return
+        await self._guests.note(guest, lambda mark: replace(mark, wanted="stopped"))
+        state = await self._guests.runs(guest)
+        if state == "stopped":
+            return
+        if state == "paused":
+            await self._guests.work(self._api.create, f"{guest.base}/status/resume", None, say)
+        say("shutting down")
+        try:
+            params = {"timeout": GRACE, "forceStop": True}
+            await self._guests.work(self._api.create, f"{guest.base}/status/shutdown", params, say)
+        except PveError:
+            say("ending it: it does not shut down")
+        await self._end(guest, say)
+
+    async def remove(self, found: Found, say: Say) -> None:
+        """End it and delete everything of it. LabError when it is not nestlab's any more."""
+        guest = found.guest
+        if not await self._guests.unlocked(guest, say):
+            return
+        if found.mark.making:
+            await self._maker.cleared(guest, found.mark.path)
+        try:
+            await self._end(guest, say)
+            await self._delete(guest, say)
+        except Missing as error:
+            if error.guest != guest.vmid:
+                raise
+
+    async def _delete(self, guest: Guest, say: Say) -> None:
+        if guest.lock != HIBERNATED:
+            await self._guests.note(guest, lambda mark: replace(mark, making=True))
+        params = {"purge": True, "destroy-unreferenced-disks": True}
+        await self._guests.work(self._api.delete, guest.base, params, say)
+
+    async def _end(self, guest: Guest, say: Say) -> None:
+        if await self._guests.runs(guest) != "stopped":
+            await self._guests.work(self._api.create, f"{guest.base}/status/stop", None, say)
+
+    async def _introduced(self, found: Found, spec: Spec, blueprint: Blueprint, say: Say) -> Found:
+        """Its identity disk has the names of now."""
+        if found.guest.kind == "lxc" or (found.mark.names == spec.names and not found.mark.told):
+            return found
+        say("telling it the names of now")
+        await self._maker.renew(found.guest, spec, blueprint, found.mark, say)
+        mark = await self._guests.note(found.guest, lambda mark: replace(mark, names=spec.names, told="", since=0))
+        return replace(found, mark=mark)
+
+    async def _start(self, found: Found, spec: Spec, say: Say) -> Found:
+        guest = found.guest
+        say("starting " + ("under KVM" if found.mark.kvm else "under emulation (kvm: 0)"))
+        again, deadline = False, time.monotonic() + SETTLING
+        while True:
+            try:
+                await self._guests.work(self._api.create, f"{guest.base}/status/start", None, say)
+                return found
+            except PveError as error:
+                told = f"{error.message}\n{error.detail}"  # what QEMU's scripts say stands in the log only
+                if "already running" in error.message:
+                    return found
+                if NO_KVM in told and spec.machine.accel != "kvm" and found.mark.kvm:
+                    found = await self._emulated(found, say)
+                elif not (lacking := _NO_BRIDGE.search(told)):
+                    raise
+                elif time.monotonic() <= deadline:
+                    say("waiting for its network")
+                elif not again and await self._again(lacking[1], say):
+                    again, deadline = True, time.monotonic() + SETTLING
+                else:
+                    raise
+            await asyncio.sleep(1)
+
+    async def _emulated(self, found: Found, say: Say) -> Found:
+        """The node turns out to have no KVM: `cpu: host` does not start without."""
+        say(f"node {found.guest.node} has no KVM: starting it emulated (kvm: 0, cpu: {EMULATED}), 20 times slower")
+        also: dict[str, str | int] = {"kvm": 0, "cpu": EMULATED}
+        return replace(found, mark=await self._guests.note(found.guest, lambda mark: replace(mark, kvm=False), also))
+
+    async def _unreached(self, found: Found, error: Unreachable, *, own: bool) -> LabError:
+        guest, path = found.guest, found.mark.path
+        if await self._guests.runs(guest) == "stopped":
+            what = f"{path} (VM {guest.vmid} on {guest.node}) stopped before it could be reached."
+            return LabError(what, hint=f"See its console while it boots: `nestlab console`, or on {guest.node}.")
+        hint = f"Look at its console: `nestlab console`. {error.hint}".strip()
+        if own:
+            hint = "An image of yours needs qemu-guest-agent and cloud-init, and must start both. " + hint
+        return Unreachable(f"{path} (VM {guest.vmid} on {guest.node}) runs and is not reached: {error.what}", hint=hint)
+
+
+def told(mark: Mark, names: str) -> Mark:
+    """The mark of a running machine that has just been told names: its identity disk keeps those that it has."""
+    disk = mark.told or mark.names
+    return replace(mark, names=names, told="" if disk == names else disk, since=int(time.time()))

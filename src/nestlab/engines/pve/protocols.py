@@ -1,0 +1,58 @@
+"""What the engine for a Proxmox VE needs of its neighbours: the store of images, and the way into a machine."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol
+
+from nestlab.base.events import Say
+from nestlab.hosts.host import Host, Result
+from nestlab.lab.model import Image
+
+
+class Stock(Protocol):
+    """The images of a lab's Proxmox VE: a template for each on every storage that needs one, made when first needed."""
+
+    async def present(self) -> frozenset[str]:
+        """Keys of images whose files are there."""
+
+    async def build(self, key: str, image: Image, say: Say) -> None: ...
+
+    async def template(self, key: str, image: Image, node: str, storage: str, say: Say) -> int:
+        """The VMID of the image's template that machines of a node are cloned from."""
+
+    async def node_of(self, vmid: int) -> str:
+        """The node that a template is on. Missing if it is gone: then `template` makes a new one."""
+
+    async def cargo(self, key: str, image: Image, node: str, say: Say) -> tuple[tuple[str, str], ...]:
+        """Serial number and volume of each file that a hypervisor is handed, to import from."""
+
+    async def upload(self, node: str, name: str, data: bytes) -> str:
+        """Put a small disk there to import from: its volume. A file of that name is replaced."""
+
+    async def drop(self, volid: str, node: str = "") -> None:
+        """Remove an uploaded file; that it is not there is no error."""
+
+    async def drop_named(self, node: str, name: str) -> None:
+        """Remove what `upload` left under that name, if it did."""
+
+
+class Door(Protocol):
+    """The guest agent of one machine."""
+
+    async def wait(self, timeout: float, alive: Callable[[], Awaitable[bool]] | None = None) -> None:
+        """Until it answers. Unreachable when it does not in time, or the machine does not run any more."""
+
+    async def run(
+        self, argv: Sequence[str], *, input: bytes | None = None, check: bool = True, timeout: float | None = None
+    ) -> Result: ...
+
+    async def addresses(self) -> Mapping[str, tuple[str, ...]]:
+        """By MAC address, the IP addresses of each card."""
+
+
+OpenDoor = Callable[[str, int, str], Door]
+"""The door of a machine, by node, VMID and path."""
+
+OpenHost = Callable[[str, int, str, str, bool], Host]
+"""A machine as a host, by node, VMID, path and user; and whether it may be tried straight at its own address."""

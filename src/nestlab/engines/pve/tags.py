@@ -1,0 +1,144 @@
+"""How a machine on a Proxmox VE says that it is nestlab's, and what it was made from: tags, and a line in its notes.
+Pure.
+
+The last line of a machine's notes is `nestlab: {json}`. It names the VMID, so that a copy that somebody made of a
+machine (a clone or a restored backup has the same notes and tags) is not taken for it. One of the tags is a digest of
+that line: whoever knows the line from before need not read it again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from nestlab.lab.model import plain
+
+TAG = "nestlab"
+PREFIX = "nestlab: "
+STAMP = "nestlab."
+TEMPLATE_TAG = "nestlab-template"
+"""A clone has the tags of the template that it was made from, until it gets its own."""
+
+NOTES_LIMIT = 8192
+"""Characters of a machine's notes (qemu-server, confdesc: maxLength)."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What stands in the notes of a machine. `digest` and `names` as in `steps.Seen`."""
+
+    lab: str
+    path: str
+    vmid: int
+    digest: str = ""
+    names: str = ""
+    wanted: Literal["running", "stopped"] = "stopped"
+    making: bool = False
+    """Half made, as long as this stands there."""
+    told: str = ""
+    """The names that its identity disk has, where those are not `names`: told to it while it ran."""
+    since: int = 0
+    """When it was told its names, seconds since the epoch: a later start has read the identity disk again."""
+    image: str = ""
+    """Key of the image that it was made from."""
+    cargo: tuple[str, ...] = ()
+    """Keys of the images that it was handed."""
+    bridged: tuple[str, ...] = ()
+    """Its segments that are bridges of the node, which nothing else tells of."""
+    storage: str = ""
+    """Where its disks were made."""
+    kvm: bool = True
+    """Whether it was made to run under KVM."""
+    user: str = "root"
+    """Who can log in."""
+
+
+def line(mark: Mark) -> str:
+    """The line that stands in the notes."""
+    return PREFIX + json.dumps(plain(mark), separators=(",", ":"), sort_keys=True)
+
+
+def stamp(mark: Mark) -> str:
+    """12 hex digits that are another one for every other line."""
+    return hashlib.sha256(line(mark).encode()).hexdigest()[:12]
+
+
+def read(notes: str, vmid: int) -> Mark | None:
+    """The mark in the notes of this machine. None where there is none, or it is that of another machine."""
+    for text in reversed(notes.splitlines()):
+        mark = of_line(text.strip())
+        if mark is not None:
+            return mark if mark.vmid == vmid else None
+    return None
+
+
+def of_line(text: str) -> Mark | None:
+    """A mark from its line; None if it is none (a template's, or what a person wrote)."""
+    if not text.startswith(PREFIX):
+        return None
+    try:
+        data = json.loads(text.removeprefix(PREFIX))
+        known = {item.name for item in fields(Mark)}
+        given: dict[str, Any] = {name: value for name, value in data.items() if name in known}
+        given |= {name: tuple(map(str, given.get(name, ()))) for name in ("bridged", "cargo")}
+        mark = Mark(**given)
+    except (ValueError, TypeError, AttributeError):
+        return None
+    return mark if _sound(mark) else None
+
+
+def _sound(mark: Mark) -> bool:
+    texts = (mark.lab, mark.path, mark.digest, mark.names, mark.told, mark.image, mark.storage, mark.user)
+    numbers = (mark.vmid, mark.since)
+    return (
+        all(isinstance(text, str) for text in texts)
+        and all(isinstance(number, int) for number in numbers)
+        and bool(mark.lab and mark.path)
+        and mark.wanted in ("running", "stopped")
+    )
+
+
+def write(notes: str, mark: Mark) -> str:
+    """Notes with this mark in place of any other; what a person wrote stays, shortened only where all is too long."""
+    own = [text for text in notes.splitlines() if of_line(text.strip()) is None and not _of_template(text)]
+    text = "\n".join(own).strip()
+    room = NOTES_LIMIT - len(line(mark)) - 2
+    return f"{text[:room].rstrip()}\n\n{line(mark)}" if text else line(mark)
+
+
+def _of_template(text: str) -> bool:
+    return text.strip().startswith(PREFIX + "{")
+
+
+def split(tags: str) -> tuple[str, ...]:
+    """The tags of a machine, which PVE separates by `;` and people by `,` and blanks too."""
+    return tuple(tags.replace(",", ";").replace(" ", ";").strip(";").split(";")) if tags.strip() else ()
+
+
+def lab_tag(lab: str) -> str:
+    return f"{TAG}-{lab}"
+
+
+def tags(existing: str, mark: Mark) -> str:
+    """The tags of a machine with this mark; those that are not nestlab's stay."""
+    ours = (TAG, lab_tag(mark.lab), STAMP + stamp(mark))
+    others = [tag for tag in split(existing) if tag and tag not in ours and not _passing(tag)]
+    return ";".join([*ours, *others])
+
+
+def _passing(tag: str) -> bool:
+    return tag.startswith(STAMP) or tag == TEMPLATE_TAG
+
+
+def may_be(tags: Iterable[str], lab: str) -> bool:
+    """Whether a machine with such tags may be one of the lab, which its notes then decide."""
+    found = set(tags)
+    return TAG in found and (lab_tag(lab) in found or TEMPLATE_TAG in found)
+
+
+def stamp_of(tags: Iterable[str]) -> str:
+    """The stamp among tags; "" where there is none."""
+    return next((tag.removeprefix(STAMP) for tag in tags if tag.startswith(STAMP)), "")

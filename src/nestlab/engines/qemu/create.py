@@ -1,0 +1,129 @@
+"""Making a machine's directory on a host: who it is, what it is made from, and its disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nestlab.base.errors import LabError
+from nestlab.base.events import Say
+from nestlab.engines.qemu import identity, launch, scripts
+from nestlab.engines.qemu.argv import management_mac, name_of
+from nestlab.engines.qemu.cargo import Cargo
+from nestlab.engines.qemu.environment import Environment
+from nestlab.engines.qemu.first_guest import Opening
+from nestlab.home.paths import MachinePaths
+from nestlab.hosts import gather_facts
+from nestlab.hosts.facts import Facts
+from nestlab.hosts.host import Host, Result
+from nestlab.images.image_files import ImageFiles
+from nestlab.lab.blueprint import Blueprint, Spec
+
+Papers = dict[str, tuple[bytes, int]]
+"""Files of a machine's directory, by name: content and mode."""
+
+Question = tuple[str, Sequence[str]]
+"""A script with its arguments."""
+
+
+@dataclass
+class Maker:
+    """Of one lab's machines on one host. `glance`: what /dev/kvm of a hypervisor seems to be, once its first guest was
+    made; `opening`: the shell that made that guest, and may start it."""
+
+    host: Host
+    environment: Environment
+    cargo: Cargo
+    glance: Facts | None = None
+    opening: Opening | None = None
+    _met: bool = False
+
+    async def create(self, spec: Spec, blueprint: Blueprint, say: Say) -> None:
+        """What was made from the same definition stays, with its disk; a machine that runs is not touched."""
+        artifacts = await self.environment.library.artifacts(spec.image, blueprint.images[spec.image])
+        paths, name = self.environment.place.of(spec.path), name_of(self.environment.lab, spec.path)
+        disk = launch.needs_disk(spec, artifacts)
+        words = (name, paths.root, spec.digest, "yes" if disk else "no")
+        state = await self._prepare(spec.path, words, self.papers(spec, blueprint), artifacts)
+        if state == "new" and disk:
+            say("making its disk")
+            files = await self.cargo.files(artifacts, say)
+            tool = (await self.environment.qemu("tcg", say)).qemu_img
+            size = launch.disk_size(spec, artifacts)
+            command = launch.overlay_argv(tool.argv, paths, artifacts, files.get("root"), size)
+            await self._run(("sh", "-c", scripts.DISK, "disk", paths.root, *command), paths, env=tool.env)
+
+    def papers(self, spec: Spec, blueprint: Blueprint) -> Papers:
+        """The files of a machine's directory that say who it is and what it is made from."""
+        made = {"path": spec.path, "digest": spec.digest, "names": spec.names}
+        papers = {
+            "making": (json.dumps({"path": spec.path}).encode() + b"\n", 0o600),
+            "made.new": (json.dumps(made, separators=(",", ":")).encode() + b"\n", 0o600),
+        }
+        lab_keys = self.environment.lab_keys
+        mac = management_mac(self.environment.lab, spec.path)
+        key = lab_keys.host_key(spec.path)
+        if blueprint.images[spec.image].file is None:
+            members = identity.files(spec, host_key=key, authorized=lab_keys.authorized, management_mac=mac)
+            return papers | {"identity": (identity.archive(members), 0o600)}
+        from nestlab.images.cloud_init import seed
+
+        user = blueprint.images[spec.image].user
+        return papers | {"seed.iso": (seed(spec, lab_keys.authorized, key.private, key.public, user, mac), 0o600)}
+
+    async def close(self) -> None:
+        if self.opening is not None:
+            await self.opening.close()
+
+    async def _prepare(self, path: str, words: Sequence[str], papers: Papers, artifacts: ImageFiles) -> str:
+        """Make a machine's directory; what was there before (see `scripts.PREPARE`). In a hypervisor that has just come
+        up, all that starting its first guest needs to know is asked with it."""
+        paths = self.environment.place.of(path)
+        if not self.host.level or self._met:
+            argv = ("sh", "-c", scripts.alone(scripts.PREPARE), "prepare", *words)
+            return (await self._run(argv, paths, input=identity.archive(papers))).text.strip()
+        self._met = True
+        asked = (self.cargo.question(artifacts), (gather_facts.GLANCE, ()))
+        if words[-1] == "no" and "identity" in papers:
+            told = await self._open(path, words, papers, asked)
+        else:
+            both = scripts.together((scripts.PREPARE, words), *asked)
+            told = scripts.apart((await self._run(both, paths, input=identity.archive(papers))).text)
+        state, cargo, seen = told
+        self.cargo.learn(artifacts, cargo)
+        self.glance = gather_facts.of_marks(seen)
+        return state.strip()
+
+    async def _open(self, path: str, words: Sequence[str], papers: Papers, asked: Sequence[Question]) -> list[str]:
+        """The same for a machine without a disk; the shell then waits to start it."""
+        (card, _), *lines = (papers[name] for name in ("identity", "making", "made.new"))
+        cargo = "/".join(asked[0][1])
+        more = (str(len(card)), *(line.decode().strip() for line, _ in lines), cargo)
+        argv = scripts.opening((scripts.PREPARE, (*words, *more)), *asked)
+        opening = Opening(self.host, path)
+        try:
+            told, failed = await opening.make(argv, 1 + len(asked), card + b"whole\n")
+            if failed is not None:
+                self._good(failed, self.environment.place.of(path))
+        except BaseException:
+            await opening.close()
+            raise
+        self.opening = opening
+        return told
+
+    async def _run(self, command: Sequence[str], paths: MachinePaths, **how: Any) -> Result:
+        """Run what makes a machine's files. LabError with what it said."""
+        return self._good(await self.host.run(command, check=False, **how), paths)
+
+    def _good(self, result: Result, paths: MachinePaths) -> Result:
+        if result.status != 0:
+            said = (result.stderr or result.stdout).decode(errors="replace").strip()
+            from nestlab.explain.explain import with_advice
+
+            short = "No space left" in said
+            hint = "Make room there." if short else with_advice("What the commands there said follows.", said)
+            where = f" on {self.host.path}" if self.host.path else ""
+            raise LabError(f"The files in {paths.root}{where} cannot be made.", hint=hint, detail=said)
+        return result

@@ -1,0 +1,61 @@
+"""What the embedded engine works with on a host: programs, directories, keys, and the switch between machines."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from nestlab.base.events import Say
+from nestlab.engines.qemu.accel import Accelerator
+from nestlab.home.lab_keys import LabKeys
+from nestlab.home.paths import Place
+from nestlab.hosts.host import Host
+from nestlab.images.image_files import ImageStore
+from nestlab.images.qemu_runtime import Tool
+
+
+@dataclass(frozen=True)
+class Programs:
+    """QEMU on the engine's host."""
+
+    qemu: Tool
+    qemu_img: Tool
+
+
+@dataclass(frozen=True)
+class Wires:
+    """The switch that carries segments between the machines of the lab's own host."""
+
+    lab: str
+    directory: Path
+
+    async def ensure(self, segments: Iterable[str], host: Host) -> None:
+        from nestlab.network import switch_control
+
+        await switch_control.ensure(self.directory, self.lab, segments, host)
+
+    async def remove(self, segment: str) -> None:
+
+        from nestlab.network import switch_control
+
+        await switch_control.remove(self.directory, (segment,))
+
+    async def observe(self) -> frozenset[str]:
+
+        from nestlab.network import switch_control
+
+        return await switch_control.observe(self.directory)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What the engine works with on its host. `qemu(accel)` gives the programs; `wires`: None inside a hypervisor,
+    where Linux bridges carry the segments."""
+
+    lab: str
+    place: Place
+    lab_keys: LabKeys
+    library: ImageStore
+    qemu: Callable[[Accelerator, Say], Awaitable[Programs]]
+    wires: Wires | None = None

@@ -1,0 +1,111 @@
+"""A lab's state in a few milliseconds, for `nestlab status`: no event loop, no ssh, nothing heavy imported.
+
+Machines on the lab's host are seen in /proc; those inside a hypervisor through its guest agent, which runs the same
+script there. What is deeper than that, or does not answer, is left to a full `observe`.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from nestlab.base.errors import LabError
+from nestlab.engines.qemu import observed, scripts
+from nestlab.home.paths import GUEST_ROOT, Place
+from nestlab.plan.steps import Seen
+from nestlab.wire import qga, qmp
+
+ANSWER = 1.5
+"""Seconds an agent has to answer."""
+
+INSTANT = 0.2
+"""Seconds a QEMU has to tell its state. It talks with one at a time: beside an `up` at work it does not answer."""
+
+
+@dataclass(frozen=True)
+class QuickStatus:
+    """`silent`: running hypervisors that could not be asked this way."""
+
+    machines: dict[str, Seen]
+    silent: tuple[str, ...]
+
+
+def guest_place(lab: str) -> Place:
+    """A lab's directory inside a hypervisor of its own."""
+    return Place(f"{GUEST_ROOT}/labs/{lab}")
+
+
+def status(place: Place, lab: str, hypervisors: frozenset[str]) -> QuickStatus:
+    """The machines of a lab. `hypervisors`: paths of those that have machines inside. `place`: its directory here."""
+    done = subprocess.run(
+        ("/bin/sh", "-c", scripts.alone(observed.SCRIPT), "look", place.machines, lab),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=True,
+    )
+    looks = observed.parse(done.stdout.decode(errors="replace"), now=time.time())
+    machines = {each.seen.path: each.seen for each in looks}
+    _ask_qemus(place, machines)
+    asked = [path for path in sorted(hypervisors) if "/" not in path and _answers(machines, path)]
+    silent = [path for path in sorted(hypervisors) if "/" in path]
+    if asked:
+        for path, answer in _ask(place, lab, asked).items():
+            if answer is None:
+                silent.append(path)
+            else:
+                machines.update({each.seen.path: each.seen for each in answer})
+    return QuickStatus(machines, tuple(path for path in silent if _answers(machines, path)))
+
+
+def _ask(place: Place, lab: str, asked: list[str]) -> dict[str, list[observed.Look] | None]:
+    answers: dict[str, list[observed.Look] | None] = dict.fromkeys(asked)
+
+    def ask(path: str) -> None:
+        answers[path] = _inside(place, lab, path)
+
+    _at_once(ask, asked)
+    return answers
+
+
+def _ask_qemus(place: Place, machines: dict[str, Seen]) -> None:
+    """What QEMU itself says of those whose process runs on the lab's host: its guest may be paused, or gone."""
+
+    def ask(path: str) -> None:
+        try:
+            [answer] = qmp.ask(place.of(path).qmp, ("query-status",), timeout=INSTANT, where=path)
+        except LabError:
+            return
+        state, why = observed.RUN_STATES.get(answer["status"], ("running", ""))
+        machines[path] = replace(machines[path], state=state, why=why or machines[path].why)
+
+    _at_once(ask, [path for path in machines if _runs(machines, path)])
+
+
+def _at_once(ask: Callable[[str], None], paths: Sequence[str]) -> None:
+    """A thread each: they only wait. (concurrent.futures would take longer to import than to use.)"""
+    threads = [threading.Thread(target=ask, args=(path,)) for path in paths]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _runs(machines: dict[str, Seen], path: str) -> bool:
+    return path in machines and machines[path].state == "running"
+
+
+def _answers(machines: dict[str, Seen], path: str) -> bool:
+    return _runs(machines, path) and machines[path].ready
+
+
+def _inside(place: Place, lab: str, path: str) -> list[observed.Look] | None:
+    argv = ("/bin/sh", "-c", scripts.alone(observed.SCRIPT), "look", guest_place(lab).machines, lab)
+    try:
+        with qga.Agent(place.of(path).agent, timeout=ANSWER, where=path) as agent:
+            result = agent.run(argv)
+    except LabError:
+        return None
+    return observed.parse(result.text, now=time.time(), parent=path) if result.status == 0 else None

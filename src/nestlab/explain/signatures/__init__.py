@@ -1,0 +1,46 @@
+"""What programs say when a nest fails: all signatures, those that name the root before those that follow from it."""
+
+from __future__ import annotations
+
+from nestlab.explain.signatures import (
+    boot,
+    cluster,
+    images,
+    kvm,
+    libvirt,
+    login,
+    machine,
+    modules,
+    network,
+    other,
+    pve,
+    pve_install,
+    qemu,
+    qemu_devices,
+)
+from nestlab.explain.signatures.signature import Rank, Signature
+
+__all__ = ["SECTIONS", "TABLE", "Rank", "Signature"]
+
+SECTIONS: tuple[tuple[str, tuple[Signature, ...]], ...] = (
+    ("KVM and the processor", kvm.TABLE),
+    ("Kernel modules", modules.TABLE),
+    ("QEMU: starting", qemu.TABLE),
+    ("QEMU: disks, devices, state", qemu_devices.TABLE),
+    ("Guests that do not boot or stand still", boot.TABLE),
+    ("The machine: memory, disk, clock", machine.TABLE),
+    ("Logging in", login.TABLE),
+    ("Networks", network.TABLE),
+    ("libvirt and Vagrant", libvirt.TABLE),
+    ("Proxmox VE: machines and API", pve.TABLE),
+    ("Proxmox VE: unattended installation", pve_install.TABLE),
+    ("Proxmox VE: cluster", cluster.TABLE),
+    ("Packages, images, cloud-init", images.TABLE),
+    ("Other hypervisors", other.TABLE),
+)
+"""By subject, for documents. Within one, what is more specific stands first."""
+
+TABLE: tuple[Signature, ...] = tuple(
+    sorted((each for _, section in SECTIONS for each in section), key=lambda each: each.rank)
+)
+"""In the order in which a line is tried: by rank, then as written. The first that matches a line explains it."""

@@ -1,0 +1,183 @@
+"""What pvecm, pmxcfs and corosync say."""
+
+from __future__ import annotations
+
+from nestlab.explain.signatures.signature import Rank, Signature
+
+GUIDE = "PVE Administration Guide: Cluster Manager"
+
+TABLE: tuple[Signature, ...] = (
+    Signature(
+        "node-name-loopback",
+        r"Unable to resolve node name '(?P<node>[\w.-]+)' to a non-loopback IP address"
+        r"|hostname lookup '(?P<name>[\w.-]+)' failed",
+        "The node's own name leads to no address or to 127.x, and Proxmox VE does not start with that.",
+        "Write its real address in /etc/hosts (`10.0.0.11 pve1.lab.example pve1`), remove the line 127.0.1.1, then "
+        "`systemctl restart pve-cluster`. `hostname --ip-address` must print it.",
+        "PVE wiki: Install Proxmox VE on Debian; " + GUIDE,
+        "[main] crit: Unable to resolve node name 'pve1' to a non-loopback IP address - missing entry in '/etc/hosts' "
+        "or DNS?",
+        Rank.CAUSE,
+    ),
+    Signature(
+        "join-has-guests",
+        r"this host already contains virtual guests",
+        "A node can only join while it has no virtual machines and containers.",
+        "Back them up and remove them (`qm list`, `pct list`), join, then restore.",
+        GUIDE + ", Adding Nodes to the Cluster",
+        "* this host already contains virtual guests",
+        Rank.CAUSE,
+    ),
+    Signature(
+        "join-was-in-cluster",
+        r"authentication key '[^']{1,80}' already exists|cluster config '[^']{1,80}' already exists"
+        r"|corosync is already running",
+        "This node is, or was, in a cluster.",
+        "`pvecm status`. To leave it: stop pve-cluster and corosync, and remove the old state as the guide says; or "
+        "install the node anew.",
+        GUIDE + ", Separate a Node Without Reinstalling",
+        "* authentication key '/etc/corosync/authkey' already exists",
+        Rank.CAUSE,
+    ),
+    Signature(
+        "join-address",
+        r"cannot use IP '(?P<address>[\w.:]+)', not found on local node",
+        "{address} is no address of this node, so corosync cannot use it.",
+        "`ip -br addr` shows what it has: correct --link0, and the node's name in /etc/hosts.",
+        GUIDE + "; lae/ansible-role-proxmox#138",
+        "* cannot use IP '10.0.0.12', not found on local node!",
+        Rank.CAUSE,
+    ),
+    Signature(
+        "join-refused",
+        r"Check if node may join a cluster failed",
+        "This node may not join; the lines with a * say why.",
+        "Mend those. --force only hides them.",
+        GUIDE + ", Adding Nodes to the Cluster",
+        "Check if node may join a cluster failed!",
+        Rank.SYMPTOM,
+    ),
+    Signature(
+        "join-fallback-link",
+        r"No cluster network links passed explicitly, fallback to local node IP",
+        "No network was named for corosync, so it takes the node's own address.",
+        "Nothing, if that is meant; else give --link0 ADDRESS.",
+        "pvecm(1)",
+        "No cluster network links passed explicitly, fallback to local node IP '10.0.0.12'",
+        Rank.NOTE,
+    ),
+    Signature(
+        "join-existing-node",
+        r"can't add existing node '(?P<node>[\w.-]+)'|address '(?P<address>[\w.:]+)' already used on link",
+        "The cluster already has a node of this name or address: mostly a clone, or one that was not removed.",
+        "Give the clone its own name, address and machine-id before it joins; a node that is gone for good: `pvecm "
+        "delnode NODE`.",
+        GUIDE + ", Remove a Cluster Node",
+        "can't add existing node 'pve1'",
+        Rank.CAUSE,
+    ),
+    Signature(
+        "join-links",
+        r"no links given but multiple links found",
+        "The cluster has several networks for corosync, and the new node named none of its own.",
+        "Give one for each: `pvecm add HOST --link0 ADDRESS --link1 ADDRESS`.",
+        "pvecm(1)",
+        "no links given but multiple links found on other node",
+        Rank.CAUSE,
+    ),
+    Signature(
+        "join-version",
+        r"incompatible join API version|unsupported old API version on joining node",
+        "The two nodes have too different versions of Proxmox VE.",
+        "Update both: `apt update && apt full-upgrade`, then join.",
+        "pvecm(1); pve-cluster: PVE/API2/ClusterConfig.pm",
+        "incompatible join API version on cluster (1 > 0)",
+        Rank.CAUSE,
+    ),
+    Signature(
+        "join-cwd",
+        r"Navigate out of /etc/pve before running",
+        "A join mounts /etc/pve anew, which it cannot while you are in it.",
+        "`cd /`, then again.",
+        "pvecm(1)",
+        "Navigate out of /etc/pve before running 'pvecm add', for example by running 'cd'.",
+        Rank.CAUSE,
+    ),
+    Signature(
+        "no-quorum",
+        r"no quorum!|cluster not ready - no quorum|no quorum - unable to",
+        "Fewer than half of the cluster's votes are there, so /etc/pve is read-only on this node.",
+        "Start the other nodes and wait; see `pvecm status`. Two nodes need a third vote: `pvecm qdevice setup "
+        "ADDRESS`. In a lab only: `pvecm expected 1`.",
+        GUIDE + ", Quorum; Corosync External Vote Support",
+        "TASK ERROR: cluster not ready - no quorum?",
+    ),
+    Signature(
+        "waiting-for-quorum",
+        r"waiting for quorum\.\.\.",
+        "The node joined, but hears none of the others.",
+        "Let UDP 5405-5412 through between the nodes, check that link0 is the right network, and compare the clocks.",
+        GUIDE + ", Requirements",
+        "waiting for quorum...",
+        Rank.SYMPTOM,
+    ),
+    Signature(
+        "corosync-config-missing",
+        r"Corosync config '[^']{1,80}' does not exist",
+        "This node is not in a cluster.",
+        "Make one (`pvecm create NAME`), or join one (`pvecm add HOST`).",
+        "pvecm(1)",
+        "Error: Corosync config '/etc/pve/corosync.conf' does not exist - is this node part of a cluster?",
+        Rank.CAUSE,
+    ),
+    Signature(
+        "corosync-token",
+        r"Token has not been received in (?P<time>\d+) ?ms|A processor failed, forming new configuration",
+        "corosync did not hear the others in time: a node was paused or restored, the host is overloaded, or the "
+        "network is slow.",
+        "Pause, restore and snapshot all nodes together; in nested labs raise token in corosync.conf, and give it a "
+        "network of its own.",
+        GUIDE + ", Cluster Network; corosync.conf(5)",
+        "corosync[1042]: [TOTEM ] Token has not been received in 2737 ms",
+        Rank.SYMPTOM,
+    ),
+    Signature(
+        "corosync-link-down",
+        r"\[KNET\s{0,3}\] link: host: (?P<host>\d+) link: (?P<link>\d+) is down",
+        "corosync lost node {host} on link {link}.",
+        "Is that node up? `ping` its address of that link, and let UDP 5405-5412 through.",
+        "corosync-cfgtool(8); " + GUIDE,
+        "corosync[1042]:   [KNET  ] link: host: 2 link: 0 is down",
+        Rank.SYMPTOM,
+    ),
+    Signature(
+        "watchdog-expired",
+        r"client watchdog expired|watchdog-mux.{0,60}disable watchdog updates",
+        "The node was without quorum for a minute while it had HA guests, so it resets itself.",
+        "In labs leave HA off, or let it rest while nodes are paused: `ha-manager crm-command node-maintenance enable "
+        "NODE`.",
+        "PVE Administration Guide: High Availability, Fencing",
+        "watchdog-mux[611]: client watchdog expired - disable watchdog updates",
+        Rank.SYMPTOM,
+    ),
+    Signature(
+        "pmxcfs-not-there",
+        r"ipcc_send_rec\[\d+\] failed: (?P<why>[\w ]{1,60})",
+        "pmxcfs, which keeps /etc/pve, does not run on this node.",
+        "`systemctl status pve-cluster`, `journalctl -u pve-cluster -n 30`: mostly the node's name in /etc/hosts or a "
+        "full disk.",
+        "PVE Administration Guide: Proxmox Cluster File System",
+        "ipcc_send_rec[1] failed: Connection refused",
+        Rank.CAUSE,
+    ),
+    Signature(
+        "zfs-other-system",
+        r"cannot import '(?P<pool>[\w.-]+)': pool was previously in use from another system",
+        "The pool {pool} was last used by a machine with another host id: by the original of this clone, or before the "
+        "installation.",
+        "If no other machine has it now: `zpool import -f {pool}`. Give clones their own host id: `zgenhostid -f`.",
+        "zpool-import(8), zgenhostid(8); openzfs/zfs#13836",
+        "cannot import 'rpool': pool was previously in use from another system.",
+        Rank.CAUSE,
+    ),
+)

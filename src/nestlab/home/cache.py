@@ -1,0 +1,140 @@
+"""Folders that are made once, whole or not at all, however many processes want them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+from nestlab.base.events import Say
+
+_POLL = 0.2
+
+
+@contextlib.asynccontextmanager
+async def making(folder: Path, say: Say) -> AsyncIterator[Path | None]:
+    """Holds the lock of `folder` and yields an empty folder to fill, or None if `folder` is there already.
+
+    What was filled becomes `folder` when the block ends well, in one rename; otherwise it is removed. What a killed
+    process left is removed first. The lock belongs to the process: the kernel drops it with its holder.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    async with _locked(_lock_of(folder), folder.name, say):
+        if os.path.lexists(folder):
+            yield None
+            return
+        partial = _partial_of(folder)
+        await _abandoned(partial, say)
+        remove(partial)
+        partial.mkdir(mode=0o755)
+        try:
+            yield partial
+            partial.rename(folder)
+        finally:
+            remove(partial)
+
+
+@contextlib.asynccontextmanager
+async def alone(path: Path, what: str, say: Say) -> AsyncIterator[None]:
+    """Holds the lock file `path`: one process at a time is in the block. Those that wait are told `what` is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    async with _locked(path, what, say):
+        yield
+
+
+@contextlib.contextmanager
+def working(folder: Path) -> Iterator[int]:
+    """Marks `folder` as worked in, while the block runs and for as long as a process that inherits the descriptor."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+async def _abandoned(partial: Path, say: Say) -> None:
+    """Waits until nobody works in it any more: what a killed nestlab started ends a moment after it."""
+    told = False
+    while _worked_in(partial):
+        if not told:
+            say("waiting: what an interrupted nestlab started is still ending")
+            told = True
+        await asyncio.sleep(_POLL)
+
+
+def _worked_in(folder: Path) -> bool:
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def remove(folder: Path) -> None:
+    """Removes a folder and all in it; absence is fine. Renamed first, so that nobody finds half of it."""
+    if not folder.exists():
+        return
+    doomed = folder.with_name(f".{folder.name.lstrip('.')}.removed-{os.getpid()}")
+    folder.rename(doomed)
+    shutil.rmtree(doomed)
+
+
+def sweep(parent: Path) -> None:
+    """Removes what killed processes left in `parent`; what a living one is making stays."""
+    for lock in parent.glob(".*.lock"):
+        name = lock.name.removeprefix(".").removesuffix(".lock")
+        with _try_lock(lock) as mine:
+            if mine and not _worked_in(_partial_of(parent / name)):
+                remove(_partial_of(parent / name))
+                lock.unlink()
+    for doomed in parent.glob(".*.removed-*"):
+        shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _lock_of(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.lock")
+
+
+def _partial_of(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.partial")
+
+
+@contextlib.contextmanager
+def _try_lock(path: Path) -> Iterator[bool]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        # A sweep may have removed the file between open and flock: then the lock protects nothing.
+        yield path.exists() and os.fstat(descriptor).st_ino == path.stat().st_ino
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.asynccontextmanager
+async def _locked(path: Path, name: str, say: Say) -> AsyncIterator[None]:
+    told = False
+    while True:
+        with _try_lock(path) as mine:
+            if mine:
+                yield
+                return
+        if not told:
+            say(f"waiting: another process is making {name[:12]}")
+            told = True
+        await asyncio.sleep(_POLL)

@@ -1,0 +1,58 @@
+"""Which labs are there, and which lab file each was made from, so that `nestlab up LAB` finds it again."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from nestlab.home.directories import Home, LabHome
+from nestlab.home.targets import no_such_lab
+
+NAME = "origin.json"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """`file`: absolute. `sets`: what `--set` put over it."""
+
+    file: Path
+    sets: tuple[str, ...] = ()
+
+
+def load(place: LabHome) -> Origin | None:
+    """Where a lab came from; None if nobody wrote it down."""
+    try:
+        data = json.loads((place.root / NAME).read_text(encoding="utf-8"))
+        return Origin(Path(data["file"]), tuple(map(str, data["sets"])))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def save(place: LabHome, origin: Origin) -> None:
+    """Remember it, replacing what was known before, in one step."""
+    temporary = place.root / f".{NAME}.{os.getpid()}.tmp"
+    temporary.write_text(json.dumps({"file": str(origin.file), "sets": list(origin.sets)}), encoding="utf-8")
+    temporary.replace(place.root / NAME)
+
+
+def lab_of(home: Home, file: Path) -> str | None:
+    """The lab that was made from a lab file, without reading the file; None if there is none, or several."""
+    wanted = file.resolve()
+    found = []
+    for name in home.labs():
+        place = home.existing(name)
+        origin = load(place) if place else None
+        if origin is not None and origin.file.resolve() == wanted:
+            found.append(name)
+    return found[0] if len(found) == 1 else None
+
+
+def existing(home: Home, name: str) -> LabHome:
+    """The directory of a lab that is there. LabError when there is none."""
+    labs = home.labs()
+    place = home.existing(name) if name in labs else None
+    if place is None:
+        raise no_such_lab(name, labs)
+    return place

@@ -1,0 +1,80 @@
+"""The machine that nestlab runs on, as a host."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+from nestlab.base.errors import LabError
+from nestlab.base.files import fill, replace
+from nestlab.hosts import early, gather_facts, probe
+from nestlab.hosts.facts import Facts
+from nestlab.hosts.host import Result, Running
+from nestlab.wire import proc
+
+PROBE_TIMEOUT = 60.0
+"""Seconds for all of the probe; what can hang in it has a deadline of its own (`probe.DEADLINE`)."""
+
+
+class LocalHost:
+    """The machine nestlab runs on."""
+
+    path = ""
+    level = 0
+
+    def __init__(self) -> None:
+        self._facts: Facts | None = None
+        self._asking = asyncio.Lock()
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        *,
+        input: bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        check: bool = True,
+        timeout: float | None = None,
+    ) -> Result:
+        return await proc.run(argv, input=input, env=env, check=check, timeout=timeout)
+
+    def lines(self, argv: Sequence[str]) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        return proc.lines(argv)
+
+    def start(self, argv: Sequence[str]) -> AbstractAsyncContextManager[Running]:
+        return proc.start(argv)
+
+    async def read(self, path: str) -> bytes:
+        try:
+            return await asyncio.to_thread(Path(path).read_bytes)
+        except OSError as error:
+            what = f"The file {path} cannot be read: {error.strerror}."
+            raise LabError(what, hint="Check that it exists, and its mode.") from error
+
+    async def write(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
+        await asyncio.to_thread(replace, Path(path), data, mode)
+
+    async def write_many(self, files: Mapping[str, tuple[bytes, int]]) -> None:
+        for path, (data, mode) in files.items():
+            await self.write(path, data, mode=mode)
+
+    async def put(self, source: Path, path: str, *, mode: int = 0o600) -> None:
+        await asyncio.to_thread(fill, source, Path(path), mode)
+
+    @contextlib.asynccontextmanager
+    async def unix(self, path: str) -> AsyncIterator[str]:
+        yield path
+
+    async def facts(self) -> Facts:
+        async with self._asking:
+            if self._facts is None:
+                text = await asyncio.to_thread(early.said, PROBE_TIMEOUT)
+                if not text:
+                    text = (await self.run([sys.executable, "-ISE", probe.__file__], timeout=PROBE_TIMEOUT)).text
+                self._facts = gather_facts.of_probe(text, "this machine")
+        return self._facts
+
+    async def close(self) -> None: ...

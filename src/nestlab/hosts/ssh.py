@@ -1,0 +1,188 @@
+"""Machines reached by ssh, through others where need be, as hosts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from nestlab.base.errors import Unreachable
+from nestlab.hosts import gather_facts
+from nestlab.hosts.facts import Facts
+from nestlab.hosts.host import Host, Result, Running
+from nestlab.hosts.local import PROBE_TIMEOUT
+from nestlab.wire.result import lines_of
+
+if TYPE_CHECKING:
+    from nestlab.wire.ssh import Connection
+
+T = TypeVar("T")
+
+
+class SshHost:
+    """A machine reached by ssh. It connects when it is first needed, and again if the connection was lost.
+
+    What was under way when the connection was lost fails as Unreachable and is not repeated, for it may have been
+    done; except reading and replacing files, which may be done twice. `level`: one below its parent's, unless said.
+    """
+
+    def __init__(self, path: str, connect: Callable[[], Awaitable[Connection]], *, level: int | None = None) -> None:
+        self.path = path
+        self.level = path.count("/") + 1 if level is None else level
+        self._make = connect
+        self._connection: Connection | None = None
+        self._attempt: asyncio.Future[Connection] | None = None
+        self._facts: Facts | None = None
+        self._asking = asyncio.Lock()
+
+    async def connect(self) -> Connection:
+        """Its connection, made if there is none. Unreachable if that fails; all who wait share one attempt."""
+        if self._connection is not None and not self._connection.closed:
+            return self._connection
+        if self._attempt is None:
+            self._attempt = asyncio.ensure_future(self._make())
+            self._attempt.add_done_callback(self._attempted)
+        return await asyncio.shield(self._attempt)
+
+    def _attempted(self, attempt: asyncio.Future[Connection]) -> None:
+        self._attempt = None
+        if not attempt.cancelled() and attempt.exception() is None:
+            self._connection = attempt.result()
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        *,
+        input: bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        check: bool = True,
+        timeout: float | None = None,
+    ) -> Result:
+        async def run(there: Connection) -> Result:
+            return await there.run(argv, input=input, env=env, check=check, timeout=timeout)
+
+        return await self._begin(run)
+
+    @contextlib.asynccontextmanager
+    async def lines(self, argv: Sequence[str]) -> AsyncIterator[AsyncIterator[bytes]]:
+        async with self.start(argv) as command:
+            yield lines_of(command, f" on {self.path}")
+
+    @contextlib.asynccontextmanager
+    async def start(self, argv: Sequence[str]) -> AsyncIterator[Running]:
+        async with contextlib.AsyncExitStack() as stack:
+
+            async def enter(there: Connection) -> Running:
+                return await stack.enter_async_context(there.start(argv))
+
+            yield await self._begin(enter)
+
+    async def read(self, path: str) -> bytes:
+        return await self._repeat(lambda there: there.read(path))
+
+    async def write(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
+        await self._repeat(lambda there: there.write(path, data, mode=mode))
+
+    async def write_many(self, files: Mapping[str, tuple[bytes, int]]) -> None:
+        await self._repeat(lambda there: there.write_many(files))
+
+    async def put(self, source: Path, path: str, *, mode: int = 0o600) -> None:
+        await self._repeat(lambda there: there.put(source, path, mode=mode))
+
+    @contextlib.asynccontextmanager
+    async def unix(self, path: str) -> AsyncIterator[str]:
+        async with (await self.connect()).unix(path) as here:
+            yield here
+
+    async def attach(self, argv: Sequence[str], *, pty: bool) -> int:
+        """Run a command (none: a login shell) on nestlab's own stdin, stdout and stderr, on a terminal there if `pty`;
+        its exit status."""
+        from nestlab.wire.interactive import attach
+
+        return await attach(await self.connect(), argv, pty=pty)
+
+    async def facts(self) -> Facts:
+        async with self._asking:
+            if self._facts is None:
+                self._facts = await gather_facts.over_shell(self, PROBE_TIMEOUT)
+        return self._facts
+
+    async def close(self) -> None:
+        if self._attempt is not None:
+            self._attempt.cancel()
+            await asyncio.wait({self._attempt})
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    async def _begin(self, action: Callable[[Connection], Awaitable[T]]) -> T:
+        """Do it; once more on a new connection if the old one was lost before it began."""
+        from nestlab.wire.ssh import NotStarted
+
+        try:
+            return await action(await self.connect())
+        except NotStarted:
+            return await action(await self.connect())
+
+    async def _repeat(self, action: Callable[[Connection], Awaitable[T]]) -> T:
+        """Do what may be done twice; once more on a new connection if the old one was lost meanwhile."""
+        there = await self.connect()
+        try:
+            return await action(there)
+        except Unreachable:
+            if not there.closed:
+                raise
+            return await action(await self.connect())
+
+
+def inside(
+    parent: Host,
+    path: str,
+    port: int,
+    *,
+    user: str,
+    key: Path,
+    host_key: str,
+    host: str = "127.0.0.1",
+    timeout: float = 30.0,
+) -> SshHost:
+    """The machine `path` as a host, whose sshd is reached at `host:port` on its parent (any Host of this module).
+
+    Nothing is connected yet. A connection goes through the parent's, which is made anew when it was lost, and so on
+    down to the machine nestlab runs on."""
+
+    async def through(tunnel: Connection | None) -> Connection:
+        from nestlab.wire import ssh
+
+        return await ssh.connect(
+            host, port, user=user, key=key, host_key=host_key, tunnel=tunnel, timeout=timeout, where=path
+        )
+
+    async def connect() -> Connection:
+        if not isinstance(parent, SshHost):
+            return await through(None)
+        tunnel = await parent.connect()
+        try:
+            return await through(tunnel)
+        except Unreachable:
+            if not tunnel.closed:
+                raise
+            return await through(await parent.connect())  # nobody had noticed that the parent's was lost
+
+    return SshHost(path, connect)
+
+
+def at(url: str, *, ask: Callable[[str], bool] | None = None, timeout: float = 30.0) -> SshHost:
+    """A machine of the user's own, `ssh://[user@]host[:port]`, as a host of level 0 that is reached as the user's
+    OpenSSH reaches it: see `hosts.remote`, also for `ask`. LabError if the url is malformed; nothing is connected yet.
+    """
+    from nestlab.hosts import remote
+
+    address = remote.parse(url)
+
+    async def connect() -> Connection:
+        return await remote.connect(address, ask=ask, timeout=timeout)
+
+    return SshHost(str(address), connect, level=0)

@@ -1,0 +1,184 @@
+"""Makes an image: mmdebstrap with our hooks, then the kernel and the initramfs out of what they left."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import io
+import os
+import tarfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from nestlab import guest
+from nestlab.base.errors import LabError
+from nestlab.base.events import Say
+from nestlab.home.cache import making
+from nestlab.images import debian, initramfs, package_cache, tiny
+from nestlab.images.boot_disk import boot_disk
+from nestlab.images.image_cache import DESCRIPTION, BuiltImage, Part, describe, folder_of, load
+from nestlab.images.kernel import unpack, vmlinux
+from nestlab.images.mmdebstrap import disk_errors, mmdebstrap
+from nestlab.images.recipes import Recipe
+
+_BLOCK = 1 << 16
+_FIRST_DESCRIPTOR = 100
+_PARTS = {"kernel": "vmlinux", "bzimage": "bzImage", "initrd": "initrd", "boot": "boot.iso", "root": "root.img"}
+
+
+async def make(recipe: Recipe, cache: Path, say: Say) -> BuiltImage:
+    """Builds the image of a recipe, unless another process just did."""
+    what = f"The image {recipe.name}"
+    folder = folder_of(recipe.digest, cache)
+    with disk_errors(what, cache):
+        async with making(folder, say) as partial:
+            if partial is not None:
+                await _fill(partial, recipe, cache, say)
+    image = load(folder)
+    if image is None:
+        raise LabError(f"{what} in {folder} cannot be read.", hint="Remove that folder, then repeat.")
+    return image
+
+
+async def _fill(partial: Path, recipe: Recipe, cache: Path, say: Say) -> None:
+    say(f"building the image {recipe.name}")
+    kept = package_cache.folder(cache)
+    overlay, boot, debs = partial / "overlay.tar", partial / "boot.tar", partial / "debs.tar"
+    overlay.write_bytes(overlay_tar(recipe))
+    with contextlib.ExitStack() as stack:
+        outlets = debian.Outlets(*(_outlet(stack, path) for path in (partial / "root.img", boot, debs)))
+        if recipe.base == "disk":
+            os.ftruncate(outlets.root, recipe.size)
+        words = debian.arguments(recipe, overlay=overlay, packages=kept, outlets=outlets)
+        descriptors = (outlets.root, outlets.boot, outlets.packages)
+        await mmdebstrap(words, what=f"The image {recipe.name}", folder=partial, say=say, descriptors=descriptors)
+    say("making the kernel and the initramfs")
+    await asyncio.to_thread(_assemble, partial, recipe)
+    package_cache.keep(debs, cache)
+    for path in (overlay, boot, debs):
+        path.unlink()
+
+
+def _outlet(stack: contextlib.ExitStack, path: Path) -> int:
+    """A descriptor of a new file that hooks may open again, as /proc/self/fd/N, until the stack ends."""
+    with path.open("wb") as file:
+        # Above all that mmdebstrap opens: it uses descriptors in shell redirections, where dash takes one digit only.
+        descriptor = fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, _FIRST_DESCRIPTOR)
+    stack.callback(os.close, descriptor)
+    # The root of a user namespace is a stranger to this file; the lack of a path keeps other strangers out.
+    os.fchmod(descriptor, 0o666)
+    stack.callback(os.fchmod, descriptor, 0o644)
+    return descriptor
+
+
+def overlay_tar(recipe: Recipe) -> bytes:
+    """A tar of what is added to the chroot: nestlab's guest files and links, the recipe's files and its script."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for path, data in guest.tree(recipe.base).items():
+            _add(tar, path, data, 0o755 if data.startswith(b"#!") else 0o644)
+        for path, target in guest.links(recipe.base).items():
+            info = tarfile.TarInfo(path)
+            info.type, info.linkname = tarfile.SYMTYPE, target
+            tar.addfile(info)
+        for file in recipe.files:
+            _add(tar, file.path.lstrip("/"), file.data, file.mode)
+        if recipe.script:
+            _add(tar, debian.SCRIPT, recipe.script.encode(), 0o700)
+    return buffer.getvalue()
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file; of a sparse image, over its blocks of 64 KiB that hold more than zeros, each after its
+    offset (8 bytes, big-endian): the same for every sparse and every full copy, without hashing gigabytes of holes.
+    """
+    total = hashlib.sha256()
+    with path.open("rb") as file:
+        if path.suffix != ".img":
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        zeros = bytes(_BLOCK)
+        for offset in _data_blocks(file.fileno(), path.stat().st_size):
+            block = os.pread(file.fileno(), _BLOCK, offset)
+            if block != zeros[: len(block)]:
+                total.update(offset.to_bytes(8, "big") + block)
+    return total.hexdigest()
+
+
+def _data_blocks(descriptor: int, size: int) -> Iterator[int]:
+    offset = 0
+    while offset < size:
+        try:
+            start = os.lseek(descriptor, offset, os.SEEK_DATA)
+        except OSError:  # ENXIO: nothing but a hole until the end
+            return
+        end = os.lseek(descriptor, start, os.SEEK_HOLE)
+        offset = -(-end // _BLOCK) * _BLOCK
+        yield from range(max(start // _BLOCK * _BLOCK, 0), offset, _BLOCK)
+
+
+def _assemble(partial: Path, recipe: Recipe) -> None:
+    with tarfile.open(partial / "boot.tar") as tar:
+        members = {member.name.removeprefix("./"): member for member in tar}
+        names = sorted(name for name in members if name.startswith("boot/vmlinuz-"))
+        if not names:
+            raise LabError(f"The package {recipe.kernel} brought no kernel.", hint="Name another kernel package.")
+        version = names[-1].removeprefix("boot/vmlinuz-")
+        packed = _read(tar, members[names[-1]])
+        (partial / "bzImage").write_bytes(packed)
+        (partial / "vmlinux").write_bytes(vmlinux(packed))
+        entries = [*_modules(tar, members, version, recipe), *_userland(tar, members, recipe)]
+        (partial / "initrd").write_bytes(initramfs.cpio(entries))
+    boot_disk(partial / "vmlinux", partial / "initrd", partial / "boot.iso")
+    if recipe.base == "initramfs":
+        (partial / "root.img").unlink()
+    parts = {role: _part(partial / name) for role, name in _PARTS.items() if (partial / name).exists()}
+    image = BuiltImage(recipe.name, recipe.digest, partial, version, recipe.cmdline, parts)
+    (partial / DESCRIPTION).write_text(describe(image, recipe))
+
+
+def _modules(
+    tar: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo], version: str, recipe: Recipe
+) -> Iterator[initramfs.Entry]:
+    folder = f"usr/lib/modules/{version}/"
+    order = initramfs.module_order(_read(tar, members[folder + "modules.dep"]).decode(), recipe.modules)
+    names = []
+    for path in order:
+        name = initramfs.module_name(path) + ".ko"
+        names.append(name)
+        yield initramfs.file(f"lib/modules/{name}", unpack(_read(tar, members[folder + path]), 0))
+    yield initramfs.file("lib/modules/order", "".join(f"{name}\n" for name in names).encode())
+
+
+def _userland(
+    tar: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo], recipe: Recipe
+) -> Iterator[initramfs.Entry]:
+    yield from (initramfs.directory(name) for name in ("bin", "dev", "proc", "sys", "run", "root"))
+    yield initramfs.character_device("dev/console", 5, 1)
+    yield initramfs.file("bin/busybox", _read(tar, members["usr/bin/busybox"]), 0o755)
+    yield initramfs.file("init", guest.init(recipe.base), 0o755)
+    if recipe.base == "initramfs":
+        programs = {
+            name: (_read(tar, member), member.mode)
+            for name, member in members.items()
+            if member.isfile() and not name.startswith(("boot/", "usr/lib/modules/", "usr/bin/busybox"))
+        }
+        added = {file.path.lstrip("/"): (file.data, file.mode) for file in recipe.files}
+        yield from tiny.userland(programs | added)
+
+
+def _read(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    content = tar.extractfile(member)
+    assert content is not None, f"{member.name} is no file"
+    return content.read()
+
+
+def _part(path: Path) -> Part:
+    return Part(path.name, path.stat().st_size, checksum(path))
+
+
+def _add(tar: tarfile.TarFile, path: str, data: bytes, mode: int) -> None:
+    info = tarfile.TarInfo(path)
+    info.size, info.mode = len(data), mode
+    tar.addfile(info, io.BytesIO(data))

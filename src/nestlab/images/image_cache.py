@@ -1,0 +1,143 @@
+"""The cache of built images: one folder per digest, described by its image.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from nestlab.images.recipes import Recipe
+
+DESCRIPTION = "image.json"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file of an image: `size` in bytes; `sha256` over its contents (see `checksum` for sparse files)."""
+
+    file: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class BuiltImage:
+    """An image on disk. `root` is None for images that live in their initramfs."""
+
+    name: str
+    digest: str
+    folder: Path
+    kernel_version: str
+    cmdline: tuple[str, ...]
+    parts: Mapping[str, Part]
+
+    @property
+    def kernel(self) -> Path:
+        """An uncompressed ELF kernel with a PVH entry, for QEMU's -kernel."""
+        return self.folder / self.parts["kernel"].file
+
+    @property
+    def bzimage(self) -> Path:
+        """The same kernel as the package has it, packed, for boot loaders."""
+        return self.folder / self.parts["bzimage"].file
+
+    @property
+    def initrd(self) -> Path:
+        """An uncompressed newc archive, for QEMU's -initrd."""
+        return self.folder / self.parts["initrd"].file
+
+    @property
+    def root(self) -> Path | None:
+        """A raw sparse ext4 filesystem, to be used as a read-only backing file."""
+        part = self.parts.get("root")
+        return self.folder / part.file if part else None
+
+    @property
+    def disk_usage(self) -> int:
+        """Bytes that the image takes on this disk (its root is sparse)."""
+        return sum(path.stat().st_blocks * 512 for path in self.folder.iterdir())
+
+
+def folder_of(digest: str, cache: Path) -> Path:
+    """Where the image of a digest is, or will be."""
+    return cache / "images" / digest
+
+
+def find(recipe: Recipe, cache: Path) -> BuiltImage | None:
+    """The built image of a recipe, if the cache has it."""
+    return load(folder_of(recipe.digest, cache))
+
+
+def ls(cache: Path) -> tuple[BuiltImage, ...]:
+    """All built images, by name, then digest."""
+    folders = sorted((cache / "images").glob("[0-9a-f]*/"))
+    images = [image for folder in folders if (image := load(folder)) is not None]
+    return tuple(sorted(images, key=lambda image: (image.name, image.digest)))
+
+
+def rm(cache: Path, digest: str) -> None:
+    """Removes one image; absence is fine. Machines that run from it must be gone: it is their backing file."""
+    from nestlab.home.cache import remove
+
+    remove(folder_of(digest, cache))
+
+
+def gc(cache: Path, keep: set[str]) -> int:
+    """Removes the images whose digest is not in `keep`, what killed builds left, and superseded packages.
+
+    Disks made of images for a Proxmox VE go with them. Returns the bytes freed by images, disks and packages.
+    """
+    from nestlab.home.cache import remove, sweep
+    from nestlab.images.package_cache import prune
+
+    freed = 0
+    for image in ls(cache):
+        if image.digest not in keep:
+            freed += image.disk_usage
+            rm(cache, image.digest)
+    for disk in (cache / "pve").glob("[0-9a-z]*.*/"):
+        if disk.name.rpartition(".")[0] not in keep:
+            freed += sum(path.stat().st_blocks * 512 for path in disk.iterdir())
+            remove(disk)
+    for folder in (cache / "images", cache / "pve"):
+        if folder.is_dir():
+            sweep(folder)
+    return freed + prune(cache)
+
+
+def load(folder: Path) -> BuiltImage | None:
+    """The image in a folder, or None if there is none or its description cannot be read."""
+    try:
+        value = json.loads((folder / DESCRIPTION).read_text())
+        parts = {role: Part(**part) for role, part in value["parts"].items()}
+        return BuiltImage(
+            name=value["name"],
+            digest=value["digest"],
+            folder=folder,
+            kernel_version=value["kernel_version"],
+            cmdline=tuple(value["cmdline"]),
+            parts=parts,
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def describe(image: BuiltImage, recipe: Recipe) -> str:
+    """The text of image.json."""
+    value = {
+        "name": image.name,
+        "digest": image.digest,
+        "kernel_version": image.kernel_version,
+        "cmdline": list(image.cmdline),
+        "parts": {role: asdict(part) for role, part in image.parts.items()},
+        "recipe": {
+            "base": recipe.base,
+            "suite": recipe.suite,
+            "kernel": recipe.kernel,
+            "packages": list(recipe.packages),
+            "files": [file.path for file in recipe.files],
+            "mirror": recipe.mirror,
+        },
+    }
+    return json.dumps(value, indent=2) + "\n"

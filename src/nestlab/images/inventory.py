@@ -1,0 +1,130 @@
+"""The images on this machine: which there are, which labs need them, and building them ahead of `up`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nestlab.base.errors import LabError
+from nestlab.base.events import Began, Ended, Event, Failed, Finished, Said, Started
+from nestlab.home.directories import Home
+from nestlab.images import image_cache
+from nestlab.images.recipes import BUILTIN
+from nestlab.lab import blueprint_file
+from nestlab.lab.model import Image
+
+Emit = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """One image in the cache as shown. `size` in bytes on the disk; `used`: the labs that need it."""
+
+    name: str
+    digest: str
+    size: int
+    kernel: str = ""
+    used: tuple[str, ...] = ()
+
+
+def used(home: Home) -> dict[str, tuple[str, ...]]:
+    """By image key: the labs that need it, also those of other state directories with the same cache. LabError when a
+    lab cannot be read: then nothing is known to be unused."""
+    labs: dict[str, list[str]] = {}
+    for each in home.joined():
+        for name in each.labs():
+            place = each.existing(name)
+            shown = name if each == home else f"{name} (in {each.state})"
+            for path in (place.blueprint, place.applied) if place else ():
+                blueprint = blueprint_file.load(path)
+                for key in blueprint.images if blueprint else ():
+                    if shown not in labs.setdefault(key, []):
+                        labs[key].append(shown)
+    return {key: tuple(names) for key, names in labs.items()}
+
+
+def shelved(home: Home) -> list[StoredImage]:
+    """All built images, with the labs that need them."""
+    needed = used(home)
+    return [
+        StoredImage(each.name, each.digest, each.disk_usage, each.kernel_version, needed.get(each.digest, ()))
+        for each in image_cache.ls(home.cache)
+    ]
+
+
+def chosen(home: Home, words: Sequence[str]) -> list[StoredImage]:
+    """The images meant by names or by the start of digests. LabError for a word that means none, and for an image
+    that a lab needs."""
+    shelf = shelved(home)
+    meant: list[StoredImage] = []
+    for word in words:
+        found = [each for each in shelf if each.name == word or each.digest.startswith(word)]
+        if not found:
+            names = ", ".join(dict.fromkeys(each.name for each in shelf)) or "none"
+            raise LabError(f"No image is called {word}, and no digest starts with it.", hint=f"Images: {names}.")
+        meant += [each for each in found if each not in meant]
+    needed = [each for each in meant if each.used]
+    if needed:
+        each = needed[0]
+        raise LabError(
+            f"The image {each.name} ({each.digest[:12]}) is under disks of {' and '.join(each.used)}.",
+            hint="End that first (nestlab down), or name other images by their digests.",
+        )
+    return meant
+
+
+def remove(home: Home, each: StoredImage) -> None:
+    """Remove one image."""
+    image_cache.rm(home.cache, each.digest)
+
+
+def collect(home: Home) -> int:
+    """Remove the images that no lab needs and what killed builds left. Returns the bytes freed."""
+    return image_cache.gc(home.cache, set(used(home)))
+
+
+def to_build(words: Sequence[str], environ: Mapping[str, str]) -> dict[str, Image]:
+    """The images meant by the words: names of nestlab's own (none: all of them), or lab files, whose images are."""
+    from nestlab.images.image_files import keys_of
+
+    wanted: list[Image] = []
+    for word in words or tuple(BUILTIN):
+        if word in BUILTIN:
+            wanted.append(Image(base=word))
+        elif word.endswith((".yaml", ".yml")):
+            from nestlab.labfile import parse
+
+            wanted += [placed.machine.image for placed in parse(Path(word), environ=environ).walk()]
+        else:
+            hint = f"Say one of {', '.join(BUILTIN)}, or name a lab file."
+            raise LabError(f"There is no image {word}.", hint=hint)
+    return {key: image for image, key in keys_of(wanted).items() if image.file is None}
+
+
+async def build(home: Home, wanted: Mapping[str, Image], emit: Emit) -> None:
+    """Build images one after another; what is built stays as it is. LabError when one cannot be built."""
+    from nestlab.images.image_files import Cache
+
+    library = Cache(home.cache)
+    began = time.monotonic()
+    left = [f"build:{key}" for key in wanted]
+    emit(Began(time.time(), verb="images build", steps=tuple(left)))
+    try:
+        for key, image in wanted.items():
+            step, start = f"build:{key}", time.monotonic()
+            emit(Started(time.time(), step))
+            try:
+                await library.build(key, image, _teller(step, emit))
+            except LabError as error:
+                emit(Failed(time.time(), step, what=error.what, hint=error.hint, detail=error.detail))
+                raise
+            emit(Finished(time.time(), step, seconds=time.monotonic() - start))
+            left.remove(step)
+    finally:
+        emit(Ended(time.time(), ok=not left, seconds=time.monotonic() - began, left=tuple(left)))
+
+
+def _teller(step: str, emit: Emit) -> Callable[[str], None]:
+    return lambda text: emit(Said(time.time(), step, text=text))

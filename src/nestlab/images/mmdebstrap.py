@@ -1,0 +1,246 @@
+"""The door to mmdebstrap: runs it, reads its progress, and turns its failures into sentences."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import os
+import platform
+import re
+import shutil
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nestlab.base.errors import LabError
+from nestlab.base.events import Say
+from nestlab.home.cache import working
+from nestlab.images import system_packages
+
+_TAIL = 15
+_PATIENCE = 10.0
+
+_ALL_END = (
+    """trap 'trap "" TERM; kill -TERM 0' TERM; "$@" & wait $!; s=$?; [ $s -le 128 ] || { wait $!; s=$?; }; exit $s"""
+)
+"""A shell script that runs its arguments, and passes SIGTERM on to its whole process group: told alone, mmdebstrap
+would wait until apt is done. (A signal ends the first `wait`, with a status above 128.)"""
+
+_INSTALL = {
+    "debian": "sudo apt install mmdebstrap uidmap",
+    "ubuntu": "sudo apt install mmdebstrap uidmap debian-archive-keyring",
+    "fedora": "sudo dnf install mmdebstrap",
+}
+
+_FAILURES: tuple[tuple[str, str, str], ...] = (
+    (
+        r"No space left on device|You don't have enough free space|Disk quota exceeded",
+        "the disk is full",
+        "Make room where the cache and TMPDIR are (`nestlab images gc` removes images nobody uses), then repeat.",
+    ),
+    (
+        r"newuidmap|newgidmap|/etc/sub[ug]id|unshare\(\) failed|uid_map|unprivileged_userns",
+        "this user may not create user namespaces",
+        "Install uidmap and give the user a range (`sudo usermod --add-subuids 100000-165535 --add-subgids "
+        "100000-165535 $USER`), allow unprivileged user namespaces, or run nestlab as root.",
+    ),
+    (
+        r"Unable to locate package|has no installation candidate|unmet dependencies",
+        "the packages cannot be installed",
+        "Correct the package names of the image, or its suite.",
+    ),
+    (
+        r"NO_PUBKEY|is not signed|no keyring|unknown-key|EXPKEYSIG",
+        "the archive's signature cannot be checked",
+        "Install the package debian-archive-keyring, then repeat.",
+    ),
+    (
+        r"Temporary failure resolving|Could not resolve|Could not connect|Network is unreachable|No route to host"
+        r"|Failed to fetch|Connection (timed out|refused|failed)|Unable to connect|404 +Not Found",
+        "Debian's packages cannot be downloaded",
+        "Connect this machine to the network, or name a mirror that it reaches (`mirror:`), then repeat.",
+    ),
+)
+
+
+@dataclass
+class Progress:
+    """Turns lines of `mmdebstrap --verbose` into few lines for a person: the phase, and how far it is."""
+
+    say: Say
+    total: int = 0
+    done: int = 0
+    shown: int = -10
+    phases: tuple[tuple[str, str], ...] = field(
+        default=(
+            ("I: running apt-get update", "reading the package lists"),
+            ("I: downloading packages", "downloading the base system"),
+            ("I: extracting archives", "extracting the base system"),
+            ("I: installing essential", "installing the base system"),
+            ("I: installing remaining", "installing the packages"),
+        )
+    )
+
+    def read(self, line: str) -> None:
+        """Takes one line of output."""
+        for start, words in self.phases:
+            if line.startswith(start):
+                self.say(words)
+                return
+        count = re.search(r"(\d+) newly installed", line)
+        if count:
+            self.total, self.done, self.shown = 2 * int(count[1]), 0, -10
+        elif line.startswith(("Unpacking ", "Setting up ")) and self.total:
+            self.done += 1
+            percent = min(100, 100 * self.done // self.total)
+            if percent >= self.shown + 10:
+                self.shown = percent
+                self.say(f"installing the packages: {percent} %")
+
+
+async def mmdebstrap(
+    arguments: Sequence[str], *, what: str, folder: Path, say: Say, descriptors: Sequence[int] = ()
+) -> None:
+    """Runs mmdebstrap, as root or in a user namespace, for what is made in `folder`; `what` names it in errors.
+
+    `descriptors` stay open in it and in its hooks: the way out of a user namespace for what a hook writes.
+    Cancelled, it ends mmdebstrap, which removes its chroot, before the cancellation goes on.
+    """
+    program = shutil.which("mmdebstrap")
+    if program is None:
+        raise LabError("mmdebstrap, which makes images from Debian packages, is not installed.", hint=_how_to_install())
+    # Should nestlab itself be killed, mmdebstrap ends as well, and removes its chroot.
+    guard = shutil.which("setpriv")
+    command = [*([guard, "--pdeathsig", "TERM"] if guard else []), "sh", "-c", _ALL_END, "sh", program]
+    command += ["--verbose", f"--mode={'root' if os.geteuid() == 0 else 'unshare'}"]
+    keys = system_packages.keyring()
+    command += [*([f"--keyring={keys}"] if keys else []), *arguments]
+    with _scratch(folder) as scratch:
+        lines, status = await _run(command, folder, scratch, Progress(say), descriptors)
+    if status != 0:
+        raise failure(what, lines, status)
+
+
+@contextlib.contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """Where mmdebstrap has its chroot. Not below a user's home, which the root of a user namespace may not enter."""
+    if os.geteuid() == 0:
+        yield folder
+        return
+    place = Path(tempfile.mkdtemp(prefix="nestlab-", dir=os.environ.get("TMPDIR") or "/var/tmp"))
+    try:
+        place.chmod(0o755)
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+async def _run(
+    command: Sequence[str], folder: Path, scratch: Path, progress: Progress, descriptors: Sequence[int]
+) -> tuple[list[str], int]:
+    lines: list[str] = []
+    reading, writing = os.pipe()
+    try:
+        with working(folder) as mark:
+            # It inherits the reading end too: when nestlab is killed it can still print, and so go on to clean up.
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=writing,
+                stderr=asyncio.subprocess.STDOUT,
+                env=_environment(scratch),
+                pass_fds=(*descriptors, reading, mark),
+                start_new_session=True,
+            )
+    except BaseException:
+        os.close(reading)
+        raise
+    finally:
+        os.close(writing)
+    try:
+        async with _stream(reading) as output:
+            async for raw in output:
+                line = raw.decode(errors="replace").rstrip()
+                lines.append(line)
+                progress.read(line)
+        return lines, await process.wait()
+    except BaseException:
+        await _end(process)
+        raise
+
+
+@contextlib.asynccontextmanager
+async def _stream(descriptor: int) -> AsyncIterator[asyncio.StreamReader]:
+    reader = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", buffering=0)
+    )
+    try:
+        yield reader
+    finally:
+        transport.close()
+
+
+def failure(what: str, lines: Sequence[str], status: int) -> LabError:
+    """What a failed run means, from what it printed."""
+    detail = "\n".join(line for line in lines[-_TAIL:] if line)
+    text = "\n".join(lines)
+    for pattern, reason, hint in _FAILURES:
+        if re.search(pattern, text):
+            return LabError(f"{what} cannot be made: {reason}.", hint=hint, detail=detail)
+    from nestlab.explain.explain import with_advice
+
+    hint = with_advice("The end of mmdebstrap's output follows; correct what it names, then repeat.", text)
+    return LabError(f"{what} cannot be made: mmdebstrap ended with status {status}.", hint=hint, detail=detail)
+
+
+@contextlib.contextmanager
+def disk_errors(what: str, place: Path) -> Iterator[None]:
+    """A full disk, a full quota or a read-only place becomes a LabError; other errors of the system stay."""
+    import errno
+
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = "Make room (`nestlab images gc` removes images nobody uses), then repeat."
+            raise LabError(f"{what} cannot be made: the disk of {place} is full.", hint=hint) from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            hint = "Make it writable for this user, or name another cache folder."
+            raise LabError(f"{what} cannot be made: {place} cannot be written.", hint=hint) from error
+        raise
+
+
+def _environment(scratch: Path) -> Mapping[str, str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("LC_", "LANG", "APT_CONFIG"))}
+    return {**kept, "LC_ALL": "C.UTF-8", "TMPDIR": str(scratch), "PATH": _path()}
+
+
+def _path() -> str:
+    # An ordinary user's PATH often lacks sbin, where mke2fs and newuidmap's friends are.
+    own = os.environ.get("PATH", "").split(":")
+    return ":".join(dict.fromkeys([*filter(None, own), "/usr/local/sbin", "/usr/sbin", "/sbin"]))
+
+
+def _how_to_install() -> str:
+    try:
+        release = platform.freedesktop_os_release()
+    except OSError:
+        release = {}
+    for name in (release.get("ID", ""), *release.get("ID_LIKE", "").split()):
+        if name in _INSTALL:
+            return f"Install it: {_INSTALL[name]}"
+    return "Install mmdebstrap with this distribution's package manager."
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    for tell in (process.terminate, functools.partial(os.killpg, process.pid, signal.SIGKILL)):
+        if process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            tell()
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(process.wait(), _PATIENCE)

@@ -1,0 +1,169 @@
+"""What an image is made of, as a value with a digest: building the same recipe twice is building it once. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from nestlab import guest
+from nestlab.base.errors import LabError
+
+BUILDER = 4
+"""Counts changes of the builder that change what an image contains, and that no input of `digest` shows."""
+
+DEFAULT_SUITE = "trixie"
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class File:
+    """A file to put into the image. It belongs to root; its parents are made."""
+
+    path: str
+    data: bytes
+    mode: int = 0o644
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """An image: Debian packages, files, a script run in the chroot, and how the machine starts from it.
+
+    `base` says where the root lives: on a disk (systemd, ext4), or in the initramfs alone (busybox).
+    `modules` are inserted by the initramfs; names the kernel lacks are left out.
+    `programs` are paths of programs that the initramfs holds, with the libraries they need.
+    `size` is the size of the root filesystem in bytes; the file is sparse, and the guest grows it with its disk.
+    `mirror` is passed to mmdebstrap as it is; None leaves the choice to it.
+    """
+
+    name: str
+    base: Literal["disk", "initramfs"]
+    packages: tuple[str, ...]
+    suite: str = DEFAULT_SUITE
+    kernel: str = "linux-image-cloud-amd64"
+    modules: tuple[str, ...] = ("pvpanic_mmio", "virtio_blk", "virtio_net")
+    programs: tuple[str, ...] = ()
+    files: tuple[File, ...] = ()
+    script: str = ""
+    mirror: str | None = None
+    size: int = 4096 * _MIB
+    cmdline: tuple[str, ...] = guest.CMDLINE
+
+    @property
+    def digest(self) -> str:
+        """64 hex digits over everything that can change the image, guest scripts and builder included."""
+        value = {
+            "builder": BUILDER,
+            "guest": guest.fingerprint(self.base),
+            "recipe": {**{key: getattr(self, key) for key in _PLAIN}, "files": _described(self.files)},
+        }
+        canonical = json.dumps(value, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+_PLAIN = ("name", "base", "packages", "suite", "kernel", "modules", "programs", "script", "mirror", "size", "cmdline")
+
+
+def extend(
+    recipe: Recipe,
+    *,
+    packages: Iterable[str] = (),
+    files: Mapping[str, bytes | str] | Iterable[File] = (),
+    script: str = "",
+    mirror: str | None = None,
+    size: int | None = None,
+) -> Recipe:
+    """The recipe with more packages, more files and a script run after its own.
+
+    A file of the same path replaces the recipe's. Text files are UTF-8, mode 0644, or 0755 if they start with `#!`.
+    LabError: packages or a script for an image without a package manager.
+    """
+    packages = tuple(packages)
+    if recipe.base == "initramfs" and (packages or script):
+        raise LabError(
+            f"The image {recipe.name} takes files, but neither packages nor a script: it is no Debian system.",
+            hint="Use `debian` for a machine with packages.",
+        )
+    added = tuple(_files(files))
+    paths = {file.path for file in added}
+    kept = tuple(file for file in recipe.files if file.path not in paths)
+    return replace(
+        recipe,
+        packages=tuple(dict.fromkeys((*recipe.packages, *packages))),
+        files=kept + added,
+        script="\n".join(part for part in (recipe.script, script) if part),
+        mirror=mirror if mirror is not None else recipe.mirror,
+        size=size if size is not None else recipe.size,
+    )
+
+
+def _files(files: Mapping[str, bytes | str] | Iterable[File]) -> Iterable[File]:
+    if not isinstance(files, Mapping):
+        return files
+    return [_file(path, data) for path, data in files.items()]
+
+
+def _file(path: str, content: bytes | str) -> File:
+    data = content.encode() if isinstance(content, str) else content
+    return File(path, data, 0o755 if data.startswith(b"#!") else 0o644)
+
+
+def _described(files: tuple[File, ...]) -> list[tuple[str, int, str]]:
+    return [(file.path, file.mode, hashlib.sha256(file.data).hexdigest()) for file in files]
+
+
+# tiny-initramfs: the kernel package wants some package that makes an initramfs; this one takes no time to do so, and
+# the machine never uses the result.
+_SYSTEM = (
+    "systemd",
+    "systemd-sysv",
+    "openssh-server",
+    "iproute2",
+    "iputils-ping",
+    "kmod",
+    "e2fsprogs",
+    "busybox-static",
+    "tiny-initramfs",
+    "qemu-guest-agent",
+)
+
+DEBIAN = Recipe(
+    name="debian",
+    base="disk",
+    packages=(*_SYSTEM, "python3-minimal"),
+)
+"""A plain Debian machine."""
+
+KVM = Recipe(
+    name="kvm",
+    base="disk",
+    packages=(
+        *_SYSTEM,
+        "python3",
+        "qemu-system-x86",
+        "qemu-utils",
+        "bridge-utils",
+        "corosync",
+        "socat",
+    ),
+    modules=("pvpanic_mmio", "virtio_blk", "virtio_net", "bridge"),
+    files=(
+        File("etc/nestlab/hypervisor", b"Where this file is, the initramfs has KVM loaded.\n"),
+        File("etc/qemu/bridge.conf", b"allow all\n"),
+    ),
+    size=16384 * _MIB,
+)
+"""A hypervisor: Debian with QEMU, KVM's modules, and what clusters and bridges need."""
+
+TINY = Recipe(
+    name="tiny",
+    base="initramfs",
+    packages=("busybox-static", "dropbear-bin", "tiny-initramfs"),
+    programs=("usr/sbin/dropbear",),
+    size=0,
+)
+"""Busybox and dropbear in the initramfs: the smallest machine that can be logged in to."""
+
+BUILTIN: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (KVM, DEBIAN, TINY)}

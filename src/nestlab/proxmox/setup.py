@@ -1,0 +1,260 @@
+"""What nestlab needs on a Proxmox VE: commands or requests that set it up, and whether all of it is there.
+
+Nothing here is done by itself: `plan` says what, `perform` does that and no more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nestlab.base.errors import LabError
+from nestlab.base.paint import human
+from nestlab.engines.pve import nodes
+from nestlab.engines.pve.cpu_types import Processor
+from nestlab.engines.pve.uploads import Uploads
+from nestlab.lab.model import Pve
+from nestlab.wire.pve import privileges
+from nestlab.wire.pve.api import Api
+from nestlab.wire.pve.errors import Denied, Exists, Missing, PveError
+from nestlab.wire.pve.privileges import Scope, Step
+
+DISKS, FILES = "local-lvm", "local"
+"""Storages of a Proxmox VE as its installer makes them."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is to be done, in order, and how it is all taken back. `version`: of the Proxmox VE; `notes`: what else a
+    person has to know or do."""
+
+    version: str
+    steps: tuple[Step, ...]
+    back: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Point:
+    """One thing that was looked at: `ok` None where it decides nothing."""
+
+    what: str
+    ok: bool | None
+    seen: str
+    do: str = ""
+
+
+def scope_of(on: Pve, stores: Sequence[Mapping[str, Any]] = (), bridges: Sequence[str] = ()) -> Scope:
+    """Where a lab works that says this of its Proxmox VE. `stores`: its storages, if they are known; `bridges`: those
+    that its segments name."""
+    disks = on.storage or _first(stores, "images", DISKS)
+    files = on.images or _first(stores, "import", FILES)
+    return Scope(on.pool, (disks,), (on.zone,), _bridges(on, bridges), (files,))
+
+
+def _bridges(on: Pve, others: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys([*([on.bridge] if on.bridge else []), *others]))
+
+
+def _first(stores: Sequence[Mapping[str, Any]], content: str, usual: str) -> str:
+    names = sorted(str(row["storage"]) for row in stores if content in str(row.get("content", "")).split(","))
+    return usual if usual in names or not names else names[0]
+
+
+def unasked(on: Pve, version: str, user: str, token: str, bridges: Sequence[str] = ()) -> Setup:
+    """For a Proxmox VE that cannot be asked: of that version, with the storages of a new one."""
+    scope = scope_of(on, (), bridges)
+    files = (on.images or FILES,)
+    notes = [f"Storage {files[0]} must take content `import`: pvesm set {files[0]} --content iso,vztmpl,backup,import"]
+    return _setup(on, version, scope, user, token, (*privileges.zone_steps(on.zone),), tuple(notes))
+
+
+async def plan(api: Api, on: Pve, user: str, token: str, bridges: Sequence[str] = ()) -> Setup:
+    """For one that is asked, as somebody who may see its storages and zones; what is there already is left out."""
+    version = str((await api.get("/version"))["version"])
+    stores, zones = await asyncio.gather(api.get("/storage"), api.get("/cluster/sdn/zones"))
+    scope = scope_of(on, stores, bridges)
+    notes: list[str] = []
+    more: list[Step] = []
+    for name in scope.images:
+        row = next((row for row in stores if row["storage"] == name), None)
+        if row is None:
+            known = ", ".join(sorted(str(row["storage"]) for row in stores))
+            raise LabError(f"{api.where} has no storage {name}.", hint=f"Its storages: {known}. Name one: `images:`.")
+        content = str(row.get("content", ""))
+        if "import" not in content.split(","):
+            more.append(_takes_imports(name, content))
+    if not any(str(row["zone"]) == on.zone for row in zones):
+        more += privileges.zone_steps(on.zone)
+        notes.append("Making an SDN zone reloads the network of all nodes, as `Apply` in Datacenter > SDN does.")
+    return _setup(on, version, scope, user, token, tuple(more), tuple(notes))
+
+
+def _takes_imports(storage: str, content: str) -> Step:
+    wanted = f"{content},import" if content else "import"
+    command = f"pvesm set {storage} --content {wanted}"
+    return Step(command, "PUT", f"/storage/{storage}", (("content", wanted),))
+
+
+def _setup(
+    on: Pve, version: str, scope: Scope, user: str, token: str, more: tuple[Step, ...], notes: tuple[str, ...]
+) -> Setup:
+    steps = privileges.setup(version, scope, user, token)
+    roles = dict.fromkeys(privileges.ROLES[template] for template, _ in scope.paths())
+    back = (
+        f"pveum user delete {user}",
+        *(f"pveum role delete {role}" for role in roles),
+        f"pveum pool delete {on.pool}",
+    )
+    lines = privileges.setup_commands(
+        version, scope.pool, scope.storages, scope.zones, scope.bridges, user, token, images=scope.images
+    )
+    return Setup(version, (*more, *steps), back, notes, (*(step.command for step in more), *lines))
+
+
+async def perform(api: Api, todo: Setup, say: Callable[[str], None]) -> str:
+    """Do it. The token's secret, which PVE shows this once. LabError, with what is done and left, when it refuses."""
+    await _nothing_pending(api, todo)
+    secret = ""
+    for number, step in enumerate(todo.steps):
+        say(step.command)
+        try:
+            answer = await _do(api, step)
+        except Exists:
+            if not step.there:
+                raise _there(step) from None
+            continue
+        except PveError as error:
+            if not (step.there and "already exists" in error.message):
+                left = "\n".join(each.command for each in todo.steps[number:])
+                error.detail = f"{error.detail}\nleft to do:\n{left}".strip()
+                raise
+            continue
+        if step.shows:
+            secret = str(answer["value"])
+        elif isinstance(answer, str) and answer.startswith("UPID:"):
+            await api.task(answer)
+    return secret
+
+
+async def _do(api: Api, step: Step) -> Any:
+    ask = {"POST": api.create, "PUT": api.set}[step.method]
+    return await ask(step.path, dict(step.params))
+
+
+def _there(step: Step) -> LabError:
+    name = step.path.rpartition("/")[2]
+    what = f"There is a token {name} already, and nobody can read its secret again."
+    return LabError(what, hint=f"Name another (--token ID), or remove it first (`pveum user token remove … {name}`).")
+
+
+async def _nothing_pending(api: Api, todo: Setup) -> None:
+    """Applying a zone would apply what somebody else has not finished."""
+    if not any(step.path == "/cluster/sdn" and step.method == "PUT" for step in todo.steps):
+        return
+    for kind in ("zones", "vnets"):
+        rows = await api.get(f"/cluster/sdn/{kind}", {"pending": True})
+        if any(row.get("state") for row in rows):
+            what = f"Changes of the SDN ({kind}) wait for being applied on {api.where}."
+            raise LabError(what, hint="Apply or revert them first (Datacenter > SDN): nestlab applies nothing else.")
+
+
+async def check(api: Api, on: Pve, bridges: Sequence[str] = ()) -> tuple[Point, ...]:
+    """Whether labs can be made there by who asks: privileges, pool, storages, zone, bridge, and what the nodes can."""
+    version = str((await api.get("/version"))["version"])
+    privileges.major(version)
+    points = [Point("version", True, f"Proxmox VE {version} at {api.where}")]
+    rows = await api.get("/cluster/resources")
+    stores = [row for row in rows if row.get("type") == "storage"]
+    scope = scope_of(on, stores, bridges)
+    points += await _privileges(api, version, scope)
+    pools = {str(row["pool"]) for row in rows if row.get("type") == "pool"}
+    make = "`nestlab pve setup` makes it"
+    points.append(Point("pool", on.pool in pools, on.pool if on.pool in pools else f"there is no {on.pool}", make))
+    points.append(await _zone(api, on))
+    found = await nodes.rooms(api, on, rows)
+    usable = [room for room in found if room.online and (not on.nodes or room.node in on.nodes)]
+    depot = Uploads(api, on, "0" * 8, _no_locks())
+    for room in usable:
+        points.append(_nests(room.processor))
+        points += await _bridged(api, _bridges(on, bridges), room.node)
+        points.append(await _imports(depot, room.node))
+        held = [store for store in room.stores if "images" in store.content]
+        mine = [store for store in held if on.storage in (None, store.name)]
+        names = ", ".join(f"{store.name} ({human(store.free)} free)" for store in mine)
+        lack = f"{on.storage or 'no storage'} does not take disks (content `images`) there"
+        points.append(Point(f"disks on {room.node}", bool(mine), names or lack, "Name another: `storage:`."))
+    if not usable:
+        points.append(Point("nodes", False, "none that may be used answers", "Start one, or name others: `nodes:`."))
+    return tuple(points)
+
+
+def _no_locks() -> Any:
+    from pathlib import Path
+
+    return Path("/nonexistent")  # the depot only looks here
+
+
+async def _privileges(api: Api, version: str, scope: Scope) -> list[Point]:
+    held: dict[str, Mapping[str, object]] = {}
+    paths = list(dict.fromkeys(path for _, path in scope.paths()))
+    for path in paths:
+        answer = await api.get("/access/permissions", {"path": path})
+        held |= answer
+    lacks = privileges.missing(held, version, scope)
+    if not lacks:
+        return [Point("privileges", True, f"all on {', '.join(paths)}")]
+    hint = "`nestlab pve setup` tells the commands that grant all of them"
+    return [Point("privileges", False, lack.sentence, hint) for lack in lacks]
+
+
+async def _zone(api: Api, on: Pve) -> Point:
+    try:
+        zone = await api.get(f"/cluster/sdn/zones/{on.zone}")
+    except (Missing, Denied) as error:
+        return Point("SDN zone", False, f"{on.zone}: {error.message}", "`nestlab pve setup` makes it")
+    reach = "a segment ends at each node" if zone.get("type") == "simple" else "a segment reaches from node to node"
+    return Point("SDN zone", True, f"{on.zone} ({zone.get('type')}: {reach})")
+
+
+async def _bridged(api: Api, bridges: Sequence[str], node: str) -> list[Point]:
+    """Whether bridges are on a node, and may be used."""
+    if not bridges:
+        return []
+    what = f"bridge on {node}"
+    try:
+        rows = await api.get(f"/nodes/{node}/network", {"type": "any_bridge"})
+    except Denied as error:
+        return [Point(what, False, error.message, "Grant Sys.Audit on /nodes: `nestlab pve setup`.")]
+    names = sorted(str(row["iface"]) for row in rows)
+    lack = f"that may be used; there are: {', '.join(names) or 'none'}"
+    do = "Correct `bridge:`, or grant SDN.Use: `nestlab pve setup`."
+    return [Point(what, each in names, each if each in names else f"no {each} {lack}", do) for each in bridges]
+
+
+async def _imports(depot: Uploads, node: str) -> Point:
+    try:
+        place = await depot.place(node)
+    except LabError as error:
+        return Point(f"images on {node}", False, error.what, error.hint)
+    return Point(f"images on {node}", True, f"{place.storage} takes uploads ({human(place.free)} free)")
+
+
+def _nests(processor: Processor) -> Point:
+    what = f"nesting on {processor.node}"
+    model = processor.model or "a CPU that is not told"
+    if processor.kvm is None:
+        return Point(what, None, f"{model}", "Grant Sys.Audit on /nodes to see it: `nestlab pve setup`.")
+    if not processor.kvm:
+        seen = f"{model} without KVM: machines are emulated (kvm: 0, cpu: max), 20 times slower; containers are not"
+        return Point(what, None, seen, "Machines with `container: true` need no KVM.")
+    if processor.nests is False:
+        mend = f"On the node: nestlab doctor --fix, or from here: nestlab doctor ssh://root@{processor.node} --fix"
+        return Point(what, False, f"{model}: the kernel's parameter `nested` is off", mend)
+    if processor.nests is None:
+        seen = f"{model}; this version does not tell whether `nested` is on"
+        return Point(what, None, seen, f"nestlab doctor ssh://root@{processor.node} tells it.")
+    return Point(what, True, f"{model} offers it to guests")

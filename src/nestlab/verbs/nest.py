@@ -1,0 +1,217 @@
+"""Which host and which engine serve which machine: a hypervisor that runs is the host of what is inside it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal, Self
+
+from nestlab.base.errors import LabError, Unreachable
+from nestlab.base.events import Say
+from nestlab.engines import Asking, Engine, Inside
+from nestlab.hosts.host import Host
+from nestlab.lab.blueprint import Blueprint, Spec
+from nestlab.lab.model import level_of, parent_of, within
+from nestlab.plan.steps import Boot, Observed, Remove, Seen, Step, Stop
+
+ASIDE = 45.0
+"""Seconds more that a hypervisor has for what it is asked besides: echoes that stay away take 20, twice under load."""
+
+
+@dataclass(frozen=True)
+class Aside:
+    """A POSIX sh script that a hypervisor runs when its machines are looked at, in the same round trip. `answer`: what
+    it prints; nothing sets it where that is not possible."""
+
+    script: str
+    words: Sequence[str]
+    answer: asyncio.Future[str]
+
+
+Asides = Mapping[str, Aside]
+"""By hypervisor."""
+
+
+Ahead = Mapping[str, asyncio.Future[Observed]]
+"""What hypervisors are being asked already."""
+
+
+class Nest:
+    """One lab with its hosts and engines at every level, each made when first needed and kept.
+
+    `host`: the lab's own host, which stays the caller's to close. `on` makes the engine there; `inside` makes one for
+    what is inside a hypervisor, by its kind. `previous`, the blueprint applied last, is what tells the kind of machines
+    that the lab file mentions no more. `patience`: seconds after which a hypervisor counts as not answering when its
+    machines are looked at.
+    """
+
+    def __init__(
+        self,
+        blueprint: Blueprint,
+        host: Host,
+        on: Inside,
+        inside: Mapping[str, Inside],
+        *,
+        previous: Blueprint | None = None,
+        patience: float = 30.0,
+    ) -> None:
+        self.lab = blueprint.lab
+        self._specs = blueprint.by_path()
+        self._before = previous.by_path() if previous else {}
+        self._on = on
+        self._inside = inside
+        self._patience = patience
+        self._hosts: dict[str, Host] = {"": host}
+        self._engines: dict[str, Engine] = {}
+        self._getting: defaultdict[tuple[str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    async def host(self, path: str = "") -> Host:
+        """The lab's host ("") or a running machine as a host. Unreachable when it, or one it is in, does not answer."""
+        async with self._getting["host", path]:
+            if path not in self._hosts:
+                outer = await self.engine(parent_of(path))
+                self._hosts[path] = await outer.host(path)
+            return self._hosts[path]
+
+    async def engine(self, parent: str = "") -> Engine:
+        """The engine of the machines directly inside `parent` ("": on the lab's host). LabError where there is none."""
+        async with self._getting["engine", parent]:
+            if parent not in self._engines:
+                make = self._inside_of(parent) if parent else self._on
+                self._engines[parent] = make(self.lab, await self.host(parent))
+            return self._engines[parent]
+
+    async def accel(self, path: str) -> Literal["kvm", "tcg"]:
+        """How a running machine is run, asked of what runs it."""
+        return await (await self.engine(parent_of(path))).accel(path)
+
+    async def observe(self, asides: Asides | None = None) -> Observed:
+        """The lab at every level, all hypervisors asked at once. What is inside one that does not run or does not
+        answer is `unknown`, as far as the blueprints mention it. LabError when the lab's host cannot be asked.
+        `asides`: what hypervisors are asked in the same round trip, as far as their engines can."""
+        asides = asides or {}
+        # Those who are talked to anyway, before it is known that they run: their own answer takes far longer.
+        ahead = {
+            path: asyncio.ensure_future(self._seen_in(path, asides[path])) for path in asides.keys() & self._engines
+        }
+        try:
+            outer = await (await self.engine()).observe()
+            found = dict(outer.machines)
+            silent: dict[str, str] = {}
+            await self._look_inside(outer.machines.values(), found, silent, asides, ahead)
+        finally:
+            for each in ahead.values():
+                each.cancel()
+            await asyncio.gather(*ahead.values(), return_exceptions=True)
+        machines = complete(found, silent, self._before | self._specs)
+        return Observed(machines, outer.links, outer.images)
+
+    async def perform(self, step: Step, blueprint: Blueprint, say: Say) -> None:
+        """Make one step real, where its machine is. Connections into a machine end before it does."""
+        if isinstance(step, Boot | Stop | Remove):
+            await self.drop(step.machine)
+        engine = await self.engine(parent_of(step.path))
+        await engine.perform(step, blueprint, say)
+
+    async def drop(self, path: str) -> None:
+        """Forget the host and the engine of a machine and of everything inside it ("" for the whole lab). Engines
+        close the hosts that they gave."""
+        for each in [each for each in self._hosts if each and within(each, path)]:
+            del self._hosts[each]
+        for each in sorted((each for each in self._engines if within(each, path)), key=level_of, reverse=True):
+            with contextlib.suppress(LabError, OSError):
+                await self._engines.pop(each).close()
+
+    async def close(self) -> None:
+        """Let go of every connection, innermost first; machines go on."""
+        await self.drop("")
+
+    async def _look_inside(
+        self,
+        machines: Iterable[Seen],
+        found: dict[str, Seen],
+        silent: dict[str, str],
+        asides: Asides,
+        ahead: Ahead,
+    ) -> None:
+        async with asyncio.TaskGroup() as group:
+            for seen in machines:
+                if seen.state != "running" or not self._may_hold_machines(seen):
+                    continue
+                if not seen.ready:
+                    silent[seen.path] = f"{seen.path} is still booting"
+                else:
+                    group.create_task(self._look(seen.path, found, silent, asides, ahead))
+
+    async def _look(
+        self, parent: str, found: dict[str, Seen], silent: dict[str, str], asides: Asides, ahead: Ahead
+    ) -> None:
+        try:
+            async with asyncio.timeout(self._patience + (ASIDE if parent in asides else 0)):
+                inner = (await (ahead.get(parent) or self._seen_in(parent, asides.get(parent)))).machines
+        except TimeoutError:
+            silent[parent] = f"{parent} did not answer within {self._patience:g} seconds"
+        except (LabError, OSError) as error:
+            silent[parent] = error.what if isinstance(error, Unreachable) else f"{parent} cannot be asked: {error}"
+        else:
+            found.update(inner)
+            await self._look_inside(inner.values(), found, silent, asides, ahead)
+            return
+        await self.drop(parent)
+
+    async def _seen_in(self, parent: str, aside: Aside | None) -> Observed:
+        engine = await self.engine(parent)
+        if aside is None or aside.answer.done() or not isinstance(engine, Asking):
+            return await engine.observe()
+        observed, said = await engine.observe_and_ask(aside.script, aside.words)
+        if not aside.answer.done():
+            aside.answer.set_result(said)
+        return observed
+
+    def _may_hold_machines(self, seen: Seen) -> bool:
+        """It was made as a hypervisor, or that cannot be told and it is to be one."""
+        before = self._before.get(seen.path)
+        made_as = before if before is not None and before.digest == seen.digest else self._specs.get(seen.path, before)
+        return made_as is not None and made_as.machine.hypervisor is not None
+
+    def _inside_of(self, path: str) -> Inside:
+        spec = self._specs.get(path) or self._before.get(path)
+        kind = spec.machine.hypervisor if spec else None
+        if kind is None:
+            raise LabError(
+                f"{path} is not a hypervisor.", hint="Machines can only be inside one that has `hypervisor:`."
+            )
+        if kind not in self._inside:
+            known = ", ".join(sorted(self._inside)) or "none"
+            raise LabError(f"{path} is a hypervisor of kind {kind}.", hint=f"Kinds with an engine: {known}.")
+        return self._inside[kind]
+
+
+def complete(found: Mapping[str, Seen], silent: Mapping[str, str], specs: Mapping[str, Spec]) -> Mapping[str, Seen]:
+    """What was found, by path and outer ones first, with what cannot be seen: machines in `specs` whose hypervisor is
+    there but does not run, or is `silent` (by path: why), are `unknown`. Pure."""
+    machines = dict(found)
+    for path in sorted(specs, key=level_of):
+        outer = machines.get(parent_of(path))
+        if path in machines or outer is None or outer.state == "broken":
+            continue
+        if outer.path in silent:
+            machines[path] = Seen(path, "unknown", why=silent[outer.path])
+        elif outer.state == "unknown":
+            machines[path] = Seen(path, "unknown", why=outer.why)
+        elif outer.state != "running":
+            machines[path] = Seen(path, "unknown", why=f"{outer.path} {_NOT_RUNNING[outer.state]}")
+    return MappingProxyType(dict(sorted(machines.items(), key=lambda item: item[0].split("/"))))
+
+
+_NOT_RUNNING = {"paused": "is paused", "stopped": "is stopped", "died": "died"}

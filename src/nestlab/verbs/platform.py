@@ -1,0 +1,103 @@
+"""What the outermost machines of a lab run on: this machine here, or a Proxmox VE (`nestlab.proxmox.platform`)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from nestlab.base.files import disk_free
+from nestlab.base.proofs import Proof
+from nestlab.engines import Inside
+from nestlab.engines.qemu.accel import choose, why_not
+from nestlab.hosts.facts import Facts
+from nestlab.hosts.host import Host
+from nestlab.lab.blueprint import Blueprint, Spec
+from nestlab.plan import capacity
+from nestlab.plan.steps import Observed, Seen
+from nestlab.show.render import Acceleration
+
+
+class Platform(Protocol):
+    """One lab's. Every method may be called before anything of the lab is made."""
+
+    @property
+    def host(self) -> Host:
+        """The machine that nestlab works on; the platform's to close."""
+
+    @property
+    def on(self) -> Inside:
+        """How the engine of the outermost machines is made."""
+
+    async def routes(self) -> tuple[str, ...]:
+        """The networks that no segment should have: see `addresses.lease`."""
+
+    async def check(
+        self, blueprint: Blueprint, observed: Observed, wanted: Collection[str], to_build: Mapping[str, int]
+    ) -> tuple[str, ...]:
+        """Notes about what is tight when the machines `wanted` run. LabError when they do not fit. `to_build`: bytes
+        of disk that building takes, by image."""
+
+    async def outlook(self, blueprint: Blueprint, paths: Collection[str]) -> tuple[Acceleration, ...]:
+        """How outermost machines run or will run. LabError where one insists on KVM and cannot have it."""
+
+    async def proofs(self, blueprint: Blueprint) -> tuple[Proof, ...]:
+        """What can be said of level 0, first, and of single machines there."""
+
+    async def boots(self) -> int | None:
+        """Machines that may boot at one time; None: as many as this machine has CPUs."""
+
+    async def glance(self) -> Mapping[str, Seen] | None:
+        """The outermost machines as far as a few requests tell; None where looking at all of them is as quick."""
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class LocalPlatform:
+    """This machine. `cache`: where images and disks go."""
+
+    host: Host
+    on: Inside
+    cache: Path
+
+    async def routes(self) -> tuple[str, ...]:
+        return (await self.host.facts()).routes
+
+    async def check(
+        self, blueprint: Blueprint, observed: Observed, wanted: Collection[str], to_build: Mapping[str, int]
+    ) -> tuple[str, ...]:
+        facts, free = await self.host.facts(), disk_free(self.cache)
+        return capacity.check(blueprint, observed, facts, wanted=wanted, disk_free=free, to_build=to_build)
+
+    async def outlook(self, blueprint: Blueprint, paths: Collection[str]) -> tuple[Acceleration, ...]:
+        specs = [spec for spec in blueprint.children("") if spec.path in paths]
+        facts = await self.host.facts() if specs else None
+        return tuple(accelerated(spec, facts, "this machine") for spec in specs)
+
+    async def proofs(self, blueprint: Blueprint) -> tuple[Proof, ...]:
+        facts = await self.host.facts()
+        reason = why_not(facts, hypervisor=any(spec.machine.hypervisor for spec in blueprint.children("")))
+        claim = "hardware virtualization"
+        if not reason:
+            return (Proof("", 0, claim, True, f"{facts.provider} ran a 64-bit guest"),)
+        return (Proof("", 0, claim, None, reason, "level 1 is emulated"),)
+
+    async def boots(self) -> int | None:
+        return None
+
+    async def glance(self) -> Mapping[str, Seen] | None:
+        return None
+
+    async def close(self) -> None:
+        await self.host.close()
+
+
+def accelerated(spec: Spec, facts: Facts | None, where: str) -> Acceleration:
+    """How a machine runs on a host with these facts; None while that does not run, which leaves it open unless the lab
+    file decides."""
+    if facts is None and spec.machine.accel != "tcg":
+        return Acceleration(spec.path, "", "decided where it runs, once that is up and has run a guest")
+    chosen = choose(facts or Facts(), spec.machine, spec.path, where or "this machine")
+    return Acceleration(spec.path, chosen.accel, chosen.why, chosen.cost)

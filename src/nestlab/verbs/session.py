@@ -1,0 +1,384 @@
+"""The verbs of nestlab as plain functions: what the command line, a test or a web page calls.
+
+A lab file is read into a lab, settled into a blueprint, compared with the world, planned, applied and proven. Nothing
+here prints or exits; progress is told as events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import os
+import shutil
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nestlab.base.errors import LabError, Unreachable
+from nestlab.base.events import Event, Said
+from nestlab.base.proofs import Verdict
+from nestlab.engines import Inside
+from nestlab.home import journal, labs, lock
+from nestlab.home.directories import Home, LabHome
+from nestlab.home.labs import Origin
+from nestlab.hosts.host import Host
+from nestlab.images import system_packages
+from nestlab.images.image_files import keys_of
+from nestlab.lab import addresses, blueprint_file
+from nestlab.lab.blueprint import PROBE, Blueprint, Leases, settle
+from nestlab.lab.model import Image, Lab, Pve
+from nestlab.plan import planner
+from nestlab.plan.steps import Boot, Build, Observed, Plan, Want
+from nestlab.show.render import Acceleration
+from nestlab.verbs import apply
+from nestlab.verbs.nest import Asides, Nest, complete
+from nestlab.verbs.platform import LocalPlatform, Platform, accelerated
+
+Emit = Callable[[Event], None]
+
+LULL = 0.5
+"""Seconds after which an `up` has started what it can and waits: time to import what it will need."""
+
+IMAGE_SIZE = {"kvm": 1100 << 20, "debian": 700 << 20, "tiny": 450 << 20}
+"""Bytes of disk that building each of nestlab's own images takes: the image (measured: 494, 312 and 62 MiB), the
+tree it is made from, and the packages."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where labs are: directories, the host, and how engines are made there (`on`) and inside hypervisors (`inside`,
+    by kind). `needs`: what building images lacks here. `elsewhere`: how a Proxmox VE becomes the platform of a lab."""
+
+    home: Home
+    host: Callable[[], Host]
+    on: Inside
+    inside: Mapping[str, Inside]
+    needs: Callable[[], tuple[system_packages.Need, ...]] = system_packages.look
+    elsewhere: Callable[[LabHome, Pve], Platform] | None = None
+
+    def platform(self, place: LabHome, on: Pve | None) -> Platform:
+        """What a lab's outermost machines run on; the caller's to close."""
+        if on is None:
+            return LocalPlatform(self.host(), self.on, self.home.cache)
+        if self.elsewhere is None:
+            raise LabError(f"Lab {place.name} is on {on.address}.", hint="Only labs on this machine can be made here.")
+        return self.elsewhere(place, on)
+
+
+@dataclass
+class Session:
+    """One lab, open: what is wanted (`blueprint`), what was applied last (`previous`), and what there is."""
+
+    site: Site
+    place: LabHome
+    blueprint: Blueprint
+    previous: Blueprint | None
+    nest: Nest
+    platform: Platform
+    origin: Origin | None = None
+    leases: Leases | None = None
+    observed: Observed = field(default_factory=Observed)
+
+    async def look(self, asides: Asides | None = None) -> Observed:
+        """Ask the world, at every level."""
+        self.observed = await self.nest.observe(asides)
+        return self.observed
+
+    async def glance(self) -> Observed:
+        """What there is as far as it is known at once: of a lab on a Proxmox VE only its own level, in a few requests.
+        Elsewhere as `look`."""
+        seen = await self.platform.glance()
+        if seen is None:
+            return await self.look()
+        hypervisors = {spec.parent for spec in self.blueprint.specs if spec.parent}
+        why = "what is inside is looked at by `nestlab status --deep`"
+        silent = {path: why for path in hypervisors if path in seen and seen[path].state == "running"}
+        self.observed = Observed(complete(seen, silent, self.blueprint.by_path()))
+        return self.observed
+
+    def plan(self, want: Want = "running", machines: Sequence[str] = ()) -> Plan:
+        """What is to be done, for the whole lab or for the machines given (with what is inside them, and for
+        `running` what they are in). LabError for a machine that is not there."""
+        if machines:
+            wanted = planner.targets(want, machines, self.blueprint, self.observed)
+            return planner.plan(self.blueprint, self.observed, wanted, previous=self.previous)
+        return planner.plan(self.blueprint, self.observed, want, previous=self.previous)
+
+    async def check(self, todo: Plan) -> tuple[str, ...]:
+        """Notes about what is tight. LabError when the lab does not fit, or images cannot be built here."""
+        builds = [step for step in todo.steps if isinstance(step, Build)]
+        missing = self.site.needs() if any(not self._is_file(step.image) for step in builds) else ()
+        if missing:
+            raise system_packages.lacking(missing, system_packages.release_here(), root=os.geteuid() == 0)
+        sizes = {step.image: IMAGE_SIZE.get(self.blueprint.images[step.image].base or "", 0) for step in builds}
+        ends = {step.path for step in todo.steps if step.verb in ("stop", "remove")}
+        starts = {step.path for step in todo.steps if step.verb in ("create", "boot")}
+        run = {path for path, seen in self.observed.machines.items() if seen.state == "running"}
+        wanted = (run - ends) | starts
+        return await self.platform.check(self.blueprint, self.observed, wanted, sizes)
+
+    async def outer_accelerations(self, todo: Plan) -> tuple[Acceleration, ...]:
+        """How the machines that a plan starts on the lab's own level will run. LabError where a machine insists on KVM
+        and cannot have it."""
+        booted = {step.path for step in todo.steps if isinstance(step, Boot)}
+        return await self.platform.outlook(self.blueprint, booted)
+
+    async def accelerations(self) -> tuple[Acceleration, ...]:
+        """How all machines run or will run, as far as the hypervisors that they are in can be asked now."""
+        outer = await self.platform.outlook(self.blueprint, self.blueprint.by_path())
+        told = {each.path: each for each in outer}
+        found = {}
+        for spec in self.blueprint.specs:
+            seen = self.observed.machines.get(spec.path)
+            if spec.machine.hypervisor and seen is not None and seen.state == "running":
+                with contextlib.suppress(Unreachable):
+                    found[spec.path] = await (await self.nest.host(spec.path)).facts()
+        return tuple(
+            told[spec.path] if not spec.parent else accelerated(spec, found.get(spec.parent), spec.parent)
+            for spec in self.blueprint.specs
+        )
+
+    async def apply(self, todo: Plan, emit: Emit, *, verb: str = "up", limit: int | None = None) -> None:
+        """Make a plan real. Cancelled, it ends cleanly and raises `apply.Interrupted`, which says what is left."""
+        self._remember()
+        with journal.start(self.place.journal, verb) as kept:
+
+            def tell(event: Event) -> None:
+                kept.write(event)
+                emit(event)
+
+            stopping = apply.Stopping()
+            asyncio.get_running_loop().call_later(LULL, _import_ahead)
+            outer = await self.platform.boots()
+            work = asyncio.ensure_future(
+                apply.apply(
+                    todo, self.blueprint, self.nest, tell, verb=verb, limit=limit, outer=outer, stopping=stopping
+                )
+            )
+            try:
+                await asyncio.shield(work)
+            except asyncio.CancelledError:
+                stopping.press()
+                await work
+                raise
+        blueprint_file.save(self.place.applied, self.blueprint)
+        self.previous = self.blueprint
+
+    async def verify(self, emit: Emit) -> Verdict:
+        """The proofs of the lab as it runs."""
+        from nestlab.verbs.verify import verify
+
+        return await verify(
+            self.nest,
+            self.blueprint,
+            self.look,
+            self.platform.proofs(self.blueprint),
+            lambda text: emit(Said(time.time(), text=text)),
+        )
+
+    def _remember(self) -> None:
+        """What is needed to go on after any interruption, written before the first step."""
+        self.site.home.join()
+        if self.leases is not None:
+            _replace(self.place.leases, addresses.leases_to_json(self.leases))
+        if self.origin is not None:
+            self._keep_origin(self.origin)
+        blueprint_file.save(self.place.blueprint, self.blueprint)
+
+    def _keep_origin(self, source: Origin) -> None:
+        if labs.load(self.place) == source:
+            return
+        try:
+            labs.save(self.place, source)
+        except OSError as error:
+            what = f"{self.place.root} cannot be written: {error.strerror}."
+            raise LabError(what, hint="Is the disk full?") from error
+
+    def _is_file(self, key: str) -> bool:
+        return self.blueprint.images[key].file is not None
+
+
+def _import_ahead() -> None:
+    """Libraries that take a fifth of a second to import, while machines boot rather than when they are there."""
+    names = ("asyncssh", "nestlab.wire.ssh", "nestlab.wire.qmp", "nestlab.verbs.verify")
+
+    def work() -> None:
+        with contextlib.suppress(OSError):  # booting machines need the CPUs more
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+        with _libraries_unsought():
+            for name in names:
+                importlib.import_module(name)
+
+    threading.Thread(target=work, daemon=True).start()
+
+
+@contextlib.contextmanager
+def _libraries_unsought() -> Iterator[None]:
+    """Importing asyncssh runs ldconfig, gcc and ld (ctypes.util.find_library) to find liboqs and nettle, for algorithms
+    that nestlab does not use (`wire.login`)."""
+    import ctypes.util
+
+    find = ctypes.util.find_library
+    setattr(ctypes.util, "find_library", lambda name: None)  # noqa: B010 - mypy takes no function for another
+    try:
+        yield
+    finally:
+        setattr(ctypes.util, "find_library", find)  # noqa: B010
+
+
+def read(file: Path, environ: Mapping[str, str], sets: Sequence[str] = ()) -> tuple[Lab, Origin]:
+    """The lab in a lab file. Mistakes, all of them, when there are any."""
+    from nestlab.labfile import parse
+
+    return parse(file, environ=environ, sets=sets), Origin(file.resolve(), tuple(sets))
+
+
+def read_again(home: Home, name: str, environ: Mapping[str, str], sets: Sequence[str] = ()) -> tuple[Lab, Origin]:
+    """The lab of a name, from the lab file that it was made from. LabError if that is gone or another lab's now."""
+    place = labs.existing(home, name)
+    known = labs.load(place)
+    if known is None:
+        raise LabError(f"Which lab file lab {name} was made from is not known.", hint="Name the file: nestlab up FILE")
+    if not known.file.is_file():
+        raise LabError(
+            f"The lab file of lab {name}, {known.file}, is gone.",
+            hint=f"Name it where it is now (nestlab up FILE); `nestlab start {name}` starts the lab as it was made.",
+        )
+    lab, found = read(known.file, environ, (*known.sets, *sets))
+    if lab.name != name:
+        hint = f"`nestlab up {known.file}` makes lab {lab.name}; `nestlab down {name}` removes the old one."
+        raise LabError(f"The lab file of lab {name}, {known.file}, describes lab {lab.name} now.", hint=hint)
+    return lab, found
+
+
+def forget(place: LabHome) -> None:
+    """Delete the directory of a lab, keys included: nothing of the lab is left. For labs without machines."""
+    doomed = place.root.with_name(f".{place.name}.removed")
+    shutil.rmtree(doomed, ignore_errors=True)
+    if place.root.exists():
+        place.root.rename(doomed)
+        shutil.rmtree(doomed)
+
+
+@asynccontextmanager
+async def changing(
+    site: Site,
+    verb: str,
+    *,
+    lab: Lab | None = None,
+    name: str = "",
+    source: Origin | None = None,
+    wait: float | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> AsyncIterator[Session]:
+    """A lab open for changes, and nobody else's meanwhile: by what is wanted (`lab`), or as it was made (`name`).
+
+    `wait`: seconds for another nestlab to finish (None: as long as it takes; then `say` tells whom it waits for).
+    """
+    while True:
+        place = site.home.lab(lab.name) if lab is not None else labs.existing(site.home, name)
+        async with lock.held(place.lock, place.name, verb, wait=wait, say=say) as stands:
+            if not stands():
+                continue  # the lab was removed meanwhile, and the lock with it
+            try:
+                async with _open(site, place, lab, source) as session:
+                    await session.look()
+                    _left_behind(place, blueprint_file.load(place.blueprint), session)
+                    yield session
+            finally:
+                if not place.blueprint.exists():
+                    forget(place)  # nothing was ever applied: no trace is left
+            return
+
+
+@asynccontextmanager
+async def looking(
+    site: Site, *, lab: Lab | None = None, name: str = "", patience: float = 20.0
+) -> AsyncIterator[Session]:
+    """A lab open to be looked at: by what is wanted, or as it was made. Nothing is locked and nothing written.
+
+    `patience`: seconds a hypervisor has to answer when its machines are looked at.
+    """
+    if lab is not None:
+        place = site.home.existing(lab.name) or LabHome(lab.name, site.home.state / "labs" / lab.name)
+    else:
+        place = labs.existing(site.home, name)
+    try:
+        async with _open(site, place, lab, None, patience) as session:
+            yield session
+    finally:
+        with contextlib.suppress(OSError):
+            place.root.rmdir()  # an engine may have made it; only an empty one goes
+
+
+@asynccontextmanager
+async def _open(
+    site: Site, place: LabHome, lab: Lab | None, source: Origin | None, patience: float = 20.0
+) -> AsyncIterator[Session]:
+    made = blueprint_file.load(place.blueprint)
+    applied = blueprint_file.load(place.applied)
+    if lab is not None and made is not None:
+        _same_ground(place, made, lab)
+    on = lab.on if lab is not None else made.on if made is not None else None
+    platform = site.platform(place, on)
+    try:
+        leases = None
+        if lab is not None:
+            leases = addresses.lease(lab, _leases(place), await platform.routes())
+            blueprint = settle(lab, leases, keys_of(_images(lab)))
+        else:
+            blueprint = made or Blueprint(place.name)
+        async with Nest(blueprint, platform.host, platform.on, site.inside, previous=made, patience=patience) as nest:
+            yield Session(site, place, blueprint, applied or made, nest, platform, source, leases)
+    finally:
+        await platform.close()
+
+
+def _same_ground(place: LabHome, made: Blueprint, lab: Lab) -> None:
+    """A lab does not move between this machine and a Proxmox VE: what was made there would stay behind."""
+    if (made.on is None) != (lab.on is None):
+        was, now = (on.address if on else "this machine" for on in (made.on, lab.on))
+        hint = f"`nestlab down {place.name}` ends it there, then `nestlab up` makes it anew; or give it another name."
+        raise LabError(f"Lab {place.name} was made on {was}, and its lab file now says {now}.", hint=hint)
+
+
+def _left_behind(place: LabHome, made: Blueprint | None, session: Session) -> None:
+    """Of a lab that is now on another Proxmox VE something must be seen there: else it is another cluster."""
+    was, now = made.on if made else None, session.blueprint.on
+    if made is None or was is None or now is None or was.address == now.address or not made.specs:
+        return
+    if not session.observed.machines:
+        what = f"Lab {place.name} was made on {was.address}, and on {now.address} there is nothing of it."
+        gone = f"If that Proxmox VE is gone for good, remove {place.root}."
+        raise LabError(what, hint=f"`nestlab down {place.name}` ends it there first. {gone}")
+
+
+def _leases(place: LabHome) -> Leases:
+    try:
+        return addresses.leases_from_json(place.leases.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return Leases()
+    except (OSError, ValueError) as error:
+        hint = "Move the file away: `nestlab up` then leases new addresses."
+        raise LabError(f"{place.leases} cannot be read: {error}.", hint=hint) from error
+
+
+def _images(lab: Lab) -> list[Image]:
+    images = [placed.machine.image for placed in lab.walk()]
+    nests = any(placed.machine.hypervisor for placed in lab.walk())
+    return [*images, *([PROBE] if nests else [])]
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            return
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise LabError(f"{path} cannot be written: {error.strerror}.", hint="Is the disk full?") from error

@@ -1,0 +1,386 @@
+"""Proving a running lab, level by level: nothing is concluded from a flag that can be tried instead.
+
+What is claimed of a hypervisor: its CPU shows vmx or svm; a vendor module offers nesting; /dev/kvm opens and offers
+VMX or SVM to guests; and a 64-bit guest reached its userland there under KVM, which is one of its own machines, or a
+`tiny` guest started for the proof. What is claimed of every machine: QEMU itself says how it runs, it can be reached,
+and it reaches the others on its segments.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+from typing import Any
+
+from nestlab.base.errors import LabError, Unreachable
+from nestlab.base.events import Say
+from nestlab.base.proofs import Proof, Verdict
+from nestlab.hosts.host import Host
+from nestlab.images.image_files import keys_of
+from nestlab.lab.blueprint import PROBE, Blueprint, Spec
+from nestlab.lab.model import MIB, Machine, digest_of, level_of
+from nestlab.plan.steps import Boot, Create, Observed, Remove
+from nestlab.verbs.nest import Aside, Asides, Nest
+
+PROBE_NAME = "nestlab-probe"
+PROBE_NETWORK = "192.0.2.0/24"
+"""TEST-NET-1 (RFC 5737), which no route leads to: the probe's own link to its hypervisor."""
+
+ALL_PAIRS = 6
+"""Segments with more machines than this are proven in a ring: each machine reaches the next."""
+
+PATIENCE = 120.0
+"""Seconds for what a machine is asked: two rounds of echoes that stay unanswered take a fifth of it."""
+
+ASK = r"""
+hypervisor=$1; shift
+ping=ping
+if command -v busybox >/dev/null; then ping='busybox ping'
+elif [ ! -w / ] && command -v sudo >/dev/null; then ping='sudo -n ping'  # where only root may
+fi
+call() {
+  count=$1; shift; pids=
+  for a in "$@"; do
+    case $a in *:*) f=-6;; *) f=-4;; esac
+    $ping $f -c "$count" -W 10 "$a" >/dev/null 2>&1 &
+    pids="$pids $!/$a"
+  done
+}
+hear() {
+  failed=
+  for each in $pids; do
+    if wait "${each%%/*}"; then echo "y ${each#*/}"; else failed="$failed ${each#*/}"; fi
+  done
+}
+call 1 "$@"
+read -r arch 2>/dev/null </proc/sys/kernel/arch || arch=$(uname -m)
+echo "arch $arch"
+while read -r k l; do
+  [ "$k" = flags ] || continue
+  case " $l " in *' vmx '*) echo 'flag vmx' ;; *' svm '*) echo 'flag svm' ;; esac
+  break
+done </proc/cpuinfo
+if [ "$hypervisor" = yes ]; then
+  for m in kvm_intel kvm_amd kvm_pvm; do
+    [ -d "/sys/module/$m" ] || continue
+    v=
+    read -r v <"/sys/module/$m/parameters/nested"
+    echo "module $m $v"
+  done 2>/dev/null
+  if [ ! -e /dev/kvm ]; then echo "kvm it is not there"
+  elif { true <>/dev/kvm; } 2>/dev/null; then echo "kvm"
+  else echo "kvm it cannot be opened"; fi
+fi
+hear
+[ -z "$failed" ] || { ping=${ping#busybox }; call 2 $failed; hear; }
+for a in $failed; do echo "n $a"; done
+"""
+"""Arguments: yes for a hypervisor; addresses. Prints y or n for each, and, while echoes are on their way, what the
+machine is: its architecture, vmx or svm if its CPU shows one; of a hypervisor, its vendor module with the parameter
+`nested`, and why /dev/kvm cannot be opened. As few processes as can be, for they start slowly in an emulated machine,
+and busybox where it is."""
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """That a machine and `other` reach each other: `pinger` is one of the two, `addresses` are those of its peer. An
+    echo takes both ways, so one of them asks."""
+
+    other: str
+    pinger: str
+    addresses: tuple[str, ...]
+
+
+Pairs = Mapping[str, tuple[_Pair, ...]]
+"""By segment: whom a machine should reach there."""
+
+Reached = Mapping[str, Mapping[str, bool]]
+"""By machine that asked: whether each address answered."""
+
+
+@dataclass(frozen=True)
+class _Machine:
+    """What was seen of one machine."""
+
+    spec: Spec
+    accel: str = ""
+    arch: str = ""
+    flag: str = ""
+    """`vmx` or `svm`, if its CPU shows one."""
+    module: str = ""
+    nested: str = ""
+    kvm: str = ""
+    """Why its /dev/kvm does not open; "" when it does."""
+    reached: Mapping[str, bool] = field(default_factory=dict)
+    error: str = ""
+    hint: str = "`nestlab up` brings it up"
+
+    @property
+    def userland(self) -> bool:
+        """A 64-bit system answers in it."""
+        return self.arch == "x86_64"
+
+
+async def verify(
+    nest: Nest,
+    blueprint: Blueprint,
+    look: Callable[[Asides], Awaitable[Observed]],
+    platform: Awaitable[Sequence[Proof]],
+    say: Say,
+) -> Verdict:
+    """The proofs of all machines of the blueprint, asked while the world is being looked at, of hypervisors in the
+    same round trip (`look`). `platform`: what
+    the lab's own level says of itself, and of machines on it.
+
+    A machine that does not run is a failed claim, not an error."""
+    pairs = _pairs(blueprint)
+    below = asyncio.ensure_future(platform)
+    asides = {spec.path: _aside(spec, pairs[spec.path]) for spec in blueprint.specs if spec.machine.hypervisor}
+    looking = asyncio.ensure_future(look(asides))
+    try:
+        seen = await asyncio.gather(
+            *(_look(nest, spec, pairs[spec.path], looking, asides.get(spec.path)) for spec in blueprint.specs)
+        )
+        told = await below
+    finally:
+        looking.cancel()
+        below.cancel()
+    machines = {each.spec.path: each for each in seen}
+    inner = await asyncio.gather(
+        *(_proofs(nest, blueprint.lab, machines, spec, pairs[spec.path], say) for spec in blueprint.specs)
+    )
+    proofs = [proof for proof in told if not proof.path]
+    for spec, each in zip(blueprint.specs, inner, strict=True):
+        proofs += [*each, *(proof for proof in told if proof.path == spec.path)]
+    return Verdict(blueprint.lab, tuple(proofs))
+
+
+async def _look(
+    nest: Nest, spec: Spec, pairs: Pairs, looking: asyncio.Future[Observed], aside: Aside | None
+) -> _Machine:
+    asking = asyncio.create_task(_ask(nest, spec, pairs, looking, aside))
+    try:
+        there = (await asyncio.shield(looking)).machines.get(spec.path)
+        if there is None or there.state != "running":
+            return _Machine(spec, error=f"it is {there.state if there else 'not there'}")
+        accel = there.accel or await (await nest.engine(spec.parent)).accel(spec.path)
+        machine = await asking
+    except LabError as error:
+        hint = f"it runs; `nestlab console {spec.path}` shows it, `nestlab stop {spec.path}` and `up` boot it again"
+        hint = hint if isinstance(error, Unreachable) else error.hint
+        return _Machine(spec, error=error.what, hint=hint)
+    finally:
+        asking.cancel()
+        await asyncio.wait({asking})
+    return replace(machine, accel=accel)
+
+
+def _aside(spec: Spec, pairs: Pairs) -> Aside:
+    return Aside(ASK, _words(spec, pairs), asyncio.get_running_loop().create_future())
+
+
+def _words(spec: Spec, pairs: Pairs) -> list[str]:
+    """The arguments of ASK for a machine."""
+    mine = (pair for each in pairs.values() for pair in each if pair.pinger == spec.path)
+    hypervisor = "yes" if spec.machine.hypervisor else "no"
+    return [hypervisor, *(address for pair in mine for address in pair.addresses)]
+
+
+async def _ask(
+    nest: Nest, spec: Spec, pairs: Pairs, looking: asyncio.Future[Observed], aside: Aside | None
+) -> _Machine:
+    if spec.machine.container:  # nothing runs commands in one from outside; its peers tell whether they reach it
+        return _Machine(spec)
+    if aside is not None:
+        either: set[asyncio.Future[Any]] = {looking, aside.answer}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if aside.answer.done():
+            return _told(spec, aside.answer.result())
+    host: Host = await nest.host(spec.path)
+    asked = await host.run(("sh", "-c", ASK, "ask", *_words(spec, pairs)), check=False, timeout=PATIENCE)
+    return _told(spec, asked.text)
+
+
+def _told(spec: Spec, text: str) -> _Machine:
+    """What the lines of ASK say."""
+    lines = [line.partition(" ")[::2] for line in text.split("\n")]
+    said = dict(lines)
+    module, _, nested = said.get("module", "").partition(" ")
+    return _Machine(
+        spec,
+        arch=said.get("arch", ""),
+        flag=said.get("flag", "").split("\n")[0],
+        module=module,
+        nested=nested,
+        kvm=said.get("kvm", "it did not say"),
+        reached={rest: key == "y" for key, rest in lines if key in ("y", "n")},
+    )
+
+
+def _pairs(blueprint: Blueprint) -> dict[str, dict[str, tuple[_Pair, ...]]]:
+    """By machine and segment: whom it should reach. The outer of two asks, for whom it is cheaper; among machines of
+    one level the asking is shared out evenly, between the outermost that they are in. Containers are only asked for:
+    nothing runs commands in them."""
+    on: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
+    for spec in blueprint.specs:
+        for nic in spec.nics:
+            if nic.addresses:
+                on.setdefault(nic.segment, []).append((spec.path, tuple(a.split("/")[0] for a in nic.addresses)))
+    pairs: dict[str, dict[str, tuple[_Pair, ...]]] = {spec.path: {} for spec in blueprint.specs}
+    mute = {spec.path for spec in blueprint.specs if spec.machine.container}
+    for segment, members in on.items():
+        addresses = dict(members)
+        for asking, asked in _asking([path for path, _ in members], mute):
+            for mine, other in ((asking, asked), (asked, asking)):
+                known = pairs[mine]
+                known[segment] = (*known.get(segment, ()), _Pair(other, asking, addresses[asked]))
+    return pairs
+
+
+def _asking(paths: list[str], mute: set[str]) -> list[tuple[str, str]]:
+    """Of all who meet: who asks, and whom. Unequal pairs first, for there is no choice; then the deepest, who are
+    slowest."""
+    pairs = [(paths[one], paths[two]) for one, two in _meetings(len(paths))]
+    pairs = [(one, two) for one, two in pairs if not {one, two} <= mute]
+    pairs.sort(key=lambda pair: (level_of(pair[0]) == level_of(pair[1]), -level_of(pair[0])))
+    busy: dict[str, int] = {}
+    found = []
+    for pair in pairs:
+        asking, asked = sorted(pair, key=lambda path: (path in mute, level_of(path), busy.get(_outermost(path), 0)))
+        busy[_outermost(asking)] = busy.get(_outermost(asking), 0) + level_of(asking)
+        found.append((asking, asked))
+    return found
+
+
+def _outermost(path: str) -> str:
+    return path.partition("/")[0]
+
+
+def _meetings(count: int) -> list[tuple[int, int]]:
+    """Which of `count` machines meet: all, or in a ring."""
+    if count <= ALL_PAIRS:
+        return list(combinations(range(count), 2))
+    return [(number, (number + 1) % count) for number in range(count)]
+
+
+async def _proofs(
+    nest: Nest, lab: str, machines: dict[str, _Machine], spec: Spec, pairs: Pairs, say: Say
+) -> list[Proof]:
+    machine = machines[spec.path]
+    proofs = _of_machine(machine, pairs, {path: each.reached for path, each in machines.items()})
+    if spec.machine.hypervisor and not machine.error:
+        inner = [each for each in machines.values() if each.spec.parent == spec.path]
+        proofs += await _of_hypervisor(nest, lab, machine, inner, say)
+    return proofs
+
+
+def _of_machine(machine: _Machine, pairs: Pairs, reached: Reached) -> list[Proof]:
+    spec = machine.spec
+    if machine.error:
+        return [Proof(spec.path, spec.level, "reachable", False, machine.error, machine.hint)]
+    if spec.machine.container:
+        seen = "it runs; commands in it are not run from outside"
+        proofs = [Proof(spec.path, spec.level, "container", None, seen, "that others reach it on a segment is proven")]
+        return [*proofs, *(_of_segment(machine, segment, each, reached) for segment, each in pairs.items())]
+    kvm = machine.accel == "kvm"
+    proofs = [
+        Proof(spec.path, spec.level, "reachable", True, f"answers over ssh ({machine.arch})"),
+        Proof(
+            spec.path,
+            spec.level,
+            "accelerated",
+            True if kvm else None,
+            "QEMU: KVM enabled" if kvm else "QEMU: KVM off, emulated",
+        ),
+    ]
+    proofs += [_of_segment(machine, segment, each, reached) for segment, each in pairs.items()]
+    return proofs
+
+
+def _of_segment(machine: _Machine, segment: str, pairs: tuple[_Pair, ...], reached: Reached) -> Proof:
+    spec, claim = machine.spec, f"segment {segment}"
+    lost = sorted(
+        f"{pair.other} ({'IPv6' if ':' in address else 'IPv4'})"
+        for pair in pairs
+        for address in pair.addresses
+        if not reached[pair.pinger].get(address)
+    )
+    if lost:
+        return Proof(spec.path, spec.level, claim, False, f"does not reach {', '.join(lost)}")
+    others = ", ".join(sorted({pair.other for pair in pairs}))
+    return Proof(spec.path, spec.level, claim, True, f"reaches {others} over IPv4 and IPv6")
+
+
+async def _of_hypervisor(nest: Nest, lab: str, machine: _Machine, inner: list[_Machine], say: Say) -> list[Proof]:
+    """What makes a machine a hypervisor, from what it says about itself down to a guest that ran."""
+    spec = machine.spec
+
+    def claim(name: str, ok: bool, seen: str, why: str = "") -> Proof:
+        return Proof(spec.path, spec.level, name, ok, seen, "" if ok else why)
+
+    return [
+        claim("cpu", bool(machine.flag), machine.flag or "neither vmx nor svm", "its CPU gives it no virtualization"),
+        claim(
+            "nested",
+            machine.module in ("kvm_intel", "kvm_amd") and machine.nested in ("Y", "y", "1"),
+            f"{machine.module or 'no vendor module'}, nested={machine.nested or 'not set'}",
+            "its guests get no virtualization of their own",
+        ),
+        claim("/dev/kvm", not machine.kvm, machine.kvm or "opened", "no guest can use KVM"),
+        claim("cpuid", *await _offered(nest, spec, inner), "its guests cannot nest"),
+        await _guest(nest, lab, spec, inner, say),
+    ]
+
+
+async def _offered(nest: Nest, spec: Spec, inner: list[_Machine]) -> tuple[bool, str]:
+    """Whether KVM_GET_SUPPORTED_CPUID offers vmx or svm to guests: with CPU `host` a guest has what is offered, so one
+    that shows it is the proof; else /dev/kvm is asked."""
+    guest = next((each for each in inner if each.accel == "kvm" and each.flag), None)
+    if guest is not None:
+        return True, f"{guest.flag} offered to guests: {guest.spec.path} has it"
+    offered = (await (await nest.host(spec.path)).facts()).kvm.nested_cpuid
+    return offered is not None, f"{offered or 'neither vmx nor svm'} offered to guests"
+
+
+async def _guest(nest: Nest, lab: str, spec: Spec, inner: list[_Machine], say: Say) -> Proof:
+    """A 64-bit guest in its userland under KVM: one of the lab's, else a tiny one started for the proof."""
+    proven = next((each for each in inner if each.accel == "kvm" and each.userland), None)
+    if proven is not None:
+        return Proof(spec.path, spec.level, "guest", True, f"{proven.spec.path} runs 64-bit userland under KVM")
+    say(f"{spec.path}: starting a tiny guest for the proof")
+    try:
+        await probe(nest, lab, spec)
+    except LabError as error:
+        why = error.detail.strip().splitlines()[-1].strip(" |") if error.detail else error.hint
+        return Proof(spec.path, spec.level, "guest", False, error.what, why)
+    return Proof(spec.path, spec.level, "guest", True, "a tiny guest reached 64-bit userland under KVM")
+
+
+async def probe(nest: Nest, lab: str, hypervisor: Spec) -> None:
+    """Boot a tiny guest under KVM in a hypervisor, see that it is one, and take it away. LabError if it is not."""
+    path = f"{hypervisor.path}/{PROBE_NAME}"
+    machine = Machine(PROBE_NAME, image=PROBE, memory=96 * MIB, accel="kvm")
+    key = keys_of([PROBE])[PROBE]
+    spec = Spec(
+        path, machine, (), PROBE_NETWORK, key, (), digest_of(machine, hypervisor.digest), "127.0.0.1 localhost\n"
+    )
+    blueprint = Blueprint(lab, (), (spec,), {key: PROBE})
+    engine = await nest.engine(hypervisor.path)
+    remove = Remove(machine=path, why="the proof is over")
+    await engine.perform(remove, blueprint, _quiet)
+    try:
+        await engine.perform(Create(machine=path, why="a proof"), blueprint, _quiet)
+        await engine.perform(Boot(machine=path, why="a proof"), blueprint, _quiet)
+        host = await engine.host(path)
+        arch = (await host.run(("uname", "-m"))).text.strip()
+        accel = await engine.accel(path)
+    finally:
+        await engine.perform(remove, blueprint, _quiet)
+    if accel != "kvm" or arch != "x86_64":
+        raise LabError(f"The guest in {hypervisor.path} ran as {arch} under {accel}, not as x86_64 under KVM.")
+
+
+def _quiet(_: str) -> None:
+    """The proof speaks for its steps."""

@@ -1,0 +1,134 @@
+"""A hypervisor's first guest is made and started by one shell, and nothing that is not whole is taken for made."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nestlab.engines.qemu import scripts
+from nestlab.engines.qemu.first_guest import Opening
+from nestlab.hosts.local import LocalHost
+
+NAME = "nestlab:pair:hv1/web"
+CARD = bytes(range(256)) * 300
+SHELLS = [shell for shell in ("dash", "bash", "busybox sh") if shutil.which(shell.split()[0])]
+
+QEMU = """
+sleep 100 &
+echo $! >pid
+echo 'nestlab: ready' >>console.log
+"""
+"""What a QEMU that daemonizes leaves, as far as START looks."""
+
+
+def prepare(root: Path, *more: str) -> tuple[str, ...]:
+    words = (
+        NAME,
+        str(root),
+        "d1",
+        "no",
+        str(len(CARD)),
+        '{"path": "hv1/web"}',
+        '{"digest":"d1"}',
+        str(root.with_name("also")),
+    )
+    return (*words[: len(words) - len(more)], *more)
+
+
+def command(root: Path) -> tuple[str, ...]:
+    return scripts.opening((scripts.PREPARE, prepare(root)), ("echo second $1", ("one",)), ("echo third", ()))
+
+
+@contextlib.contextmanager
+def ended(root: Path) -> Iterator[None]:
+    """What START started is ended."""
+    try:
+        yield
+    finally:
+        if (root / "pid").exists():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int((root / "pid").read_text()), signal.SIGKILL)
+
+
+async def test_one_shell_makes_a_machine_answers_what_is_asked_and_starts_the_machine(tmp_path: Path) -> None:
+    root = tmp_path / "m"
+    opening = Opening(LocalHost(), "hv1/web")
+    with ended(root):
+        said, failed = await opening.make(command(root), 3, CARD + b"whole\n")
+        assert ([part.strip() for part in said], failed) == (["new", "second one", "third"], None)
+        assert (root / "identity").read_bytes() == CARD
+        assert (root / "made").read_text() == '{"digest":"d1"}\n'
+        assert (root / "making").read_text() == '{"path": "hv1/web"}\n'
+        assert root.with_name("also").is_dir()
+        assert oct((root / "identity").stat().st_mode & 0o777) == oct(0o600)
+        assert opening.waits
+        async with opening.start((NAME, str(root), '{"port":1}', "sh", "-c", QEMU)) as lines:
+            assert await anext(lines) == b"nestlab-start: started"
+            assert await anext(lines) == b"nestlab: ready"
+            assert (root / "boot").read_text() == '{"port":1}\n'
+        assert not opening.waits, "it starts one machine, once"
+
+
+async def test_a_machine_that_cannot_be_made_is_told_and_nothing_waits(tmp_path: Path) -> None:
+    (tmp_path / "m").write_text("a file where the directory should be")
+    opening = Opening(LocalHost(), "hv1/web")
+    said, failed = await opening.make(command(tmp_path / "m"), 3, CARD + b"whole\n")
+    assert (said, opening.waits) == ([], False)
+    assert failed is not None
+    assert failed.status != 0
+    assert b"mkdir" in failed.stderr
+    await opening.close()
+
+
+async def test_a_shell_that_is_not_needed_is_ended(tmp_path: Path) -> None:
+    opening = Opening(LocalHost(), "hv1/web")
+    await opening.make(command(tmp_path / "m"), 3, CARD + b"whole\n")
+    await opening.close()
+    await opening.close()
+    assert not opening.waits
+
+
+def made(shell: str, root: Path, stdin: bytes) -> subprocess.CompletedProcess[bytes]:
+    argv = [*shell.split(), "-c", scripts.alone(scripts.PREPARE), "prepare", *prepare(root)]
+    return subprocess.run(argv, input=stdin, capture_output=True, timeout=20)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("stdin", [b"", CARD[:1000], CARD, CARD + b"who"])
+def test_papers_that_are_not_all_there_make_no_machine(shell: str, stdin: bytes, tmp_path: Path) -> None:
+    done = made(shell, tmp_path / "m", stdin)
+    assert done.returncode != 0
+    assert not (tmp_path / "m" / "made").exists()
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_making_twice_makes_it_once_and_what_runs_is_left_alone(shell: str, tmp_path: Path) -> None:
+    root = tmp_path / "m"
+    assert made(shell, root, CARD + b"whole\n").stdout == b"new\n"
+    (root / "made").write_text('{"digest":"d1"}\n{"digest":"d1"}')
+    assert made(shell, root, CARD + b"whole\n").stdout == b"made\n"
+    running = subprocess.Popen(["sh", "-c", "read x", NAME], stdin=subprocess.PIPE)
+    try:
+        (root / "pid").write_text(f"{running.pid}\n")
+        (root / "identity").write_text("older")
+        assert made(shell, root, CARD + b"whole\n").stdout == b"running\n"
+        assert (root / "identity").read_text() == "older"
+    finally:
+        running.kill()
+        running.wait()
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_scripts_in_a_row_share_a_shell_and_the_first_one_counts(shell: str) -> None:
+    first = ("cat; return 3", ())
+    argv = scripts.together(first, ("read -r x || echo none $1", ("a b",)), ("echo last; return 5", ()))
+    done = subprocess.run([*shell.split(), *argv[1:]], input=b"papers", capture_output=True)
+    assert (done.returncode, done.stderr) == (3, b"")
+    assert [part.strip() for part in scripts.apart(done.stdout.decode())] == ["papers", "none a b", "last"]
