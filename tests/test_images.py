@@ -15,7 +15,7 @@ import pytest
 
 from nestlab.base.errors import LabError
 from nestlab.images import BuiltImage, Part, build, find, gc, ls, package_cache, rm
-from nestlab.images.build import checksum, overlay_tar
+from nestlab.images.image_builder import checksum, overlay_tar
 from nestlab.images.image_cache import DESCRIPTION, describe, folder_of
 from nestlab.images.kernel import unpack, vmlinux
 from nestlab.images.recipes import BUILTIN, DEBIAN, TINY, Recipe, extend

@@ -124,3 +124,18 @@ def test_heavy_libraries_are_imported_where_they_are_used() -> None:
         if heavy:
             found[module] = heavy
     assert found == {}
+
+
+def test_no_name_of_a_package_is_that_of_a_module_in_it() -> None:
+    """Importing `package.name` would put the module in the place of what the package calls so."""
+    shadowed = []
+    for module, path in MODULES.items():
+        if not module.endswith("__init__"):
+            continue
+        own = {
+            each.name for each in ast.parse(path.read_text()).body if isinstance(each, ast.FunctionDef | ast.ClassDef)
+        }
+        own |= {each.name for each in ast.parse(path.read_text()).body if isinstance(each, ast.AsyncFunctionDef)}
+        files = {each.stem for each in path.parent.iterdir()}
+        shadowed += [f"{named(module)}.{name}" for name in sorted(own & files)]
+    assert shadowed == []

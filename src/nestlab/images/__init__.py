@@ -27,6 +27,6 @@ async def build(recipe: Recipe, cache: Path, say: Say) -> BuiltImage:
     found = find(recipe, cache)
     if found is not None:
         return found
-    from nestlab.images.build import make
+    from nestlab.images.image_builder import make
 
     return await make(recipe, cache, say)
