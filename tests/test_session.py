@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -244,18 +242,3 @@ async def test_a_file_that_describes_another_lab_now_is_not_taken_for_the_old_on
     bench.file.write_text(PAIR.replace("lab: pair", "lab: other"))
     with pytest.raises(LabError, match="describes lab other now"):
         session.read_again(bench.home, "pair", {})
-
-
-def test_importing_asyncssh_ahead_runs_no_compiler() -> None:
-    code = """
-import ctypes.util, sys
-find, ran = ctypes.util.find_library, []
-sys.addaudithook(lambda event, args: ran.append(args) if event == "subprocess.Popen" else None)
-from nestlab.verbs import session
-with session._libraries_unsought():
-    import asyncssh
-assert ctypes.util.find_library is find
-assert "asyncssh.crypto.umac" in sys.modules
-assert not ran, ran
-"""
-    subprocess.run([sys.executable, "-c", code], check=True)

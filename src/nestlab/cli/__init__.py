@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from collections.abc import Callable
@@ -13,7 +12,6 @@ from nestlab.cli import streams
 
 def main() -> None:
     """The program `nestlab`."""
-    gc.set_threshold(50_000, 20, 20)  # almost nothing that imports make is ever garbage: a tenth of the start
     streams.settle()
     try:
         _main(sys.argv[1:])
@@ -62,12 +60,10 @@ def _quick(words: list[str]) -> Callable[[list[str]], int | None] | None:
 
         return quick_status.read if quick_status.wanted(words) else None
     if words[:1] == ["doctor"] and all(word in ("--json", "--facts") for word in words[1:]):
-        from nestlab.hosts import early
+        from nestlab.cli import doctor_begin
 
-        early.examine()
+        doctor_begin.examine()
         return _doctor
-    if words[:1] == ["up"] and not any(word.startswith("-") for word in words):
-        return _up
     return None
 
 
@@ -75,14 +71,3 @@ def _doctor(words: list[str]) -> int:
     from nestlab.cli import doctor_here
 
     return doctor_here.doctor(words)
-
-
-def _up(words: list[str]) -> int | None:
-    from nestlab.hosts import early
-
-    early.begin()
-    from nestlab.cli import lab_work
-    from nestlab.cli.common import meant
-    from nestlab.cli.guard import run
-
-    return run(lab_work.bring_up(meant(words[1:]), [], verify=True, no_wait=False, as_json=False))

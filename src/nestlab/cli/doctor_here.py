@@ -6,19 +6,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nestlab.base.errors import LabError
+from nestlab.cli import doctor_begin
 from nestlab.cli.guard import MEND, out, paint
-from nestlab.hosts import early
 
 PATIENCE = 60.0
 """Seconds for all that is asked; what can hang has deadlines of its own."""
 
 
 def doctor(words: Sequence[str]) -> int:
-    """`nestlab doctor [--json] [--facts]`, begun by `early.examine`; the exit status."""
+    """`nestlab doctor [--json] [--facts]`, begun by `doctor_begin.examine`; the exit status."""
     from nestlab.doctor import gather, report
 
     try:
-        said = early.examined(PATIENCE)
+        said = doctor_begin.examined(PATIENCE)
     except OSError as error:
         what = f"This machine could not be looked at: {error}."
         raise LabError(what, hint="Is there a sh, and does it work?") from error

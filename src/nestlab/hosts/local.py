@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nestlab.base.errors import LabError
 from nestlab.base.files import fill, replace
-from nestlab.hosts import early, gather_facts, probe
+from nestlab.hosts import gather_facts, probe
 from nestlab.hosts.facts import Facts
 from nestlab.hosts.host import Result, Running
 from nestlab.wire import proc
@@ -71,9 +71,7 @@ class LocalHost:
     async def facts(self) -> Facts:
         async with self._asking:
             if self._facts is None:
-                text = await asyncio.to_thread(early.said, PROBE_TIMEOUT)
-                if not text:
-                    text = (await self.run([sys.executable, "-ISE", probe.__file__], timeout=PROBE_TIMEOUT)).text
+                text = (await self.run([sys.executable, "-ISE", probe.__file__], timeout=PROBE_TIMEOUT)).text
                 self._facts = gather_facts.of_probe(text, "this machine")
         return self._facts
 

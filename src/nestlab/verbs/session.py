@@ -13,7 +13,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -209,25 +209,10 @@ def _import_ahead() -> None:
     def work() -> None:
         with contextlib.suppress(OSError):  # booting machines need the CPUs more
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
-        with _libraries_unsought():
-            for name in names:
-                importlib.import_module(name)
+        for name in names:
+            importlib.import_module(name)
 
     threading.Thread(target=work, daemon=True).start()
-
-
-@contextlib.contextmanager
-def _libraries_unsought() -> Iterator[None]:
-    """Importing asyncssh runs ldconfig, gcc and ld (ctypes.util.find_library) to find liboqs and nettle, for algorithms
-    that nestlab does not use (`wire.login`)."""
-    import ctypes.util
-
-    find = ctypes.util.find_library
-    setattr(ctypes.util, "find_library", lambda name: None)  # noqa: B010 - mypy takes no function for another
-    try:
-        yield
-    finally:
-        setattr(ctypes.util, "find_library", find)  # noqa: B010
 
 
 def read(file: Path, environ: Mapping[str, str], sets: Sequence[str] = ()) -> tuple[Lab, Origin]:

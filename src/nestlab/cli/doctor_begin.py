@@ -1,5 +1,5 @@
-"""What a command begins before it has imported all that it needs: this machine is asked by a process of its own, which
-is done, or nearly, by the time that somebody wants the answer.
+"""What `nestlab doctor` begins before it has imported all that it needs: a process of its own asks this machine, and is
+done, or nearly, by the time that the doctor can read the answer. It saves a fifth of the command.
 
 (By posix_spawn: subprocess takes longer to import than to use.)
 """
@@ -9,12 +9,11 @@ from __future__ import annotations
 import os
 import select
 import signal
-import sys
 import time
 
-HERE = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 - pathlib costs its import
-PROBE = f"{HERE}/probe.py"
-SCRIPT = f"{os.path.dirname(HERE)}/doctor/gather.sh"  # noqa: PTH120
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120 - pathlib costs its import
+PROBE = f"{ROOT}/hosts/probe.py"
+SCRIPT = f"{ROOT}/doctor/gather.sh"
 
 
 class Asked:
@@ -56,30 +55,7 @@ class Asked:
         return os.waitstatus_to_exitcode(status), said.decode(errors="replace")
 
 
-_probing: list[Asked] = []
 _examining: list[Asked | OSError] = []
-
-
-def command() -> list[str]:
-    """What asks for the facts that every command needs."""
-    return [sys.executable, "-ISE", PROBE]
-
-
-def begin() -> None:
-    """Start asking for those. Where that fails, whoever wants them asks again, and tells why that fails."""
-    try:
-        _probing.append(Asked(command()))
-    except OSError:
-        return
-
-
-def said(timeout: float) -> str:
-    """What the probe printed, once, waiting up to so many seconds; "" if none was begun, or it failed."""
-    try:
-        status, text = _probing.pop().told(timeout) if _probing else (0, "")
-    except TimeoutError:
-        return ""
-    return text if status == 0 else ""
 
 
 def examine() -> None:
