@@ -1,4 +1,4 @@
-"""What can go wrong through no fault of nestlab's: one clear message each."""
+"""Errors that are no fault of nestlab's: one clear message each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happened, as data: the live tree, plain lines, `--json` and the journal are views of one stream. Pure."""
+"""Events of a run, as data: the live tree, plain lines, `--json` and the journal are views of one stream. Pure."""
 
 from __future__ import annotations
 

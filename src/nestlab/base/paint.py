@@ -1,4 +1,4 @@
-"""Colours of a terminal, and the few shapes in which numbers are shown. Pure, and light to import."""
+"""Terminal colours, and how numbers, sizes and tables are written. Pure, and light to import."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text that others wrote, made fit for a terminal. Pure, and light to import."""
+"""Text from elsewhere, made safe to print on a terminal. Pure, and light to import."""
 
 from __future__ import annotations
 

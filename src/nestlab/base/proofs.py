@@ -1,4 +1,4 @@
-"""What was proven about a running lab: claims, what was seen for each, and the verdict over all of them. Pure."""
+"""Proofs about a running lab: claims, the evidence for each, and the verdict over all of them. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line: parses, prints and exits. Everything else is in `nestlab.verbs.session` and below."""
+"""The command line: it parses, prints and exits. Everything else is in `nestlab.verbs` and below."""
 
 from __future__ import annotations
 

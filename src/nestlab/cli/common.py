@@ -1,4 +1,4 @@
-"""What all commands share, without typer: the site they work on, the lab that is meant, colours and JSON."""
+"""What all commands share, without typer: the directories, the lab that is meant, colours and JSON."""
 
 from __future__ import annotations
 

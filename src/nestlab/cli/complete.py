@@ -1,4 +1,4 @@
-"""Words that a shell completes: labs and machines, read from the state directory without asking anything."""
+"""Shell completion: labs and machines, read from the state directory without asking anything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where errors become exit statuses: 0 done, 1 a bug in nestlab, 2 something for the user to mend, 130 interrupted."""
+"""Exit statuses: 0 done, 1 a bug in nestlab, 2 an error that the user can mend, 130 interrupted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verbs about what is kept on this machine: images, and what no lab uses any more."""
+"""`nestlab images` and `nestlab gc`: what is kept on this machine, and what no lab uses any more."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""What the verbs that change a lab do and print, as coroutines: `labs` gives them their words. Light to import, without
-typer, so that a plain `nestlab up` begins a little sooner."""
+"""`up`, `plan`, `down` and their like as coroutines; `labs` declares the commands. Light to import, without typer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verbs that change a lab, and those that say what would change: up, plan, start, stop, down, verify."""
+"""Commands that change a lab or say what would change: up, plan, start, stop, down, verify."""
 
 from __future__ import annotations
 

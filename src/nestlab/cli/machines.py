@@ -1,4 +1,4 @@
-"""Verbs that go into machines: ssh, exec, cp, console, logs."""
+"""Commands that enter machines: ssh, exec, cp, console, logs."""
 
 from __future__ import annotations
 

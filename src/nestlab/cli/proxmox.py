@@ -1,4 +1,4 @@
-"""Verbs about a Proxmox VE: what nestlab needs there, whether it is there, which certificate is believed; migrating."""
+"""`nestlab pve` and `nestlab migrate`: setting up and checking a Proxmox VE, and moving machines on it."""
 
 from __future__ import annotations
 

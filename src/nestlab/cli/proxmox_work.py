@@ -1,4 +1,4 @@
-"""What `nestlab pve` does and prints, as coroutines."""
+"""`nestlab pve` as coroutines: what it does and prints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verbs that only look: status, ls, validate, schema. Nothing heavy is imported for status."""
+"""Commands that only read: status, ls, validate, schema. `status` imports nothing heavy."""
 
 from __future__ import annotations
 

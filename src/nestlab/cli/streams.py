@@ -1,4 +1,4 @@
-"""stdin, stdout and stderr as nestlab needs them, whatever it was started with."""
+"""stdin, stdout and stderr as nestlab needs them, however it was started."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was there before nestlab changed a host, and what of the changes is done. Pure; JSON round trip.
+"""The record of a host before nestlab changed it, and which changes are done. Pure; JSON round trip.
 
 It is on the host before the first change is made, so that whoever comes after an interruption can go on or go back.
 """

@@ -1,4 +1,4 @@
-"""All findings about a host, the first broken layer, and one sentence that says what it is good for. Pure."""
+"""Facts of a host in; all findings, the first broken layer and a one-sentence verdict out. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Asking a host all that the doctor wants to know, in one command."""
+"""Collects all facts that the doctor wants from a host, in one command."""
 
 from __future__ import annotations
 

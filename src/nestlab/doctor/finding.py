@@ -1,4 +1,4 @@
-"""What the doctor saw, how bad it is for nesting, and what to do. Pure values."""
+"""A finding of the doctor: what it saw, how bad it is for nesting, and what to do. Pure values."""
 
 from __future__ import annotations
 

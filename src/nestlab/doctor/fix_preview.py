@@ -1,4 +1,4 @@
-"""What `--fix` would change, for people to read before they say yes. Pure."""
+"""What `--fix` would change, shown before the user agrees. Pure."""
 
 from __future__ import annotations
 

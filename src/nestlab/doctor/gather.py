@@ -1,4 +1,4 @@
-"""All that the doctor asks a host for, in one command: a POSIX shell script, and what its output says. Pure.
+"""The POSIX shell script that collects facts from a host, and the parser of its output. Pure.
 
 The script changes nothing, loads no module and forks little (a virtual machine's shell is slow): most files come from
 one grep. Its output is parts, each begun by a line with a word made for that run, so that no file's content can pass

@@ -1,4 +1,4 @@
-"""What single parts of `gather`'s output say. Pure."""
+"""Parsers of single parts of the output of `gather`. Pure."""
 
 from __future__ import annotations
 

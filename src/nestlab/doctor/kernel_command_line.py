@@ -1,4 +1,4 @@
-"""A word on the kernel command line of the next boot, the way the boot loader wants it. Pure.
+"""Sets a parameter on the kernel command line of the next boot, for each boot loader. Pure.
 
 Sources: GRUB's manual ("Simple configuration": /etc/default/grub is a shell script that grub-mkconfig reads), Proxmox
 VE's administration guide ("Editing the Kernel Commandline": GRUB_CMDLINE_LINUX_DEFAULT, or one line in

@@ -1,4 +1,4 @@
-"""What modprobe will set, and from which file and line: modprobe.d and the kernel command line, as kmod reads them.
+"""Module options as kmod reads them from modprobe.d and the kernel command line, with file and line. Pure.
 
 Sources: modprobe.d(5) ("configuration directories and precedence" since kmod 33) and libkmod-config.c, which reads the
 files sorted by name, then /proc/cmdline, and hands all options of a module to the kernel in that order; the kernel

@@ -1,4 +1,4 @@
-"""Findings whose fix would be refused offer what there is instead. Pure."""
+"""Alternatives offered by findings whose fix would be refused. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shell scripts (POSIX: dash, bash, busybox) with which the surgeon looks at a host and reloads a module. Pure.
+"""Shell scripts (POSIX: dash, bash, busybox) that look at a host and reload a module. Pure.
 
 Loading a module again must not stop halfway: the host would be left without KVM. So the script runs in a session of
 its own, ignores what ends its parents (a lost connection, Ctrl-C), and leaves its result in a file.

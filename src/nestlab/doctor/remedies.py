@@ -1,4 +1,4 @@
-"""What the doctor would change on a host so that it nests, and why it may not. Pure.
+"""Remedies: what the doctor would change on a host so that it nests, or why it may not. Pure.
 
 nestlab has one file of its own in /etc/modprobe.d and writes to nobody else's; only where the module is built in does
 it edit the boot loader's command line (`bootline`). A remedy without changes is refused, or waits for a reboot.

@@ -1,4 +1,4 @@
-"""What the doctor found, as text for a terminal and as JSON. Pure."""
+"""The doctor's report as text for a terminal and as JSON. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders that are made once, whole or not at all, however many processes want them."""
+"""Directories of the cache: each made once, whole or not at all, however many processes want it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where nestlab keeps things: a state directory with one directory per lab, and a cache that may be deleted."""
+"""Directories of nestlab: a state directory with one directory per lab, and a cache that may be deleted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every run did, kept in the lab's directory: one file per run, one event per line."""
+"""The journal of a lab: one file per run, one event per line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which labs are there, and which lab file each was made from, so that `nestlab up LAB` finds it again."""
+"""Which labs exist, and which lab file each was made from, so that `nestlab up LAB` finds it again."""
 
 from __future__ import annotations
 

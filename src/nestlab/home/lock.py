@@ -1,4 +1,4 @@
-"""One nestlab at a time changes a lab. The kernel holds the lock, so a holder that dies never blocks anybody."""
+"""A lab's lock: one nestlab at a time changes a lab. The kernel holds it, so a holder that dies blocks nobody."""
 
 from __future__ import annotations
 

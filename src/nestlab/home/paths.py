@@ -1,4 +1,4 @@
-"""Where a lab's things are on a host. Pure; the same layout at every level."""
+"""Paths of a lab's files on a host, the same at every level. Pure."""
 
 from __future__ import annotations
 

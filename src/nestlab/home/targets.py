@@ -1,4 +1,4 @@
-"""Which lab and which machines the words of a command mean. Pure, apart from looking whether a file is there.
+"""Which lab and which machines the words of a command mean. Pure, apart from looking whether a file exists.
 
 A first word that is a file (or ends in .yaml or .yml) is a lab file; one that is the name of a lab means that lab;
 all other words are machines: `hv1/web`, or `LAB:hv1/web`. Where no word says which lab, it is the only one there is,

@@ -1,4 +1,4 @@
-"""What a host said about itself, parsed. Pure; JSON round trip.
+"""Facts about a host, parsed. Pure; JSON round trip.
 
 `probe.py` runs on the host and prints the JSON that `Facts.from_json` reads: the little that engines need. The doctor
 (`doctor.gather`) fills in the rest, in one round trip as well. A field that could not be seen keeps its default, and

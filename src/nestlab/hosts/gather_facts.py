@@ -1,4 +1,4 @@
-"""Asking a host for its facts: by Perl or Python where it has one, else by what its shell can see."""
+"""Collects the facts of a host: by Perl or Python where it has one, else by its shell."""
 
 from __future__ import annotations
 

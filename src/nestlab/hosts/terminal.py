@@ -1,4 +1,4 @@
-"""This terminal joined to a socket: raw mode, keys in, bytes out, and a way out."""
+"""Joins this terminal to a socket: raw mode, keys in, bytes out, and a way out."""
 
 from __future__ import annotations
 

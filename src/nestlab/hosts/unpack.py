@@ -1,4 +1,4 @@
-"""Unpacking a tar stream that somebody else made: nothing outside the place it is for."""
+"""Unpacks a tar stream from elsewhere: nothing is written outside its target."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A kernel and its initrd as a read-only disk: for hypervisors that boot them, and for machines that boot from disks.
+"""A kernel and its initrd as a read-only disk, for hypervisors that boot them and machines that boot from disks.
 
 QEMU maps an ELF kernel into memory, which it can do with a file and not with a block device; so inside a hypervisor
 the disk is mounted (ISO 9660, a file system every kernel knows), and nothing is copied. A machine that no kernel is

@@ -1,4 +1,4 @@
-"""A machine's identity for disk images that are not nestlab's: a NoCloud seed, which cloud-init reads at first boot.
+"""NoCloud seeds: the identity of a machine whose image is the user's own, read by cloud-init at first boot.
 
 The seed is an ISO 9660 image with the volume id `cidata`. Its files are JSON, which is YAML as cloud-init reads it.
 Pure, but for pycdlib, which is imported when an image is made.

@@ -1,4 +1,4 @@
-"""A recipe as mmdebstrap's arguments and hooks. Pure.
+"""A Debian image as mmdebstrap's arguments and hooks. Pure.
 
 Hooks run outside the chroot, as root or as the root of a user namespace. What they make leaves through descriptors
 opened by nestlab, because the namespace's root may not even look into the user's folders.

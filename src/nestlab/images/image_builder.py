@@ -1,4 +1,4 @@
-"""Makes an image: mmdebstrap with our hooks, then the kernel and the initramfs out of what they left."""
+"""Builds an image: mmdebstrap with our hooks, then the kernel and the initramfs from what they left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cache of built images: one folder per digest, described by its image.json."""
+"""The cache of built images: one directory per digest, described by its image.json."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The images of the lab's host: nestlab's own, in the cache, and the user's files, where they are."""
+"""The files of an image on the lab's host: built ones in the cache, the user's where they are; and its key."""
 
 from __future__ import annotations
 

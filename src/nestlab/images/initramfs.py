@@ -1,4 +1,4 @@
-"""The initramfs as a value: entries to newc cpio bytes, and the order in which modules must be inserted. Pure."""
+"""An initramfs as newc cpio bytes, and the order in which its modules are inserted. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The images on this machine: which there are, which labs need them, and building them ahead of `up`."""
+"""`nestlab images`: which images are on this machine, which labs need them, and building them ahead of `up`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The kernel out of its bzImage: an ELF starts sooner than what must unpack itself. Pure, but for libzstd."""
+"""Takes the ELF kernel out of a bzImage: it starts sooner than one that unpacks itself. Pure, but for libzstd."""
 
 from __future__ import annotations
 

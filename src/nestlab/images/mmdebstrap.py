@@ -1,4 +1,4 @@
-"""The door to mmdebstrap: runs it, reads its progress, and turns its failures into sentences."""
+"""Runs mmdebstrap, reads its progress, and turns its failures into sentences."""
 
 from __future__ import annotations
 

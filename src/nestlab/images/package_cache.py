@@ -1,4 +1,4 @@
-"""Downloaded Debian packages, kept between builds so that the second image needs little from the network."""
+"""Downloaded Debian packages, kept between builds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which QEMU runs machines on this host: the system's where it is good enough, else nestlab's own.
+"""Chooses the QEMU of this host: the system's if it is good enough, else nestlab's own, unpacked from Debian.
 
 Its own is Debian trixie's, unpacked into the cache and started through its own dynamic loader, so that it runs on any
 glibc distribution, without root and without being installed. All labs share it.

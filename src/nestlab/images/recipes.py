@@ -1,4 +1,4 @@
-"""What an image is made of, as a value with a digest: building the same recipe twice is building it once. Pure."""
+"""Recipes of images, as values with a digest: building the same recipe twice is building it once. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which system packages nestlab lacks here, and this distribution's own command that installs them.
+"""System packages that nestlab lacks here, and this distribution's command that installs them.
 
 Images (and nestlab's own QEMU, where the system's is not good enough) are made from Debian packages by mmdebstrap;
 nothing else of the system is needed. Pure, apart from `look`.

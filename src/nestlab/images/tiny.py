@@ -1,4 +1,4 @@
-"""The userland of an image that lives in its initramfs: busybox under all its names, and a few programs. Pure."""
+"""The tiny image, which lives in its initramfs: busybox under all its names, and a few programs. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which networks and addresses a lab has: what is stated, what was leased before, and new leases for the rest. Pure.
+"""Networks and addresses of a lab: those stated, those leased before, and new leases for the rest. Pure.
 
 The same lab on the same computer gets the same addresses, and what has been leased stays as long as it can.
 """

@@ -1,4 +1,4 @@
-"""The names of all machines of a lab, as /etc/hosts has them. Pure."""
+"""Host names of a lab's machines, as /etc/hosts has them. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which Proxmox VE is meant: its address, which holds no secret. Pure.
+"""Addresses of a Proxmox VE (`pve://…`), which hold no secret. Pure.
 
 `pve://[USER@REALM[!TOKENID]@]HOST[:8006][/NODE]` is its API over HTTPS, `pve+ssh://[USER@]HOST[:22]` pvesh on a node
 over ssh, and `pve+local` pvesh on this machine.

@@ -1,4 +1,4 @@
-"""YAML text -> nodes with places: variables put in, aliases and merge keys resolved, duplicate keys found."""
+"""YAML text to nodes with places: variables put in, aliases and merge keys resolved, duplicate keys found."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be told of a user's file by its name and first bytes."""
+"""What a disk image is, by its name and first bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One scalar -> one value of the shape that was asked for. Pure."""
+"""Scalars of a lab file to typed values. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files -> one mapping: includes read, relative to the file that names them, and merged."""
+"""Files to one mapping: includes are read, relative to the file that names them, and merged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must fit together on segments: networks apart, addresses inside and each given once, room for all."""
+"""Checks of segments: networks apart, addresses inside and each given once, room for all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What YAML is made of, with the place of each part, and what a plain scalar means in YAML 1.2."""
+"""YAML nodes with their places, and what a plain scalar means in YAML 1.2."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`--set machines.hv1.memory=4G`: values from the command line put over those of the file."""
+"""`--set machines.hv1.memory=4G`: values from the command line replace those of the file."""
 
 from __future__ import annotations
 

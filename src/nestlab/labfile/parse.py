@@ -1,4 +1,4 @@
-"""Text -> Lab, or every mistake at once."""
+"""Text to a `Lab`, or every mistake at once."""
 
 from __future__ import annotations
 

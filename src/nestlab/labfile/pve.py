@@ -1,4 +1,4 @@
-"""What a lab file says about a Proxmox VE, as a value, and what of it means nothing where it stands. Pure."""
+"""The Proxmox VE keys of a lab file as a value, and which of them mean nothing where they stand. Pure."""
 
 from __future__ import annotations
 

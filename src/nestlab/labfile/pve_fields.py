@@ -1,4 +1,4 @@
-"""What a lab file may say about a Proxmox VE: the part of the table in `fields` that is about one.
+"""The Proxmox VE part of the table in `fields`.
 
 Names are those that PVE takes (PVE::JSONSchema, PVE::AccessControl, PVE::Network::SDN::Zones).
 """

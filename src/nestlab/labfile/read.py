@@ -1,4 +1,4 @@
-"""Nodes -> values of the shapes that the table of fields asks for."""
+"""Nodes to values of the shapes that the table of fields asks for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lab -> the text of a lab file that says the same, everything written out. Pure."""
+"""A `Lab` as the text of a lab file that says the same, everything written out. Pure."""
 
 from __future__ import annotations
 

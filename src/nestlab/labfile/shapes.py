@@ -1,4 +1,4 @@
-"""The shapes a value in a lab file can have: what the table of fields is written in.
+"""Shapes of values in a lab file: what the table of fields is written in.
 
 `words` says in a message what was expected. Nothing here reads or checks: see `read` and `leaves`.
 """

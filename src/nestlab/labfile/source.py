@@ -1,4 +1,4 @@
-"""A text that mistakes can point into."""
+"""The text of a lab file, into which mistakes point."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was read -> Lab: defaults, memory and names filled in, what does not belong together found."""
+"""Parsed values to a `Lab`: defaults, memory and names filled in, contradictions found."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The network of a machine as a shell script that runs inside it, at every boot, before anything else needs it. Pure.
+"""The shell script that sets up a machine's network inside it, at every boot. Pure.
 
 Linux inside a guest is set up with `ip` alone: no DHCP, no daemon, nothing to wait for. The one exception is a card on
 a network that is not nestlab's, a bridge of a Proxmox VE: its addresses are somebody else's to give (`dhcp`).

@@ -1,4 +1,4 @@
-"""The lab's switch as seen from outside: started, asked, changed and ended. For the lab's own host only.
+"""Starts, asks, changes and ends a lab's switch. For the lab's own host only.
 
 Hypervisors inside use Linux bridges; see `nestlab.network.network_script`.
 """

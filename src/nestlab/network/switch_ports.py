@@ -1,4 +1,4 @@
-"""What the switch is made of: an event loop, channels that never block, and ports that pass frames on.
+"""Parts of the switch: an event loop, channels that never block, and ports that forward frames.
 
 Imports little, because the switch is a process that lives as long as its lab: see `nestlab.network.switch`.
 """

@@ -1,4 +1,4 @@
-"""What changed between two definitions of a machine, in a few words. Pure."""
+"""Describes what changed between two definitions of a machine. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What to do: the difference between a blueprint and the world, each step with its reason. Pure, and linear.
+"""Plans the way from the observed world to a blueprint, each step with its reason. Pure, and linear.
 
 Ends come first (inside-out), then what the lab's host must have (segments, images), then starts (outside-in).
 """

@@ -1,4 +1,4 @@
-"""What there is, what is to be done, and why. Pure."""
+"""Values of planning: what there is (`Observed`), what is to be done (`Step`, `Plan`), and why. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labs on a Proxmox VE: how one is reached by its address, and what a session needs of it (`platform.Platform`)."""
+"""A Proxmox VE as the platform of a lab: how its address is reached, and what a session needs of it."""
 
 from __future__ import annotations
 

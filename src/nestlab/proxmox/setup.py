@@ -1,4 +1,4 @@
-"""What nestlab needs on a Proxmox VE: commands or requests that set it up, and whether all of it is there.
+"""Sets up and checks what nestlab needs on a Proxmox VE: commands, requests, and what is missing.
 
 Nothing here is done by itself: `plan` says what, `perform` does that and no more.
 """

@@ -1,4 +1,4 @@
-"""Progress as it comes: a live tree on a terminal, plain lines or JSON elsewhere."""
+"""Shows progress as it comes: a live tree on a terminal, plain lines or JSON elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run as it stands, folded from its events: what the live tree shows. Pure.
+"""A run as it stands, folded from its events. Pure.
 
 One line per thing at work or failed, and sums for all others, so that a thousand machines fit on a terminal.
 """

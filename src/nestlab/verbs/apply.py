@@ -1,4 +1,4 @@
-"""Making a plan real: every step as soon as what it needs is done, and not more boots at once than there are CPUs."""
+"""Applies a plan: every step as soon as what it needs is done, and no more boots at once than there are CPUs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What no lab uses any more: directories, half-written files, and processes whose lab is gone.
+"""Leftovers that no lab uses any more: directories, half-written files, and processes whose lab is gone.
 
 A process is only taken for nestlab's by its own command line (`nestlab:LAB:PATH`, `nestlab-switch:LAB`), and for a
 leftover because the directory that it names there is gone; so labs of another NESTLAB_HOME are safe.

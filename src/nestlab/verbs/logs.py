@@ -1,4 +1,4 @@
-"""The consoles of a machine, one file per boot, on the host that it runs on: also of machines that died."""
+"""Console logs of a machine, one per boot, on the host it runs on: also of machines that died."""
 
 from __future__ import annotations
 

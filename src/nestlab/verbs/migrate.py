@@ -1,4 +1,4 @@
-"""Migrating a machine of a lab to another node of its Proxmox VE, with what runs inside it in mind."""
+"""Migrates a machine of a lab to another node of its Proxmox VE, with what runs inside it in mind."""
 
 from __future__ import annotations
 

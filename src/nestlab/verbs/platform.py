@@ -1,4 +1,4 @@
-"""What the outermost machines of a lab run on: this machine here, or a Proxmox VE (`nestlab.proxmox.platform`)."""
+"""Platforms: what the outermost machines of a lab run on, this machine or a Proxmox VE."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Proving a running lab, level by level: nothing is concluded from a flag that can be tried instead.
+"""Proves a running lab, level by level: nothing is concluded from a flag that can be tried instead.
 
 What is claimed of a hypervisor: its CPU shows vmx or svm; a vendor module offers nesting; /dev/kvm opens and offers
 VMX or SVM to guests; and a 64-bit guest reached its userland there under KVM, which is one of its own machines, or a

@@ -1,4 +1,4 @@
-"""The keys that the user's OpenSSH would log in with: those of the agent, and those in files."""
+"""Private keys that the user's OpenSSH would log in with: from the agent, and from files."""
 
 from __future__ import annotations
 

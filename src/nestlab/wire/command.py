@@ -1,4 +1,4 @@
-"""A command at work on another machine, as asyncssh's session."""
+"""A running command on another machine, as asyncssh's session."""
 
 from __future__ import annotations
 

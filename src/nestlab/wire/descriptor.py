@@ -1,4 +1,4 @@
-"""Reading a descriptor that is not ours alone: stdin, a terminal."""
+"""Reads a descriptor that others use too: stdin, a terminal."""
 
 from __future__ import annotations
 

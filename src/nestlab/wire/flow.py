@@ -1,4 +1,4 @@
-"""What a running command says and hears: between the callbacks of a transport and one reader, one writer."""
+"""Streams of a running command, between the callbacks of a transport and one reader, one writer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A remote command on nestlab's own stdin, stdout and stderr, with a terminal there if there is one here."""
+"""Runs a remote command on nestlab's own stdin, stdout and stderr, with a terminal there if there is one here."""
 
 from __future__ import annotations
 

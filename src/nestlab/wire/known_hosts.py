@@ -1,4 +1,4 @@
-"""The host keys that the user's OpenSSH knows: its known_hosts files, looked up and added to as ssh does it."""
+"""The user's known_hosts files, looked up and added to as OpenSSH does it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logging in to an ssh server: which keys and algorithms, and what it means when it fails."""
+"""Logs in to an ssh server: keys and algorithms, and what a failure means."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The door to local commands: one way to spawn them.
+"""Local commands: the one way to spawn them.
 
 A command gets an argv (never a shell), a built environment, a closed stdin or the bytes it is given, and a process
 group of its own, so that Ctrl-C reaches nestlab alone and ending a command ends what it started. A daemon which a

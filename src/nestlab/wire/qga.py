@@ -1,4 +1,4 @@
-"""The door to a guest's agent (qemu-guest-agent) on the unix socket of its virtio-serial port. Synchronous and light.
+"""The guest agent (qemu-guest-agent) on the unix socket of its virtio-serial port. Synchronous and light.
 
 The port has no connections: whoever opens the socket may read the rest of what was said to somebody before. Hence each
 conversation starts with guest-sync-delimited, whose answer follows a byte 0xFF that JSON never has.

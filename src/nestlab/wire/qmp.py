@@ -1,4 +1,4 @@
-"""The door to QEMU's monitor (QMP) on a unix socket: `connect` for conversations, `ask` for a quick look.
+"""QEMU's monitor (QMP) on a unix socket: `connect` for conversations, `ask` for a quick look.
 
 `ask` imports neither asyncio nor qemu.qmp, for `nestlab status` has no time for them.
 """

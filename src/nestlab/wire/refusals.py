@@ -1,4 +1,4 @@
-"""What it means when a machine of the user's own cannot be reached by ssh, and what to do about it."""
+"""Why a machine of the user's own cannot be reached by ssh, and what to do about it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a command ended, wherever it ran; and what is said when it should not have ended so."""
+"""Results of commands, wherever they ran, and the error of one that failed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The door to other machines: SSH by asyncssh, with one pinned host key and one client key.
+"""SSH connections by asyncssh, with one pinned host key and one client key.
 
 Nothing else is trusted or tried: no known_hosts file, no configuration, no agent, no password (those are for machines
 of the user's own: `hosts.remote`, which makes connections by `enter`). Works with OpenSSH and

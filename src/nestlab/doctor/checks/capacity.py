@@ -1,4 +1,4 @@
-"""Room for machines that run machines, and what wastes it."""
+"""Checks of memory, swap and disk for nested machines."""
 
 from __future__ import annotations
 

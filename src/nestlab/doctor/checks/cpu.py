@@ -1,4 +1,4 @@
-"""Virtualization of the CPU, and the firmware's locks on it."""
+"""Checks of the CPU: vmx or svm, and what the firmware locks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""/dev/kvm, for this user."""
+"""Checks of /dev/kvm: is it there, and may this user open it?"""
 
 from __future__ import annotations
 

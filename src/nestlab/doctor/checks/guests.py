@@ -1,4 +1,4 @@
-"""What certain guests need of their host: asked for by name."""
+"""Checks for special guests (Windows, macOS, …), made only when asked for by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The kernel's version, and other hypervisors in it."""
+"""Checks of the kernel: its version, and other hypervisors in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether it stays so after a reboot."""
+"""Checks that nesting survives a reboot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The vendor module and its parameters."""
+"""Checks of kvm_intel or kvm_amd and their parameters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How each outer hypervisor is told to give a machine's CPU virtualization: data with sources. Pure."""
+"""How each outer hypervisor exposes vmx or svm to a machine: data with sources. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the host itself runs in: what is missing there cannot be mended here."""
+"""Checks of what the host itself runs in; what is missing there cannot be mended from inside."""
 
 from __future__ import annotations
 

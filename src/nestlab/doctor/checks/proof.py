@@ -1,4 +1,4 @@
-"""What KVM really does, asked of the device rather than read from files."""
+"""Checks of what KVM really does, by running a guest rather than reading files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Questions to facts that several checks ask. Pure."""
+"""Questions about facts that several checks ask. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one register of checks, and the voice in which a check answers."""
+"""The register of all checks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What nesting opens on this kernel."""
+"""Checks of what nesting opens to guests on this kernel."""
 
 from __future__ import annotations
 

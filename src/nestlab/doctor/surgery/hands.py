@@ -1,4 +1,4 @@
-"""What the surgeon can do to a host, one effect each, and how it looks at one. All of it through `host.Host`."""
+"""Single effects on a host: write a file, run a command, look. All of them through `host.Host`."""
 
 from __future__ import annotations
 

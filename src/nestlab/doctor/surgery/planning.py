@@ -1,5 +1,4 @@
-"""What of the wanted changes is still to do on a host, and what has to be recorded before. It looks, and changes
-nothing."""
+"""Which changes are still to do on a host, and what has to be recorded before. Reads only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a lab's machines are on a cluster, and on which CPUs: decided as a whole, told, and checked beforehand."""
+"""Assigns a lab's machines to nodes and CPU types of a cluster, as a whole, and checks that they fit."""
 
 from __future__ import annotations
 

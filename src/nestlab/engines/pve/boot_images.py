@@ -1,4 +1,4 @@
-"""An image's files as a Proxmox VE takes them in: whole disks, compressed, the first of which a BIOS can boot.
+"""An image as disks that a Proxmox VE can import: whole, compressed, the first one bootable by a BIOS.
 
 nestlab's own images have no boot loader: QEMU is handed their kernel. A Proxmox VE hands no kernels over, so there a
 small disk with ISOLINUX starts it (`boot_disk.starting_disk`). ISOLINUX is Debian's, unpacked into the cache like

@@ -1,4 +1,4 @@
-"""The ways into a machine on a Proxmox VE: its guest agent, and ssh straight to it or through the agent."""
+"""Connections to a machine on a Proxmox VE: its guest agent, ssh to its address, or ssh through the agent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The consoles of machines on a Proxmox VE, as a local socket however PVE is reached; and what their systems logged."""
+"""Consoles of machines on a Proxmox VE as local sockets, and what their systems logged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which CPU a machine gets on a Proxmox VE, and why. Pure.
+"""Chooses the CPU type of a machine on a Proxmox VE, and says why. Pure.
 
 `host` does not start without KVM, `x86-64-v2-AES` and its like break the kernels of machines inside even with
 `+nested-virt`, and raw `+vmx` or `+svm` are refused (qemu-server, CPUConfig.pm; facts are in docs/proxmox.md).

@@ -1,4 +1,4 @@
-"""Makes the machines of a lab on a Proxmox VE: clones of templates, each with its identity, cargo and hardware."""
+"""Creates machines on a Proxmox VE: clones of templates, each with its identity, cargo and hardware."""
 
 from __future__ import annotations
 

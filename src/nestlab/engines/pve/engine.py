@@ -1,4 +1,4 @@
-"""The engine for a Proxmox VE: the machines of a lab's own level are its guests, by its API alone.
+"""The engine for a Proxmox VE: a lab's outermost machines are its guests, by its API alone.
 
 What it makes is marked (`tags.py`), and the cluster is asked each time what there is; nothing without the lab's mark
 is ever changed or removed. What is nested in a machine is the embedded engine's, through the machine as a host.

@@ -1,4 +1,4 @@
-"""Asks a Proxmox VE for one guest, as somebody who may see it because of the pool that it is in."""
+"""Requests about one guest of a Proxmox VE, made with the rights that its pool grants."""
 
 from __future__ import annotations
 

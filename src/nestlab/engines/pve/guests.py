@@ -1,4 +1,4 @@
-"""The machines of a lab on a Proxmox VE: found by their marks, and asked how they are."""
+"""The machines of a lab among the guests of a Proxmox VE: found by their tags, and their state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a machine is to a Proxmox VE: exact parameters of its API, for versions 8 and 9. Pure."""
+"""A machine as parameters of the Proxmox VE API, versions 8 and 9. Pure."""
 
 from __future__ import annotations
 

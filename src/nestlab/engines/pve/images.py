@@ -1,4 +1,4 @@
-"""Images on a Proxmox VE: built here, uploaded once per storage, and kept there as templates for machines.
+"""Images on a Proxmox VE: built here, uploaded once per storage, and kept there as templates.
 
 What is there is asked of PVE: uploads are known by their names, templates by their marks. Two nestlabs that make the
 same at one time do not disturb each other, and what an interrupted one left is found and replaced by the next.

@@ -1,4 +1,4 @@
-"""Whether a machine can move to another node, with what is nested in it, and the move itself.
+"""Live and offline migration of a machine with what is nested in it: whether it may, and the move.
 
 PVE does not look at nested virtualization when it migrates (qemu-server, QemuMigrate.pm), and a machine whose guests
 run under KVM has more state than its CPU shows. A machine that is off can always move. What a kernel and a QEMU can

@@ -1,4 +1,4 @@
-"""Asks a Proxmox VE for its nodes: what is free on them, and what their CPUs can do."""
+"""Nodes of a Proxmox VE: their free memory, and what their CPUs can do."""
 
 from __future__ import annotations
 

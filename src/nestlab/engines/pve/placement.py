@@ -1,4 +1,4 @@
-"""Which node and which storage each machine of a lab gets on a cluster. Pure.
+"""Chooses node and storage for each machine of a lab. Pure.
 
 What is nested in a machine runs in its memory and on its disk, so a machine on the lab's own level stands for its whole
 nest. Machines on one segment that does not reach from node to node stay together.

@@ -1,4 +1,4 @@
-"""Starts and ends the machines of a lab on a Proxmox VE, and waits until they can be reached."""
+"""Starts, stops and waits for the machines of a lab on a Proxmox VE."""
 
 from __future__ import annotations
 

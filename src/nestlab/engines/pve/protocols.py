@@ -1,4 +1,4 @@
-"""What the engine for a Proxmox VE needs of its neighbours: the store of images, and the way into a machine."""
+"""Protocols that the engine for a Proxmox VE needs: the store of images, and the connection to a machine."""
 
 from __future__ import annotations
 

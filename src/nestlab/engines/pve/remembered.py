@@ -1,4 +1,4 @@
-"""What the engine for a Proxmox VE need not ask twice: marks by their stamps, and a lock that it holds on the SDN.
+"""Answers of a Proxmox VE that need not be asked for twice: tags, and the lock on the SDN.
 
 Nothing here is true by itself. A mark is believed only while a machine has the tag with its digest; the token is only
 good to give a lock back that a killed nestlab left behind.

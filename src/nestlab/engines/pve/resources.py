@@ -1,4 +1,4 @@
-"""What a Proxmox VE says of its nodes, storages and guests, as values. Pure; `nodes.py` asks."""
+"""Nodes, storages and guests of a Proxmox VE as values, from the rows of its API. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The segments of a lab on a Proxmox VE: vnets of an SDN zone, without subnet or gateway, so that nothing leaves them.
+"""Segments on a Proxmox VE: vnets of an SDN zone without subnet or gateway, so that nothing leaves them.
 
 A vnet is nestlab's when its alias says so; no other is ever changed. Changes are made under the lock of the SDN, which
 PVE has since version 9, and taken back when they cannot be applied. A segment with `bridge` is that bridge.

@@ -1,4 +1,4 @@
-"""Snapshots of single machines on a Proxmox VE, for what saves whole labs."""
+"""Snapshots of single machines on a Proxmox VE."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""How a machine on a Proxmox VE says that it is nestlab's, and what it was made from: tags, and a line in its notes.
-Pure.
+"""Tags and notes that mark a guest of a Proxmox VE as nestlab's, and say what it was made from. Pure.
 
 The last line of a machine's notes is `nestlab: {json}`. It names the VMID, so that a copy that somebody made of a
 machine (a clone or a restored backup has the same notes and tags) is not taken for it. One of the tags is a digest of

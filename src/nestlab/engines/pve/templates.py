@@ -1,4 +1,4 @@
-"""Templates on a Proxmox VE, which machines are clones of: one per image, storage and, if that is not shared, node.
+"""Templates on a Proxmox VE, of which machines are clones: one per image, storage and, if local, node.
 
 A template is known by its tags and by the last line of its description, `nestlab: {"template": KEY, ...}`; PVE is asked
 each time. The line names the VMID, since a clone has the description of what it was made from until it gets its own. It

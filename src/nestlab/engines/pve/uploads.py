@@ -1,4 +1,4 @@
-"""Files of nestlab's on the storages of a Proxmox VE, from which its machines' disks are made (content `import`).
+"""Files that nestlab uploads to storages of a Proxmox VE, from which disks are imported (content `import`).
 
 Nobody can tell from a listing whether a file is still being copied. Hence a file is followed by an empty one, the mark
 that it is whole, and its name has the site that uploads it: it is never replaced under somebody who reads it.

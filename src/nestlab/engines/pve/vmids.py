@@ -1,4 +1,4 @@
-"""VMIDs. PVE reserves none: whoever makes a machine first has the number, and whoever is late asks for another."""
+"""VMIDs: how a machine gets one. PVE reserves none, so whoever is late takes another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which accelerator a machine gets on a host, decided from what the host proved. Pure."""
+"""Chooses KVM or TCG for a machine from what the host proved. Pure."""
 
 from __future__ import annotations
 

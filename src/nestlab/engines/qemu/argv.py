@@ -1,4 +1,4 @@
-"""From a settled machine to QEMU's command line. Pure, with golden files in tests/golden/argv.
+"""QEMU's command line for a machine. Pure, with golden files in tests/golden/argv.
 
 What is chosen here and what it saves is measured in docs/images.md and docs/engine.md.
 """

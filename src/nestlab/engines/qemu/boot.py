@@ -1,4 +1,4 @@
-"""Starting one machine and following its console until it can be reached, or never will be."""
+"""Starts a machine and follows its console until it is ready, or never will be."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading a console as it comes: the machine is ready, or it will never be. Pure."""
+"""Reads a console as it comes: is the machine ready, or lost? Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Making a machine's directory on a host: who it is, what it is made from, and its disk."""
+"""Creates a machine's directory on a host: identity, origin and disk."""
 
 from __future__ import annotations
 

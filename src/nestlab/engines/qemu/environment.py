@@ -1,4 +1,4 @@
-"""What the embedded engine works with on a host: programs, directories, keys, and the switch between machines."""
+"""What the embedded engine works with on a host: programs, directories, keys and the switch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a hypervisor that has just come up makes its first guest and starts it: in one session.
+"""Makes and starts the first guest of a hypervisor that has just come up, in one session.
 
 In an emulated machine a session with its shells costs more than a tenth of a second, so the shell that makes a guest's
 directory stays, and starts the guest when its turn comes.

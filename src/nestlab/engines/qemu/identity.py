@@ -1,4 +1,4 @@
-"""Who a machine is, as the archive on its identity drive (see docs/images.md, the guest contract). Pure."""
+"""The archive on a machine's identity drive: host name, keys, network (docs/images.md, the guest contract). Pure."""
 
 from __future__ import annotations
 

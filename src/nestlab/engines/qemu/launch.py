@@ -1,4 +1,4 @@
-"""From a settled machine and its image's files to the drives and the kernel of a launch. Pure."""
+"""The drives and the kernel that a machine starts with, from its image's files. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a host's processes and directories say about a lab's machines: one script, one round trip. Pure.
+"""Observes a lab's machines in a host's processes and directories: one script, one round trip. Pure.
 
 The script is POSIX sh with few forks, because a fork costs some 15 ms under emulation.
 """

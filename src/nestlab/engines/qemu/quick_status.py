@@ -1,4 +1,4 @@
-"""A lab's state in a few milliseconds, for `nestlab status`: no event loop, no ssh, nothing heavy imported.
+"""A lab's state in milliseconds, for `nestlab status`: no event loop, no ssh, nothing heavy imported.
 
 Machines on the lab's host are seen in /proc; those inside a hypervisor through its guest agent, which runs the same
 script there. What is deeper than that, or does not answer, is left to a full `observe`.

@@ -1,4 +1,4 @@
-"""The few lines of POSIX sh that act on a machine's directory, each in one round trip. Pure text.
+"""POSIX sh scripts that act on a machine's directory, each in one round trip. Pure text.
 
 A process is only ever signalled when its command line carries the machine's own name, so a recycled pid is safe.
 In an emulated machine every program that runs for the first time costs tens of milliseconds, and every fork ten: what

@@ -1,4 +1,4 @@
-"""Copying a disk image into a hypervisor without its holes: images are some hundred MiB in files of gigabytes."""
+"""Copies a disk image into a hypervisor without its holes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The agent of a guest (qemu-guest-agent) through the API of a Proxmox VE: commands, files, addresses.
+"""The guest agent (qemu-guest-agent) through the Proxmox VE API: commands, files, addresses.
 
 PVE asks the agent to answer a ping before anything else, for 3 s; what it refuses then was not begun. What is not
 ASCII goes as base64: PVE hands its agent JSON that is not encoded (QMPClient.pm, to_json), and pvesh would read it in

@@ -1,4 +1,4 @@
-"""What nestlab asks of a Proxmox VE, however it is reached."""
+"""Protocol of a Proxmox VE API, however it is reached."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How one is let in to a Proxmox VE.
+"""Credentials for a Proxmox VE: where they come from, and which address they belong to.
 
 Its address (`pveaddress`) holds no secret. Secrets are in the environment (NESTLAB_PVE_TOKEN, or NESTLAB_PVE_USER and
 NESTLAB_PVE_PASSWORD), else in a file of its own below nestlab's state directory (`pve/HOST.toml`, 0600), else asked

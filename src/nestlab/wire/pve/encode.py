@@ -1,4 +1,4 @@
-"""How requests to a Proxmox VE are written down. Pure.
+"""Encodes requests to a Proxmox VE. Pure.
 
 Its form parser splits on `;` as on `&` and takes `+` for a space (pve-http-server, AnyEvent.pm, decode_urlencoded), so
 both are percent-encoded; bodies are JSON, which has neither trouble. DELETE with a body is refused, JSON's null too.

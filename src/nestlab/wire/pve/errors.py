@@ -1,4 +1,4 @@
-"""What a Proxmox VE says when it refuses, as errors: what, where, and what to do.
+"""Errors of a Proxmox VE: what it refused, where, and what to do.
 
 Almost everything but a wrong parameter is HTTP 500, also what is missing, there already, or locked: only the message
 tells them apart. The messages are those of PVE 9.1 (recorded), and of PVE 8 where its sources differ.

@@ -1,4 +1,4 @@
-"""How one is known to a Proxmox VE: by an API token, or by a ticket got with a password."""
+"""Logs in to a Proxmox VE: by an API token, or by a ticket got with a password."""
 
 from __future__ import annotations
 

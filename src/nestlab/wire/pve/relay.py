@@ -1,4 +1,4 @@
-"""What runs in a guest to carry a byte stream through its agent, as text for a POSIX shell (dash, bash, busybox). Pure.
+"""The script that carries a byte stream through a guest's agent, for a POSIX shell. Pure.
 
 The agent has no streams: what it does can be asked often and is answered at once. So both directions are files in a
 directory of root's alone, and everything that is asked may be asked again after a lost answer:

@@ -1,4 +1,4 @@
-"""What may be asked again, how often, and after which pause."""
+"""Which requests are retried, how often, and after which pause."""
 
 from __future__ import annotations
 

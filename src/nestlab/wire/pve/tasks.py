@@ -1,4 +1,4 @@
-"""A task of a Proxmox VE, followed to its exit status."""
+"""Follows a task of a Proxmox VE to its exit status."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why a Proxmox VE's certificate is believed: its SHA-256 fingerprint is stated, or a CA file has signed it.
+"""Trust in a Proxmox VE's certificate: its SHA-256 fingerprint is stated, or a CA file has signed it.
 
 There is no third way. What a node shows is compared on each new connection, before anything is sent on it.
 """

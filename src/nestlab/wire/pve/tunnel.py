@@ -1,4 +1,4 @@
-"""A byte stream to a TCP port of a guest through its agent: where no network leads to the guest.
+"""A TCP connection to a guest through its agent, where no network leads to the guest.
 
 A relay in the guest (`relay`) turns the stream into files, which are written and read by requests that may be
 repeated: a stream survives lost answers and an agent that is silent for a while, and ends when the machine does.

@@ -1,4 +1,4 @@
-"""A file on its way to a storage, as pve-http-server's own parser of multipart bodies reads it.
+"""The multipart body of an upload, as pve-http-server's own parser reads it.
 
 The fields come first and in this order, each as a part whose Content-Disposition is its first header, then the file
 under the name `filename`; the boundary is not quoted, the length is known (AnyEvent.pm, file_upload_multipart).

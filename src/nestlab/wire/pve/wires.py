@@ -1,4 +1,4 @@
-"""One request to a Proxmox VE over HTTPS and its answer: connections, certificates, and nothing of what it means.
+"""One HTTPS request to a Proxmox VE and its answer: connections and certificates.
 
 aiohttp is told to repeat nothing by itself (it would send a PUT or DELETE again when a kept connection turns out to be
 closed, and a resize by +1G is not idempotent), to follow no redirects, and to believe no certificate by habit.
