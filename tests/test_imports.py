@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -35,7 +36,7 @@ PURE = """base lab labfile kinds guest plan explain doctor show
 network.network_script images.initramfs images.recipes images.debian images.tiny hosts.facts
 engines.qemu.argv engines.qemu.observed engines.qemu.console engines.qemu.identity home.paths
 engines.pve.tags engines.pve.hardware engines.pve.cpu_types engines.pve.placement engines.pve.resources"""
-IMPURE = "base.files lab.blueprint_file labfile.leaves labfile.load doctor.surgery.hands show.live"
+IMPURE = "base.files lab.blueprint_file labfile.scalars labfile.load doctor.surgery.effects show.live"
 """In those rooms, what reads or writes all the same."""
 EFFECTS = {"asyncio", "fcntl", "os", "shutil", "signal", "socket", "subprocess", "tempfile", "threading"}
 HEAVY = {"aiohttp", "asyncssh", "pycdlib", "pydantic", "qemu", "rich", "ruamel", "typer"}
@@ -91,7 +92,7 @@ def test_an_import_from_above_is_found() -> None:
     assert list(misplaced("plan", ["nestlab.verbs.nest.Nest", "nestlab.lab.model.Lab"])) == [
         "plan imports nestlab.verbs.nest.Nest"
     ]
-    assert list(misplaced("wire.ssh", ["nestlab.hosts.ssh", "nestlab.wire.flow", "asyncssh"])) == [
+    assert list(misplaced("wire.ssh", ["nestlab.hosts.ssh", "nestlab.wire.command_streams", "asyncssh"])) == [
         "wire.ssh imports nestlab.hosts.ssh"
     ]
     assert list(misplaced("unheard_of", [])) != []
@@ -139,3 +140,8 @@ def test_no_name_of_a_package_is_that_of_a_module_in_it() -> None:
         files = {each.stem for each in path.parent.iterdir()}
         shadowed += [f"{named(module)}.{name}" for name in sorted(own & files)]
     assert shadowed == []
+
+
+def test_the_architecture_page_has_the_rooms_in_their_order() -> None:
+    page = (ROOT.parent.parent / "docs" / "architecture.md").read_text()
+    assert re.findall(r"^\| `(\w+)/` \|", page, re.MULTILINE) == [room for room in TABLE.split() if room != "__main__"]

@@ -15,7 +15,7 @@ import pytest
 from nestlab.base.errors import LabError, Unreachable
 from nestlab.home import key_pairs as keys
 from nestlab.hosts import remote
-from nestlab.wire import client_keys, known_hosts, refusals
+from nestlab.wire import client_keys, known_hosts, ssh_refusals
 from remotes import failure, generate, give_key, know, make_home, needs_sshd, penalties, put, reached, url
 from sshd import USER, Sshd, sshd
 
@@ -216,7 +216,7 @@ async def test_a_mistake_in_the_configuration_is_shown_with_its_line(home: Path)
 )
 def test_what_keeps_from_a_host_is_told_apart(error: OSError, expected: str) -> None:
     known, keys = known_hosts.Known("box"), client_keys.Keys()
-    told = refusals.refusal(error, refusals.Attempt("box", "[2001:db8::1]:22", "me", "box", 3, known, keys))
+    told = ssh_refusals.refusal(error, ssh_refusals.Attempt("box", "[2001:db8::1]:22", "me", "box", 3, known, keys))
     assert isinstance(told, Unreachable)
     assert expected in told.what
     assert told.hint

@@ -21,7 +21,7 @@ from nestlab.base.errors import LabError
 from nestlab.wire import client_keys, known_hosts, login, ssh
 from nestlab.wire.client_keys import Keys
 from nestlab.wire.known_hosts import Known
-from nestlab.wire.refusals import Attempt, refusal
+from nestlab.wire.ssh_refusals import Attempt, refusal
 
 if TYPE_CHECKING:
     import asyncssh

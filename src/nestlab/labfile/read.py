@@ -9,8 +9,8 @@ from typing import Any, Final
 from nestlab.base.errors import Mistake
 from nestlab.labfile.did_you_mean import meant
 from nestlab.labfile.fields import MACHINES_LIMIT, RECORDS
-from nestlab.labfile.leaves import Wrong, leaf
 from nestlab.labfile.nodes import Items, Node, Pairs, Scalar, found, shortened
+from nestlab.labfile.scalars import Wrong, leaf
 from nestlab.labfile.shapes import Either, ListOf, MapOf, Name, Nothing, Record, Ref, Shape
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from nestlab.base.errors import Unreachable
 from nestlab.wire import shell
-from nestlab.wire.flow import Flow
+from nestlab.wire.command_streams import Flow
 from nestlab.wire.result import Result
 
 GRACE = 2.0

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 from nestlab.base.errors import LabError
-from nestlab.wire.flow import Flow
+from nestlab.wire.command_streams import Flow
 from nestlab.wire.result import Result, failure, lines_of, status_of, too_slow
 
 trace: Callable[[str], None] | None = None

@@ -16,7 +16,7 @@ from nestlab.doctor.change_record import Original, Record, merged
 from nestlab.doctor.finding import Change, Reload, Remedy, Run, SetParameter, Write
 from nestlab.doctor.reload_scripts import Reloaded
 from nestlab.doctor.remedies import RECORD
-from nestlab.doctor.surgery.hands import OURS, Hands, View
+from nestlab.doctor.surgery.effects import OURS, Hands, View
 from nestlab.doctor.surgery.planning import Planning, check, encoded, look, not_root
 from nestlab.hosts.host import Host
 

@@ -10,7 +10,7 @@ from nestlab.base.errors import LabError
 from nestlab.doctor.change_record import Original, Record, Task, target
 from nestlab.doctor.finding import Change, Reload, Run, SetParameter, Write
 from nestlab.doctor.remedies import AS_ROOT
-from nestlab.doctor.surgery.hands import FOLDER, OURS, Hands, View
+from nestlab.doctor.surgery.effects import FOLDER, OURS, Hands, View
 
 GRUBBY = ("/etc/default/grub", "/etc/kernel/cmdline", "/boot/grub2/grubenv", "/boot/loader/entries/*.conf")
 """What grubby edits: kept and restored like files that nestlab writes."""
