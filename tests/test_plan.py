@@ -13,7 +13,7 @@ from nestlab.base.errors import LabError
 from nestlab.lab.blueprint import Blueprint
 from nestlab.lab.model import MIB, Link, Segment, parent_of
 from nestlab.plan.planner import plan, targets
-from nestlab.plan.steps import Observed, Plan, Seen, Want
+from nestlab.plan.steps import Drift, Observed, Plan, Seen, Want
 from nestlab.testing.fake_engine import FakeWorld
 
 
@@ -112,6 +112,23 @@ def test_a_machine_that_is_still_booting_is_waited_for() -> None:
     world = look(running(lab), lab, lab)
     booting = replace(world, machines={"web": replace(world.machines["web"], ready=False)})
     assert whys(plan(lab, booting)) == {"boot:web": "it is still booting"}
+
+
+def test_what_was_changed_by_hand_is_set_back_by_a_restart_inside_out_or_while_it_runs() -> None:
+    lab = pair()
+    seen = look(running(lab), lab, lab)
+
+    def with_drift(*drift: Drift) -> Plan:
+        machines = {**seen.machines, "hv1": replace(seen.machines["hv1"], drift=drift)}
+        return plan(lab, replace(seen, machines=machines), previous=lab)
+
+    memory, name = Drift("memory is 64, wanted 128"), Drift("name is a, wanted b", live=True)
+    steps = with_drift(memory, name)
+    assert ids(steps) == ["stop:hv1/web", "stop:hv1", "boot:hv1", "boot:hv1/web"]
+    assert whys(steps)["stop:hv1"] == "memory is 64, wanted 128, name is a, wanted b (changed by hand)"
+    assert whys(steps)["boot:hv1/web"] == "hv1, in which it runs, is restarted"
+    assert needs(steps)["boot:hv1"] == ("stop:hv1",)
+    assert ids(with_drift(name)) == ["boot:hv1"]
 
 
 def test_a_half_made_machine_is_made_anew() -> None:

@@ -107,7 +107,7 @@ async def cost_of(count: int, place: Path, storage: str) -> Cost:
 async def test_fifty_machines_take_the_same_requests_each_and_do_not_storm_a_node(tmp_path: Path) -> None:
     few, many = await cost_of(6, tmp_path, "local"), await cost_of(50, tmp_path, "local")
     assert many.making / 50 < few.making / 6
-    assert many.observing == few.observing
+    assert many.observing - 50 == few.observing - 6, "one for each, to see whether somebody changed it"
     assert many.glancing == few.glancing <= 3
     assert few.copies <= many.copies <= 2 * CLONES, "on the storages of two nodes at one time"
 

@@ -105,7 +105,7 @@ class _Fate:
     """What happens to one machine: how it ends, then how it starts, each with a reason.
 
     `vanishes`: the machine it is in is made anew. `late`: it is removed once that machine runs. `may_run`: it cannot
-    be seen, and may be running.
+    be seen, and may be running. `goes_on`: it runs, and is only set right.
     """
 
     end: Literal["stop", "remove"] | None = None
@@ -116,6 +116,7 @@ class _Fate:
     vanishes: bool = False
     late: bool = False
     may_run: bool = False
+    goes_on: bool = False
 
     @property
     def boots(self) -> bool:
@@ -124,6 +125,11 @@ class _Fate:
     @property
     def remade(self) -> bool:
         return self.vanishes or (self.end == "remove" and self.start == "make")
+
+    @property
+    def restarts(self) -> bool:
+        """It is stopped and started again, with its disk."""
+        return self.end == "stop" and self.start is not None and not self.vanishes
 
 
 _NOTHING = _Fate()
@@ -157,6 +163,8 @@ class _Fates:
             seen = self._seen.get(path)
             if outer.remade:
                 fates[path] = self._vanish(parent, goal, seen)
+            elif outer.restarts and goal in ("running", None) and seen and seen.state in ("running", "paused"):
+                fates[path] = self._restarted(self._specs.get(path), seen, f"{parent}, in which it runs, is restarted")
             elif goal == "gone":
                 fates[path] = self._gone(path, outer, seen)
             elif goal == "stopped":
@@ -201,18 +209,30 @@ class _Fates:
             return _Fate("remove", why, "make", why)
         return self._as_defined(spec, outer, seen)
 
+    def _restarted(self, spec: Spec | None, seen: Seen, why: str) -> _Fate:
+        """Stopped and started again; its disk stays."""
+        if spec is None:
+            return _Fate("stop", why)
+        if seen.digest is not None and seen.digest != spec.digest:
+            why = self._why_changed(spec, seen.digest)
+            return _Fate("remove", why, "make", why)
+        renamed = seen.names is not None and seen.names != names_digest(spec.hosts)
+        return _Fate("stop", why, "make" if renamed else "boot", why)
+
     def _as_defined(self, spec: Spec, outer: _Fate, seen: Seen) -> _Fate:
         """New names are made known by Introduce to what runs, by Create to what does not."""
         renamed = seen.names is not None and seen.names != names_digest(spec.hosts)
         runs = seen.state in ("running", "paused")
+        if runs and not all(each.live for each in seen.drift):
+            return self._restarted(spec, seen, _drifted(seen))
         why = self._why_boot(spec, outer, seen)
-        if why:
+        if why or seen.drift:
             start: Literal["make", "boot"] = "make" if renamed and not runs else "boot"
-            return _Fate(start=start, why=why, introduce=renamed and runs)
+            return _Fate(start=start, why=why or _drifted(seen), introduce=renamed and runs, goes_on=not why)
         return _Fate(why="its names changed", introduce=True) if renamed else _NOTHING
 
     def _why_boot(self, spec: Spec, outer: _Fate, seen: Seen) -> str:
-        if outer.boots:
+        if outer.boots and not outer.goes_on:
             return f"{spec.parent}, in which it runs, is started"
         if seen.state == "paused":
             return "it is paused"
@@ -347,15 +367,19 @@ class _Writer:
         needs = [f"boot:{spec.parent}"] if outer.boots else []
         if fate.start == "make" or not spec.parent:
             needs += [self._builds[key] for key in dict.fromkeys((spec.image, *spec.cargo)) if key in self._builds]
+        if spec.path in self._ends and not fate.vanishes:
+            needs.insert(0, self._ends[spec.path])
         if fate.start == "make":
-            if spec.path in self._ends and not fate.vanishes:
-                needs.insert(0, self._ends[spec.path])
             needs = [self._add(Create(fate.why, spec.path, needs=tuple(needs)))]
         if not spec.parent:
             needs += [self._connects[nic.segment] for nic in spec.nics if nic.segment in self._connects]
         displaced = {self._in_use[key]: None for key in _cards(spec) if key in self._in_use}
         needs += [self._ends[path] for path in displaced if path != spec.path]
         self._add(Boot(fate.why, spec.path, needs=tuple(needs)))
+
+
+def _drifted(seen: Seen) -> str:
+    return f"{', '.join(each.what for each in seen.drift)} (changed by hand)"
 
 
 def _cards(spec: Spec) -> Iterable[tuple[str, str]]:

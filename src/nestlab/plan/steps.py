@@ -15,6 +15,15 @@ Want = Literal["running", "stopped", "gone"]
 
 
 @dataclass(frozen=True)
+class Drift:
+    """Something of a machine that is not as nestlab set it: somebody changed it by hand. `what`: "memory is 1024,
+    wanted 2048". `live`: it can be set back while the machine runs."""
+
+    what: str
+    live: bool = False
+
+
+@dataclass(frozen=True)
 class Seen:
     """One machine as the world shows it. `digest`/`names` are those it was made with; None: cannot be told."""
 
@@ -36,6 +45,9 @@ class Seen:
     """On a cluster: the node that it is on."""
     vmid: int | None = None
     """On a Proxmox VE: its number."""
+    drift: tuple[Drift, ...] = ()
+    """What of it was changed by hand. Boot sets that back: of a machine that does not run all of it, of one that runs
+    what is `live`."""
 
 
 @dataclass(frozen=True)
@@ -128,8 +140,8 @@ class Create(_OfMachine):
 
 @dataclass(frozen=True)
 class Boot(_OfMachine):
-    """Start it and wait until it can be reached. Of a paused machine: let it go on; of a running one: make sure that
-    it can be reached."""
+    """Start it, with what was changed by hand set back, and wait until it can be reached. Of a paused machine: let it
+    go on; of a running one: set back what can be while it runs, and make sure that it can be reached."""
 
 
 @dataclass(frozen=True)

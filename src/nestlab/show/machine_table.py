@@ -43,6 +43,8 @@ class Row:
     """Of its QEMU, on the host that it runs on."""
     node: str = ""
     vmid: int | None = None
+    drift: tuple[str, ...] = ()
+    """What was changed by hand."""
 
 
 def rows(blueprint: Blueprint | None, observed: Observed, now: float) -> list[Row]:
@@ -75,6 +77,7 @@ def _row(path: str, spec: Spec | None, seen: Seen | None, now: float) -> Row:
         seen.pid if alive else None,
         seen.node,
         seen.vmid,
+        tuple(each.what for each in seen.drift),
     )
 
 
@@ -140,6 +143,8 @@ def _details(row: Row) -> list[str]:
 
 def _note(row: Row) -> str:
     parts = [row.why] if row.why else []
+    if row.drift:
+        parts.append(f"changed by hand: {', '.join(row.drift)} (`nestlab up` sets it back)")
     if not row.wanted:
         parts.append("no longer in the lab file")
     return "; ".join(parts)

@@ -11,7 +11,7 @@ from typing import Any
 
 from nestlab.base.errors import LabError
 from nestlab.base.events import Say
-from nestlab.engines.pve import hardware, tags
+from nestlab.engines.pve import drift, hardware, tags
 from nestlab.engines.pve.container_templates import OsTemplates
 from nestlab.engines.pve.cpu_types import Cpu
 from nestlab.engines.pve.guests import Guests
@@ -114,9 +114,9 @@ class Maker:
         async with self._slots["" if spot.shared else spot.node, spot.storage]:
             guest, mark = await self._clone(order, template, say)
             say(f"setting it up as VM {guest.vmid}")
-            await self._equip(order, guest, cargo, say)
+            options = await self._equip(order, guest, cargo, say)
             await self._grow(guest, spec, say)
-        await self._guests.note(guest, lambda _: replace(mark, making=False))
+        await self._guests.note(guest, lambda _: replace(mark, making=False, options=options))
         return guest
 
     async def _clone(self, order: Order, template: int, say: Say) -> tuple[Guest, Mark]:
@@ -153,14 +153,15 @@ class Maker:
             full = {**params, "full": True, "storage": storage}
             await self._guests.work(self._api.create, path, full, say)
 
-    async def _equip(self, order: Order, guest: Guest, cargo: Sequence[tuple[str, str]], say: Say) -> None:
-        """Hardware, identity and cargo, in one task."""
+    async def _equip(self, order: Order, guest: Guest, cargo: Sequence[tuple[str, str]], say: Say) -> tuple[str, ...]:
+        """Hardware, identity and cargo, in one task. What was set, as its mark keeps it."""
         spec, spot = order.spec, order.spot
         choices = Choices(guest.vmid, order.cpu, spot.storage, order.wires, hardware.outside_of(spec, self._pve))
         params = hardware.machine(spec, order.blueprint.lab, choices)
         async with self._uploaded(guest, spec, order.blueprint) as volid:
             disks = hardware.disks(spot.storage, volid, cargo)
             await self._guests.work(self._api.create, f"{guest.base}/config", {**params, **disks}, say)
+        return drift.options_of(params)
 
     @contextlib.asynccontextmanager
     async def _uploaded(self, guest: Guest, spec: Spec, blueprint: Blueprint) -> AsyncIterator[str]:
@@ -198,12 +199,12 @@ class Maker:
 
         async def create(number: int) -> None:
             say(f"making it as container {number} on {spot.node}")
-            told.append(replace(mark, vmid=number))
             choices = Choices(number, order.cpu, spot.storage, order.wires, outside, self._pve.pool)
             size, authorized = spec.machine.disk or IMAGE, self._vault.authorized
             params = hardware.container(
                 spec, order.blueprint.lab, choices, ostemplate=ostemplate, disk=size, authorized=authorized
             )
+            told.append(replace(mark, vmid=number, options=drift.options_of(params)))
             # Without tags: PVE wants VM.Config.Options for them on the container, not on its pool (GuestHelpers.pm).
             own = {"description": tags.line(told[-1])}
             await self._guests.work(self._api.create, f"/nodes/{spot.node}/lxc", {**params, **own}, say)

@@ -106,15 +106,19 @@ class PveEngine:
 
     async def observe(self) -> Observed:
         found, links, images = await asyncio.gather(self.guests.look(), self._segments.observe(), self._images())
-        machines = {each.mark.path: resources.seen(each, time.time()) for each in found}
+        drifts = await asyncio.gather(*map(self.guests.drift, found))
+        pairs = zip(found, drifts, strict=True)
+        machines = {each.mark.path: resources.seen(each, time.time(), drift) for each, drift in pairs}
         bridged = {name for each in found if each.guest.status == "running" for name in each.mark.bridged}
         return Observed(MappingProxyType(machines), links | bridged, images)
 
     async def glance(self) -> Mapping[str, Seen]:
         """The machines, for `nestlab status`: one request as a rule, and one more for a node where something changed
-        within the last seconds."""
+        within the last seconds, and for a machine that somebody gave another name, memory or number of CPUs."""
         found = await self.guests.look(exact=False)
-        return MappingProxyType({each.mark.path: resources.seen(each, time.time()) for each in found})
+        drifts = await asyncio.gather(*(self.guests.drift(each, exact=False) for each in found))
+        pairs = zip(found, drifts, strict=True)
+        return MappingProxyType({each.mark.path: resources.seen(each, time.time(), drift) for each, drift in pairs})
 
     async def perform(self, step: Step, blueprint: Blueprint, say: Say) -> None:
         match step:
@@ -270,6 +274,7 @@ class PveEngine:
 
         own = blueprint.images[spec.image].file is not None
         await self._runner.reach(found, door, host, say, own=own)
+        await self._runner.reached(found)
 
     async def _remove(self, path: str, say: Say) -> None:
         await self._forget(path)

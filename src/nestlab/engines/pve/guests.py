@@ -10,10 +10,12 @@ from typing import Any
 
 from nestlab.base.errors import LabError, Unreachable
 from nestlab.base.events import Say
-from nestlab.engines.pve import guest_requests, resources, tags
+from nestlab.engines.pve import drift, guest_requests, resources, tags
+from nestlab.engines.pve.drift import Change
 from nestlab.engines.pve.remembered import Memory
 from nestlab.engines.pve.resources import Found, Guest
 from nestlab.engines.pve.tags import Mark
+from nestlab.plan.steps import Drift
 from nestlab.wire.pve.api import Api, Params
 from nestlab.wire.pve.errors import Changed, Missing, NodeUnreachable, PveError, is_lock_timeout
 from nestlab.wire.pve.retries import Patience
@@ -105,6 +107,26 @@ class Guests:
         if row.get("status") != "running":
             return "stopped"
         return "paused" if resources.of_node({**row, "vmid": guest.vmid}, guest).paused else "running"
+
+    async def changes(self, found: Found) -> tuple[Change, ...]:
+        """What of it is not as nestlab set it: one request."""
+        if not found.mark.options or found.mark.making:
+            return ()
+        rows = await guest_requests.ask(self.api, found.guest.base, "pending")
+        return drift.changes(found.mark.options, rows, found.guest.kind)
+
+    async def drift(self, found: Found, *, exact: bool = True) -> tuple[Drift, ...]:
+        """The same for those who only look: nothing of a machine that is gone or whose node does not answer. Not
+        `exact`: it is asked only when what lists tell of it is not as it was set."""
+        guest = found.guest
+        if not exact and not drift.suspect(found.mark.options, guest.name, guest.size, guest.cpus):
+            return ()
+        if guest.status == "unknown":
+            return ()
+        try:
+            return tuple(each.drift for each in await self.changes(found))
+        except (Missing, NodeUnreachable):
+            return ()
 
     def alive(self, guest: Guest) -> Callable[[], Awaitable[bool]]:
         """Whether it runs, for those who wait for it."""

@@ -51,7 +51,7 @@ class Choices:
 
 
 def name_of(lab: str, path: str) -> str:
-    """What a machine is called on a PVE. Nothing depends on it: people may change it."""
+    """What a machine is called on a PVE. Nothing depends on it; `up` gives it back to what somebody renamed."""
     return f"{lab}-{path.replace('/', '-')}"[:NAME_LIMIT].rstrip("-")
 
 

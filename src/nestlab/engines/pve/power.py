@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from nestlab.base.errors import LabError, Unreachable
 from nestlab.base.events import Say
+from nestlab.engines.pve import drift
 from nestlab.engines.pve.cpu_types import EMULATED
 from nestlab.engines.pve.create import Maker
 from nestlab.engines.pve.guests import Guests
@@ -48,8 +49,13 @@ class Runner:
         self._again = again
 
     async def boot(self, found: Found, spec: Spec, blueprint: Blueprint, say: Say) -> Found:
-        """It runs; what it has to know for that, it knows. Of one that runs already, nothing."""
+        """It runs; what it has to know for that, it knows, and what was changed by hand is set back. Of one that runs
+        already only what can be while it does."""
         guest = found.guest
+
+        def started(mark: Mark) -> Mark:
+            return replace(mark, wanted="running", unmet=guest.kind == "qemu")
+
         state = await self._guests.runs(guest)
         if state == "paused":
             say("letting it go on")
@@ -58,12 +64,20 @@ class Runner:
             await self._guests.unlocked(guest, say)
             if guest.lock != HIBERNATED:
                 found = await self._introduced(found, spec, blueprint, say)
-                mark = await self._guests.note(guest, lambda mark: replace(mark, wanted="running"))
+                await self._set_back(found, say, running=False)
+                mark = await self._guests.note(guest, started)
                 found = replace(found, mark=mark)
             found = await self._start(found, spec, say)
+        else:
+            await self._set_back(found, say, running=True)
         if found.mark.wanted != "running":
-            found = replace(found, mark=await self._guests.note(guest, lambda mark: replace(mark, wanted="running")))
+            found = replace(found, mark=await self._guests.note(guest, started))
         return found
+
+    async def reached(self, found: Found) -> None:
+        """It was reached since it was started."""
+        if found.mark.unmet:
+            await self._guests.note(found.guest, lambda mark: replace(mark, unmet=False))
 
     async def reach(
         self, found: Found, door: Door, host: Callable[[], Awaitable[Host]], say: Say, *, own: bool
@@ -142,6 +156,18 @@ class Runner:
         mark = await self._guests.note(found.guest, lambda mark: replace(mark, names=spec.names, told="", since=0))
         return replace(found, mark=mark)
 
+    async def _set_back(self, found: Found, say: Say, *, running: bool) -> None:
+        """The options that somebody changed are as nestlab set them."""
+        changes = [each for each in await self._guests.changes(found) if each.drift.live or not running]
+        for each in changes:
+            say(f"setting back what was changed by hand: {each.drift.what}")
+        params: dict[str, str | int] = {each.key: each.value for each in changes}
+        config = f"{found.guest.base}/config"
+        if changes and found.guest.kind == "lxc":
+            await self._api.set(config, params)  # PVE knows no task for a container's
+        elif changes:
+            await self._guests.work(self._api.create, config, params, say)
+
     async def _start(self, found: Found, spec: Spec, say: Say) -> Found:
         guest = found.guest
         say("starting " + ("under KVM" if found.mark.kvm else "under emulation (kvm: 0)"))
@@ -170,7 +196,12 @@ class Runner:
         """The node turns out to have no KVM: `cpu: host` does not start without."""
         say(f"node {found.guest.node} has no KVM: starting it emulated (kvm: 0, cpu: {EMULATED}), 20 times slower")
         also: dict[str, str | int] = {"kvm": 0, "cpu": EMULATED}
-        return replace(found, mark=await self._guests.note(found.guest, lambda mark: replace(mark, kvm=False), also))
+
+        def emulated(mark: Mark) -> Mark:
+            kept = [line for line in mark.options if line.partition("=")[0] not in also]
+            return replace(mark, kvm=False, options=(*kept, *drift.options_of(also)) if mark.options else ())
+
+        return replace(found, mark=await self._guests.note(found.guest, emulated, also))
 
     async def _unreached(self, found: Found, error: Unreachable, *, own: bool) -> LabError:
         guest, path = found.guest, found.mark.path

@@ -10,7 +10,7 @@ from nestlab.engines.pve import tags
 from nestlab.engines.pve.cpu_types import Processor
 from nestlab.engines.pve.placement import Room, Store
 from nestlab.engines.pve.tags import Mark
-from nestlab.plan.steps import Seen, State
+from nestlab.plan.steps import Drift, Seen, State
 
 Kind = Literal["qemu", "lxc"]
 
@@ -32,6 +32,10 @@ class Guest:
     ha: str = ""
     """Its state in high availability, which may move it; "" where that does not manage it."""
     pool: str = ""
+    name: str = ""
+    size: int = 0
+    """Bytes of memory that it has or would have; 0 where a list does not tell."""
+    cpus: int = 0
 
     @property
     def base(self) -> str:
@@ -73,6 +77,9 @@ def _guest(row: Mapping[str, Any], kind: object, node: object) -> Guest:
         paused=str(row.get("qmpstatus") or row.get("status")) in _PAUSED,
         ha=str(row.get("hastate") or ""),
         pool=str(row.get("pool") or ""),
+        name=str(row.get("name") or ""),
+        size=int(row.get("maxmem") or 0),
+        cpus=int(row.get("maxcpu") or row.get("cpus") or 0),
     )
 
 
@@ -91,7 +98,7 @@ def of_node(row: Mapping[str, Any], guest: Guest) -> Guest:
     return replace(now, tags=now.tags or guest.tags, lock=now.lock or guest.lock, ha=guest.ha, pool=guest.pool)
 
 
-def seen(found: Found, now: float) -> Seen:
+def seen(found: Found, now: float, drift: tuple[Drift, ...] = ()) -> Seen:
     """A machine as the rest of nestlab sees it. `now`: seconds since the epoch."""
     guest, mark = found.guest, found.mark
     state, why = _state(guest, mark)
@@ -105,9 +112,11 @@ def seen(found: Found, now: float) -> Seen:
         accel=("kvm" if mark.kvm else "tcg") if runs else None,
         since=since,
         memory=guest.memory or None if runs else None,
+        ready=not (mark.unmet and state == "running"),
         why=why,
         node=guest.node,
         vmid=guest.vmid,
+        drift=drift,
     )
 
 
@@ -129,7 +138,9 @@ def _state(guest: Guest, mark: Mark) -> tuple[State, str]:
         held = f", and a task ({guest.lock}) is at work on it" if guest.lock else ""
         return "broken", f"VM {guest.vmid} on {guest.node} was not finished{held}"
     if guest.status == "running":
-        return ("paused", "PVE has paused it") if guest.paused else ("running", "")
+        if guest.paused:
+            return "paused", "PVE has paused it"
+        return "running", "it was started, and has not been reached yet" if mark.unmet else ""
     if guest.lock == "suspended":
         return "stopped", "it is hibernated"
     if mark.wanted == "running":

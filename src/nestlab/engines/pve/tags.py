@@ -53,6 +53,10 @@ class Mark:
     """Whether it was made to run under KVM."""
     user: str = "root"
     """Who can log in."""
+    options: tuple[str, ...] = ()
+    """What nestlab set of its configuration, as `key=value` (`drift.py`); () of those made before that was kept."""
+    unmet: bool = False
+    """It was started, and has not been reached since."""
 
 
 def line(mark: Mark) -> str:
@@ -82,7 +86,7 @@ def of_line(text: str) -> Mark | None:
         data = json.loads(text.removeprefix(PREFIX))
         known = {item.name for item in fields(Mark)}
         given: dict[str, Any] = {name: value for name, value in data.items() if name in known}
-        given |= {name: tuple(map(str, given.get(name, ()))) for name in ("bridged", "cargo")}
+        given |= {name: tuple(map(str, given.get(name, ()))) for name in ("bridged", "cargo", "options")}
         mark = Mark(**given)
     except (ValueError, TypeError, AttributeError):
         return None

@@ -1,0 +1,212 @@
+"""What somebody changes of a lab's machines in a Proxmox VE: it is shown, planned with its reason, and set back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from blueprints import draft, guest
+from nestlab.engines.pve import drift, tags
+from nestlab.lab.blueprint import Blueprint
+from nestlab.lab.model import Image
+from nestlab.plan import planner
+from nestlab.plan.steps import Boot, Connect, Drift, Step, Stop
+from nestlab.testing.fake_pve import FakePve
+from pve_lab import Bench, assert_valid, bench, cluster, config, machine_of, seen, up, vmid
+
+LAB = draft("lab", guest("web", on=("wire",)), hosts="before")
+
+SET = ("name=lab-web", "cores=2", "memory=2048", "kvm=1", "cpu=host", "net0=virtio=02:AA,bridge=nl1,firewall=0")
+
+
+def rows(**changed: Any) -> list[dict[str, Any]]:
+    """What PVE tells of a machine that is as it was set, but for this; None: it is gone."""
+    there = dict(line.split("=", 1) for line in SET) | {"digest": "0", "scsihw": "lsi"} | changed
+    return [{"key": key, "value": value} for key, value in there.items() if value is not None]
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        {},
+        {"kvm": None},
+        {"cpu": "cputype=host"},
+        {"net0": "bridge=nl1,virtio=02:aa"},
+        {"net0": "virtio=02:AA,bridge=nl1,firewall=0,queues=4"},
+        {"net7": "virtio=02:BB,bridge=vmbr0"},
+        {"onboot": 1},
+    ],
+)
+def test_what_is_set_in_other_words_or_was_never_set_is_no_drift(same: dict[str, Any]) -> None:
+    assert drift.changes(SET, rows(**same), "qemu") == ()
+
+
+@pytest.mark.parametrize(
+    ("changed", "said", "live"),
+    [
+        ({"memory": 1024}, "memory is 1024, wanted 2048", False),
+        ({"cores": 1}, "cores is 1, wanted 2", False),
+        ({"cpu": "x86-64-v2-AES"}, "cpu is x86-64-v2-AES, wanted host", False),
+        ({"kvm": 0}, "kvm is 0, wanted 1", False),
+        ({"name": "mine"}, "name is mine, wanted lab-web", True),
+        ({"net0": None}, "net0 is gone, wanted virtio=02:AA,bridge=nl1,firewall=0", True),
+        ({"net0": "virtio=02:AA,bridge=vmbr0,firewall=1"}, "net0: bridge is vmbr0, wanted nl1, ", True),
+        ({"net0": "e1000=02:AA,bridge=nl1"}, "net0: virtio is gone, wanted 02:aa", True),
+    ],
+)
+def test_what_was_changed_is_told_key_by_key(changed: dict[str, Any], said: str, live: bool) -> None:
+    [found] = drift.changes(SET, rows(**changed), "qemu")
+    assert found.drift.what.startswith(said)
+    assert found.drift.live == live
+
+
+def test_what_waits_for_the_next_start_is_set_back_while_the_machine_runs() -> None:
+    waiting = [{**row, "pending": 512} if row["key"] == "memory" else row for row in rows()]
+    [found] = drift.changes(SET, waiting, "qemu")
+    assert found.drift == Drift("memory is 512, wanted 2048 from its next start on", live=True)
+    gone = [{**row, "delete": 1} if row["key"] == "cpu" else row for row in rows()]
+    assert [each.drift.what for each in drift.changes(SET, gone, "qemu")] == [
+        "cpu is gone, wanted host from its next start on"
+    ]
+
+
+@pytest.fixture
+def fake() -> Iterator[FakePve]:
+    with cluster() as pve:
+        pve.storages["local"].content += ",vztmpl"
+        yield pve
+
+
+@pytest.fixture
+async def made(fake: FakePve, tmp_path: Path) -> AsyncIterator[Bench]:
+    async with bench(fake, tmp_path) as found:
+        yield found
+        assert_valid(fake)
+
+
+async def running(made: Bench, lab: Blueprint = LAB, path: str = "web") -> None:
+    engine = made.engine()
+    await engine.perform(Connect("", "wire"), lab, made.say)
+    await up(made, lab, path, engine)
+
+
+async def steps(made: Bench, lab: Blueprint = LAB) -> list[Step]:
+    observed = await made.engine().observe()
+    images = observed.images | lab.images.keys()
+    return list(planner.plan(lab, replace(observed, images=images)).steps)
+
+
+async def again(made: Bench, lab: Blueprint = LAB) -> None:
+    """`up` until there is nothing left to do."""
+    engine = made.engine()
+    for step in await steps(made, lab):
+        await engine.perform(step, lab, made.say)
+    assert await steps(made, lab) == []
+
+
+async def test_a_machine_as_it_was_made_has_no_drift(made: Bench) -> None:
+    await running(made)
+    assert await steps(made) == []
+    found = await seen(made)
+    assert found is not None
+    assert found.drift == ()
+
+
+async def test_other_memory_is_planned_with_its_reason_and_set_back_by_a_restart(made: Bench) -> None:
+    await running(made)
+    before = config(made)["virtio0"]
+    made.fake.set_config(vmid(made), memory=64, cores=3)
+    why = "cores is 3, wanted 1, memory is 64, wanted 128 (changed by hand)"
+    assert await steps(made) == [Stop(why, "web"), Boot(why, "web", needs=("stop:web",))]
+    await again(made)
+    assert (config(made)["memory"], config(made)["cores"], config(made)["virtio0"]) == ("128", 1, before)
+    assert "setting back what was changed by hand: memory is 64, wanted 128" in made.said
+
+
+async def test_a_name_and_a_card_are_set_back_while_it_runs(made: Bench) -> None:
+    await running(made)
+    card = config(made)["net0"]
+    await made.api.set(f"/nodes/pve1/qemu/{vmid(made)}/config", {"name": "mine", "delete": "net0"})
+    assert "net0" not in config(made)
+    [step] = await steps(made)
+    assert isinstance(step, Boot)
+    assert "name is mine, wanted lab-web" in step.why
+    assert "net0 is gone" in step.why
+    await again(made)
+    assert (config(made)["name"], config(made)["net0"]) == ("lab-web", card)
+    assert made.fake.calls("POST", "/status/stop") == made.fake.calls("POST", "/status/shutdown") == []
+
+
+async def test_what_somebody_changed_for_the_next_start_is_taken_back_now(made: Bench) -> None:
+    await running(made)
+    await made.api.set(f"/nodes/pve1/qemu/{vmid(made)}/config", {"memory": 64})
+    found = machine_of(made.fake, "lab", "web")
+    assert found is not None
+    assert found.pending == {"memory": "64"}
+    [step] = await steps(made)
+    assert step.why == "memory is 64, wanted 128 from its next start on (changed by hand)"
+    await again(made)
+    assert found.pending == {}
+    assert found.running
+
+
+async def test_a_stopped_machine_is_set_back_when_it_is_started(made: Bench) -> None:
+    await running(made)
+    await made.engine().perform(Stop("", "web"), LAB, made.say)
+    made.fake.set_config(vmid(made), memory=64, cpu="kvm64")
+    await again(made)
+    assert (config(made)["memory"], config(made)["cpu"]) == ("128", "host")
+
+
+async def test_a_container_is_compared_and_set_back_too(made: Bench, tmp_path: Path) -> None:
+    (tmp_path / "debian.tar.zst").write_bytes(b"a template")
+    image = Image(file=str(tmp_path / "debian.tar.zst"))
+    lab = draft("lab", replace(guest("box", on=("wire",)), image=image, container=True), hosts="h")
+    images = MappingProxyType({"file-1": image})
+    lab = replace(lab, images=images, specs=tuple(replace(spec, image="file-1") for spec in lab.specs))
+    await running(made, lab, "box")
+    assert await steps(made, lab) == []
+    card = config(made, "box")["net0"]
+    made.fake.set_config(vmid(made, "box"), memory=64, net0="name=eth0,bridge=vmbr0")
+    [step] = await steps(made, lab)
+    assert "memory is 64, wanted 128" in step.why
+    await again(made, lab)
+    assert (config(made, "box")["memory"], config(made, "box")["net0"]) == (128, card)
+
+
+async def test_a_quick_look_shows_drift_and_asks_only_the_machine_that_has_it(made: Bench) -> None:
+    await running(made)
+    engine = made.engine()
+    assert (await engine.glance())["web"].drift == ()
+    made.fake.set_config(vmid(made), memory=64)
+    made.fake.requests.clear()
+    assert [each.what for each in (await engine.glance())["web"].drift] == ["memory is 64, wanted 128"]
+    assert [call.path.rpartition("/")[2] for call in made.fake.requests] == ["resources", "pending"]
+
+
+async def test_a_machine_of_an_older_nestlab_is_not_compared(made: Bench) -> None:
+    await running(made)
+    mark = tags.read(str(config(made)["description"]), vmid(made))
+    assert mark is not None
+    old = replace(mark, options=())
+    made.fake.set_config(
+        vmid(made), memory=64, description=tags.line(old), tags=tags.tags(str(config(made)["tags"]), old)
+    )
+    assert await steps(made) == []
+
+
+async def test_a_machine_that_was_never_reached_is_not_as_wanted(made: Bench) -> None:
+    made.inside.deaf.add("web")
+    with pytest.raises(Exception, match="is not reached"):
+        await running(made)
+    found = await seen(made)
+    assert found is not None
+    assert (found.state, found.ready) == ("running", False)
+    assert [step.why for step in await steps(made)] == ["it is still booting"]
+    made.inside.deaf.clear()
+    await again(made)
