@@ -146,9 +146,8 @@ def test_any_text_can_be_explained(text: str, signature: Signature) -> None:
 @given(st.lists(st.sampled_from([*(each.example for each in TABLE), "", "nothing", "x" * 5000]), max_size=30))
 def test_the_order_is_root_causes_first_and_then_that_of_the_lines(lines: list[str]) -> None:
     found = explain("\n".join(lines))
-    assert [(each.signature.rank, each.number) for each in found] == sorted(
-        (each.signature.rank, each.number) for each in found
-    )
+    order = [(each.signature.rank, each.signature.sure, each.number) for each in found]
+    assert order == sorted(order)
     assert sum(each.times for each in found) == sum(line not in ("", "nothing", "x" * 5000) for line in lines)
 
 
@@ -209,7 +208,7 @@ def test_explain_takes_an_error_line_itself() -> None:
 def test_explain_as_json_has_all_of_it() -> None:
     found: list[dict[str, Any]] = json.loads(run("--json", "-", input=FULL.encode()).stdout)["found"]
     assert [each["name"] for each in found] == ["disk-full", "kernel-panic", "qemu-killed"]
-    assert set(found[0]) == {"name", "line", "text", "times", "cause", "do", "see"}
+    assert set(found[0]) == {"name", "line", "text", "times", "rank", "sure", "cause", "do", "below", "see"}
     assert json.loads(run("--json", "all is well", status=2).stdout) == {"found": []}
 
 

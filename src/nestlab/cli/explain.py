@@ -16,8 +16,15 @@ from nestlab.cli.options import Debug, Json
 if TYPE_CHECKING:
     from nestlab.base.paint import Paint
     from nestlab.explain.explain import Explained
+    from nestlab.explain.level_below import Below
 
 WHAT = "Give a log file, - for stdin, or an error line in quotes: nestlab explain 'Module kvm_intel is in use.'"
+
+MORE = (
+    "The cause may stand further up, or in another log: give all of `sudo dmesg`, the task log, or the program's own"
+    " with its -v. `nestlab doctor` asks the host itself what is missing; run it at the level that fails."
+)
+"""What to give instead of a text in which nothing is known."""
 
 Words = Annotated[
     list[str] | None,
@@ -41,7 +48,7 @@ def explain(words: Words = None, as_json: Json = False, debug: Debug = False) ->
     if not found:
         empty = not text.strip()
         what = f"{where} is empty." if empty else f"Nothing in {where} is known to nestlab."
-        hint = WHAT if empty else "It may be further up: give the whole log. On a host, `nestlab doctor` asks itself."
+        hint = WHAT if empty else MORE
         raise LabError(what, hint=hint)
     out("\n\n".join(_shown(each, paint()) for each in found))
     return None
@@ -82,7 +89,17 @@ def _shown(each: Explained, colours: Paint) -> str:
     rows = [
         f"{colours('bold', f'line {each.number}')}{times}: {each.line}",
         f"  cause  {each.cause}",
+        f"  sure   {each.sure}",
         f"  do     {colours('green', each.do)}",
+        *_below(each.below, colours),
         f"  see    {colours('dim', each.signature.see)}",
     ]
     return "\n".join(rows)
+
+
+def _below(below: Below | None, colours: Paint) -> list[str]:
+    """Who mends the level below, and what is typed there."""
+    if below is None:
+        return []
+    name = f"This log is of a machine on {below.name}. " if below.name else ""
+    return [f"  below  {name}{below.way.do}", *(f"         $ {colours('green', line)}" for line in below.way.commands)]

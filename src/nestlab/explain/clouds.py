@@ -45,7 +45,7 @@ class Cloud:
     `kernel`: how versions of kernels made for it end. `nests` says what decides and `types` which machines nest, a
     sentence. `nesting` is a regular expression of types that do, `never` of types that never will; both are empty where
     DMI does not tell the type. `switch`: for the machine that is there, if its type nests; `move`: if its type does
-    not; `launch`: for a new one. `see`: where all this is documented.
+    not (its commands have those of `switch`, too); `launch`: for a new one. `see`: where all this is documented.
     """
 
     name: str
@@ -82,10 +82,7 @@ class Cloud:
             return Way(f"The type {machine_type} does not nest. {self.move.do}", self.move.commands)
         if self.switch == self.move:
             return Way(f"{self.types} {self.switch.do}", self.switch.commands)
-        return Way(
-            f"{self.types} {self.switch.do} {self.move.do}",
-            (*self.switch.commands, *(line for line in self.move.commands if line not in self.switch.commands)),
-        )
+        return Way(f"{self.types} {self.switch.do} {self.move.do}", self.move.commands)
 
 
 _EC2_LIST = (
@@ -182,9 +179,12 @@ AZURE = Cloud(
         ),
     ),
     Way(
-        "If the size does not nest, resize it; the disks stay.",
+        "If the size does not nest, resize it, too; the disks stay.",
         (
+            "az vm show --resource-group GROUP --name NAME --query '[hardwareProfile.vmSize, securityProfile]'",
+            "az vm deallocate --resource-group GROUP --name NAME",
             "az vm resize --resource-group GROUP --name NAME --size Standard_D4s_v5",
+            "az vm update --resource-group GROUP --name NAME --security-type Standard",
             "az vm start --resource-group GROUP --name NAME",
         ),
     ),

@@ -1,7 +1,8 @@
 """From a log to what it means: which known messages are in it, and what to do about them. Pure.
 
-Order: by rank (see `signature.Rank`), so a full disk comes before the panic that it led to; within a rank by the line
-where each was first seen. A line is explained by one signature, the first of the table that matches it.
+Order: by rank (see `signature.Rank`), so a full disk comes before the panic that it led to, and what names one thing
+before an error that every program prints; within a rank what is surest first, then by the line where each was first
+seen. A line is explained by one signature, the first of the table that matches it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 
-from nestlab.explain.signatures import TABLE, Rank, Signature
+from nestlab.explain.level_below import Below, level_below
+from nestlab.explain.signatures import TABLE, Rank, Signature, Sure
 
 BEFORE, AFTER = 300, 1200
 """Bytes around a fixed part of a pattern that are searched: a line of megabytes costs no more than many short ones."""
@@ -29,7 +31,11 @@ _NAMES = re.compile(r"\{(\w+)\}")
 
 @dataclass(frozen=True)
 class Explained:
-    """A signature found: in `line` (its number counts from 1), in so many lines altogether."""
+    """A signature found: in `line` (its number counts from 1), in so many lines altogether.
+
+    `sure`, in words: how sure it is that this is the cause. `below`: the level below, if that is to be mended; only at
+    the first such of a log.
+    """
 
     signature: Signature
     number: int
@@ -37,6 +43,8 @@ class Explained:
     times: int
     cause: str
     do: str
+    sure: str
+    below: Below | None = None
 
     def data(self) -> dict[str, object]:
         """As JSON data."""
@@ -45,8 +53,11 @@ class Explained:
             "line": self.number,
             "text": self.line,
             "times": self.times,
+            "rank": self.signature.rank.name.lower(),
+            "sure": self.sure,
             "cause": self.cause,
             "do": self.do,
+            "below": self.below.data() if self.below else None,
             "see": self.signature.see,
         }
 
@@ -65,20 +76,42 @@ def explain(text: str) -> tuple[Explained, ...]:
     """What is known of the messages in a log, each signature once, root causes first. Total: any text will do."""
     data = _ESCAPES.sub(b"", text.encode("utf-8", "replace"))
     lowered = data.lower()
+    words = _words(lowered)
     taken: set[int] = set()
     found = []
     for signature in TABLE:
-        seen = _look(signature, data, lowered, taken)
+        seen = _look(signature, data, lowered, words, taken)
         if seen is not None:
             found.append((signature, seen))
-    found.sort(key=lambda pair: (pair[0].rank, pair[1].at))
-    return tuple(_explained(signature, seen, data) for signature, seen in found)
+    found.sort(key=lambda pair: (pair[0].rank, pair[0].sure, pair[1].at))
+    asks = next((signature for signature, _ in found if signature.below), None)
+    below = level_below(lowered) if asks else None
+    first = found[0][0].rank if found else Rank.NOTE
+    return tuple(
+        _explained(signature, seen, data, _sure(signature, first), below if signature is asks else None)
+        for signature, seen in found
+    )
+
+
+def _sure(signature: Signature, first: Rank) -> str:
+    """How sure, in words. `first`: the lowest rank in the log."""
+    if signature.rank == Rank.NOTE:
+        return "no failure by itself"
+    if signature.rank == Rank.SYMPTOM:
+        return "follows from something else" + (", mostly from what stands above" if first < Rank.SYMPTOM else "")
+    if signature.rank == Rank.GENERAL and first < Rank.GENERAL:
+        return "possible: a general error; what stands above is likelier"
+    return {
+        Sure.CERTAIN: "certain: printed for this alone",
+        Sure.LIKELY: "likely: there are rarer causes",
+        Sure.POSSIBLE: "possible: there are other causes",
+    }[signature.sure]
 
 
 def advice(text: str) -> str:
     """What is nearest to the root of a failure in `text` and what to do about it; "" where nothing is known."""
     best = next(iter(explain(text)), None)
-    return f"{best.cause} {best.do}" if best and best.signature.rank <= Rank.REFUSAL else ""
+    return f"{best.cause} {best.do}" if best and best.signature.rank <= Rank.GENERAL else ""
 
 
 def with_advice(hint: str, text: str) -> str:
@@ -87,16 +120,39 @@ def with_advice(hint: str, text: str) -> str:
     return f"{said}\n{hint}" if said else hint
 
 
-def _look(signature: Signature, data: bytes, lowered: bytes, taken: set[int]) -> _Seen | None:
+_LETTERS = bytes(byte if byte in b"abcdefghijklmnopqrstuvwxyz" else 32 for byte in range(256))
+
+
+def _words(lowered: bytes) -> bytes:
+    """Every word (letters only) of a text once, each between line ends: much shorter than a long log."""
+    return b"\n" + b"\n".join(set(lowered.translate(_LETTERS).split())) + b"\n"
+
+
+@cache
+def _parts(needle: str) -> tuple[bytes, ...]:
+    """What of `_words` a text must have that has this needle: words inside of it whole, those at its ends in part."""
+    parts = needle.encode().translate(_LETTERS).replace(b" ", b"\n").split(b"\n")
+    inside = [b"\n" + part + b"\n" for part in parts[1:-1] if part]
+    if len(parts) == 1:
+        return (parts[0],)
+    return (parts[0] + b"\n", *inside, b"\n" + parts[-1])
+
+
+def _look(signature: Signature, data: bytes, lowered: bytes, words: bytes, taken: set[int]) -> _Seen | None:
     """The lines that match and are not taken yet; they are taken then."""
     seen = None
+    if signature.beside and not any(word.encode() in lowered for word in signature.beside):
+        return None
+    over = max((lowered.rfind(word.encode()) for word in signature.unless), default=-1)
     for needle in needles(signature.pattern):
+        if not all(part in words for part in _parts(needle)):
+            continue
         for start, window, end in _windows(needle.encode(), lowered):
             if start in taken:
                 continue
             line = data[window:end].decode(errors="replace")
             match = _compiled(signature.pattern).search(line)
-            if match is None:
+            if match is None or over >= end:
                 continue
             taken.add(start)
             if seen is None:
@@ -167,12 +223,12 @@ def _shown(line: str, match: re.Match[str]) -> str:
     return ("…" if first else "") + line[first : first + LONGEST].strip() + "…"
 
 
-def _explained(signature: Signature, seen: _Seen, data: bytes) -> Explained:
+def _explained(signature: Signature, seen: _Seen, data: bytes, sure: str, below: Below | None) -> Explained:
     groups = {name: (value or "")[:80] for name, value in seen.match.groupdict().items()}
     harmless = {name: value if _HARMLESS.fullmatch(value) else name.upper() for name, value in groups.items()}
     number = data.count(b"\n", 0, seen.at) + 1
     cause, do = _filled(signature.cause, groups), _filled(signature.do, harmless)
-    return Explained(signature, number, seen.line, seen.times, cause, do)
+    return Explained(signature, number, seen.line, seen.times, cause, do, sure, below)
 
 
 def _filled(text: str, groups: dict[str, str]) -> str:

@@ -18,9 +18,9 @@ from nestlab.explain.signatures import (
     qemu,
     qemu_devices,
 )
-from nestlab.explain.signatures.signature import Rank, Signature
+from nestlab.explain.signatures.signature import Rank, Signature, Sure
 
-__all__ = ["SECTIONS", "TABLE", "Rank", "Signature"]
+__all__ = ["SECTIONS", "TABLE", "Rank", "Signature", "Sure"]
 
 SECTIONS: tuple[tuple[str, tuple[Signature, ...]], ...] = (
     ("KVM and the processor", kvm.TABLE),

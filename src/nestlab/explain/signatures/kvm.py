@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nestlab.explain.signatures.signature import Rank, Signature
+from nestlab.explain.signatures.signature import Rank, Signature, Sure
 
 NESTED = "Linux documentation: virt/kvm/x86/running-nested-guests"
 ADMIN = "Linux documentation: admin-guide/kernel-parameters (kvm.*, kvm-intel.*, kvm-amd.*)"
@@ -50,11 +50,13 @@ TABLE: tuple[Signature, ...] = (
         r"(?:VMX|SVM) not supported by CPU|kvm: no hardware support|CPU does not support KVM extensions",
         "The kernel sees no vmx or svm on this CPU: the firmware has it off, or this is a virtual machine whose host "
         "does not pass it on.",
-        "On real hardware switch VT-x or SVM on in the firmware. In a virtual machine give its CPU vmx or svm from "
-        "outside; `nestlab doctor` names the command for that host.",
+        "On real hardware switch VT-x or SVM on in the firmware, in a virtual machine at the level below; `nestlab "
+        "doctor` there says which it is.",
         NESTED,
         "[    2.288160] kvm_amd: SVM not supported by CPU 0, not amd or hygon",
         Rank.CAUSE,
+        told=Sure.LIKELY,
+        below=True,
     ),
     Signature(
         "cannot-enable",
@@ -113,6 +115,7 @@ TABLE: tuple[Signature, ...] = (
         "kvm-ok(1)",
         "KVM acceleration can NOT be used",
         Rank.SYMPTOM,
+        below=True,
     ),
     Signature(
         "unhandled-msr",

@@ -9,11 +9,15 @@ CPU = "libvirt: Domain XML format, CPU model and topology"
 TABLE: tuple[Signature, ...] = (
     Signature(
         "libvirt-no-kvm",
-        r"could not find capabilities for .{0,60}domaintype=kvm|does not support virt type 'kvm'",
+        r"could not find capabilities for .{0,60}domaintype=kvm|does not support virt type 'kvm'"
+        r"|Domain requires KVM, but it is not available|no supported architecture for os type 'hvm'"
+        r"|Host does not support domain type kvm|Host does not support any virtualization options"
+        r"|(?:the accel 'kvm'|KVM) is not supported by '[^']{1,120}' on this host|unknown OS type:? hvm",
         "libvirt knows of no KVM on this machine.",
         "Run `nestlab doctor`; if /dev/kvm is there, `sudo systemctl restart libvirtd`: it looks only at its start.",
         "kubernetes/minikube#2991; virsh(1) (domcapabilities)",
         "error: invalid argument: could not find capabilities for arch=x86_64 domaintype=kvm",
+        below=True,
     ),
     Signature(
         "virt-host-validate",
@@ -23,6 +27,7 @@ TABLE: tuple[Signature, ...] = (
         "virt-host-validate(1)",
         "  QEMU: Checking for hardware virtualization                                 : FAIL (Only emulated CPUs are "
         "available, performance will be significantly limited)",
+        below=True,
     ),
     Signature(
         "libvirt-features-without-model",

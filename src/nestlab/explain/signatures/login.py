@@ -69,6 +69,7 @@ TABLE: tuple[Signature, ...] = (
         "Wait and try again; if it stays so, look at the machine's console and at `journalctl -u ssh` there.",
         "sshd_config(5) (MaxStartups)",
         "kex_exchange_identification: Connection closed by remote host",
+        Rank.GENERAL,
     ),
     Signature(
         "forwarding-prohibited",
@@ -86,7 +87,7 @@ TABLE: tuple[Signature, ...] = (
         "Check its spelling and `getent hosts NAME`; the inside of a lab needs its own DNS or /etc/hosts.",
         "getent(1), resolv.conf(5), nsswitch.conf(5)",
         "ssh: Could not resolve hostname pve1: Name or service not known",
-        Rank.CAUSE,
+        Rank.GENERAL,
     ),
     Signature(
         "connection-refused",
@@ -96,6 +97,7 @@ TABLE: tuple[Signature, ...] = (
         "See on that machine: `ss -ltnp`, `systemctl status SERVICE`; and that address and port are right.",
         "connect(2) (ECONNREFUSED)",
         "ssh: connect to host 10.0.0.11 port 22: Connection refused",
+        Rank.GENERAL,
     ),
     Signature(
         "connection-timeout",
@@ -104,6 +106,7 @@ TABLE: tuple[Signature, ...] = (
         "Try each level from the outside in: `ping`, `ip route get ADDRESS`, then the firewall (`nft list ruleset`).",
         "connect(2) (ETIMEDOUT)",
         "ssh: connect to host 10.0.0.12 port 22: Connection timed out",
+        Rank.GENERAL,
     ),
     Signature(
         "no-route",
@@ -112,5 +115,6 @@ TABLE: tuple[Signature, ...] = (
         "`ip route get ADDRESS` shows the way taken; `ip neigh` whether the machine answers ARP.",
         "connect(2) (EHOSTUNREACH, ENETUNREACH); ip-route(8)",
         "ssh: connect to host 192.168.50.4 port 22: No route to host",
+        Rank.GENERAL,
     ),
 )

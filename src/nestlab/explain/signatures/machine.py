@@ -39,9 +39,11 @@ TABLE: tuple[Signature, ...] = (
         "cannot-allocate-memory",
         r"Cannot allocate memory",
         "A program got no memory: the machine has too little, or a limit (ulimit, cgroup) is reached.",
-        "Look at `free -m`, `ulimit -a`, and `systemctl status` of the service; stop something, or add memory.",
+        "Look at `free -m`, `ulimit -a` and `systemctl status` of the service, which of them is short; then stop "
+        "something or raise that limit.",
         "errno(3) (ENOMEM); getrlimit(2)",
         "fork: Cannot allocate memory",
+        Rank.GENERAL,
     ),
     Signature(
         "read-only",
@@ -50,6 +52,7 @@ TABLE: tuple[Signature, ...] = (
         "`findmnt -T PATH` shows how it is mounted, `dmesg` whether there were errors. In a container write elsewhere.",
         "mount(8)",
         "tee: /etc/modprobe.d/nestlab-kvm.conf: Read-only file system",
+        Rank.GENERAL,
     ),
     Signature(
         "disk-errors",

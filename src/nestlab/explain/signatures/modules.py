@@ -63,6 +63,7 @@ TABLE: tuple[Signature, ...] = (
         "what to change where.",
         "Linux documentation: virt/kvm/x86/running-nested-guests",
         "modprobe: ERROR: could not insert 'kvm_intel': Operation not supported",
+        below=True,
     ),
     Signature(
         "module-busy",

@@ -97,5 +97,6 @@ TABLE: tuple[Signature, ...] = (
         "See who: `ss -lntup`. End it, or choose another port.",
         "bind(2) (EADDRINUSE)",
         "bind: Address already in use",
+        Rank.GENERAL,
     ),
 )

@@ -56,11 +56,12 @@ TABLE: tuple[Signature, ...] = (
         "esxi-no-hv",
         r"Hardware virtualization is not a feature of the CPU, or is not enabled in the BIOS",
         "The ESXi installer sees no VT-x or AMD-V: this machine was not given it.",
-        "On its host: `qm set VMID --cpu host`, libvirt host-passthrough, and nesting on; then stop and start it.",
+        "Give it vmx or svm at the level below, and nesting on there; then stop and start it.",
         "VMware: Running Nested VMs (doc-8970); PVE wiki: Nested Virtualization",
         "HARDWARE_VIRTUALIZATION WARNING: Hardware virtualization is not a feature of the CPU, or is not enabled in "
         "the BIOS",
         Rank.CAUSE,
+        below=True,
     ),
     Signature(
         "esxi-no-network-adapter",
@@ -85,11 +86,11 @@ TABLE: tuple[Signature, ...] = (
         "hyperv-already-running",
         r"Hyper-V cannot be installed: A hypervisor is already running",
         "Windows sees that it runs in a virtual machine whose CPU has no vmx or svm.",
-        "Give it one: `qm set VMID --cpu host`; under Hyper-V: `Set-VMProcessor NAME -ExposeVirtualizationExtensions "
-        "$true`. Then stop and start it.",
+        "Give it one at the level below, then stop and start it; no setting of this Windows helps.",
         "Microsoft: Nested Virtualization in Hyper-V",
         "Hyper-V cannot be installed: A hypervisor is already running.",
         Rank.CAUSE,
+        below=True,
     ),
     Signature(
         "hyperv-processor",
@@ -100,6 +101,7 @@ TABLE: tuple[Signature, ...] = (
         "Microsoft: Hyper-V requirements; PVE wiki: Nested Virtualization",
         "Hyper-V cannot be installed: The processor does not have required virtualization capabilities.",
         Rank.CAUSE,
+        below=True,
     ),
     Signature(
         "wsl2-no-virtualization",

@@ -13,21 +13,22 @@ TABLE: tuple[Signature, ...] = (
         "pve-kvm-not-available",
         r"KVM virtualisation configured, but not available",
         "This node has no usable /dev/kvm. If it is a virtual machine itself, its own CPU has no vmx or svm.",
-        "On the outer node `qm set VMID --cpu host`, then stop and start that machine; on real hardware switch VT-x or "
-        "SVM on. If it cannot be had: `qm set VMID --kvm 0` for the inner guest (slow), or containers.",
+        "Give the node vmx or svm at the level below. If it cannot be had: `qm set VMID --kvm 0` for the inner guest "
+        "(slow), or containers.",
         "PVE wiki: Nested Virtualization; qemu-server: QemuServer.pm",
         "TASK ERROR: KVM virtualisation configured, but not available. Either disable in VM configuration or enable in "
         "BIOS.",
+        below=True,
     ),
     Signature(
         "pve-nested-virt-ignored",
         r"ignoring 'nested-virt' CPU flag",
         "The node's own CPU has neither vmx nor svm, so it cannot give it to the machine.",
-        "Switch it on in the node's firmware; if the node is a virtual machine, `qm set VMID --cpu host` for it on the "
-        "outer node.",
+        "Give the node vmx or svm: in its firmware, or at the level below if it is a virtual machine.",
         CPU,
         "warning: ignoring 'nested-virt' CPU flag - unable to resolve from host CPU flags",
         Rank.CAUSE,
+        below=True,
     ),
     Signature(
         "pve-cpu-flags-subset",

@@ -18,6 +18,7 @@ TABLE: tuple[Signature, ...] = (
         "reason. For a container: `--device /dev/kvm`.",
         INVOCATION + " (-accel), kvm-ok(1), virt-host-validate(1); libbpf/libbpf#747",
         "Could not access KVM kernel module: No such file or directory",
+        below=True,
     ),
     Signature(
         "kvm-device-forbidden",
@@ -36,6 +37,7 @@ TABLE: tuple[Signature, ...] = (
         "Run `nestlab doctor`: it names the layer that is missing. Without KVM: `accel: tcg`.",
         INVOCATION + " (-accel)",
         "qemu-system-x86_64: -accel kvm: failed to initialize kvm: Operation not supported",
+        below=True,
     ),
     Signature(
         "pvm-msr",

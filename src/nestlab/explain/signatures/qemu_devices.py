@@ -132,8 +132,9 @@ TABLE: tuple[Signature, ...] = (
         "no-iommu",
         r"IOMMU not present|No IOMMU found|no iommu_group found",
         "There is no IOMMU here, so no real device can be passed to a guest.",
-        "Switch VT-d or AMD-Vi on in the firmware, and on Intel boot with intel_iommu=on. In a virtual machine it "
-        "needs a virtual one: `qm set VMID --machine q35,viommu=intel`.",
+        "On real hardware switch VT-d or AMD-Vi on in the firmware, on Intel boot with intel_iommu=on. A virtual "
+        "machine needs a virtual one from the level below: Proxmox VE `--machine q35,viommu=intel`, libvirt <iommu "
+        "model='intel'>, QEMU -device intel-iommu. Clouds give none but on bare metal.",
         "PVE Administration Guide: PCI(e) Passthrough; Linux documentation: driver-api/vfio",
         "cannot prepare PCI pass-through, IOMMU not present",
         Rank.CAUSE,
