@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from nestlab.base.errors import LabError
 from nestlab.lab.blueprint import Blueprint, Nic, Spec, bare, carried_segments, mac_of
 from nestlab.lab.model import MIB, Image, Lab, Link, Machine, Segment, digest_of, parent_of
+from nestlab.lab.setup_stamps import stamps
 from nestlab.plan.steps import Observed, Seen
 from nestlab.testing.fake_engine import FakeWorld
 from nestlab.verbs.nest import complete
@@ -60,9 +61,11 @@ def draft(lab: str, *machines: Machine, segments: Sequence[Segment] = WIRE, host
         machine, key = bare(each.machine), _key(each.machine.image)
         links = {link.segment: link for link in machine.links}
         nics = tuple(_nic(lab, each.path, name, links.get(name), carried) for name in _on(links, carried, each.path))
-        digests[each.path] = digest_of(machine, nics, key, digests[each.parent])
+        digests[each.path] = digest_of(replace(machine, ssh_keys=(), setup=None), nics, key, digests[each.parent])
         inner = tuple(cargo.get(each.path, ()))
-        specs.append(Spec(each.path, machine, nics, "10.0.2.0/24", key, inner, digests[each.path], text))
+        due = stamps(machine.setup, {}) if machine.setup else ()
+        made = Spec(each.path, machine, nics, "10.0.2.0/24", key, inner, digests[each.path], text, due)
+        specs.append(made)
     return Blueprint(lab, tuple(segments), tuple(specs), MappingProxyType(images))
 
 

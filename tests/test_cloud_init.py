@@ -39,7 +39,8 @@ SPEC = Spec(
 
 
 def made(spec: Spec = SPEC, user: str = "root") -> bytes:
-    return seed(spec, KEY, PRIVATE, PUBLIC, user, MANAGEMENT)
+    image = replace(spec.machine.image, user=user)
+    return seed(replace(spec, machine=replace(spec.machine, image=image)), KEY, PRIVATE, PUBLIC, MANAGEMENT)
 
 
 def files_of(image: bytes, tree: str = "rr_path") -> dict[str, bytes]:
@@ -168,7 +169,7 @@ def test_an_mtu_too_small_for_ipv6_leaves_ipv6_out() -> None:
 
 def test_without_a_card_that_leads_to_its_host_only_the_others_are_set_up() -> None:
     out = "52:54:00:CC:00:01"
-    image = seed(SPEC, KEY, PRIVATE, PUBLIC, "root", None, out)
+    image = seed(SPEC, KEY, PRIVATE, PUBLIC, None, out)
     network = json.loads(files_of(image)["network-config"])
     assert "mgmt0" not in network["ethernets"]
     assert network["ethernets"]["out0"]["match"] == {"macaddress": out.lower()}

@@ -5,18 +5,20 @@ from __future__ import annotations
 from nestlab.lab.addresses import lease
 from nestlab.lab.blueprint import Leases
 from nestlab.lab.model import Lab, Link, Machine, Segment
-from nestlab.lab.names import hostname_of, hosts_table
+from nestlab.lab.names import HostsTables, hostname_of
 
 
 def machine(name: str, *segments: str, inside: tuple[Machine, ...] = ()) -> Machine:
     return Machine(name, links=tuple(Link(segment) for segment in segments), machines=inside)
 
 
-def names(*machines: Machine) -> dict[str, str]:
-    """address -> names, of a lab with the segments `wire` (10.1, fd01) and `back` (10.2, fd02)."""
+def names(*machines: Machine, reader: str = "") -> dict[str, str]:
+    """address -> names, of a lab with the segments `wire` (10.1, fd01) and `back` (10.2, fd02), as `reader` (none: the
+    first machine) has them."""
     segments = (Segment("wire", "10.1.0.0/24", "fd01::/64"), Segment("back", "10.2.0.0/24", "fd02::/64"))
     lab = Lab("pair", segments=segments, machines=machines)
-    text = hosts_table(lab, lease(lab, Leases(), []).addresses)
+    tables = HostsTables(lab, lease(lab, Leases(), []).addresses)
+    text = tables.of(next(each.machine for each in lab.walk() if reader in ("", each.path)))
     return dict(line.split(" ", 1) for line in text.splitlines())
 
 
@@ -38,12 +40,30 @@ def test_a_machine_on_the_host_keeps_its_name_when_one_inside_has_it_too() -> No
     assert table["10.1.0.12"] == "web.hv1.pair.internal web.hv1"
 
 
-def test_further_segments_have_names_of_their_own() -> None:
-    table = names(machine("hv1", "wire", "back", inside=(machine("web", "back", "wire"),)))
-    assert table["10.1.0.11"] == "hv1.pair.internal hv1"
+def test_each_card_of_a_machine_with_several_has_a_name_of_its_own() -> None:
+    table = names(machine("hv1", "wire", "back", inside=(machine("web", "wire", "back"),)))
+    assert table["10.1.0.11"] == "hv1.pair.internal hv1 hv1-wire"
     assert table["10.2.0.11"] == "hv1-back"
-    assert table["10.2.0.12"] == "web.hv1.pair.internal web.hv1 web"
-    assert table["fd01::12"] == "web.hv1-wire"
+    assert table["10.1.0.12"] == "web.hv1.pair.internal web.hv1 web web.hv1-wire"
+    assert table["fd02::12"] == "web.hv1-back"
+
+
+def test_a_name_stands_for_the_address_on_a_segment_that_the_reader_is_on_too() -> None:
+    lab = machine("gw", "wire", "back"), machine("db", "back"), machine("web", "wire"), machine("far")
+    assert names(*lab, reader="db")["10.2.0.11"] == "gw.pair.internal gw gw-back"
+    assert names(*lab, reader="db")["10.1.0.11"] == "gw-wire"
+    assert names(*lab, reader="web")["10.1.0.11"] == "gw.pair.internal gw gw-wire"
+    assert names(*lab, reader="far") == names(*lab, reader="web")
+
+
+def test_machines_that_reach_the_others_in_the_same_way_share_one_text() -> None:
+    plain = [machine(f"m{at}", *on) for at, on in enumerate((("wire",), ("wire",), ("back",), ("back",), ()))]
+    lab = Lab("pair", segments=(Segment("wire"), Segment("back")), machines=(machine("gw", "wire", "back"), *plain))
+    tables = HostsTables(lab, lease(lab, Leases(), []).addresses)
+    one, same, other, again, none = (tables.of(each) for each in plain)
+    assert one is same
+    assert other is again
+    assert len({one, other, none}) == 2
 
 
 def test_a_name_made_from_a_segment_never_hides_a_machine() -> None:

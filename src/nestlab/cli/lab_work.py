@@ -57,7 +57,7 @@ async def show_plan(found: Which, sets: list[str], *, as_json: bool) -> None:
     lab, _ = _wanted(found, sets)
     machines = _machines(found, [placed.path for placed in lab.walk()], lab.name)
     async with verbs.looking(site(), lab=lab) as session:
-        await session.look()
+        await session.look(setups=True)
         todo = session.plan("running", machines)
         accelerated = await session.accelerations()
         if as_json:

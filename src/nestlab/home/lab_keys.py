@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from nestlab.base.errors import LabError
@@ -19,6 +20,15 @@ from nestlab.hosts.ssh import SshHost, inside
 
 USUAL, SLOW = 30.0, 240.0
 """Seconds that a login may take."""
+
+
+MARK = "(from the lab file)"
+"""Ends the lines of authorized_keys that are the user's own, so that they are found again."""
+
+
+def marked(ssh_keys: Iterable[str]) -> list[str]:
+    """The keys of a lab file as lines of authorized_keys."""
+    return [f"{key} {MARK}" for key in ssh_keys]
 
 
 class LabKeys:
@@ -43,7 +53,7 @@ class LabKeys:
 
     @property
     def authorized(self) -> str:
-        """The line for authorized_keys."""
+        """The lab's own line for authorized_keys."""
         if not self._authorized:
             path = self.key.with_suffix(".pub")
             try:
@@ -51,6 +61,10 @@ class LabKeys:
             except OSError as error:
                 raise LabError(f"The lab's key {path} cannot be read: {error.strerror}.", hint=self._anew) from error
         return self._authorized
+
+    def authorized_keys(self, ssh_keys: Iterable[str]) -> str:
+        """All that may log in to a machine: the lab's key, then those of the lab file, a line each."""
+        return "".join(f"{line}\n" for line in (self.authorized.strip(), *marked(ssh_keys)))
 
     def host_key(self, machine: str) -> KeyPair:
         """The host key of the machine with this path."""

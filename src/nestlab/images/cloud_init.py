@@ -21,30 +21,30 @@ Settings = dict[str, Any]
 
 def seed(
     spec: Spec,
-    authorized_key: str,
+    authorized_keys: str,
     host_key_private: str,
     host_key_public: str,
-    user: str,
     management_mac: str | None,
     dhcp_mac: str | None = None,
 ) -> bytes:
-    """The ISO image for `spec`; `user` can log in with `authorized_key`, and nobody with a password.
+    """The ISO image for `spec`: the user of its image can log in with `authorized_keys`, and nobody with a password,
+    unless the `cloud_init` of its image says otherwise.
 
     `management_mac`: None for a machine without a card that leads to its host. `dhcp_mac`: the card on a network that
     is not nestlab's, whose addresses come by DHCP.
     It holds the private host key: keep it readable by its owner only.
     """
     files = {
-        "user-data": user_data(spec, authorized_key, host_key_private, host_key_public, user),
+        "user-data": user_data(spec, authorized_keys, host_key_private, host_key_public),
         "meta-data": meta_data(spec),
         "network-config": network_config(spec, management_mac, dhcp_mac),
     }
     return iso({name: text.encode() for name, text in files.items()})
 
 
-def user_data(spec: Spec, authorized_key: str, host_key_private: str, host_key_public: str, user: str) -> str:
-    """What cloud-init is to do. Root is let in only where `user` is root."""
-    key = authorized_key.strip()
+def user_data(spec: Spec, authorized_keys: str, host_key_private: str, host_key_public: str) -> str:
+    """What cloud-init is to do. Root is let in only where the image's user is root."""
+    keys, user = authorized_keys.splitlines(), spec.machine.image.user
     settings: Settings = {
         "hostname": spec.machine.name,
         "preserve_hostname": False,
@@ -54,16 +54,46 @@ def user_data(spec: Spec, authorized_key: str, host_key_private: str, host_key_p
         "disable_root": user != "root",
         "ssh_deletekeys": True,
         "ssh_keys": {"ed25519_private": host_key_private, "ed25519_public": host_key_public.strip() + "\n"},
-        "ssh_authorized_keys": [key],
+        "ssh_authorized_keys": keys,
         "ssh": {"emit_keys_to_console": False},
         "package_update": False,
         "package_upgrade": False,
     }
     if user != "root":
         # The image's own default user stays; where it is this one, cloud-init merges the two.
-        own = {"name": user, "lock_passwd": True, "sudo": "ALL=(ALL) NOPASSWD:ALL", "ssh_authorized_keys": [key]}
+        own = {"name": user, "lock_passwd": True, "sudo": "ALL=(ALL) NOPASSWD:ALL", "ssh_authorized_keys": keys}
         settings["users"] = ["default", own]
-    return "#cloud-config\n" + _json(settings)
+    theirs: Settings = json.loads(spec.machine.image.cloud_init or "{}")
+    return "#cloud-config\n" + _json(merged(settings, theirs))
+
+
+def merged(ours: Settings, theirs: Settings) -> Settings:
+    """Both cloud-configs in one: lists are joined, ours first, mappings merged; of anything else theirs counts. Of a
+    user that both name, so are the settings. (The lab file does not let them say what is nestlab's alone.)"""
+    result = dict(ours)
+    for key, value in theirs.items():
+        mine = result.get(key)
+        if key == "users" and isinstance(mine, list):
+            result[key] = _users(mine, value)
+        elif isinstance(mine, list) and isinstance(value, list):
+            result[key] = mine + [each for each in value if each not in mine]
+        elif isinstance(mine, dict) and isinstance(value, dict):
+            result[key] = merged(mine, value)
+        else:
+            result[key] = value
+    return result
+
+
+def _users(ours: list[Any], theirs: Any) -> list[Any]:
+    result = list(ours)
+    for user in theirs if isinstance(theirs, list) else [theirs]:
+        name = user.get("name") if isinstance(user, dict) else user
+        known = next((at for at, each in enumerate(result) if isinstance(each, dict) and each.get("name") == name), -1)
+        if known >= 0 and isinstance(user, dict):
+            result[known] = merged(result[known], user)
+        elif known < 0 and user not in result:
+            result.append(user)
+    return result
 
 
 def meta_data(spec: Spec) -> str:

@@ -59,7 +59,16 @@ def recipe_of(image: Image) -> Recipe:
                 hint=f"It is to become {file.path} in the image; correct its `source`.",
             ) from None
         files.append(RecipeFile(file.path, data, file.mode))
-    return extend(base, packages=image.packages, files=files, script=image.script or "", mirror=image.mirror)
+    return extend(
+        base,
+        packages=image.packages,
+        files=files,
+        script=image.script or "",
+        mirror=image.mirror,
+        suite=image.suite,
+        kernel=image.kernel,
+        called=image.name or "",
+    )
 
 
 def key_of(image: Image) -> str:

@@ -15,6 +15,10 @@ BUILDER = 4
 """Counts changes of the builder that change what an image contains, and that no input of `digest` shows."""
 
 DEFAULT_SUITE = "trixie"
+
+KERNELS: Mapping[str, str] = {"cloud": "linux-image-cloud-amd64", "generic": "linux-image-amd64"}
+"""Debian's kernels by what the lab file calls them: for virtual machines, and with the drivers of all hardware."""
+
 _MIB = 1 << 20
 
 
@@ -42,7 +46,7 @@ class Recipe:
     base: Literal["disk", "initramfs"]
     packages: tuple[str, ...]
     suite: str = DEFAULT_SUITE
-    kernel: str = "linux-image-cloud-amd64"
+    kernel: str = KERNELS["cloud"]
     modules: tuple[str, ...] = ("pvpanic_mmio", "virtio_blk", "virtio_net")
     programs: tuple[str, ...] = ()
     files: tuple[File, ...] = ()
@@ -50,6 +54,8 @@ class Recipe:
     mirror: str | None = None
     size: int = 4096 * _MIB
     cmdline: tuple[str, ...] = guest.CMDLINE
+    called: str = ""
+    """What the user calls it; "" for nestlab's own. It is in no digest."""
 
     @property
     def digest(self) -> str:
@@ -74,10 +80,15 @@ def extend(
     script: str = "",
     mirror: str | None = None,
     size: int | None = None,
+    suite: str | None = None,
+    kernel: str | None = None,
+    called: str = "",
 ) -> Recipe:
     """The recipe with more packages, more files and a script run after its own.
 
-    A file of the same path replaces the recipe's. Text files are UTF-8, mode 0644, or 0755 if they start with `#!`.
+    `suite`: of another release of Debian. `kernel`: `cloud`, `generic`, or the name of a package. `called`: the user's
+    own name for it. A file of the same path replaces the recipe's. Text files are UTF-8, mode 0644, or 0755 if they
+    start with `#!`.
     LabError: packages or a script for an image without a package manager.
     """
     packages = tuple(packages)
@@ -96,6 +107,9 @@ def extend(
         script="\n".join(part for part in (recipe.script, script) if part),
         mirror=mirror if mirror is not None else recipe.mirror,
         size=size if size is not None else recipe.size,
+        suite=suite or recipe.suite,
+        kernel=KERNELS.get(kernel, kernel) if kernel else recipe.kernel,
+        called=called,
     )
 
 

@@ -22,9 +22,11 @@ class Kind:
 
 @dataclass(frozen=True)
 class Plain:
-    """A built-in image for machines that run nothing inside. `disk`: it has a disk of its own, which can be sized."""
+    """A built-in image for machines that run nothing inside. `disk`: it has a disk of its own, which can be sized;
+    `packages`: it is a Debian system that more packages can be added to."""
 
     name: str
     default_memory: int
     description: str
     disk: bool = True
+    packages: bool = True

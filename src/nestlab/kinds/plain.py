@@ -10,5 +10,11 @@ DEFAULT = "debian"
 
 IMAGES = (
     Plain("debian", 512 * MIB, "Debian with systemd and sshd."),
-    Plain("tiny", 128 * MIB, "Busybox and sshd, wholly in memory: boots in well under a second.", disk=False),
+    Plain(
+        "tiny",
+        128 * MIB,
+        "Busybox and sshd, wholly in memory: boots in well under a second.",
+        disk=False,
+        packages=False,
+    ),
 )

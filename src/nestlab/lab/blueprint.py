@@ -11,7 +11,8 @@ from functools import lru_cache
 from types import MappingProxyType
 
 from nestlab.lab.model import Image, Lab, Machine, Placed, Pve, Segment, digest_of, level_of, parent_of
-from nestlab.lab.names import hosts_table
+from nestlab.lab.names import HostsTables
+from nestlab.lab.setup_stamps import stamps
 
 PROBE = Image(base="tiny")
 """What a hypervisor boots to prove that it can run a guest: every hypervisor has it on board."""
@@ -31,18 +32,12 @@ class Nic:
     bridge: bool = False
 
 
-@lru_cache(maxsize=8)
-def names_digest(hosts: str) -> str:
-    """A digest of a text that usually is the same for all machines of a lab."""
-    return digest_of(hosts)
-
-
 @dataclass(frozen=True)
 class Spec:
     """One machine, settled. `digest` covers the machine, its cards, its image and its parent's digest.
 
-    Not in the digest: what can change under a running machine (names of others, `cargo`), and on which node it is to be
-    made: one that is there stays there.
+    Not in the digest: what can change under a running machine (names of others, `cargo`, ssh keys, setup), and on which
+    node it is to be made: one that is there stays there.
     """
 
     path: str
@@ -56,7 +51,9 @@ class Spec:
     """Keys of the images that machines inside need, at any depth, in order."""
     digest: str
     hosts: str = field(default="", compare=False)
-    """The text of /etc/hosts, the same string for every machine of the lab."""
+    """The text of /etc/hosts, the same string for all machines that reach the same segments."""
+    setup: tuple[str, ...] = ()
+    """What the machine is stamped with once each step of its setup is done (see `setup_stamps`)."""
 
     @property
     def parent(self) -> str:
@@ -68,14 +65,14 @@ class Spec:
 
     @property
     def names(self) -> str:
-        """A digest of the names this machine should know (its /etc/hosts)."""
-        return _digest_of_text(self.hosts)
+        """A digest of what this machine is told of others while it runs: names (its /etc/hosts), and who may log in."""
+        return _digest_of_names(self.hosts, self.machine.ssh_keys)
 
 
-@lru_cache(maxsize=8)
-def _digest_of_text(text: str) -> str:
-    """Every machine of a lab has the same text: a thousand machines shall not hash it a thousand times."""
-    return digest_of(text)
+@lru_cache(maxsize=256)
+def _digest_of_names(hosts: str, ssh_keys: tuple[str, ...]) -> str:
+    """Most machines of a lab have the same text: a thousand machines shall not hash it a thousand times."""
+    return digest_of(hosts, ssh_keys) if ssh_keys else digest_of(hosts)
 
 
 @dataclass(frozen=True)
@@ -127,9 +124,11 @@ class Leases:
     management: Mapping[int, str] = field(default_factory=dict)
 
 
-def settle(lab: Lab, leases: Leases, keys: Mapping[Image, str]) -> Blueprint:
-    """The blueprint of a lab under given leases (see `addresses.lease`) and image keys (PROBE's too if it nests)."""
-    hosts = hosts_table(lab, leases.addresses)
+def settle(lab: Lab, leases: Leases, keys: Mapping[Image, str], contents: Mapping[str, str] | None = None) -> Blueprint:
+    """The blueprint of a lab under given leases (see `addresses.lease`) and image keys (PROBE's too if it nests).
+
+    `contents`: digests of the local files that setups copy, by path."""
+    hosts = HostsTables(lab, leases.addresses)
     carried = carried_segments(lab)
     mtus = {segment.name: segment.mtu for segment in lab.segments}
     order = {segment.name: at for at, segment in enumerate(lab.segments)}
@@ -154,7 +153,13 @@ def settle(lab: Lab, leases: Leases, keys: Mapping[Image, str]) -> Blueprint:
         inner = tuple(sorted(carried.get(placed.path, ()), key=order.__getitem__))
         nics = tuple(_nics(placed.path, placed.machine, inner, leases, mtus, lab.name))
         management = leases.management[placed.level]
-        made = (replace(machine, node=None), nics, management, key, digests.get(placed.parent, ""))
+        made = (
+            replace(machine, node=None, ssh_keys=(), setup=None, image=replace(machine.image, name=None)),
+            nics,
+            management,
+            key,
+            digests.get(placed.parent, ""),
+        )
         digests[placed.path] = digest_of(*made, *_bridges(lab, placed, nics))
         specs.append(
             Spec(
@@ -165,7 +170,8 @@ def settle(lab: Lab, leases: Leases, keys: Mapping[Image, str]) -> Blueprint:
                 image=key,
                 cargo=tuple(inner_images.get(placed.path, ())),
                 digest=digests[placed.path],
-                hosts=hosts,
+                hosts=hosts.of(placed.machine),
+                setup=stamps(machine.setup, contents or {}) if machine.setup else (),
             )
         )
     return Blueprint(lab.name, lab.segments, tuple(specs), MappingProxyType(images), lab.on)

@@ -12,7 +12,7 @@ from typing import Any
 
 from nestlab.base.errors import LabError
 from nestlab.lab.blueprint import Blueprint, Nic, Spec
-from nestlab.lab.model import File, Image, Link, Machine, Pve, Segment, plain
+from nestlab.lab.model import File, Image, Link, Machine, Pve, Segment, Setup, plain
 
 FORMAT = 1
 """Grows when an older nestlab could not read what is written."""
@@ -86,6 +86,7 @@ def _spec(data: Mapping[str, Any], texts: list[str]) -> Spec:
     rest["nics"] = tuple(Nic(**_tuples(each, "addresses")) for each in rest.get("nics", ()))
     rest["cargo"] = tuple(rest.get("cargo", ()))
     rest["hosts"] = texts[rest["hosts"]]
+    rest["setup"] = tuple(rest.get("setup", ()))
     return Spec(**rest)
 
 
@@ -94,6 +95,10 @@ def _machine(data: Mapping[str, Any]) -> Machine:
     if "image" in rest:
         rest["image"] = _image(rest["image"])
     rest["links"] = tuple(Link(**each) for each in rest.get("links", ()))
+    rest["ssh_keys"] = tuple(rest.get("ssh_keys", ()))
+    if rest.get("setup") is not None:
+        setup = _tuples(rest["setup"], "commands")
+        rest["setup"] = Setup(**setup | {"files": tuple(File(**each) for each in setup.get("files", ()))})
     rest["machines"] = tuple(_machine(each) for each in rest.get("machines", ()))
     return Machine(**rest)
 

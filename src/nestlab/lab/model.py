@@ -53,7 +53,7 @@ class Link:
 
 @dataclass(frozen=True)
 class File:
-    """A file to put into an image: either its text, or the path of a local file (absolute once parsed)."""
+    """A file to put into an image or a machine: its text, or the path of a local file (absolute once parsed)."""
 
     path: str
     text: str | None = None
@@ -76,11 +76,28 @@ class Image:
     packages: tuple[str, ...] = ()
     files: tuple[File, ...] = ()
     script: str | None = None
+    suite: str | None = None
+    """The release of Debian it is made from; None: nestlab's choice."""
+    kernel: str | None = None
+    """`cloud`, `generic`, or the package of a kernel; None: nestlab's choice."""
+    cloud_init: str | None = None
+    """User-data for the cloud-init in a file of the user's: a cloud-config, as JSON."""
+    name: str | None = field(default=None, compare=False)
+    """What the lab file calls it; images that differ in nothing else are the same."""
 
 
 def is_template(file: str | None) -> bool:
     """Whether a file is one that a container is made from, by its name."""
     return file is not None and file.endswith(TEMPLATE_ENDINGS)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is done in a machine once it is up for the first time, as root: files are written, then commands run."""
+
+    files: tuple[File, ...] = ()
+    commands: tuple[str, ...] = ()
+    """Each a script of POSIX sh."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +118,9 @@ class Machine:
     """On a Proxmox VE: an unprivileged container (LXC) with nesting instead of a virtual machine."""
     node: str | None = None
     """On a Proxmox VE: the node it is to run on."""
+    ssh_keys: tuple[str, ...] = ()
+    """Public keys that may log in beside the lab's own, as lines of authorized_keys."""
+    setup: Setup | None = None
     machines: tuple[Machine, ...] = ()
 
 

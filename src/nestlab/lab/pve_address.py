@@ -31,9 +31,10 @@ _HIDDEN = (
     re.compile(r"""pve(?:\+ssh)?://[^\s:/@[]*:(?!\$|\d{1,5}(?:[/\s"',}]|$))([^\s"',}]+)"""),
     re.compile(r"""![A-Za-z][\w.-]*=([^\s"']+)"""),
     re.compile(r"""\b(?:password|passwd|secret|token)["']?\s*[:=]\s*([^\s{].*)""", re.IGNORECASE),
+    re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----(.+)"),
 )
 """What looks like a secret in a line: what has a : or = in it before an @, what is no port where one could be, what
-follows the name of an API token, and what is called a secret."""
+follows the name of an API token, what is called a secret, and a private key."""
 
 
 @dataclass(frozen=True)

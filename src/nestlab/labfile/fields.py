@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from nestlab import kinds
 from nestlab.lab.model import LAB_NAME_LIMIT, MIB, TIB
+from nestlab.labfile.image_fields import ENTRY, IMAGE
 from nestlab.labfile.pve_fields import OF_MACHINE, OF_SEGMENT, PVE
+from nestlab.labfile.setup_fields import FIRST_BOOT, SETUP
 from nestlab.labfile.shapes import (
     Address,
     Boolean,
@@ -12,13 +14,11 @@ from nestlab.labfile.shapes import (
     Cidr,
     Either,
     Field,
-    GuestPath,
     Integer,
     ListOf,
     LocalPath,
     Mac,
     MapOf,
-    Mode,
     Name,
     Nothing,
     PveAddress,
@@ -42,9 +42,7 @@ DEPTH_LIMIT = 100
 RESERVED = frozenset({"localhost", "localdomain", "ip6-localhost", "ip6-loopback", "ip6-allnodes", "ip6-allrouters"})
 """Names that /etc/hosts gives another meaning."""
 
-PACKAGE = Text("the name of a Debian package", r"[a-z0-9][a-z0-9+.-]+")
-USER = Text("the name of a user", r"[a-z_][a-z0-9_-]{0,31}")
-MIRROR = Text("the URL of a Debian mirror", r"(https?|file|copy)://?[!-~]+")
+_OF_IMAGE = "It is said of an image of yours: `image: {file: ./disk.qcow2, cloud_init: {…}}`. `setup` works with any."
 CMDLINE = Text("kernel parameters in one line of ASCII", r"[ -~]*", limit=1024)
 
 MACHINE = Record(
@@ -123,8 +121,9 @@ MACHINE = Record(
             CMDLINE,
             "Kernel parameters to add. Not for an image that is a file, which boots by its own boot loader.",
             example="kvm_amd.nested=0",
-            misnomers=("append", "kernel_args", "kernel", "args"),
+            misnomers=("append", "kernel_args", "args"),
         ),
+        *FIRST_BOOT,
         *OF_MACHINE,
         Field(
             "machines",
@@ -142,6 +141,16 @@ machines:
     machines:
       web: {image: tiny, segments: [wire]}
 """,
+    refused={
+        "kernel": "It is said of an image: `image: {from: debian, kernel: generic}`. Kernel parameters are `cmdline`.",
+        "suite": "It is said of an image: `image: {from: debian, suite: bookworm}`.",
+        "packages": "They are said of an image: `image: {from: debian, packages: [curl]}`.",
+        "files": "They are said of an image (`image: {from: debian, files: …}`), or in `setup`.",
+        "cloud_init": _OF_IMAGE,
+        "user_data": _OF_IMAGE,
+        "cloud-init": _OF_IMAGE,
+        "user": "It is said of an image: `image: {file: ./disk.qcow2, user: admin}`.",
+    },
 )
 
 LINK = Record(
@@ -191,80 +200,6 @@ segments:
   wire: {cidr: 10.77.0.0/24, cidr6: "fd77::/64", mtu: 9000}
   back:
 """,
-)
-
-IMAGE = Record(
-    "image",
-    "an image",
-    "What a machine boots: either one of nestlab's images with additions (`from`), or a disk file of yours (`file`).",
-    (
-        Field(
-            "from",
-            Choice(kinds.images()),
-            "The image of nestlab's to start from.",
-            example="debian",
-            misnomers=("base", "parent", "image"),
-        ),
-        Field(
-            "packages",
-            ListOf(PACKAGE),
-            "Debian packages to add.",
-            example="[curl, tcpdump]",
-            misnomers=("package", "apt", "install"),
-        ),
-        Field(
-            "files",
-            MapOf(GuestPath(), Either((Text("the text of the file"), Ref("entry")))),
-            "Files to put into the image, by their path in it: the text, or more about it.",
-            example="{/etc/motd: welcome}",
-            misnomers=("copy", "upload"),
-        ),
-        Field(
-            "script",
-            Text("a shell script"),
-            "A shell script that runs as root in the image while it is built, after packages and files.",
-            example="systemctl enable chrony",
-            misnomers=("run", "commands", "provision"),
-        ),
-        Field("mirror", MIRROR, "Where Debian packages come from.", default="as mmdebstrap chooses"),
-        Field(
-            "file",
-            LocalPath(),
-            "A disk of your own, which boots by its own boot loader. It is never written to.",
-            example="./disk.qcow2",
-            misnomers=("path", "disk", "source", "url"),
-        ),
-        Field(
-            "format",
-            Choice(("qcow2", "raw", "iso")),
-            "What the file is.",
-            default="by the ending of its name: .qcow2, .raw, .img, .iso",
-        ),
-        Field("user", USER, "Who logs in to a disk of yours by ssh; cloud-init gives them the key.", default="root"),
-    ),
-    example="""\
-images:
-  mine:
-    from: debian
-    packages: [curl]
-    files:
-      /etc/motd: "welcome\\n"
-      /usr/local/bin/probe: {source: ./probe.sh, mode: 0o755}
-    script: |
-      useradd -m alice
-  own: {file: ./disk.qcow2, user: admin}
-""",
-)
-
-ENTRY = Record(
-    "entry",
-    "a file",
-    "A file to put into an image: its `text`, or a `source`.",
-    (
-        Field("text", Text("the text of the file"), "What is in it.", misnomers=("content", "contents", "data")),
-        Field("source", LocalPath(), "A file on this computer to copy.", misnomers=("src", "from", "file", "path")),
-        Field("mode", Mode(), "Its permissions.", default="0o644", misnomers=("permissions", "chmod")),
-    ),
 )
 
 DEFAULTS = Record(
@@ -338,6 +273,10 @@ machines:
       web: {image: tiny, segments: [wire]}
   hv2: *node
 """,
+    refused={
+        "ssh_keys": "Say it under `defaults:`, for all machines, or of a machine.",
+        "setup": "Say it under `defaults:`, for all machines, or of a machine.",
+    },
 )
 
-RECORDS = {record.name: record for record in (LAB, PVE, DEFAULTS, MACHINE, LINK, SEGMENT, IMAGE, ENTRY)}
+RECORDS = {record.name: record for record in (LAB, PVE, DEFAULTS, MACHINE, SETUP, LINK, SEGMENT, IMAGE, ENTRY)}

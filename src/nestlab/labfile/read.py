@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from nestlab.base.errors import Mistake
+from nestlab.labfile.cloud_config import cloud_config
 from nestlab.labfile.did_you_mean import meant
 from nestlab.labfile.fields import MACHINES_LIMIT, RECORDS
 from nestlab.labfile.nodes import Items, Node, Pairs, Scalar, found, shortened
 from nestlab.labfile.scalars import Wrong, leaf
-from nestlab.labfile.shapes import Either, ListOf, MapOf, Name, Nothing, Record, Ref, Shape
+from nestlab.labfile.shapes import CloudConfig, Either, ListOf, MapOf, Name, Nothing, Record, Ref, Shape
 
 
 class _Bad:
@@ -64,6 +65,12 @@ class Reader:
         if isinstance(shape, ListOf) and isinstance(node, Items):
             values = [(each, self.read(shape.of, each, f"{key}[{at}]")) for at, each in enumerate(node.items)]
             return [(each, value) for each, value in values if value is not BAD]
+        if isinstance(shape, CloudConfig):
+            try:
+                return cloud_config(node)
+            except Wrong as wrong:
+                self.wrong(node, key, wrong.what, wrong.hint)
+                return BAD
         if isinstance(shape, Either | Ref | MapOf | ListOf | Nothing) or not isinstance(node, Scalar):
             if not (isinstance(shape, Nothing) and _fits(shape, node)):
                 self.wrong(node, key, f"found {found(node)}, expected {shape.words}")
@@ -131,6 +138,8 @@ class Reader:
 def _fits(shape: Shape, node: Node) -> bool:
     """Whether a node looks like the shape: nothing, a scalar, a list or a mapping."""
     match shape:
+        case CloudConfig():
+            return True
         case Ref() | MapOf():
             return isinstance(node, Pairs)
         case ListOf():

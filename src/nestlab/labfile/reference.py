@@ -29,10 +29,11 @@ _TITLES = {
     "pve": "A Proxmox VE",
     "defaults": "`defaults`",
     "machine": "A machine",
+    "setup": "The setup of a machine",
     "link": "A card on a segment",
     "segment": "A segment",
     "image": "An image",
-    "entry": "A file in an image",
+    "entry": "A file",
 }
 
 _TAIL = f"""\

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from nestlab.lab.model import File, Image, Lab, Link, Machine, Pve, Segment, format_size
+from nestlab.lab.model import File, Image, Lab, Link, Machine, Pve, Segment, Setup, format_size
+from nestlab.labfile.cloud_config import HEAD
 from nestlab.labfile.nodes import resolve
 
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./+-]*(:[A-Za-z0-9_./+-]+)*")
@@ -65,6 +66,10 @@ def _machine(machine: Machine) -> Iterator[str]:
         yield f"  accel: {machine.accel}"
     if machine.cmdline:
         yield f"  cmdline: {_text(machine.cmdline)}"
+    if machine.ssh_keys:
+        yield f"  ssh_keys: [{', '.join(map(_text, machine.ssh_keys))}]"
+    if machine.setup is not None:
+        yield f"  setup: {_setup(machine.setup)}"
     if machine.container:
         yield "  container: true"
     if machine.node is not None:
@@ -96,6 +101,7 @@ def _image(image: Image) -> str:
     if image == Image(base=image.base) and image.base is not None:
         return _text(image.base)
     said = {"from": image.base, "file": image.file, "format": image.format, "mirror": image.mirror}
+    said |= {"suite": image.suite, "kernel": image.kernel}
     pairs = [f"{key}: {_text(value)}" for key, value in said.items() if value is not None]
     if image.user != "root":
         pairs.append(f"user: {_text(image.user)}")
@@ -105,6 +111,15 @@ def _image(image: Image) -> str:
         pairs.append(f"files: {{{', '.join(map(_file, image.files))}}}")
     if image.script is not None:
         pairs.append(f"script: {_text(image.script)}")
+    if image.cloud_init is not None:
+        config = f"{HEAD}\n{image.cloud_init}"
+        pairs.append(f"cloud_init: {_text(config)}")
+    return f"{{{', '.join(pairs)}}}"
+
+
+def _setup(setup: Setup) -> str:
+    pairs = [f"files: {{{', '.join(map(_file, setup.files))}}}"] if setup.files else []
+    pairs += [f"commands: [{', '.join(map(_text, setup.commands))}]"] if setup.commands else []
     return f"{{{', '.join(pairs)}}}"
 
 

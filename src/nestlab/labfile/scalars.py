@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import ipaddress
 import os
 import posixpath
@@ -32,6 +34,7 @@ from nestlab.labfile.shapes import (
     PveAddress,
     Reference,
     Size,
+    SshKey,
     Text,
 )
 
@@ -162,6 +165,50 @@ def _local_path(shape: LocalPath, node: Scalar) -> str:
     return os.path.normpath(node.source.directory / path)
 
 
+_PUBLIC = re.compile(r"((?:ssh|ecdsa|sk-ssh|sk-ecdsa)-[a-z0-9@.-]+) +([A-Za-z0-9+/]+={0,2})(?: +([ -~]*))?")
+_KEYS_LIMIT = 1 << 16
+
+
+def _ssh_key(shape: SshKey, node: Scalar) -> tuple[str, ...]:
+    """Without options: who may log in, not how. All keys of the file, where one is named."""
+    text = _string(shape, node).strip()
+    if "PRIVATE KEY" in text:
+        raise Wrong(
+            "a private key stands here", "Take it out, and use another from now on; name the .pub file instead."
+        )
+    if _PUBLIC.fullmatch(text):
+        return (_public(text, "it"),)
+    path = Path(_local_path(LocalPath(), node))
+    try:
+        with path.open("rb") as file:
+            said = file.read(_KEYS_LIMIT).decode("utf-8", "replace")
+    except (OSError, ValueError) as error:
+        if "ssh-" in text:
+            raise _expected(shape, node, "Write it as in a .pub file: ssh-ed25519 AAAA… NAME.") from None
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        hint = "Paths are relative to the lab file that names them. `ssh-keygen -t ed25519` makes a key."
+        raise Wrong(f"{path} cannot be read: {reason}", hint) from None
+    if "PRIVATE KEY" in said:
+        raise Wrong(f"{path} is a private key", f"Name its public part: {node.text}.pub")
+    lines = [line.strip() for line in said.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    if not lines:
+        raise Wrong(f"there is no key in {path}", "Name a .pub file.")
+    return tuple(_public(line, str(path)) for line in lines)
+
+
+def _public(line: str, where: str) -> str:
+    match = _PUBLIC.fullmatch(line)
+    try:
+        # RFC 4253, section 6.6: a key begins with the length of its type's name, and that name.
+        data = base64.b64decode(match[2], validate=True) if match else b""
+    except binascii.Error:
+        data = b""
+    head = len(match[1]).to_bytes(4) + match[1].encode() if match else b"?"
+    if match is None or not data.startswith(head):
+        raise Wrong(f"{where} is no public ssh key", "It is one line, as in a .pub file: ssh-ed25519 AAAA… NAME.")
+    return " ".join(part for part in match.groups() if part).strip()
+
+
 def _guest_path(shape: GuestPath, node: Scalar) -> str:
     text = _string(shape, node)
     if not text.startswith("/") or not text.isprintable() or posixpath.normpath(text) != text or text in ("/", "//"):
@@ -265,6 +312,7 @@ _READERS: dict[type, Callable[..., Any]] = {
     Name: _name,
     Reference: _reference,
     LocalPath: _local_path,
+    SshKey: _ssh_key,
     GuestPath: _guest_path,
     Cidr: _cidr,
     Address: _address,

@@ -14,6 +14,7 @@ from nestlab.labfile.shapes import (
     Boolean,
     Choice,
     Cidr,
+    CloudConfig,
     Either,
     Field,
     GuestPath,
@@ -31,6 +32,7 @@ from nestlab.labfile.shapes import (
     Reference,
     Shape,
     Size,
+    SshKey,
     Text,
 )
 
@@ -98,7 +100,9 @@ def _shape(shape: Shape) -> dict[str, Any]:
             return {"type": "null"}
         case Text() if shape.pattern is None and shape.limit is None:
             return {"type": "string"}
-        case LocalPath():
+        case CloudConfig():
+            return {"anyOf": [{"type": "object"}, {"type": "string", "minLength": 1}]}
+        case LocalPath() | SshKey():
             return {"type": "string", "minLength": 1}
         case Reference(to="image"):
             return {"type": "string", "minLength": 1, "examples": list(images())}

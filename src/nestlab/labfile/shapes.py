@@ -99,6 +99,20 @@ class LocalPath:
 
 
 @dataclass(frozen=True)
+class SshKey:
+    """Public keys, read as lines of authorized_keys."""
+
+    words: ClassVar[str] = "a public ssh key, or the path of a .pub file"
+
+
+@dataclass(frozen=True)
+class CloudConfig:
+    """User-data for cloud-init, read as JSON."""
+
+    words: ClassVar[str] = "a cloud-config, or the path of a file with one"
+
+
+@dataclass(frozen=True)
 class GuestPath:
     words: ClassVar[str] = "an absolute path inside the image"
 
@@ -197,13 +211,14 @@ Leaf: TypeAlias = (
     | Name
     | Reference
     | LocalPath
+    | SshKey
     | GuestPath
     | Cidr
     | Address
     | Mac
     | PveAddress
 )
-Shape: TypeAlias = Leaf | Nothing | ListOf | MapOf | Ref | Either
+Shape: TypeAlias = Leaf | Nothing | CloudConfig | ListOf | MapOf | Ref | Either
 
 
 @dataclass(frozen=True)

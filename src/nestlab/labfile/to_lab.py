@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from nestlab import kinds
-from nestlab.lab.model import GIB, File, Image, Lab, Link, Machine, Segment, format_size, is_template
+from nestlab.lab.model import GIB, File, Image, Lab, Link, Machine, Segment, Setup, format_size, is_template
 from nestlab.labfile import pve
+from nestlab.labfile.additions import additions, own_files
 from nestlab.labfile.did_you_mean import meant
 from nestlab.labfile.disk_image import of_file
 from nestlab.labfile.fields import MEMORY
@@ -34,6 +35,7 @@ class _Builder:
         self.local = pve.is_local(root)
         self.images: dict[str, Image | None] = {}
         self.inline: dict[int, Image | None] = {}
+        self.setups: dict[int, Setup] = {}
 
     def lab(self) -> Lab:
         values = self.root.values
@@ -41,7 +43,8 @@ class _Builder:
             if name in kinds.images():
                 hint = "Choose another name for yours."
                 self.wrong(values["images"].keys[name], f"images.{name}", f"{name} is an image of nestlab's", hint)
-            self.images[name] = self.image(section)
+            image = self.image(section)
+            self.images[name] = replace(image, name=name) if image else None
         segments = self.segments
         wanted = tuple(self.segment(name, segments.values.get(name)) for name in segments.keys) if segments else ()
         machines = tuple(self.machine(section, name) for name, section in _sections(values.get("machines")))
@@ -76,23 +79,26 @@ class _Builder:
             return None
         if "file" in at:
             return self.own_disk(section)
-        for name in ("format", "user"):
+        for name in ("format", "user", "cloud_init"):
             if name in at:
                 hint = "Leave it out: it is for disks of your own (`file`)."
                 self.wrong(section.keys[name], f"{key}.{name}", f"`{name}` means nothing with `from`", hint)
         files = tuple(self.file(path, entry, given["files"]) for path, entry in _values(given.get("files")))
         packages = tuple(name for _, name in given.get("packages", ()))
+        self.complain(additions(section))
         return Image(
             base=given.get("from"),
             mirror=given.get("mirror"),
             packages=tuple(dict.fromkeys(packages)),
             files=files,
             script=given.get("script"),
+            suite=given.get("suite"),
+            kernel=given.get("kernel"),
         )
 
     def own_disk(self, section: Section) -> Image | None:
         given, at, key = section.values, section.at, section.key
-        for name in ("packages", "files", "script", "mirror"):
+        for name in ("packages", "files", "script", "mirror", "suite", "kernel"):
             if name in at:
                 hint = "Leave it out, or start from an image of nestlab's (`from`)."
                 self.wrong(section.keys[name], f"{key}.{name}", f"`{name}` does not go into a disk of yours", hint)
@@ -107,7 +113,9 @@ class _Builder:
             self.wrong(
                 section.keys["format"], f"{key}.format", "`format` means nothing with a container template", hint
             )
-        return Image(file=given["file"], format=disk, user=given.get("user", "root"))
+        return Image(
+            file=given["file"], format=disk, user=given.get("user", "root"), cloud_init=given.get("cloud_init")
+        )
 
     def file(self, path: str, entry: Any, files: Section) -> File:
         if isinstance(entry, str):
@@ -182,9 +190,38 @@ class _Builder:
             accel=self.pick(section, "accel")[0] or "auto",
             cmdline=self.only_where(section, "cmdline", image.file is not None, "its own boot loader decides") or "",
             container=container,
+            ssh_keys=self.ssh_keys(section),
+            setup=self.setup(section, container=container),
             node=self.pick(section, "node", own_only="/" in path)[0],
             machines=machines,
         )
+
+    def ssh_keys(self, section: Section) -> tuple[str, ...]:
+        given = self.pick(section, "ssh_keys")[0] or ()
+        keys = [key for _, some in given for key in some] if isinstance(given, list) else given
+        return tuple(dict.fromkeys(keys))
+
+    def setup(self, section: Section, *, container: bool) -> Setup | None:
+        """What is done once in a machine. A mistake where no command can be run."""
+        given, node, key = self.pick(section, "setup")
+        if given is None or node is None:
+            return None
+        if container:
+            if "setup" in section.at:
+                what = "`setup` means nothing here: PVE's API runs no commands in a container"
+                self.wrong(section.keys["setup"], key, what, "Leave it out, or do it in the container's template.")
+            return None
+        if isinstance(given, list):
+            return Setup(commands=tuple(command for _, command in given)) if given else None
+        if id(given) not in self.setups:
+            files = given.values.get("files")
+            self.complain(own_files(files))
+            self.setups[id(given)] = Setup(
+                tuple(self.file(path, entry, files) for path, entry in _values(files)),
+                tuple(command for _, command in given.values.get("commands", ())),
+            )
+        made = self.setups[id(given)]
+        return made if made != Setup() else None
 
     def on_pve(self, section: Section, path: str, kind: str | None, image: Image | None, image_at: Node | None) -> bool:
         """Whether a machine is a container, with what is wrong with that, with its `node` and with its image said."""

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nestlab.base.errors import LabError
-from nestlab.lab.blueprint import Blueprint, Spec, names_digest
+from nestlab.lab.blueprint import Blueprint, Spec
 from nestlab.lab.model import parent_of, within
 from nestlab.plan.changes import changes
+from nestlab.plan.setup_due import why_set_up
 from nestlab.plan.steps import (
     Boot,
     Build,
@@ -24,6 +25,7 @@ from nestlab.plan.steps import (
     Plan,
     Remove,
     Seen,
+    SetUp,
     Step,
     Stop,
     Want,
@@ -216,19 +218,22 @@ class _Fates:
         if seen.digest is not None and seen.digest != spec.digest:
             why = self._why_changed(spec, seen.digest)
             return _Fate("remove", why, "make", why)
-        renamed = seen.names is not None and seen.names != names_digest(spec.hosts)
-        return _Fate("stop", why, "make" if renamed else "boot", why)
+        renamed = seen.names is not None and seen.names != spec.names
+        introduce = renamed and spec.machine.image.file is not None
+        return _Fate("stop", why, "make" if renamed else "boot", why, introduce=introduce)
 
     def _as_defined(self, spec: Spec, outer: _Fate, seen: Seen) -> _Fate:
         """New names are made known by Introduce to what runs, by Create to what does not."""
-        renamed = seen.names is not None and seen.names != names_digest(spec.hosts)
+        renamed = seen.names is not None and seen.names != spec.names
         runs = seen.state in ("running", "paused")
         if runs and not all(each.live for each in seen.drift):
             return self._restarted(spec, seen, _drifted(seen))
         why = self._why_boot(spec, outer, seen)
         if why or seen.drift:
             start: Literal["make", "boot"] = "make" if renamed and not runs else "boot"
-            return _Fate(start=start, why=why or _drifted(seen), introduce=renamed and runs, goes_on=not why)
+            # What cloud-init wrote at its first boot it does not write again.
+            introduce = renamed and (runs or spec.machine.image.file is not None)
+            return _Fate(start=start, why=why or _drifted(seen), introduce=introduce, goes_on=not why)
         return _Fate(why="its names changed", introduce=True) if renamed else _NOTHING
 
     def _why_boot(self, spec: Spec, outer: _Fate, seen: Seen) -> str:
@@ -283,6 +288,7 @@ class _Writer:
         self._outer_ends: list[str] = []
         self._builds: dict[str, str] = {}
         self._connects: dict[str, str] = {}
+        self._setups: dict[str, str] = {}
         self._in_use: dict[tuple[str, str], str] = {}
         """By segment and MAC or address: the machine that has it until it ends."""
 
@@ -361,10 +367,16 @@ class _Writer:
             self._add(
                 Introduce("its names changed" if fate.introduce else "it may know old names", spec.path, needs=needs)
             )
+        seen, starts = self._observed.machines.get(spec.path), fate.boots and not fate.goes_on
+        why = why_set_up(spec, seen, anew=fate.remade, starts=starts)
+        if why and self._goals[spec.path] == "running":
+            needs = (f"boot:{spec.path}",) if fate.boots else ()
+            self._setups[spec.path] = self._add(SetUp(why, spec.path, needs=needs))
 
     def _write_boot(self, spec: Spec, fate: _Fate) -> None:
         outer = self._fates.get(spec.parent, _NOTHING)
         needs = [f"boot:{spec.parent}"] if outer.boots else []
+        needs += [self._setups[spec.parent]] if spec.parent in self._setups else []
         if fate.start == "make" or not spec.parent:
             needs += [self._builds[key] for key in dict.fromkeys((spec.image, *spec.cargo)) if key in self._builds]
         if spec.path in self._ends and not fate.vanishes:

@@ -48,6 +48,8 @@ class Seen:
     drift: tuple[Drift, ...] = ()
     """What of it was changed by hand. Boot sets that back: of a machine that does not run all of it, of one that runs
     what is `live`."""
+    setup: tuple[str, ...] | None = None
+    """What it is stamped with, as it says itself: the steps of its setup that are done. None: it was not asked."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,12 @@ class Boot(_OfMachine):
 
 @dataclass(frozen=True)
 class Introduce(_OfMachine):
-    """Tell a running machine the names of the others."""
+    """Tell a running machine the names of the others, and who may log in."""
+
+
+@dataclass(frozen=True)
+class SetUp(_OfMachine):
+    """Do in a running machine what is left of its setup: write files, run commands."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +166,7 @@ class Remove(_OfMachine):
     """End it and delete everything of it, with all that is inside. Of what is not there: nothing."""
 
 
-STEPS: tuple[type[Step], ...] = (Build, Connect, Disconnect, Create, Boot, Introduce, Stop, Remove)
+STEPS: tuple[type[Step], ...] = (Build, Connect, Disconnect, Create, Boot, Introduce, SetUp, Stop, Remove)
 
 
 @dataclass(frozen=True)

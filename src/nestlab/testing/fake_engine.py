@@ -32,10 +32,12 @@ from nestlab.plan.steps import (
     Observed,
     Remove,
     Seen,
+    SetUp,
     State,
     Step,
     Stop,
 )
+from nestlab.verbs.machine_setup import STAMPS
 from nestlab.wire.result import lines_of
 
 Answer = Callable[[str, Sequence[str]], Result | None]
@@ -122,8 +124,15 @@ class FakeWorld:
             if of == lab and path and parent_of(path) == parent:
                 accel: Literal["kvm", "tcg"] = "kvm" if parent else "tcg"
                 runs = accel if machine.state in ("running", "paused") else None
-                seen[path] = Seen(path, machine.state, machine.digest, machine.names, runs, why=machine.why)
+                setup = self._stamped(machine) if machine.state == "running" else None
+                seen[path] = Seen(
+                    path, machine.state, machine.digest, machine.names, runs, why=machine.why, setup=setup
+                )
         return MappingProxyType(seen)
+
+    @staticmethod
+    def _stamped(machine: FakeMachine) -> tuple[str, ...]:
+        return tuple(machine.files.get(STAMPS, b"").decode().split())
 
     def reach(self, lab: str, path: str) -> None:
         """Unreachable when a machine does not answer."""
@@ -163,6 +172,9 @@ class FakeWorld:
                 self._boot(lab, step.machine, blueprint)
             case Introduce():
                 self._there(lab, step.machine, "running").names = blueprint[step.machine].names
+            case SetUp():
+                text = "".join(f"{stamp}\n" for stamp in blueprint[step.machine].setup)
+                self._there(lab, step.machine, "running").files[STAMPS] = text.encode()
             case Stop():
                 self._end(lab, step.machine, "stopped", "")
             case Remove():

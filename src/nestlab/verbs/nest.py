@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal, Self
 
@@ -16,7 +16,8 @@ from nestlab.engines import Asking, Engine, Inside
 from nestlab.hosts.host import Host
 from nestlab.lab.blueprint import Blueprint, Spec
 from nestlab.lab.model import level_of, parent_of, within
-from nestlab.plan.steps import Boot, Observed, Remove, Seen, Step, Stop
+from nestlab.plan.steps import Boot, Observed, Remove, Seen, SetUp, Step, Stop
+from nestlab.verbs import machine_setup
 
 ASIDE = 45.0
 """Seconds more that a hypervisor has for what it is asked besides: echoes that stay away take 20, twice under load."""
@@ -116,10 +117,29 @@ class Nest:
         machines = complete(found, silent, self._before | self._specs)
         return Observed(machines, outer.links, outer.images)
 
+    async def ask_setups(self, seen: Observed) -> Observed:
+        """What was seen, with what the machines that have a setup and run are stamped with, as far as they answer."""
+
+        async def ask(path: str) -> Seen:
+            each = seen.machines[path]
+            try:
+                async with asyncio.timeout(self._patience):
+                    return replace(each, setup=await machine_setup.stamped(await self.host(path)))
+            except (TimeoutError, LabError, OSError):
+                return each
+
+        paths = [path for path, spec in self._specs.items() if spec.setup and path in seen.machines]
+        paths = [path for path in paths if seen.machines[path].state == "running" and seen.machines[path].ready]
+        asked = dict(zip(paths, await asyncio.gather(*map(ask, paths)), strict=True))
+        return replace(seen, machines=MappingProxyType({**seen.machines, **asked}))
+
     async def perform(self, step: Step, blueprint: Blueprint, say: Say) -> None:
         """Make one step real, where its machine is. Connections into a machine end before it does."""
         if isinstance(step, Boot | Stop | Remove):
             await self.drop(step.machine)
+        if isinstance(step, SetUp):
+            await machine_setup.set_up(await self.host(step.machine), blueprint[step.machine], say)
+            return
         engine = await self.engine(parent_of(step.path))
         await engine.perform(step, blueprint, say)
 

@@ -34,7 +34,7 @@ from nestlab.lab.model import Image, Lab, Pve
 from nestlab.plan import planner
 from nestlab.plan.steps import Boot, Build, Observed, Plan, Want
 from nestlab.show.render import Acceleration
-from nestlab.verbs import apply
+from nestlab.verbs import apply, machine_setup
 from nestlab.verbs.nest import Asides, Nest, complete
 from nestlab.verbs.platform import LocalPlatform, Platform, accelerated
 
@@ -83,9 +83,11 @@ class Session:
     leases: Leases | None = None
     observed: Observed = field(default_factory=Observed)
 
-    async def look(self, asides: Asides | None = None) -> Observed:
-        """Ask the world, at every level."""
+    async def look(self, asides: Asides | None = None, *, setups: bool = False) -> Observed:
+        """Ask the world, at every level; `setups`: also what is done of the setups of machines, which a plan needs."""
         self.observed = await self.nest.observe(asides)
+        if setups:
+            self.observed = await self.nest.ask_setups(self.observed)
         return self.observed
 
     async def glance(self) -> Observed:
@@ -271,7 +273,7 @@ async def changing(
                 continue  # the lab was removed meanwhile, and the lock with it
             try:
                 async with _open(site, place, lab, source) as session:
-                    await session.look()
+                    await session.look(setups=verb in ("up", "start"))
                     _left_behind(place, blueprint_file.load(place.blueprint), session)
                     yield session
             finally:
@@ -314,7 +316,7 @@ async def _open(
         leases = None
         if lab is not None:
             leases = addresses.lease(lab, _leases(place), await platform.routes())
-            blueprint = settle(lab, leases, keys_of(_images(lab)))
+            blueprint = settle(lab, leases, keys_of(_images(lab)), machine_setup.contents(lab))
         else:
             blueprint = made or Blueprint(place.name)
         async with Nest(blueprint, platform.host, platform.on, site.inside, previous=made, patience=patience) as nest:

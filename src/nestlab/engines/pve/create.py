@@ -73,17 +73,17 @@ class Maker:
 
     def papers(self, spec: Spec, blueprint: Blueprint) -> bytes:
         """The disk that tells a machine who it is: nestlab's own archive, or a seed for cloud-init."""
-        image, key = blueprint.images[spec.image], self._vault.host_key(spec.path)
+        image, key = spec.machine.image, self._vault.host_key(spec.path)
+        authorized = self._vault.authorized_keys(spec.machine.ssh_keys)
         outside = hardware.outside_of(spec, self._pve)
         mac = hardware.outside_mac(blueprint.lab, spec.path) if outside else None
         if image.file is None:
-            authorized = self._vault.authorized
             return identity.archive(
                 identity.files(spec, host_key=key, authorized=authorized, management_mac=None, dhcp_mac=mac)
             )
         from nestlab.images.cloud_init import seed
 
-        return seed(spec, self._vault.authorized, key.private, key.public, image.user, None, mac)
+        return seed(spec, authorized, key.private, key.public, None, mac)
 
     async def renew(self, guest: Guest, spec: Spec, blueprint: Blueprint, mark: Mark, say: Say) -> None:
         """Another identity disk for a machine that does not run; the old one is freed."""
@@ -200,7 +200,7 @@ class Maker:
         async def create(number: int) -> None:
             say(f"making it as container {number} on {spot.node}")
             choices = Choices(number, order.cpu, spot.storage, order.wires, outside, self._pve.pool)
-            size, authorized = spec.machine.disk or IMAGE, self._vault.authorized
+            size, authorized = spec.machine.disk or IMAGE, self._vault.authorized_keys(spec.machine.ssh_keys)
             params = hardware.container(
                 spec, order.blueprint.lab, choices, ostemplate=ostemplate, disk=size, authorized=authorized
             )
@@ -217,7 +217,7 @@ class Maker:
         return guest
 
     def _mark(self, order: Order, vmid: int) -> Mark:
-        spec, images = order.spec, order.blueprint.images
+        spec = order.spec
         return Mark(
             lab=order.blueprint.lab,
             path=spec.path,
@@ -230,7 +230,7 @@ class Maker:
             bridged=order.bridged,
             storage=order.spot.storage,
             kvm=order.cpu.kvm,
-            user=images[spec.image].user,
+            user=spec.machine.image.user,
         )
 
     def _upload_name(self, path: str, vmid: int) -> str:

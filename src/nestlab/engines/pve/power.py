@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from nestlab.base.errors import LabError, Unreachable
 from nestlab.base.events import Say
+from nestlab.engines.introduce import introduce
 from nestlab.engines.pve import drift
 from nestlab.engines.pve.cpu_types import EMULATED
 from nestlab.engines.pve.create import Maker
@@ -101,7 +102,7 @@ class Runner:
 
     async def introduce(self, found: Found, spec: Spec, host: Host) -> None:
         """New names for a machine that runs. Its identity disk has the old ones until it is booted by nestlab again."""
-        await host.write("/etc/hosts", spec.hosts.encode(), mode=0o644)
+        await introduce(host, spec)
         await self._guests.note(found.guest, lambda mark: told(mark, spec.names))
 
     async def stop(self, found: Found, say: Say) -> None:

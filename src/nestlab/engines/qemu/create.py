@@ -64,14 +64,13 @@ class Maker:
         }
         lab_keys = self.environment.lab_keys
         mac = management_mac(self.environment.lab, spec.path)
-        key = lab_keys.host_key(spec.path)
+        key, authorized = lab_keys.host_key(spec.path), lab_keys.authorized_keys(spec.machine.ssh_keys)
         if blueprint.images[spec.image].file is None:
-            members = identity.files(spec, host_key=key, authorized=lab_keys.authorized, management_mac=mac)
+            members = identity.files(spec, host_key=key, authorized=authorized, management_mac=mac)
             return papers | {"identity": (identity.archive(members), 0o600)}
         from nestlab.images.cloud_init import seed
 
-        user = blueprint.images[spec.image].user
-        return papers | {"seed.iso": (seed(spec, lab_keys.authorized, key.private, key.public, user, mac), 0o600)}
+        return papers | {"seed.iso": (seed(spec, authorized, key.private, key.public, mac), 0o600)}
 
     async def close(self) -> None:
         if self.opening is not None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from nestlab.base.errors import LabError, Unreachable
 from nestlab.base.events import Say
+from nestlab.engines.introduce import introduce
 from nestlab.engines.qemu import launch, observed, scripts
 from nestlab.engines.qemu.accel import Accelerator, Choice, choose, presume
 from nestlab.engines.qemu.argv import Launch, argv, name_of
@@ -230,7 +231,7 @@ class QemuEngine:
             switch=environment.place.switch if environment.wires else None,
         )
         say(f"starting under {'KVM' if choice.accel == 'kvm' else 'emulation'}")
-        user = images[spec.image].user
+        user = spec.machine.image.user
         await self._forget(spec.path)
         opening = self._maker.opening
         opening = opening if opening is not None and opening.path == spec.path else None
@@ -239,8 +240,7 @@ class QemuEngine:
 
     async def _introduce(self, spec: Spec, blueprint: Blueprint) -> None:
         """New names, for the running machine and for its next boot."""
-        host = await self.host(spec.path)
-        await host.write("/etc/hosts", spec.hosts.encode(), mode=0o644)
+        await introduce(await self.host(spec.path), spec)
         root = self.environment.place.of(spec.path).root
         papers = self._maker.papers(spec, blueprint)
         papers["made"] = papers.pop("made.new")
