@@ -140,6 +140,23 @@ def test_cp_goes_through_two_levels_both_ways(cli: Cli, tmp_path: Path) -> None:
     assert back.read_bytes() == there.read_bytes()
 
 
+def test_openssh_and_scp_connect_by_the_ssh_config_alone(cli: Cli, tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text(cli.run("ssh-config", "pair"))
+    ssh = ["ssh", "-F", str(config), "-o", "BatchMode=yes"]
+    told = subprocess.run([*ssh, "pair.hv1.web", "hostname"], capture_output=True, text=True, timeout=UP_TO)
+    assert (told.stdout, told.returncode) == ("web\n", 0), told.stderr
+    data = tmp_path / "data"
+    data.write_bytes(os.urandom(100_000))
+    subprocess.run(["scp", *ssh[1:], "-q", str(data), "pair.hv2:/root/data"], check=True, timeout=UP_TO)
+    back = subprocess.run([*ssh, "pair.hv2", "cat /root/data"], capture_output=True, check=True, timeout=UP_TO)
+    assert back.stdout == data.read_bytes()
+    other = subprocess.run(
+        [*ssh, "-o", "HostKeyAlias=pair.hv1", "pair.hv2", "true"], capture_output=True, timeout=UP_TO
+    )
+    assert other.returncode == 255, "the key of another machine was taken"
+
+
 def test_logs_keep_the_console(cli: Cli) -> None:
     assert "nestlab: ready" in cli.run("logs", "hv1")
     assert "nestlab: ready" in cli.run("logs", "hv1/web")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from nestlab.cli import doctor, explain, images, labs, machines, proxmox, status
+from nestlab.cli import connect, doctor, explain, images, labs, machines, proxmox, status
 from nestlab.cli.guard import out
 
 HELP = """Nested virtualization labs from one file, with a proof for every level.
@@ -69,6 +69,10 @@ _VERBS = (
     ("cp", machines.cp, "Copy files to or from a machine."),
     ("console", machines.console, "Attach to a machine's serial console."),
     ("logs", machines.logs, "Print what a machine's console said."),
+    ("ssh-config", connect.ssh_config, "Print how ssh, scp and rsync reach the machines."),
+    ("inventory", connect.inventory, "Print an Ansible inventory."),
+    ("hosts", connect.hosts, "Print the machines' addresses, as /etc/hosts has them."),
+    ("env", connect.env, "Print how machines are reached as shell variables."),
     ("stop", labs.stop, "Shut machines down; disks stay."),
     ("start", labs.start, "Start machines that were stopped."),
     ("migrate", proxmox.migrate, "Move a machine to another node of its Proxmox VE."),

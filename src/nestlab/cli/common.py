@@ -13,9 +13,10 @@ from nestlab.home.directories import Home
 from nestlab.home.targets import Which, which
 
 if TYPE_CHECKING:
+    from nestlab.lab.blueprint import Blueprint
     from nestlab.verbs.session import Site
 
-__all__ = ["home", "lab_named", "meant", "one_lab", "paint", "print_json", "site"]
+__all__ = ["home", "lab_named", "made", "meant", "one_lab", "paint", "print_json", "site"]
 
 
 def home() -> Home:
@@ -67,6 +68,15 @@ def one_lab(words: Sequence[str] | None) -> str:
 
         raise no_such_lab((words or [""])[0], home().labs())
     return lab_named(found)
+
+
+def made(name: str) -> Blueprint:
+    """The blueprint of a lab that is there, as it was made."""
+    from nestlab.home import labs
+    from nestlab.lab import blueprint_file
+    from nestlab.lab.blueprint import Blueprint
+
+    return blueprint_file.load(labs.existing(home(), name).blueprint) or Blueprint(name)
 
 
 def print_json(document: Any, *, indent: int | None = 1) -> None:

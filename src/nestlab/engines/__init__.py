@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 from nestlab.base.events import Say
@@ -40,10 +41,28 @@ class Asking(Protocol):
         host."""
 
 
+@dataclass(frozen=True)
+class Sshd:
+    """The sshd of a running machine, reached at `host:port` from the host that the machine runs on."""
+
+    path: str
+    port: int
+    user: str = "root"
+    host: str = "127.0.0.1"
+
+
+@runtime_checkable
+class Listening(Protocol):
+    """An engine that knows where the sshds of its machines listen."""
+
+    async def sshds(self) -> tuple[Sshd, ...]:
+        """Those of the machines that run directly on this host and can be reached from it by TCP."""
+
+
 class Inside(Protocol):
     """How a driver gets the engine for what is nested in a machine."""
 
     def __call__(self, lab: str, parent: Host) -> Engine: ...
 
 
-__all__ = ["Asking", "Engine", "Inside", "Sequence"]
+__all__ = ["Asking", "Engine", "Inside", "Listening", "Sequence", "Sshd"]

@@ -45,6 +45,16 @@ class LabHome:
         return self.root / "id_ed25519"
 
     @property
+    def ssh_config(self) -> Path:
+        """How OpenSSH reaches the lab's machines, once `nestlab ssh-config` was asked."""
+        return self.root / "ssh_config"
+
+    @property
+    def known_hosts(self) -> Path:
+        """The pinned host keys of the machines in `ssh_config`."""
+        return self.root / "known_hosts"
+
+    @property
     def journal(self) -> Path:
         return self.root / "journal"
 

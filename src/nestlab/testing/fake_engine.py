@@ -17,7 +17,7 @@ from typing import Literal
 
 from nestlab.base.errors import LabError, Refused, Unreachable
 from nestlab.base.events import Say
-from nestlab.engines import Engine
+from nestlab.engines import Engine, Sshd
 from nestlab.hosts.facts import Facts
 from nestlab.hosts.host import Host, Result, Running
 from nestlab.lab.blueprint import Blueprint
@@ -258,6 +258,12 @@ class FakeEngine:
         self.world.reach(self.lab, path)
         self.given.append(FakeHost(self.world, self.lab, path))
         return self.given[-1]
+
+    async def sshds(self) -> tuple[Sshd, ...]:
+        """Pretended ports, in the order of paths: nothing listens there."""
+        seen = self.world.directly_in(self.lab, self.parent)
+        running = sorted(path for path, each in seen.items() if each.state == "running")
+        return tuple(Sshd(path, 20001 + number) for number, path in enumerate(running))
 
     async def accel(self, path: str) -> Literal["kvm", "tcg"]:
         self.world.reach(self.lab, path)

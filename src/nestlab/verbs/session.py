@@ -34,7 +34,7 @@ from nestlab.lab.model import Image, Lab, Pve
 from nestlab.plan import planner
 from nestlab.plan.steps import Boot, Build, Observed, Plan, Want
 from nestlab.show.render import Acceleration
-from nestlab.verbs import apply, machine_setup
+from nestlab.verbs import apply, connections, machine_setup
 from nestlab.verbs.nest import Asides, Nest, complete
 from nestlab.verbs.platform import LocalPlatform, Platform, accelerated
 
@@ -167,6 +167,8 @@ class Session:
                 stopping.press()
                 await work
                 raise
+            finally:
+                await connections.refresh(self)
         blueprint_file.save(self.place.applied, self.blueprint)
         self.previous = self.blueprint
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from nestlab.base.errors import LabError, Unreachable
 from nestlab.base.events import Say
+from nestlab.engines import Sshd
 from nestlab.engines.introduce import introduce
 from nestlab.engines.qemu import launch, observed, scripts
 from nestlab.engines.qemu.accel import Accelerator, Choice, choose, presume
@@ -125,6 +126,11 @@ class QemuEngine:
             told = found.boot
             host = self._reach(path, int(told["port"]), str(told.get("user", "root")), str(told.get("accel", "")))
         return host
+
+    async def sshds(self) -> tuple[Sshd, ...]:
+        """See `nestlab.engines.Listening`."""
+        found = [each for each in await self._look() if each.seen.state == "running" and "port" in each.boot]
+        return tuple(Sshd(each.seen.path, int(each.boot["port"]), str(each.boot.get("user", "root"))) for each in found)
 
     async def choice(self, spec: Spec) -> Choice:
         """How a machine is accelerated on this host, and why."""
