@@ -312,7 +312,7 @@ async def test_over_ssh_a_module_is_loaded_though_the_connection_is_lost(amd: Fa
     before = amd.tree()
     (tmp_path / "sshd").mkdir()
     with sshd(tmp_path / "sshd") as server:
-        host = SshHost("hv1", server.connect)
+        host = SshHost("hv1", lambda _: server.connect())
         amd.env["FAKE_SLOW"] = "0.6"
         fixing = asyncio.create_task(amd.surgeon(host).fix(remedies(amd.facts())))
         await asyncio.to_thread(until, lambda: "modprobe -r kvm_amd" in amd.commands())

@@ -132,14 +132,40 @@ async def test_a_hypervisor_that_hangs_does_not_hang_the_others() -> None:
     def inside(lab: str, parent: Host) -> Engine:
         return Slow(world, lab, "a/b") if parent.path == "a/b" else world.engine(lab, parent)
 
-    async with Nest(lab, world.host(), world.engine, {"kvm": inside}, patience=0.05) as nest:
+    async with Nest(lab, world.host(), world.engine, {"kvm": inside}, answer=0.05) as nest:
         seen = (await nest.observe()).machines
         assert world.open == 3 + 3, "engines on the host, in a and in hv2, and the hosts they gave: none in a/b"
     assert seen["a/b"].state == "running", "what it is in does answer"
     assert seen["a/b/c"].state == "unknown"
-    assert seen["a/b/c"].why == "a/b did not answer within 0.05 seconds"
+    assert seen["a/b/c"].why == "a/b did not answer within 0.05 s"
     assert seen["hv2/web"].state == "running"
     assert world.open == 0
+
+
+async def test_a_hypervisor_that_is_at_work_has_more_time_to_answer() -> None:
+    lab = draft("lab", hypervisor("hv", guest("web")))
+    world = running(lab)
+    late = asyncio.Event()
+
+    class Late(FakeEngine):
+        async def observe(self) -> Observed:
+            await late.wait()
+            return await super().observe()
+
+    class Busy(Nest):
+        async def _works(self, seen: Seen) -> float | None:
+            late.set()
+            return 0.9
+
+    def inside(lab: str, parent: Host) -> Engine:
+        return Late(world, lab, parent.path)
+
+    async with Busy(lab, world.host(), world.engine, {"kvm": inside}, answer=0.05) as nest:
+        assert (await nest.observe()).machines["hv/web"].state == "running"
+        late.clear()
+        nest._works = Nest._works.__get__(nest)  # type: ignore[method-assign]
+        seen = (await nest.observe()).machines["hv/web"]
+        assert (seen.state, seen.why) == ("unknown", "hv did not answer within 0.05 s")
 
 
 class Asked(FakeEngine):

@@ -73,6 +73,10 @@ class Unreachable(LabError):
     """A host or a machine does not answer (ssh, QMP, agent)."""
 
 
+class Overdue(LabError):
+    """Something did not end in its time, and was ended: it may go better another time."""
+
+
 class Busy(LabError):
     """Somebody else holds the lab."""
 

@@ -39,6 +39,8 @@ def _end(code: int, unwritten: OSError | None = None) -> NoReturn:
 
 
 def _main(words: list[str]) -> None:
+    if "_NESTLAB_COMPLETE" not in os.environ:
+        words = _patient(words)
     quick = _quick(words) if "_NESTLAB_COMPLETE" not in os.environ else None
     if quick is not None:
         from nestlab.cli.guard import reporting
@@ -50,7 +52,29 @@ def _main(words: list[str]) -> None:
         raise SystemExit(status[0])
     from nestlab.cli.app import app
 
-    app()
+    app(words)
+
+
+def _patient(words: list[str]) -> list[str]:
+    """The words without `--patience N`, which all verbs take: anywhere before `--`, but before the verb where what
+    follows may be a command of the user's. What all waits are multiplied by is settled."""
+    from nestlab.base import patience
+    from nestlab.cli.guard import reporting
+
+    at, value, rest = 0, None, list(words)
+    while at < len(rest) and rest[at] != "--" and rest[at] not in ("exec", "ssh"):
+        name, given, inline = rest[at].partition("=")
+        if name == patience.OPTION:
+            value = inline if given else rest[at + 1] if at + 1 < len(rest) else ""
+            del rest[at : at + (1 if given else 2)]
+        else:
+            at += 1
+    status = [0]
+    with reporting(status, debug=False):
+        patience.settle(value, os.environ)
+    if status[0]:
+        raise SystemExit(status[0])
+    return rest
 
 
 def _quick(words: list[str]) -> Callable[[list[str]], int | None] | None:

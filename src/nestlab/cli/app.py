@@ -29,6 +29,10 @@ of lab.yaml or nestlab.yaml in the current directory, or the only lab there is.
 Which machine: its path, such as hv1/web; with several labs, LAB:hv1/web.
 
 \b
+Waiting: --patience 5, with any verb, waits five times as long for everything;
+NESTLAB_PATIENCE and `patience:` in the lab file do so too.
+
+\b
 Exit status: 0 done, 1 a bug in nestlab, 2 something for you to mend (also a
 proof that fails), 130 interrupted. ssh and exec: the command's own.
 """
@@ -54,8 +58,15 @@ def _version(wanted: bool) -> None:
 Version = Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")]
 
 
+Patience = Annotated[
+    str,
+    typer.Option("--patience", metavar="N", help="Wait N times as long for everything, on a slow or busy machine."),
+]
+"""For --help: `cli.main` takes it out of the words, wherever it stands."""
+
+
 @app.callback()
-def _nestlab(version: Version = False) -> None:
+def _nestlab(patience: Patience = "", version: Version = False) -> None:
     pass
 
 

@@ -14,6 +14,7 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120 - pathlib costs its import
 PROBE = f"{ROOT}/hosts/probe.py"
 SCRIPT = f"{ROOT}/doctor/gather.sh"
+SPEED = f"{ROOT}/hosts/speed.sh"
 
 
 class Asked:
@@ -56,6 +57,7 @@ class Asked:
 
 
 _examining: list[Asked | OSError] = []
+_measuring: list[Asked] = []
 
 
 def examine() -> None:
@@ -65,13 +67,22 @@ def examine() -> None:
         script = file.read()
     try:
         _examining.append(Asked(["sh", "-c", script], PROBE))
+        _measuring.append(Asked(["sh", SPEED]))
     except OSError as error:
         _examining.append(error)
 
 
 def examined(timeout: float) -> str:
     """What that printed. OSError where it could not be started, or did not end within so many seconds."""
-    asked = _examining.pop()
+    asked = _examining.pop(0)
     if isinstance(asked, OSError):
         raise asked
     return asked.told(timeout)[1]
+
+
+def measured(timeout: float) -> str:
+    """What measuring its speed printed; "" where that failed, or did not end within so many seconds."""
+    try:
+        return _measuring.pop(0).told(timeout)[1] if _measuring else ""
+    except (OSError, TimeoutError):
+        return ""

@@ -4,13 +4,15 @@ would cost more than all the rest. The machine is asked while the doctor is impo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from nestlab.base import patience
 from nestlab.base.errors import LabError
 from nestlab.cli import doctor_begin
 from nestlab.cli.guard import MEND, out, paint
 
 PATIENCE = 60.0
-"""Seconds for all that is asked; what can hang has deadlines of its own."""
+"""Nominal seconds for all that is asked; what can hang has deadlines of its own."""
 
 
 def doctor(words: Sequence[str]) -> int:
@@ -18,11 +20,11 @@ def doctor(words: Sequence[str]) -> int:
     from nestlab.doctor import gather, report
 
     try:
-        said = doctor_begin.examined(PATIENCE)
+        said = doctor_begin.examined(patience.allowed(PATIENCE))
     except OSError as error:
         what = f"This machine could not be looked at: {error}."
         raise LabError(what, hint="Is there a sh, and does it work?") from error
-    facts = gather.parse(said, "this machine")
+    facts = replace(gather.parse(said, "this machine"), slowness=_slowness())
     if "--facts" in words:
         out(facts.to_json())
         return 0
@@ -34,3 +36,9 @@ def doctor(words: Sequence[str]) -> int:
     else:
         out(report.text(found, paint()))
     return 0 if report.ok([found]) else MEND
+
+
+def _slowness() -> float:
+    from nestlab.hosts import speed
+
+    return speed.parse(doctor_begin.measured(patience.allowed(PATIENCE))) or 0.0

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from nestlab.base import patience
 from nestlab.cli.common import home, one_lab, paint, print_json, site
 from nestlab.cli.guard import out, run
 
@@ -15,9 +16,8 @@ if TYPE_CHECKING:
     from nestlab.lab.blueprint import Blueprint
     from nestlab.plan.steps import Observed
 
-PATIENCE = 5.0
-"""Seconds a hypervisor has to answer where its guest agent did not."""
-
+ANSWER = 5.0
+"""Nominal seconds a hypervisor has to answer where its guest agent did not."""
 
 FAR = 60.0
 """The same on a Proxmox VE, where the way in may be its guest agent."""
@@ -59,14 +59,15 @@ def _look(place: LabHome, blueprint: Blueprint | None, *, deep: bool) -> Observe
     from nestlab.home.paths import Place
     from nestlab.plan.steps import Observed
 
+    patience.of_lab(blueprint.patience if blueprint else 1)
     specs = blueprint.specs if blueprint else ()
     far = blueprint is not None and blueprint.on is not None
     if deep or far:
-        return _asked(place.name, deep=deep, patience=FAR if far else PATIENCE)
+        return _asked(place, deep=deep, answer=FAR if far else ANSWER)
     hypervisors = frozenset(spec.parent for spec in specs if spec.parent)
     found = quick_status.status(Place(str(place.root)), place.name, hypervisors)
     if found.silent:
-        return _asked(place.name, deep=True, patience=PATIENCE)
+        return _asked(place, deep=True, answer=ANSWER)
     return Observed({**found.machines, **_unknown(specs, found.machines)})
 
 
@@ -85,14 +86,34 @@ def _unknown(specs: Any, machines: Any) -> dict[str, Any]:
     return unknown
 
 
-def _asked(name: str, *, deep: bool, patience: float) -> Observed:
+def _asked(place: LabHome, *, deep: bool, answer: float) -> Observed:
     observed: list[Observed] = []
-    run(_observe(name, observed, deep=deep, patience=patience))
-    return observed[0]
+    run(_observe(place.name, observed, deep=deep, answer=answer))
+    return _remembered(place, observed[0])
 
 
-async def _observe(name: str, into: list[Observed], *, deep: bool, patience: float) -> None:
+def _remembered(place: LabHome, observed: Observed) -> Observed:
+    """With what is known of machines that cannot be seen though what they are in runs: what was done with them last."""
+    from dataclasses import replace
+
+    from nestlab.base.paint import elapsed
+    from nestlab.home import journal
+    from nestlab.lab.model import parent_of
+
+    machines = dict(observed.machines)
+    blind = [path for path, seen in machines.items() if seen.state == "unknown" and parent_of(path) in machines]
+    blind = [path for path in blind if machines[parent_of(path)].state in ("running", "unknown")]
+    for path, (verb, at) in (journal.last_steps(place.journal, blind) if blind else {}).items():
+        known = f"{_DONE.get(verb, verb)} {elapsed(max(0.0, time.time() - at))} ago, by what nestlab did last"
+        machines[path] = replace(machines[path], why=f"{machines[path].why}; {known}")
+    return replace(observed, machines=machines)
+
+
+_DONE = {"create": "made", "boot": "came up", "introduce": "ran", "stop": "was stopped", "remove": "was removed"}
+
+
+async def _observe(name: str, into: list[Observed], *, deep: bool, answer: float) -> None:
     from nestlab.verbs.session import looking
 
-    async with looking(site(), name=name, patience=patience) as session:
+    async with looking(site(), name=name, answer=answer) as session:
         into.append(await (session.look() if deep else session.glance()))

@@ -10,6 +10,7 @@ from nestlab.base.paint import Paint, Style
 from nestlab.base.printable import one_line, printable
 from nestlab.doctor.diagnose import diagnose, first_broken, verdict
 from nestlab.doctor.finding import Finding, Want
+from nestlab.hosts import speed
 from nestlab.hosts.facts import Facts
 
 WIDTH = 100
@@ -48,6 +49,7 @@ class Visit:
         return {
             "where": self.where,
             "level": self.level,
+            "slowness": round(self.facts.slowness, 1) or None,
             "verdict": self.verdict,
             "first_broken": broken.check if broken else None,
             "findings": [finding.data() for finding in self.findings],
@@ -73,6 +75,8 @@ def text(each: Visit, paint: Paint) -> str:
     head = paint("bold", one_line(each.where)) + f"  level {each.level}" + (f"  {one_line(about)}" if about else "")
     wide = max((len(finding.check) for finding in each.findings), default=0)
     lines = [head]
+    if facts.slowness:
+        lines.append(paint("dim", f"  speed: {speed.sentence(facts.slowness)}"))
     for finding in each.findings:
         lines += _finding(finding, wide, each.word, paint)
     return "\n".join([*lines, *_unseen(facts), "", *_wrapped(each.verdict, "")])

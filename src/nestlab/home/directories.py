@@ -59,6 +59,11 @@ class LabHome:
         return self.root / "journal"
 
     @property
+    def speeds(self) -> Path:
+        """How slow the lab's hosts were when they were measured (see `speeds`)."""
+        return self.root / "speeds.json"
+
+    @property
     def lock(self) -> Path:
         return self.root / "lock"
 

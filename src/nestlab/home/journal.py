@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from nestlab.base.errors import LabError
-from nestlab.base.events import Event, from_line, to_line
+from nestlab.base.events import Event, Finished, from_line, to_line
 
 KEEP = 50
 """Runs whose journals are kept."""
@@ -100,6 +101,22 @@ def read(path: Path) -> Iterator[Event]:
     except ValueError as error:
         hint = "It was damaged, or a newer nestlab wrote it."
         raise LabError(f"{path}:{number}: {error}.", hint=hint) from error
+
+
+def last_steps(directory: Path, paths: Iterable[str]) -> dict[str, tuple[str, float]]:
+    """By machine: the verb of the step that was done with it last, and when (seconds since the epoch). Journals that
+    cannot be read, or mention it no more, say nothing."""
+    wanted, found = set(paths), dict[str, tuple[str, float]]()
+    for run in reversed(runs(directory)):
+        if not wanted - found.keys():
+            break
+        latest: dict[str, tuple[str, float]] = {}
+        with suppress(LabError):
+            for event in read(run.path):
+                if isinstance(event, Finished) and event.path in wanted - found.keys():
+                    latest[event.path] = (event.step.partition(":")[0], event.at)
+        found |= latest
+    return found
 
 
 def _new(directory: Path, stamp: str, verb: str) -> tuple[Path, int]:

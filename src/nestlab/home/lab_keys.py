@@ -18,10 +18,6 @@ from nestlab.home.paths import short_id
 from nestlab.hosts.host import Host
 from nestlab.hosts.ssh import SshHost, inside
 
-USUAL, SLOW = 30.0, 240.0
-"""Seconds that a login may take."""
-
-
 MARK = "(from the lab file)"
 """Ends the lines of authorized_keys that are the user's own, so that they are found again."""
 
@@ -88,12 +84,11 @@ class LabKeys:
         lab = self._directory.name
         return f"Put the file back; or make the lab anew: `nestlab down {lab}`, then `nestlab up` with its lab file."
 
-    def host(self, machine: str, parent: Host, port: int, user: str, *, slow: bool = False) -> SshHost:
+    def host(self, machine: str, parent: Host, port: int, user: str, *, slowness: float = 1.0) -> SshHost:
         """The machine as a host, reached through `parent`, on whose loopback its sshd is forwarded to `port`.
-
-        `slow`: it is emulated inside a guest, where a login takes a minute."""
-        host_key, timeout = self.host_key(machine).public, SLOW if slow else USUAL
-        return inside(parent, machine, port, user=user, key=self.key, host_key=host_key, timeout=timeout)
+        `slowness`: how slow it is, as far as that is known."""
+        host_key = self.host_key(machine).public
+        return inside(parent, machine, port, user=user, key=self.key, host_key=host_key, slowness=slowness)
 
 
 def _keep(path: Path, text: str) -> None:

@@ -105,6 +105,9 @@ class Facts:
     clock: float = 0.0
     """Its clock when it was asked, seconds since the epoch."""
 
+    slowness: float = 0.0
+    """How many times slower it is than a machine at full speed, as measured with them; 0: not measured."""
+
     # What follows only the doctor asks for; `examined` says that it did.
     examined: bool = False
     python: bool = False

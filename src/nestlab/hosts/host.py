@@ -28,6 +28,9 @@ class Host(Protocol):
     @property
     def level(self) -> int: ...
 
+    slowness: float
+    """How many times slower it is than a machine at full speed: measured (`hosts.speed`), presumed, or 1."""
+
     async def run(
         self,
         argv: Sequence[str],
@@ -37,8 +40,8 @@ class Host(Protocol):
         check: bool = True,
         timeout: float | None = None,
     ) -> Result:
-        """Run a command to its end. `timeout` in seconds: then the command is ended and LabError raised.
-        stdin is `input`, or nothing (closed)."""
+        """Run a command to its end. `timeout` in nominal seconds (`base.patience`): then the command is ended and
+        Overdue raised. stdin is `input`, or nothing (closed)."""
 
     def lines(self, argv: Sequence[str]) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Run a command and read the lines of its stdout as they come (without their newline); it is ended when the

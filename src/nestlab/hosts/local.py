@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
+from nestlab.base import patience
 from nestlab.base.errors import LabError
 from nestlab.base.files import fill, replace
 from nestlab.hosts import gather_facts, probe
@@ -17,7 +18,7 @@ from nestlab.hosts.host import Result, Running
 from nestlab.wire import proc
 
 PROBE_TIMEOUT = 60.0
-"""Seconds for all of the probe; what can hang in it has a deadline of its own (`probe.DEADLINE`)."""
+"""Nominal seconds for all of the probe; what can hang in it has a deadline of its own (`probe.DEADLINE`)."""
 
 
 class LocalHost:
@@ -27,6 +28,7 @@ class LocalHost:
     level = 0
 
     def __init__(self) -> None:
+        self.slowness = 1.0
         self._facts: Facts | None = None
         self._asking = asyncio.Lock()
 
@@ -39,7 +41,8 @@ class LocalHost:
         check: bool = True,
         timeout: float | None = None,
     ) -> Result:
-        return await proc.run(argv, input=input, env=env, check=check, timeout=timeout)
+        limit = None if timeout is None else patience.allowed(timeout, self.slowness)
+        return await proc.run(argv, input=input, env=env, check=check, timeout=limit)
 
     def lines(self, argv: Sequence[str]) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         return proc.lines(argv)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from nestlab.base import patience
 from nestlab.base.errors import Unreachable
 from nestlab.hosts import gather_facts
 from nestlab.hosts.facts import Facts
@@ -20,15 +21,27 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+LOGIN = 30.0
+"""Nominal seconds that a login may take."""
+
 
 class SshHost:
     """A machine reached by ssh. It connects when it is first needed, and again if the connection was lost.
 
     What was under way when the connection was lost fails as Unreachable and is not repeated, for it may have been
     done; except reading and replacing files, which may be done twice. `level`: one below its parent's, unless said.
+    `connect` is given the slowness that it has then.
     """
 
-    def __init__(self, path: str, connect: Callable[[], Awaitable[Connection]], *, level: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        connect: Callable[[float], Awaitable[Connection]],
+        *,
+        level: int | None = None,
+        slowness: float = 1.0,
+    ) -> None:
+        self.slowness = slowness
         self.path = path
         self.level = path.count("/") + 1 if level is None else level
         self._make = connect
@@ -42,7 +55,7 @@ class SshHost:
         if self._connection is not None and not self._connection.closed:
             return self._connection
         if self._attempt is None:
-            self._attempt = asyncio.ensure_future(self._make())
+            self._attempt = asyncio.ensure_future(self._make(self.slowness))
             self._attempt.add_done_callback(self._attempted)
         return await asyncio.shield(self._attempt)
 
@@ -60,8 +73,10 @@ class SshHost:
         check: bool = True,
         timeout: float | None = None,
     ) -> Result:
+        limit = None if timeout is None else patience.allowed(timeout, self.slowness)
+
         async def run(there: Connection) -> Result:
-            return await there.run(argv, input=input, env=env, check=check, timeout=timeout)
+            return await there.run(argv, input=input, env=env, check=check, timeout=limit)
 
         return await self._begin(run)
 
@@ -146,35 +161,38 @@ def inside(
     key: Path,
     host_key: str,
     host: str = "127.0.0.1",
-    timeout: float = 30.0,
+    timeout: float = LOGIN,
+    slowness: float = 1.0,
 ) -> SshHost:
     """The machine `path` as a host, whose sshd is reached at `host:port` on its parent (any Host of this module).
+    `timeout`: nominal seconds for a login; `slowness`: its own.
 
     Nothing is connected yet. A connection goes through the parent's, which is made anew when it was lost, and so on
     down to the machine nestlab runs on."""
 
-    async def through(tunnel: Connection | None) -> Connection:
+    async def through(tunnel: Connection | None, slowness: float) -> Connection:
         from nestlab.wire import ssh
 
+        limit = patience.allowed(timeout, slowness)
         return await ssh.connect(
-            host, port, user=user, key=key, host_key=host_key, tunnel=tunnel, timeout=timeout, where=path
+            host, port, user=user, key=key, host_key=host_key, tunnel=tunnel, timeout=limit, where=path
         )
 
-    async def connect() -> Connection:
+    async def connect(slowness: float) -> Connection:
         if not isinstance(parent, SshHost):
-            return await through(None)
+            return await through(None, slowness)
         tunnel = await parent.connect()
         try:
-            return await through(tunnel)
+            return await through(tunnel, slowness)
         except Unreachable:
             if not tunnel.closed:
                 raise
-            return await through(await parent.connect())  # nobody had noticed that the parent's was lost
+            return await through(await parent.connect(), slowness)  # nobody had noticed that the parent's was lost
 
-    return SshHost(path, connect)
+    return SshHost(path, connect, slowness=slowness)
 
 
-def at(url: str, *, ask: Callable[[str], bool] | None = None, timeout: float = 30.0) -> SshHost:
+def at(url: str, *, ask: Callable[[str], bool] | None = None, timeout: float = LOGIN) -> SshHost:
     """A machine of the user's own, `ssh://[user@]host[:port]`, as a host of level 0 that is reached as the user's
     OpenSSH reaches it: see `hosts.remote`, also for `ask`. LabError if the url is malformed; nothing is connected yet.
     """
@@ -182,7 +200,7 @@ def at(url: str, *, ask: Callable[[str], bool] | None = None, timeout: float = 3
 
     address = remote.parse(url)
 
-    async def connect() -> Connection:
-        return await remote.connect(address, ask=ask, timeout=timeout)
+    async def connect(slowness: float) -> Connection:
+        return await remote.connect(address, ask=ask, timeout=patience.allowed(timeout, slowness))
 
     return SshHost(str(address), connect, level=0)

@@ -85,6 +85,8 @@ class Blueprint:
     images: Mapping[str, Image] = field(default_factory=lambda: MappingProxyType({}))
     on: Pve | None = None
     """Where the outermost machines run; None: on this machine."""
+    patience: int = 1
+    """What all waits for its machines are multiplied by (`base.patience`)."""
 
     def __getitem__(self, path: str) -> Spec:
         for spec in self.specs:
@@ -174,7 +176,7 @@ def settle(lab: Lab, leases: Leases, keys: Mapping[Image, str], contents: Mappin
                 setup=stamps(machine.setup, contents or {}) if machine.setup else (),
             )
         )
-    return Blueprint(lab.name, lab.segments, tuple(specs), MappingProxyType(images), lab.on)
+    return Blueprint(lab.name, lab.segments, tuple(specs), MappingProxyType(images), lab.on, lab.patience)
 
 
 def _bridges(lab: Lab, placed: Placed, nics: Iterable[Nic]) -> Iterable[tuple[str, str, int | None]]:

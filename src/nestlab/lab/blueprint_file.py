@@ -30,6 +30,8 @@ def blueprint_to_json(blueprint: Blueprint) -> str:
     data = {"format": FORMAT, "lab": blueprint.lab, "segments": plain(blueprint.segments), "specs": specs}
     if blueprint.on is not None:
         data["on"] = plain(blueprint.on)
+    if blueprint.patience != 1:
+        data["patience"] = blueprint.patience
     return json.dumps(data | {"images": images, "hosts": list(texts)}, separators=(",", ":"))
 
 
@@ -45,6 +47,7 @@ def blueprint_from_json(text: str) -> Blueprint:
             tuple(_spec(each, data["hosts"]) for each in data["specs"]),
             MappingProxyType({key: _image(each) for key, each in data["images"].items()}),
             Pve(**_tuples(data["on"], "nodes")) if data.get("on") is not None else None,
+            max(1, int(data.get("patience", 1))),
         )
     except (AttributeError, IndexError, KeyError, TypeError) as error:
         raise ValueError(f"it is not a whole blueprint ({error})") from error

@@ -174,6 +174,8 @@ class Lab:
     """None: on this machine, by the embedded engine."""
     segments: tuple[Segment, ...] = ()
     machines: tuple[Machine, ...] = ()
+    patience: int = 1
+    """What all waits for its machines are multiplied by."""
 
     def walk(self) -> Iterator[Placed]:
         """Every machine, outer ones before what runs inside them, in the file's order."""

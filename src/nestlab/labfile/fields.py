@@ -234,6 +234,15 @@ LAB = Record(
             misnomers=("where", "target", "provider"),
         ),
         Field(
+            "patience",
+            Integer(1, 1000),
+            "What every wait for the lab's machines is multiplied by: more than 1 where its computer is slow or busy."
+            " `--patience` and NESTLAB_PATIENCE count instead of it where they are given.",
+            default="1",
+            example="3",
+            misnomers=("timeout", "timeouts", "wait"),
+        ),
+        Field(
             "include",
             Either((LocalPath(), ListOf(LocalPath()))),
             "Other files to take in, relative to this one. Mappings are merged; later files win, this file over all.",

@@ -17,6 +17,8 @@ def render(lab: Lab) -> str:
     lines = [f"lab: {_text(lab.name)}"]
     if lab.on is not None:
         lines.append(f"on: {_pve(lab.on)}")
+    if lab.patience != 1:
+        lines.append(f"patience: {lab.patience}")
     if lab.segments:
         lines.append("segments:")
         lines.extend(f"  {_text(each.name)}:{_segment(each)}" for each in lab.segments)

@@ -52,7 +52,7 @@ class _Builder:
         if self.defaults is not None:
             self.complain(pve.of_node(self.defaults, self.root))
         self.complain(check(segments, self.uses))
-        return Lab(values.get("lab", ""), pve.place(self.root), wanted, machines)
+        return Lab(values.get("lab", ""), pve.place(self.root), wanted, machines, values.get("patience", 1))
 
     def complain(self, complaints: Iterable[Complaint]) -> None:
         for node, key, what, hint in complaints:

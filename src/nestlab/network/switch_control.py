@@ -18,12 +18,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
+from nestlab.base import patience
 from nestlab.base.errors import Busy, LabError, Unreachable
 from nestlab.hosts.host import Result
 from nestlab.network.switch import ALREADY, CONTROL, LOG, PID, socket_name
 
 PATIENCE = 10.0
-"""Seconds for an answer of a switch, or for another nestlab that starts or stops it."""
+"""Nominal seconds for an answer of a switch, or for another nestlab that starts or stops it."""
 ANSWER = 64 << 20
 """Bytes of the longest answer."""
 SOURCE = str(Path(__file__).resolve().parent.parent.parent)
@@ -211,7 +212,7 @@ def _kill(directory: Path) -> None:
             signal.pidfd_send_signal(process, signal.SIGKILL)
             poll = select.poll()
             poll.register(process, select.POLLIN)
-            poll.poll(PATIENCE * 1000)
+            poll.poll(patience.allowed(PATIENCE) * 1000)
     except (FileNotFoundError, ProcessLookupError):
         return
     finally:
@@ -256,11 +257,12 @@ async def _alone(directory: Path) -> AsyncIterator[None]:
 
 async def _take(lock: int, directory: Path) -> None:
     try:
-        async with asyncio.timeout(PATIENCE * 3):
+        async with asyncio.timeout(patience.allowed(PATIENCE * 3)):
             while not _locked(lock):  # noqa: ASYNC110 (who waits in flock cannot be cancelled)
                 await asyncio.sleep(0.02)
     except TimeoutError:
-        what = f"Another nestlab has been starting or stopping the switch in {directory} for {PATIENCE * 3:.0f} s."
+        waited = patience.said(patience.allowed(PATIENCE * 3))
+        what = f"Another nestlab has been starting or stopping the switch in {directory} for {waited}."
         raise Busy(what, hint="Wait until it is done, or end it, and run the command again.") from None
 
 
@@ -280,7 +282,7 @@ def _locked(lock: int) -> bool:
 async def _ask(directory: Path, request: Mapping[str, str], *, to_the_end: bool = False) -> dict[str, Any]:
     """The switch's answer. `to_the_end`: return only when it has closed the connection, because it has ended."""
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(patience.allowed(PATIENCE)):
             reader, writer = await asyncio.open_unix_connection(directory / CONTROL, limit=ANSWER)
             try:
                 writer.write(json.dumps(request).encode() + b"\n")

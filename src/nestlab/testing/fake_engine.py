@@ -308,6 +308,7 @@ class FakeHost:
     def __init__(self, world: FakeWorld, lab: str, path: str) -> None:
         self.world = world
         self.lab = lab
+        self.slowness = 1.0
         self._path = path
         world.open += bool(path)
 

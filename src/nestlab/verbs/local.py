@@ -15,6 +15,7 @@ from nestlab.engines.qemu.quick_status import guest_place
 from nestlab.home.directories import Home, LabHome
 from nestlab.home.lab_keys import LabKeys
 from nestlab.home.paths import Place
+from nestlab.home.speeds import Speeds
 from nestlab.hosts.host import Host
 from nestlab.hosts.local import LocalHost
 from nestlab.images.image_files import Cache
@@ -38,6 +39,10 @@ def site(home: Home) -> Site:
     def lab_keys(lab: str) -> LabKeys:
         return LabKeys(home.lab(lab).root)
 
+    @cache
+    def speeds(lab: str) -> Speeds:
+        return Speeds(home.lab(lab).speeds)
+
     chosen: dict[Accelerator, Programs] = {}
 
     async def here(accel: Accelerator, say: Say) -> Programs:
@@ -52,10 +57,11 @@ def site(home: Home) -> Site:
     def on(lab: str, parent: Host) -> Engine:
         place = Place(str(home.lab(lab).root))
         wires = Wires(lab, Path(place.switch))
-        return QemuEngine(parent, Environment(lab, place, lab_keys(lab), library, here, wires))
+        return QemuEngine(parent, Environment(lab, place, lab_keys(lab), library, here, wires, speeds(lab)))
 
     def inside(lab: str, parent: Host) -> Engine:
-        return QemuEngine(parent, Environment(lab, guest_place(lab), lab_keys(lab), library, there))
+        environment = Environment(lab, guest_place(lab), lab_keys(lab), library, there, speeds=speeds(lab))
+        return QemuEngine(parent, environment)
 
     def elsewhere(place: LabHome, on: Pve) -> Platform:
         from nestlab.proxmox import platform  # labs on this machine need nothing of it

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal, Self
 
+from nestlab.base import patience
 from nestlab.base.errors import LabError, Unreachable
 from nestlab.base.events import Say
 from nestlab.engines import Asking, Engine, Inside
@@ -20,7 +21,18 @@ from nestlab.plan.steps import Boot, Observed, Remove, Seen, SetUp, Step, Stop
 from nestlab.verbs import machine_setup
 
 ASIDE = 45.0
-"""Seconds more that a hypervisor has for what it is asked besides: echoes that stay away take 20, twice under load."""
+"""Nominal seconds more that a hypervisor has for what it is asked besides: echoes that stay away take 20, twice under
+load."""
+
+
+LONGEST, WORKS = 3, 0.5
+"""How many times its time a hypervisor has while its QEMU takes so much of a CPU."""
+
+WORK = """
+spent() { read -r l <"/proc/$1/stat" && set -- ${l##*)} && echo $((${12} + ${13})); }
+spent "$1"; sleep 1; spent "$1"
+"""
+"""Argument: a process. Prints the hundredths of a second that it has computed, now and a second later."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +58,8 @@ class Nest:
 
     `host`: the lab's own host, which stays the caller's to close. `on` makes the engine there; `inside` makes one for
     what is inside a hypervisor, by its kind. `previous`, the blueprint applied last, is what tells the kind of machines
-    that the lab file mentions no more. `patience`: seconds after which a hypervisor counts as not answering when its
-    machines are looked at.
+    that the lab file mentions no more. `answer`: nominal seconds after which a hypervisor counts as not answering when
+    its machines are looked at; three times that while its QEMU is at work.
     """
 
     def __init__(
@@ -58,14 +70,14 @@ class Nest:
         inside: Mapping[str, Inside],
         *,
         previous: Blueprint | None = None,
-        patience: float = 30.0,
+        answer: float = 30.0,
     ) -> None:
         self.lab = blueprint.lab
         self._specs = blueprint.by_path()
         self._before = previous.by_path() if previous else {}
         self._on = on
         self._inside = inside
-        self._patience = patience
+        self._answer = answer
         self._hosts: dict[str, Host] = {"": host}
         self._engines: dict[str, Engine] = {}
         self._getting: defaultdict[tuple[str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -123,8 +135,9 @@ class Nest:
         async def ask(path: str) -> Seen:
             each = seen.machines[path]
             try:
-                async with asyncio.timeout(self._patience):
-                    return replace(each, setup=await machine_setup.stamped(await self.host(path)))
+                host = await self.host(path)
+                async with asyncio.timeout(patience.allowed(self._answer, host.slowness)):
+                    return replace(each, setup=await machine_setup.stamped(host))
             except (TimeoutError, LabError, OSError):
                 return each
 
@@ -171,16 +184,15 @@ class Nest:
                 if not seen.ready:
                     silent[seen.path] = f"{seen.path} is still booting"
                 else:
-                    group.create_task(self._look(seen.path, found, silent, asides, ahead))
+                    group.create_task(self._look(seen, found, silent, asides, ahead))
 
     async def _look(
-        self, parent: str, found: dict[str, Seen], silent: dict[str, str], asides: Asides, ahead: Ahead
+        self, seen: Seen, found: dict[str, Seen], silent: dict[str, str], asides: Asides, ahead: Ahead
     ) -> None:
+        parent = seen.path
+        asking = ahead.get(parent) or asyncio.ensure_future(self._seen_in(parent, asides.get(parent)))
         try:
-            async with asyncio.timeout(self._patience + (ASIDE if parent in asides else 0)):
-                inner = (await (ahead.get(parent) or self._seen_in(parent, asides.get(parent)))).machines
-        except TimeoutError:
-            silent[parent] = f"{parent} did not answer within {self._patience:g} seconds"
+            inner = (await self._answered(seen, asking, self._answer + (ASIDE if parent in asides else 0))).machines
         except (LabError, OSError) as error:
             silent[parent] = error.what if isinstance(error, Unreachable) else f"{parent} cannot be asked: {error}"
         else:
@@ -188,6 +200,37 @@ class Nest:
             await self._look_inside(inner.values(), found, silent, asides, ahead)
             return
         await self.drop(parent)
+
+    async def _answered(self, seen: Seen, asking: asyncio.Future[Observed], seconds: float) -> Observed:
+        """What a hypervisor answers. Unreachable when it does not within its time, which it has several times while its
+        QEMU is at work: that is how one looks which has much to do."""
+        parent, waited = seen.path, 0.0
+        try:
+            limit = patience.allowed(seconds, (await self.host(parent)).slowness)
+            for turn in range(1, LONGEST + 1):
+                done, _ = await asyncio.wait({asking}, timeout=limit)
+                if done:
+                    return asking.result()
+                waited += limit
+                share = await self._works(seen)
+                if share is None or share < WORKS or turn == LONGEST:
+                    break
+        finally:
+            if not asking.done():
+                asking.cancel()
+                await asyncio.wait({asking})
+        busy = "" if share is None else f"; its QEMU takes {100 * share:.0f} % of a CPU"
+        raise Unreachable(f"{parent} did not answer within {patience.said(waited)}{busy}", hint=patience.LONGER)
+
+    async def _works(self, seen: Seen) -> float | None:
+        """How much of a CPU a machine's QEMU takes; None where that cannot be told."""
+        if seen.pid is None:
+            return None
+        with contextlib.suppress(LabError, OSError, ValueError, IndexError):
+            host = await self.host(parent_of(seen.path))
+            before, after = (await host.run(("sh", "-c", WORK, "work", str(seen.pid)), timeout=20)).text.split()
+            return (int(after) - int(before)) / 100
+        return None
 
     async def _seen_in(self, parent: str, aside: Aside | None) -> Observed:
         engine = await self.engine(parent)

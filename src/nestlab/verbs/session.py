@@ -18,6 +18,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nestlab.base import patience
 from nestlab.base.errors import LabError, Unreachable
 from nestlab.base.events import Event, Said
 from nestlab.base.proofs import Verdict
@@ -25,6 +26,7 @@ from nestlab.engines import Inside
 from nestlab.home import journal, labs, lock
 from nestlab.home.directories import Home, LabHome
 from nestlab.home.labs import Origin
+from nestlab.home.speeds import Speeds
 from nestlab.hosts.host import Host
 from nestlab.images import system_packages
 from nestlab.images.image_files import keys_of
@@ -39,6 +41,9 @@ from nestlab.verbs.nest import Asides, Nest, complete
 from nestlab.verbs.platform import LocalPlatform, Platform, accelerated
 
 Emit = Callable[[Event], None]
+
+ANSWER = 20.0
+"""Nominal seconds a hypervisor has to answer when its machines are looked at."""
 
 LULL = 0.5
 """Seconds after which an `up` has started what it can and waits: time to import what it will need."""
@@ -286,18 +291,18 @@ async def changing(
 
 @asynccontextmanager
 async def looking(
-    site: Site, *, lab: Lab | None = None, name: str = "", patience: float = 20.0
+    site: Site, *, lab: Lab | None = None, name: str = "", answer: float = ANSWER
 ) -> AsyncIterator[Session]:
     """A lab open to be looked at: by what is wanted, or as it was made. Nothing is locked and nothing written.
 
-    `patience`: seconds a hypervisor has to answer when its machines are looked at.
+    `answer`: nominal seconds a hypervisor has to answer when its machines are looked at.
     """
     if lab is not None:
         place = site.home.existing(lab.name) or LabHome(lab.name, site.home.state / "labs" / lab.name)
     else:
         place = labs.existing(site.home, name)
     try:
-        async with _open(site, place, lab, None, patience) as session:
+        async with _open(site, place, lab, None, answer) as session:
             yield session
     finally:
         with contextlib.suppress(OSError):
@@ -306,13 +311,16 @@ async def looking(
 
 @asynccontextmanager
 async def _open(
-    site: Site, place: LabHome, lab: Lab | None, source: Origin | None, patience: float = 20.0
+    site: Site, place: LabHome, lab: Lab | None, source: Origin | None, answer: float = ANSWER
 ) -> AsyncIterator[Session]:
     made = blueprint_file.load(place.blueprint)
     applied = blueprint_file.load(place.applied)
     if lab is not None and made is not None:
         _same_ground(place, made, lab)
     on = lab.on if lab is not None else made.on if made is not None else None
+    known = Speeds(place.speeds).of("")
+    stretch = lab.patience if lab is not None else made.patience if made is not None else 1
+    patience.of_lab(stretch, known.slowness if known else None)
     platform = site.platform(place, on)
     try:
         leases = None
@@ -321,7 +329,7 @@ async def _open(
             blueprint = settle(lab, leases, keys_of(_images(lab)), machine_setup.contents(lab))
         else:
             blueprint = made or Blueprint(place.name)
-        async with Nest(blueprint, platform.host, platform.on, site.inside, previous=made, patience=patience) as nest:
+        async with Nest(blueprint, platform.host, platform.on, site.inside, previous=made, answer=answer) as nest:
             yield Session(site, place, blueprint, applied or made, nest, platform, source, leases)
     finally:
         await platform.close()

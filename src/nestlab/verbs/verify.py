@@ -32,7 +32,7 @@ ALL_PAIRS = 6
 """Segments with more machines than this are proven in a ring: each machine reaches the next."""
 
 PATIENCE = 120.0
-"""Seconds for what a machine is asked: two rounds of echoes that stay unanswered take a fifth of it."""
+"""Nominal seconds for what a machine is asked: two rounds of echoes that stay unanswered take a fifth of it."""
 
 ASK = r"""
 hypervisor=$1; shift

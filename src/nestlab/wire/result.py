@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from nestlab.base.errors import LabError
+from nestlab.base import patience
+from nestlab.base.errors import LabError, Overdue
 
 TAIL = 2000
 """Characters of a failed command's stderr that its error carries."""
@@ -128,7 +129,7 @@ def _said(result: Result) -> str:
     return tail(result.stderr) or tail(result.stdout)
 
 
-def too_slow(argv: Sequence[str], where: str, timeout: float) -> LabError:
+def too_slow(argv: Sequence[str], where: str, timeout: float) -> Overdue:
     """The error for a command that was ended because it took too long."""
-    what = f"`{show(argv)}` did not end within {timeout:g} s{where}, and was ended."
-    return LabError(what, hint="Try again when the machine is less busy; nestlab --debug shows every command.")
+    what = f"`{show(argv)}` did not end within {patience.said(timeout)}{where}, and was ended."
+    return Overdue(what, hint=patience.LONGER)

@@ -8,9 +8,10 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from nestlab.base import patience
 from nestlab.base.errors import LabError, Unreachable
-from nestlab.home.lab_keys import SLOW, USUAL, LabKeys
-from nestlab.hosts.ssh import SshHost
+from nestlab.home.lab_keys import LabKeys
+from nestlab.hosts.ssh import LOGIN, SshHost
 from nestlab.wire.pve import agent, tunnel
 from nestlab.wire.pve.api import Api
 from nestlab.wire.result import Result
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
 
 SSH = 22
 
+AGENTS_LOGIN = 240.0
+"""Nominal seconds that a login through the agent may take: each turn of it is several requests."""
+
 STRAIGHT = 3.0
-"""Seconds in which a machine's address must take a connection; else the agent is the way."""
+"""Nominal seconds in which a machine's address must take a connection; else the agent is the way."""
 
 _MAC = re.compile(r"=((?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2})")
 
@@ -73,13 +77,14 @@ def host(door: Door, lab_keys: LabKeys, path: str, user: str, *, direct: bool, p
     STRAIGHT seconds; else through the agent."""
     key, host_key = lab_keys.key, lab_keys.host_key(path).public
 
-    async def connect() -> Connection:
+    async def connect(slowness: float) -> Connection:
         from nestlab.wire import ssh
 
         for address in await _open(door, port) if direct else ():
             with contextlib.suppress(LabError):  # another machine has that address here: its key says so
+                limit = patience.allowed(LOGIN, slowness)
                 return await ssh.connect(
-                    address, port, user=user, key=key, host_key=host_key, timeout=USUAL, where=path
+                    address, port, user=user, key=key, host_key=host_key, timeout=limit, where=path
                 )
         return await ssh.connect(
             "127.0.0.1",
@@ -88,7 +93,7 @@ def host(door: Door, lab_keys: LabKeys, path: str, user: str, *, direct: bool, p
             key=key,
             host_key=host_key,
             over=lambda: door.stream(port),
-            timeout=SLOW,
+            timeout=patience.allowed(AGENTS_LOGIN, slowness),
             where=path,
         )
 
@@ -107,7 +112,7 @@ async def _open(door: Door, port: int) -> list[str]:
 
 async def _takes(address: str, port: int) -> bool:
     try:
-        async with asyncio.timeout(STRAIGHT):
+        async with asyncio.timeout(patience.allowed(STRAIGHT)):
             _, writer = await asyncio.open_connection(address, port)
     except (OSError, TimeoutError):
         return False

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
+from nestlab.base import patience
 from nestlab.base.errors import LabError, Unreachable
 from nestlab.base.events import Say
 from nestlab.engines.pve import assignment, hardware, nodes, resources
@@ -302,7 +303,10 @@ class PveEngine:
         if found.guest.kind == "lxc":
             raise _mute(found)
         direct = self.environment.pve.bridge is not None
-        return self.environment.host(found.guest.node, found.guest.vmid, found.mark.path, found.mark.user, direct)
+        guest, mark = found.guest, found.mark
+        host = self.environment.host(guest.node, guest.vmid, mark.path, mark.user, direct)
+        host.slowness = patience.inside(1.0, "kvm" if mark.kvm else "tcg")
+        return host
 
     async def _layout(self, blueprint: Blueprint, wanted: Collection[str] | None = None) -> Layout:
         """Decided once for a blueprint, so that machines made at the same time count each other."""

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from nestlab.base import patience
 from nestlab.base.errors import LabError, Unreachable
 from nestlab.base.events import Say
 from nestlab.engines.pve import drift, guest_requests, resources, tags
@@ -24,7 +25,7 @@ TRIES = 5
 """Times that a change of notes is tried when somebody else changes the configuration at that moment."""
 
 LOCK_PATIENCE = 1800.0
-"""Seconds that a task which nobody follows any more may still work on a machine: it copies disks."""
+"""Nominal seconds that a task which nobody follows any more may still work on a machine: it copies disks."""
 
 BUSY = Patience()
 """How often a task is begun again that found a lock taken, and after which pauses; PVE itself waits for it 10 s (a
@@ -128,6 +129,14 @@ class Guests:
         except (Missing, NodeUnreachable):
             return ()
 
+    async def works(self, guest: Guest) -> float:
+        """Which share of its CPUs it takes, as PVE measured it last; 0 when nobody can tell."""
+        try:
+            row = await guest_requests.ask(self.api, guest.base, "status/current")
+            return float(row.get("cpu") or 0)
+        except (Unreachable, Missing, ValueError, TypeError):
+            return 0.0
+
     def alive(self, guest: Guest) -> Callable[[], Awaitable[bool]]:
         """Whether it runs, for those who wait for it."""
 
@@ -202,7 +211,7 @@ class Guests:
     async def unlocked(self, guest: Guest, say: Say) -> bool:
         """Wait until no task is at work on it that nobody follows any more. False if it is gone then; LabError when it
         is locked and no task does anything."""
-        deadline = time.monotonic() + LOCK_PATIENCE
+        deadline = time.monotonic() + patience.allowed(LOCK_PATIENCE)
         while True:
             try:
                 lock = (await self.config(guest)).get("lock")

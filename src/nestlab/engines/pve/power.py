@@ -8,7 +8,8 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from nestlab.base.errors import LabError, Unreachable
+from nestlab.base import patience
+from nestlab.base.errors import LabError, Overdue, Unreachable
 from nestlab.base.events import Say
 from nestlab.engines.introduce import introduce
 from nestlab.engines.pve import drift
@@ -23,14 +24,21 @@ from nestlab.lab.blueprint import Blueprint, Spec
 from nestlab.wire.pve.api import Api
 from nestlab.wire.pve.errors import Missing, PveError
 
-QUICK, SLOW = 240.0, 1800.0
-"""Seconds in which a machine must be reached, under KVM and emulated."""
+REACHED = 400.0
+"""Nominal seconds in which a machine must be reached, as long as its QEMU is idle."""
 
-GRACE = 60
-"""Seconds that a machine gets to shut down by itself."""
+LONGEST = 3
+"""Times that, after which the wait ends however hard it works."""
+
+GRACE = 60.0
+"""Nominal seconds that a machine gets to shut down by itself."""
 
 SETTLING = 30.0
-"""Seconds after a change of the SDN in which a node may not have its networks: PVE's task only starts the reloads."""
+"""Nominal seconds after a change of the SDN in which a node may not have its networks: PVE's task only starts the
+reloads."""
+
+WORKS = 0.2
+"""Share of its CPUs from which a machine counts as at work."""
 
 HIBERNATED = "suspended"
 """The lock of a machine whose memory is on disk: it can be started and removed, and its configuration stays."""
@@ -84,21 +92,34 @@ class Runner:
         self, found: Found, door: Door, host: Callable[[], Awaitable[Host]], say: Say, *, own: bool
     ) -> None:
         """Wait until its guest agent answers and commands can be run in it. `own`: its image is the user's."""
-        deadline = time.monotonic() + (QUICK if found.mark.kvm else SLOW)
         say("waiting for its guest agent")
         try:
-            await door.wait(deadline - time.monotonic(), self._guests.alive(found.guest))
+            await self._answers(found, door, say)
         except Unreachable as error:
             raise await self._unreached(found, error, own=own) from error
         say("waiting for its ssh")
+        deadline = time.monotonic() + _allowed(REACHED, found)
         while True:
             try:
                 await (await host()).run(("true",), timeout=60)
                 return
-            except Unreachable as error:
+            except (Unreachable, Overdue) as error:
                 if time.monotonic() > deadline or await self._guests.runs(found.guest) == "stopped":
                     raise await self._unreached(found, error, own=own) from error
+                say(f"waiting for its ssh: {error.what}")
             await asyncio.sleep(1)
+
+    async def _answers(self, found: Found, door: Door, say: Say) -> None:
+        """Wait for its agent, again while the machine is at work. Unreachable when it does not answer."""
+        for turn in range(1, LONGEST + 1):
+            try:
+                await door.wait(_allowed(REACHED, found), self._guests.alive(found.guest))
+                return
+            except Unreachable:
+                works = await self._guests.works(found.guest) if turn < LONGEST else 0.0
+                if works < WORKS:
+                    raise
+                say(f"waiting for its guest agent: it takes {100 * works:.0f} % of its CPUs")
 
     async def introduce(self, found: Found, spec: Spec, host: Host) -> None:
         """New names for a machine that runs. Its identity disk has the old ones until it is booted by nestlab again."""
@@ -118,7 +139,7 @@ class Runner:
             await self._guests.work(self._api.create, f"{guest.base}/status/resume", None, say)
         say("shutting down")
         try:
-            params = {"timeout": GRACE, "forceStop": True}
+            params = {"timeout": round(_allowed(GRACE, found)), "forceStop": True}
             await self._guests.work(self._api.create, f"{guest.base}/status/shutdown", params, say)
         except PveError:
             say("ending it: it does not shut down")
@@ -172,7 +193,7 @@ class Runner:
     async def _start(self, found: Found, spec: Spec, say: Say) -> Found:
         guest = found.guest
         say("starting " + ("under KVM" if found.mark.kvm else "under emulation (kvm: 0)"))
-        again, deadline = False, time.monotonic() + SETTLING
+        again, deadline = False, time.monotonic() + patience.allowed(SETTLING)
         while True:
             try:
                 await self._guests.work(self._api.create, f"{guest.base}/status/start", None, say)
@@ -188,7 +209,7 @@ class Runner:
                 elif time.monotonic() <= deadline:
                     say("waiting for its network")
                 elif not again and await self._again(lacking[1], say):
-                    again, deadline = True, time.monotonic() + SETTLING
+                    again, deadline = True, time.monotonic() + patience.allowed(SETTLING)
                 else:
                     raise
             await asyncio.sleep(1)
@@ -204,15 +225,22 @@ class Runner:
 
         return replace(found, mark=await self._guests.note(found.guest, emulated, also))
 
-    async def _unreached(self, found: Found, error: Unreachable, *, own: bool) -> LabError:
+    async def _unreached(self, found: Found, error: LabError, *, own: bool) -> LabError:
         guest, path = found.guest, found.mark.path
         if await self._guests.runs(guest) == "stopped":
             what = f"{path} (VM {guest.vmid} on {guest.node}) stopped before it could be reached."
             return LabError(what, hint=f"See its console while it boots: `nestlab console`, or on {guest.node}.")
         hint = f"Look at its console: `nestlab console`. {error.hint}".strip()
+        if patience.LONGER not in hint:
+            hint = f"{hint}\n{patience.LONGER}"
         if own:
             hint = "An image of yours needs qemu-guest-agent and cloud-init, and must start both. " + hint
         return Unreachable(f"{path} (VM {guest.vmid} on {guest.node}) runs and is not reached: {error.what}", hint=hint)
+
+
+def _allowed(seconds: float, found: Found) -> float:
+    """A nominal time for a machine, which may be emulated."""
+    return patience.allowed(seconds, patience.inside(1.0, "kvm" if found.mark.kvm else "tcg"))
 
 
 def told(mark: Mark, names: str) -> Mark:

@@ -18,6 +18,7 @@ from typing import Any
 
 from nestlab.base.errors import LabError, Refused
 from nestlab.base.events import Say
+from nestlab.base.patience import allowed
 from nestlab.engines.pve.hardware import Wire
 from nestlab.engines.pve.remembered import Memory
 from nestlab.lab.model import Pve, Segment
@@ -30,7 +31,7 @@ ZONES, VNETS, LOCK = f"{SDN}/zones", f"{SDN}/vnets", f"{SDN}/lock"
 CONTROLLERS, FABRICS = f"{SDN}/controllers", f"{SDN}/fabrics/all"
 
 PATIENCE = 120.0
-"""Seconds that somebody else may hold the lock of the SDN; they reload the network of all nodes meanwhile."""
+"""Nominal seconds that somebody else may hold the lock of the SDN; they reload the network of all nodes meanwhile."""
 
 LAST_TAG = {"vxlan": (1 << 24) - 1, "evpn": (1 << 24) - 1}
 """Zones whose vnets need a number that nobody must give: the largest there is. VLANs are the switches' too."""
@@ -58,7 +59,7 @@ class Segments:
         self._pve = pve
         self._lab = lab
         self._memory = memory
-        self._patience = patience
+        self._patience = allowed(patience)
         self._changing = asyncio.Lock()
         self._kind: str | None = None
         self._again: set[str] = set()

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nestlab.base import patience
 from nestlab.base.errors import LabError
 from nestlab.base.events import Say
 from nestlab.engines.pve import guest_requests, tags
@@ -31,7 +32,7 @@ PREFIX = "nestlab-"
 """How the names of templates begin."""
 
 PATIENCE = 1800.0
-"""Seconds that a task of an interrupted nestlab may still hold a template that is not ready."""
+"""Nominal seconds that a task of an interrupted nestlab may still hold a template that is not ready."""
 
 STALE = 24 * 3600
 """Seconds after which one that is not ready is one that nobody goes on with."""
@@ -193,7 +194,7 @@ class Templates:
 
     async def _unlocked(self, template: Template) -> None:
         """Wait until no task works on it any more."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience.allowed(PATIENCE)
         while time.monotonic() < deadline:
             try:
                 config = await guest_requests.ask(self._api, f"/nodes/{template.node}/qemu/{template.vmid}", "config")

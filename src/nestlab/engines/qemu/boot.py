@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 
-from nestlab.base.errors import LabError, Unreachable
+from nestlab.base import patience
+from nestlab.base.errors import LabError, Overdue, Unreachable
 from nestlab.base.events import Say
 from nestlab.engines.qemu import observed, scripts
 from nestlab.engines.qemu.argv import Launch, name_of
 from nestlab.engines.qemu.console import Watch
 from nestlab.engines.qemu.first_guest import Opening
+from nestlab.engines.qemu.wait import Wait, waiting
 from nestlab.hosts.host import Host
 from nestlab.hosts.ssh import SshHost
+from nestlab.hosts.starvation import cause
 
 FIRST_PORT, PORTS = 20000, 12000
 """ssh forwards are taken from 127.0.0.1:20000-31999, below Linux's ephemeral ports."""
@@ -25,17 +27,11 @@ FIRST_PORT, PORTS = 20000, 12000
 TRIES = 24
 """Ports tried before giving up."""
 
-KNOCKS = 3
-"""Logins tried after the console said that sshd listens."""
-
-PATIENCE = {"kvm": 180.0, "tcg": 900.0}
-"""Seconds a machine may take to be reachable at level 1; four times as long per further level."""
-
 
 @dataclass(frozen=True)
 class Boot:
     """`argv` is the pure compiler. `pingable`: the machine is expected to answer ssh. `opening`: the shell that made it
-    and may still wait to start it."""
+    and may still wait to start it. How long it may take depends on how slow its host is, then."""
 
     host: Host
     launch: Launch
@@ -50,8 +46,9 @@ class Boot:
         return self.launch.spec.path
 
     @property
-    def patience(self) -> float:
-        return PATIENCE[self.launch.accel] * 4.0 ** (self.launch.spec.level - 1)
+    def slowness(self) -> float:
+        """How slow the machine presumably is."""
+        return patience.inside(self.host.slowness, self.launch.accel)
 
     def begin(self, words: Sequence[str]) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Run `scripts.START` with its arguments: the lines that it prints."""
@@ -71,29 +68,39 @@ class _Again(Exception):
 async def start(boot: Boot, reach: Callable[[int], SshHost], say: Say) -> None:
     """Start the machine (or find it running) and wait until it answers ssh.
 
-    LabError with the end of its console when QEMU refuses or ends, the guest panics, or patience ends.
+    LabError with the end of its console when QEMU refuses or ends, the guest panics, or it shows no life for too long.
     """
     seed = zlib.crc32(name_of(boot.launch.lab, boot.path).encode())
     for attempt in range(TRIES):
         port = FIRST_PORT + (seed + attempt * 37) % PORTS
+        watch = Watch()
         try:
-            async with asyncio.timeout(boot.patience):
-                await _try(boot, port, reach, say)
+            async with waiting(boot.host, boot.launch.paths.root, lambda: boot.slowness) as wait:
+                await _try(boot, port, reach, say, watch, wait)
             return
         except (_PortTaken, _Again):
             continue
         except TimeoutError:
-            raise LabError(
-                f"{boot.path} could not be reached within {boot.patience:.0f} s.",
-                hint=f"See `nestlab logs {boot.path}`; it still runs, and `nestlab up` goes on waiting for it.",
-            ) from None
+            raise await _overdue(boot, watch, wait) from None
     raise LabError(
         f"{boot.path}: no free port for ssh among {TRIES} tried on 127.0.0.1 of {boot.host.path or 'this machine'}.",
         hint=f"Free some of {FIRST_PORT}-{FIRST_PORT + PORTS - 1}.",
     )
 
 
-async def _try(boot: Boot, port: int, reach: Callable[[int], SshHost], say: Say) -> None:
+async def _overdue(boot: Boot, watch: Watch, wait: Wait) -> LabError:
+    """The error for a machine that was waited for in vain: what is known of it, and why its host may be late."""
+    what = f"{boot.path} could not be reached within {patience.said(wait.took)}."
+    if wait.spent is not None:
+        what += f" Its QEMU took {100 * wait.spent:.0f} % of a CPU at last."
+    starved = await cause(boot.host)
+    if starved:
+        what += f" {starved}"
+    hint = f"See `nestlab logs {boot.path}`; it still runs, and `nestlab up` goes on waiting for it. {patience.LONGER}"
+    return Overdue(what, hint=hint, detail=watch.end)
+
+
+async def _try(boot: Boot, port: int, reach: Callable[[int], SshHost], say: Say, watch: Watch, wait: Wait) -> None:
     launch = replace(boot.launch, port=port)
     told = {"port": port, "accel": launch.accel, "user": boot.user, "tells": launch.kernel is not None}
     note = json.dumps(told, separators=(",", ":"))
@@ -107,15 +114,23 @@ async def _try(boot: Boot, port: int, reach: Callable[[int], SshHost], say: Say)
             if not await _goes_on(boot):
                 await _end(boot)
                 raise _Again
-        watch = Watch()
+        wait.alive()
+        heard = _heard(lines, wait)
         if launch.kernel is not None:
             say("booting")
-            await _until_ready(boot, lines, watch)
+            await _until_ready(boot, heard, watch)
             say("waiting for ssh")
-            await _until_ssh(boot, lines, watch, reach(port), KNOCKS)
+            await _until_ssh(boot, heard, watch, reach(port), say)
         elif boot.pingable:
             say("waiting for ssh")
-            await _until_ssh(boot, lines, watch, reach(port))
+            await _until_ssh(boot, heard, watch, reach(port), say)
+
+
+async def _heard(lines: AsyncIterator[bytes], wait: Wait) -> AsyncIterator[bytes]:
+    """The lines of its console, each of which is a sign of life."""
+    async for line in lines:
+        wait.alive()
+        yield line
 
 
 async def _started(boot: Boot, lines: AsyncIterator[bytes]) -> str:
@@ -147,9 +162,13 @@ async def _port_of(boot: Boot) -> int:
 
 async def _goes_on(boot: Boot) -> bool:
     """A machine that was paused runs again. False: its QEMU is there, but its guest is not."""
-    from nestlab.wire.qmp import connect
+    from nestlab.wire.qmp import TIMEOUT, connect
 
-    async with boot.host.unix(boot.launch.paths.qmp) as socket, connect(socket, where=boot.path) as monitor:
+    limit = patience.allowed(TIMEOUT, boot.host.slowness)
+    async with (
+        boot.host.unix(boot.launch.paths.qmp) as socket,
+        connect(socket, timeout=limit, where=boot.path) as monitor,
+    ):
         status = await monitor.status()
         if status in ("paused", "suspended", "io-error"):
             await monitor.execute("system_wakeup" if status == "suspended" else "cont")
@@ -191,11 +210,9 @@ def _hopeless(boot: Boot, watch: Watch) -> LabError:
     )
 
 
-async def _until_ssh(
-    boot: Boot, lines: AsyncIterator[bytes], watch: Watch, host: SshHost, knocks: int | None = None
-) -> None:
-    """For systems of the user's no sign on the console tells when sshd listens, so it is tried, again and again.
-    `knocks`: how often, where the console has told."""
+async def _until_ssh(boot: Boot, lines: AsyncIterator[bytes], watch: Watch, host: SshHost, say: Say) -> None:
+    """It is tried again and again: for systems of the user's no sign on the console tells when sshd listens, and where
+    one does, a machine that is starved may take longer than a login may."""
 
     async def read() -> None:
         async for line in lines:
@@ -204,13 +221,13 @@ async def _until_ssh(
                 break
 
     async def knock() -> None:
-        for number in itertools.count(1):
+        while True:
             try:
                 await host.connect()
                 return
-            except Unreachable:
-                if number == knocks:
-                    raise
+            except Unreachable as error:
+                if watch.ready:
+                    say(f"waiting for ssh: {error.what}")
                 await asyncio.sleep(1.0)
 
     reading, knocking = asyncio.create_task(read()), asyncio.create_task(knock())

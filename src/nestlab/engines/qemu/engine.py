@@ -10,12 +10,13 @@ import asyncio
 import time
 from asyncio import Future
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from nestlab.base import patience
 from nestlab.base.errors import LabError, Unreachable
 from nestlab.base.events import Say
 from nestlab.engines import Sshd
@@ -27,6 +28,7 @@ from nestlab.engines.qemu.boot import Boot, start
 from nestlab.engines.qemu.cargo import Cargo
 from nestlab.engines.qemu.create import Maker
 from nestlab.engines.qemu.environment import Environment, Programs, Wires
+from nestlab.hosts import speed
 from nestlab.hosts.host import Host
 from nestlab.hosts.local import LocalHost
 from nestlab.hosts.ssh import SshHost
@@ -43,10 +45,13 @@ Said = tuple[str, bool]
 """What a QEMU says of itself: its state, and whether it runs on KVM."""
 
 DOUBT = 30.0
-"""Seconds after which a machine that still is not up makes nestlab ask whether KVM was rightly presumed."""
+"""Nominal seconds after which a machine that still is not up makes nestlab ask whether KVM was rightly presumed."""
 
-GRACE = 300
-"""Fifths of a second that a machine gets to shut down by itself: a minute."""
+GRACE = 60.0
+"""Nominal seconds that a machine gets to shut down by itself."""
+
+MEASURED = 5.0
+"""Seconds after a machine's start until its host is measured: most are up by then, and none is kept waiting."""
 
 
 @dataclass
@@ -58,10 +63,14 @@ class QemuEngine:
     _hosts: dict[tuple[str, int], SshHost] = field(default_factory=dict)
     _stock: Cargo = field(init=False)
     _maker: Maker = field(init=False)
+    _measuring: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
         self._stock = Cargo(self.parent, self.environment.library)
         self._maker = Maker(self.parent, self.environment, self._stock)
+        known = self.environment.speeds.of(self.parent.path)
+        if known is not None:
+            self.parent.slowness = known.slowness
 
     async def observe(self) -> Observed:
         return await self._observed(await self._look())
@@ -163,7 +172,9 @@ class QemuEngine:
 
         questions = ("query-status", "query-kvm")
         async with self.parent.unix(self.environment.place.of(path).qmp) as socket:
-            status, kvm = await asyncio.to_thread(qmp.ask, socket, questions, timeout=qmp.TIMEOUT, where=path)
+            status, kvm = await asyncio.to_thread(
+                qmp.ask, socket, questions, timeout=self._allowed(qmp.TIMEOUT), where=path
+            )
         return str(status["status"]), bool(kvm["enabled"])
 
     async def _state(self, found: observed.Look, asked: Future[Said] | None = None) -> Seen:
@@ -180,27 +191,49 @@ class QemuEngine:
 
     @asynccontextmanager
     async def _monitor(self, path: str) -> AsyncIterator[Monitor]:
-        from nestlab.wire.qmp import connect
+        from nestlab.wire.qmp import TIMEOUT, connect
 
         qmp = self.environment.place.of(path).qmp
-        async with self.parent.unix(qmp) as socket, connect(socket, where=path) as monitor:
+        async with (
+            self.parent.unix(qmp) as socket,
+            connect(socket, timeout=self._allowed(TIMEOUT), where=path) as monitor,
+        ):
             yield monitor
+
+    def _allowed(self, seconds: float) -> float:
+        """A nominal time for what is asked of this host's processes."""
+        return patience.allowed(seconds, self.parent.slowness)
 
     def _reach(self, path: str, port: int, user: str, accel: str) -> SshHost:
         known = self._hosts.get((path, port))
-        slow = accel == "tcg" and self.parent.level > 0
         if known is None:
-            known = self._hosts[path, port] = self.environment.lab_keys.host(path, self.parent, port, user, slow=slow)
+            measured = self.environment.speeds.of(path)
+            slow = measured.slowness if measured else patience.inside(self.parent.slowness, accel)
+            host = self.environment.lab_keys.host(path, self.parent, port, user, slowness=slow)
+            known = self._hosts[path, port] = host
         return known
+
+    async def _measure(self) -> None:
+        """How slow the host is, while a machine boots on it; unless that was measured lately."""
+        await asyncio.sleep(MEASURED)
+        speeds, path = self.environment.speeds, self.parent.path
+        async with self._measuring:
+            known = speeds.of(path)
+            if known is not None and known.fresh(time.time()):
+                return
+            with suppress(LabError, OSError):
+                self.parent.slowness = await speed.measure(self.parent)
+                speeds.keep(path, self.parent.slowness)
 
     async def _boot(self, spec: Spec, blueprint: Blueprint, say: Say) -> None:
         """Start it and wait for it. Where KVM was only presumed and the machine does not come up, or takes its time,
         its host is asked what it can do, and what cannot run under KVM starts again, emulated."""
         choice = await self.choice(spec)
         starting = asyncio.ensure_future(self._start(spec, blueprint, choice, say))
+        measuring = asyncio.ensure_future(self._measure())
         try:
             if choice.presumed:
-                await asyncio.wait({starting}, timeout=DOUBT)
+                await asyncio.wait({starting}, timeout=patience.allowed(DOUBT, self.parent.slowness))
                 if (not starting.done() or starting.exception()) and not (await self.parent.facts()).hardware:
                     await _cancelled(starting)
                     await self._kill(spec.path)
@@ -210,6 +243,7 @@ class QemuEngine:
                     starting = asyncio.ensure_future(self._start(spec, blueprint, choice, say))
             await starting
         finally:
+            await _cancelled(measuring)
             await _cancelled(starting)
 
     async def _start(self, spec: Spec, blueprint: Blueprint, choice: Choice, say: Say) -> None:
@@ -255,7 +289,8 @@ class QemuEngine:
     async def _stop(self, path: str, say: Say) -> None:
         paths, name = self.environment.place.of(path), name_of(self.environment.lab, path)
         asked = await self._ask_to_end(path)
-        grace = GRACE if asked else 0
+        slow = patience.inside(self.parent.slowness, "kvm")
+        grace = round(5 * patience.allowed(GRACE, slow)) if asked else 0
         say("shutting down" if asked else "ending it: it does not answer")
         await self.parent.run(("sh", "-c", scripts.STOP, "stop", name, paths.root, str(grace), "asked"))
         await self._forget(path)
@@ -289,7 +324,7 @@ class QemuEngine:
         from nestlab.wire.qga import Agent
 
         def ask(socket: str) -> None:
-            with Agent(socket, timeout=15.0, where=path) as agent:
+            with Agent(socket, timeout=self._allowed(15.0), where=path) as agent:
                 agent.shutdown()
 
         socket = self.environment.place.of(path).agent

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nestlab.base.events import Say
 from nestlab.engines.qemu.accel import Accelerator
 from nestlab.home.lab_keys import LabKeys
 from nestlab.home.paths import Place
+from nestlab.home.speeds import Speeds
 from nestlab.hosts.host import Host
 from nestlab.images.image_files import ImageStore
 from nestlab.images.qemu_runtime import Tool
@@ -59,3 +60,5 @@ class Environment:
     library: ImageStore
     qemu: Callable[[Accelerator, Say], Awaitable[Programs]]
     wires: Wires | None = None
+    speeds: Speeds = field(default_factory=Speeds)
+    """How slow hosts were, which waits depend on."""

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from nestlab.base import patience
 from nestlab.base.errors import LabError
 from nestlab.engines.qemu import observed, scripts
 from nestlab.home.paths import GUEST_ROOT, Place
@@ -19,10 +20,10 @@ from nestlab.plan.steps import Seen
 from nestlab.wire import qga, qmp
 
 ANSWER = 1.5
-"""Seconds an agent has to answer."""
+"""Nominal seconds an agent has to answer."""
 
 INSTANT = 0.2
-"""Seconds a QEMU has to tell its state. It talks with one at a time: beside an `up` at work it does not answer."""
+"""Nominal seconds a QEMU has to tell its state. It talks with one at a time, and beside an `up` at work with that."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,15 @@ def status(place: Place, lab: str, hypervisors: frozenset[str]) -> QuickStatus:
     return QuickStatus(machines, tuple(path for path in silent if _answers(machines, path)))
 
 
+# A thread of its own does not see what the user said of patience: each is told how long it may take.
+
+
 def _ask(place: Place, lab: str, asked: list[str]) -> dict[str, list[observed.Look] | None]:
     answers: dict[str, list[observed.Look] | None] = dict.fromkeys(asked)
+    limit = ANSWER * max(1.0, patience.stretch())
 
     def ask(path: str) -> None:
-        answers[path] = _inside(place, lab, path)
+        answers[path] = _inside(place, lab, path, limit)
 
     _at_once(ask, asked)
     return answers
@@ -73,9 +78,11 @@ def _ask(place: Place, lab: str, asked: list[str]) -> dict[str, list[observed.Lo
 def _ask_qemus(place: Place, machines: dict[str, Seen]) -> None:
     """What QEMU itself says of those whose process runs on the lab's host: its guest may be paused, or gone."""
 
+    limit = INSTANT * max(1.0, patience.stretch())
+
     def ask(path: str) -> None:
         try:
-            [answer] = qmp.ask(place.of(path).qmp, ("query-status",), timeout=INSTANT, where=path)
+            [answer] = qmp.ask(place.of(path).qmp, ("query-status",), timeout=limit, where=path)
         except LabError:
             return
         state, why = observed.RUN_STATES.get(answer["status"], ("running", ""))
@@ -101,10 +108,10 @@ def _answers(machines: dict[str, Seen], path: str) -> bool:
     return _runs(machines, path) and machines[path].ready
 
 
-def _inside(place: Place, lab: str, path: str) -> list[observed.Look] | None:
+def _inside(place: Place, lab: str, path: str, limit: float) -> list[observed.Look] | None:
     argv = ("/bin/sh", "-c", scripts.alone(observed.SCRIPT), "look", guest_place(lab).machines, lab)
     try:
-        with qga.Agent(place.of(path).agent, timeout=ANSWER, where=path) as agent:
+        with qga.Agent(place.of(path).agent, timeout=limit, where=path) as agent:
             result = agent.run(argv)
     except LabError:
         return None

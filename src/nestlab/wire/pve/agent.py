@@ -17,6 +17,7 @@ import shlex
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from nestlab.base import patience
 from nestlab.base.errors import LabError, Unreachable
 from nestlab.wire import shell
 from nestlab.wire.pve.api import Api
@@ -34,7 +35,7 @@ CONTENT = 45 << 10
 """Bytes that one request writes to a file: 60 KiB as base64 (maxLength of `content`)."""
 
 SILENCE = 60.0
-"""Seconds for which an agent that does not answer is asked again: a guest that is busy with guests of its own."""
+"""Nominal seconds for which an agent that does not answer is asked again: a guest may be busy with its own."""
 
 SLOWEST = 2.0
 """Seconds between two questions whether a command has ended, at most."""
@@ -73,7 +74,7 @@ class Agent:
         self._api = api
         self._base = f"/nodes/{node}/qemu/{vmid}/agent"
         self._vmid = vmid
-        self._silence = silence
+        self._silence = patience.allowed(silence)
         self.where = where or f"VM {vmid}"
 
     async def wait(self, timeout: float, alive: Callable[[], Awaitable[bool]] | None = None) -> None:
@@ -88,7 +89,7 @@ class Agent:
                         raise self._stopped()
                     await asyncio.sleep(pause(loop.time() - begun, 0.2))
         except TimeoutError:
-            what = f"The guest agent of {self.where} did not answer within {timeout:g} s."
+            what = f"The guest agent of {self.where} did not answer within {patience.said(timeout)}."
             hint = "Its console tells how far it came (nestlab console). Does qemu-guest-agent run in it?"
             raise Unreachable(what, hint=hint) from None
 

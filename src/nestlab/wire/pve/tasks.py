@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from nestlab.base import patience
 from nestlab.base.errors import LabError, Unreachable
 from nestlab.base.events import Say
 from nestlab.wire.pve import encode
@@ -17,7 +18,7 @@ FIRST, MOST = 0.2, 2.0
 """Seconds between two looks at a task: the first, and the most. Each look grows by half."""
 
 PATIENCE = 300.0
-"""Seconds that nobody may answer while a task is followed: a node that boots takes minutes."""
+"""Nominal seconds that nobody may answer while a task is followed: a node that boots takes minutes."""
 
 PAGE = 500
 """Lines of a log asked at once (PVE's own default is 50)."""
@@ -89,7 +90,7 @@ async def _end(api: Api, upid: encode.Upid, log: _Log, pause: Callable[[float], 
                 await log.read()
             answered = loop.time()
         except Unreachable:
-            if loop.time() - answered > PATIENCE:
+            if loop.time() - answered > patience.allowed(PATIENCE):
                 raise
             status = {}
         if status.get("status") == "stopped":

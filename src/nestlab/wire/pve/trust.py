@@ -11,6 +11,7 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
+from nestlab.base import patience
 from nestlab.base.errors import LabError, Unreachable
 
 TIMEOUT = 10.0
@@ -72,7 +73,7 @@ async def seen(host: str, port: int) -> bytes:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     try:
-        async with asyncio.timeout(TIMEOUT):
+        async with asyncio.timeout(patience.allowed(TIMEOUT)):
             _, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname=host)
     except (OSError, TimeoutError) as error:
         what = f"Proxmox VE on {host}:{port} does not answer: {str(error) or 'no answer in time'}."

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from nestlab.base import patience
 from nestlab.base.errors import LabError
 from nestlab.wire.pve import trust
 from nestlab.wire.pve.retries import Lost, Unsent
@@ -25,10 +26,10 @@ KEPT = 3.0
 """Seconds that an idle connection is kept. pveproxy closes it after 5 (AnyEvent.pm, timeout)."""
 
 CONNECT = 10.0
-"""Seconds for a connection and its TLS handshake."""
+"""Nominal seconds for a connection and its TLS handshake."""
 
 ANSWER = 180.0
-"""Seconds until an answer has come. pveproxy gives up on another node after 30, but not on a worker of its own."""
+"""Nominal seconds until an answer has come. pveproxy gives up on another node after 30, not on its own worker."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,9 @@ class Wires:
         import aiohttp
 
         session, url = self._opened(), self._url(path)
-        timeout = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=CONNECT, sock_read=wait)
+        timeout = aiohttp.ClientTimeout(
+            total=None, connect=None, sock_connect=patience.allowed(CONNECT), sock_read=patience.allowed(wait)
+        )
         tried: set[bytes] = set()
         async with self._telling(method):
             while True:
