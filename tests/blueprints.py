@@ -9,7 +9,7 @@ from types import MappingProxyType
 from hypothesis import strategies as st
 
 from nestlab.base.errors import LabError
-from nestlab.lab.blueprint import Blueprint, Nic, Spec, bare, carried_segments, mac_of
+from nestlab.lab.blueprint import Blueprint, Nic, Spec, bare, carried_segments, definition, mac_of
 from nestlab.lab.model import MIB, Image, Lab, Link, Machine, Segment, digest_of, parent_of
 from nestlab.lab.setup_stamps import stamps
 from nestlab.plan.steps import Observed, Seen
@@ -47,7 +47,6 @@ def draft(lab: str, *machines: Machine, segments: Sequence[Segment] = WIRE, host
     placed = list(wanted.walk())
     text = "\n".join(each.path for each in placed) if hosts is None else hosts
     carried = carried_segments(wanted)
-    digests = {"": ""}
     cargo: dict[str, dict[str, None]] = {}
     images: dict[str, Image] = {}
     for each in placed:
@@ -61,11 +60,10 @@ def draft(lab: str, *machines: Machine, segments: Sequence[Segment] = WIRE, host
         machine, key = bare(each.machine), _key(each.machine.image)
         links = {link.segment: link for link in machine.links}
         nics = tuple(_nic(lab, each.path, name, links.get(name), carried) for name in _on(links, carried, each.path))
-        digests[each.path] = digest_of(replace(machine, ssh_keys=(), setup=None), nics, key, digests[each.parent])
+        digest = definition(machine, nics, "10.0.2.0/24", key)
         inner = tuple(cargo.get(each.path, ()))
         due = stamps(machine.setup, {}) if machine.setup else ()
-        made = Spec(each.path, machine, nics, "10.0.2.0/24", key, inner, digests[each.path], text, due)
-        specs.append(made)
+        specs.append(Spec(each.path, machine, nics, "10.0.2.0/24", key, inner, digest, text, due))
     return Blueprint(lab, tuple(segments), tuple(specs), MappingProxyType(images))
 
 

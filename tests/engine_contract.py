@@ -15,6 +15,7 @@ import pytest
 
 from nestlab.base.events import Ended, Event, Failed, Finished, Started
 from nestlab.lab.blueprint import Blueprint
+from nestlab.lab.model import parent_of
 from nestlab.plan.planner import plan, targets
 from nestlab.plan.steps import Observed, Plan, Want
 from nestlab.verbs.apply import Unfinished, apply
@@ -27,15 +28,21 @@ class Stage:
 
     `lab` has a hypervisor with the machine `inner` directly in it. `changed` is the same lab with another definition
     of `inner` and other names for all. `nest` makes a Nest for a blueprint and the one before. While `refusal()` is
-    open the world refuses to boot `inner`. `kill` ends `inner` behind nestlab's back.
+    open the world refuses to boot `inner`. `kill` ends `inner` behind nestlab's back. `enlarged` is `changed` with more
+    memory for the hypervisor that `inner` is in; a file written there is still there after it.
     """
 
     lab: Blueprint
     changed: Blueprint
+    enlarged: Blueprint
     inner: str
     nest: Callable[[Blueprint, Blueprint | None], Nest]
     refusal: Callable[[], AbstractContextManager[object]]
     kill: Callable[[Nest], Awaitable[None]]
+
+
+KEPT = "/root/kept"
+"""A file on the disk of the hypervisor."""
 
 
 async def live_through(stage: Stage) -> None:
@@ -48,7 +55,9 @@ async def live_through(stage: Stage) -> None:
     await _stops_and_starts_one(stage)
     await _refuses_and_resumes_a_change(stage)
     await _needs_nothing_more(stage, stage.changed)
-    await _make_it_so(stage, empty, stage.changed)
+    await _keeps_disks(stage)
+    await _needs_nothing_more(stage, stage.enlarged)
+    await _make_it_so(stage, empty, stage.enlarged)
     await _is_empty(stage)
 
 
@@ -121,6 +130,20 @@ async def _stops_and_starts_one(stage: Stage) -> None:
         assert seen.machines[stage.inner].state == "stopped"
     steps = await _make_it_so(stage, stage.lab, stage.lab, "running", stage.inner)
     assert [step.id for step in steps.steps] == [f"boot:{stage.inner}"]
+
+
+async def _keeps_disks(stage: Stage) -> None:
+    outer = parent_of(stage.inner)
+    async with _looked_at(stage, stage.changed, stage.changed) as (nest, _):
+        await (await nest.host(outer)).write(KEPT, b"precious")
+    steps = await _make_it_so(stage, stage.enlarged, stage.changed)
+    assert {change.path: change.way for change in steps.changes} == {outer: "restart", stage.inner: "restart"}
+    about = [step.id for step in steps.steps if step.path]
+    assert about == [f"stop:{stage.inner}", f"stop:{outer}", f"update:{outer}", f"boot:{outer}", f"boot:{stage.inner}"]
+    async with _looked_at(stage, stage.enlarged, None) as (nest, seen):
+        assert await (await nest.host(outer)).read(KEPT) == b"precious"
+        assert seen.machines[outer].digest == stage.enlarged[outer].digest
+        assert seen.machines[outer].root == stage.enlarged[outer].root
 
 
 async def _refuses_and_resumes_a_change(stage: Stage) -> None:

@@ -12,7 +12,7 @@ from nestlab.base.errors import LabError, Refused, Unreachable
 from nestlab.hosts.host import Result
 from nestlab.lab.blueprint import Blueprint
 from nestlab.plan.planner import plan
-from nestlab.plan.steps import Boot, Build, Connect, Create, Introduce, Observed, Stop
+from nestlab.plan.steps import Boot, Build, Connect, Create, Introduce, Observed, Remove, Stop, Update
 from nestlab.testing.fake_engine import FakeWorld
 from nestlab.verbs.nest import Nest
 
@@ -32,6 +32,7 @@ def stage(world: FakeWorld) -> Stage:
     return Stage(
         lab=draft("lab", hypervisor("hv1", guest("web")), guest("lone"), hosts="before"),
         changed=draft("lab", hypervisor("hv1", guest("web", memory=256)), guest("lone"), hosts="after"),
+        enlarged=draft("lab", hypervisor("hv1", guest("web", memory=256), memory=2048), guest("lone"), hosts="after"),
         inner="hv1/web",
         nest=nest,
         refusal=refusal,
@@ -97,15 +98,23 @@ def test_a_machine_goes_down_with_what_it_is_in() -> None:
     assert look(world, lab).machines["hv1/web"].state == "died"
 
 
-async def test_creating_again_keeps_the_disk_and_creating_another_does_not() -> None:
+async def test_a_disk_is_kept_under_another_definition_and_only_removing_deletes_it() -> None:
     lab, other = draft("lab", guest("web")), draft("lab", guest("web", memory=256))
     world = running(lab)
     host = await world.engine("lab", world.host()).host("web")
     await host.write("/root/data", b"precious")
+    with pytest.raises(LabError, match="runs with another definition"):
+        world.do("lab", Update("", "web"), other)
     world.do("lab", Stop("", "web"), lab)
-    world.do("lab", Create("", "web"), lab)
-    assert world.machines["lab", "web"].files == {"/root/data": b"precious"}
-    world.do("lab", Create("", "web"), other)
+    for step in (Create("", "web"), Update("", "web")):
+        world.do("lab", step, other)
+        assert world.machines["lab", "web"].files == {"/root/data": b"precious"}
+    hyper = draft("lab", hypervisor("web"))
+    world.images.update(hyper.images)
+    with pytest.raises(LabError, match="made from something else"):
+        world.do("lab", Create("", "web"), hyper)
+    world.do("lab", Remove("", "web"), hyper)
+    world.do("lab", Create("", "web"), hyper)
     assert world.machines["lab", "web"].files == {}
 
 

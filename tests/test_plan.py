@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from blueprints import blueprints, draft, guest, hypervisor, look, pair
 from nestlab.base.errors import LabError
-from nestlab.lab.blueprint import Blueprint
-from nestlab.lab.model import MIB, Link, Segment, parent_of
+from nestlab.lab.blueprint import Blueprint, definition
+from nestlab.lab.model import GIB, MIB, Link, Segment, parent_of
 from nestlab.plan.planner import plan, targets
 from nestlab.plan.steps import Drift, Observed, Plan, Seen, Want
 from nestlab.testing.fake_engine import FakeWorld
@@ -65,29 +65,161 @@ def test_a_world_as_wanted_needs_nothing() -> None:
     assert not replan(running(lab), lab, lab)
 
 
-def test_a_changed_machine_is_made_anew_and_the_plan_names_what_changed() -> None:
+def anew(blueprint: Blueprint, path: str) -> Blueprint:
+    """The same lab with another image for a machine."""
+    image = replace(blueprint[path].machine.image, packages=("curl",))
+    spec = replace(blueprint[path], machine=replace(blueprint[path].machine, image=image), image="other")
+    spec = replace(spec, digest=definition(spec.machine, spec.nics, spec.management, spec.image))
+    specs = tuple(spec if each.path == path else each for each in blueprint.specs)
+    return replace(blueprint, specs=specs, images={**blueprint.images, "other": image})
+
+
+def larger(blueprint: Blueprint, path: str, disk: int | None) -> Blueprint:
+    """The same lab with another size of a machine's disk, in GiB."""
+    machine = replace(blueprint[path].machine, disk=disk and disk * GIB)
+    changed = replace(blueprint[path], machine=machine)
+    return replace(blueprint, specs=tuple(changed if each.path == path else each for each in blueprint.specs))
+
+
+def ways_of(steps: Plan) -> dict[str, tuple[str, str]]:
+    return {change.path: (change.way, change.why) for change in steps.changes}
+
+
+def test_a_changed_machine_is_restarted_and_the_plan_names_what_changed() -> None:
     old, new = pair(memory=128), pair(memory=256)
     steps = replan(running(old), new, old)
-    assert ids(steps) == ["remove:hv1/web", "create:hv1/web", "boot:hv1/web"]
-    assert needs(steps)["create:hv1/web"] == ("remove:hv1/web",)
-    assert whys(steps)["boot:hv1/web"] == "its definition changed: memory 128M -> 256M"
+    assert ids(steps) == ["stop:hv1/web", "update:hv1/web", "boot:hv1/web"]
+    assert needs(steps)["update:hv1/web"] == ("stop:hv1/web",)
+    assert needs(steps)["boot:hv1/web"] == ("update:hv1/web",)
+    assert whys(steps)["boot:hv1/web"] == "restart: memory 128M -> 256M"
+    assert ways_of(steps) == {"hv1/web": ("restart", "restart: memory 128M -> 256M")}
+    assert steps.losses == ()
 
 
 def test_without_the_old_blueprint_a_change_is_still_a_reason() -> None:
     world = running(pair(memory=128))
     new = pair(memory=256)
-    assert whys(plan(new, look(world, new)))["remove:hv1/web"] == "its definition changed"
+    assert whys(plan(new, look(world, new)))["stop:hv1/web"] == "restart: its definition changed"
 
 
-def test_what_runs_in_a_machine_made_anew_is_shut_down_first_and_made_anew() -> None:
+def test_a_restarted_hypervisor_keeps_its_disk_and_what_runs_inside_is_stopped_before_and_started_after() -> None:
     old = draft("lab", hypervisor("hv1", guest("web")), hosts="")
     new = draft("lab", hypervisor("hv1", guest("web"), memory=2048), hosts="")
     steps = replan(running(old), new, old)
-    assert ids(steps) == ["stop:hv1/web", "remove:hv1", "create:hv1", "boot:hv1", "create:hv1/web", "boot:hv1/web"]
-    assert whys(steps)["stop:hv1/web"] == "hv1, in which it runs, is made anew"
-    assert whys(steps)["boot:hv1/web"] == "hv1, in which it runs, is made anew"
-    assert whys(steps)["remove:hv1"] == "its definition changed: memory 1G -> 2G"
+    assert ids(steps) == ["stop:hv1/web", "stop:hv1", "update:hv1", "boot:hv1", "boot:hv1/web"]
+    assert needs(steps)["stop:hv1"] == ("stop:hv1/web",)
+    assert needs(steps)["boot:hv1/web"] == ("stop:hv1/web", "boot:hv1")
+    why = "restart: memory 1G -> 2G; its disk is kept"
+    assert ways_of(steps)["hv1"] == ("restart", why)
+    assert whys(steps)["update:hv1"] == why
+    assert whys(steps)["boot:hv1/web"] == "restart: hv1, in which it runs, is restarted"
+
+
+def test_what_runs_beside_the_machine_that_was_named_is_started_again_too() -> None:
+    old = draft("lab", hypervisor("hv1", guest("web"), guest("db"), guest("off")), hosts="")
+    new = draft("lab", hypervisor("hv1", guest("web"), guest("db"), guest("off"), memory=2048), hosts="")
+    world = running(old)
+    world.machines["lab", "hv1/off"].state = "stopped"
+    seen = look(world, new, old)
+    steps = plan(new, seen, targets("running", ["hv1/web"], new, seen), previous=old)
+    assert [each for each in ids(steps) if "db" in each] == ["stop:hv1/db", "boot:hv1/db"]
+    assert not [each for each in ids(steps) if "off" in each], "nobody wanted it to run"
+
+
+def test_only_another_image_makes_a_machine_anew_and_what_is_inside_it() -> None:
+    old = draft("lab", hypervisor("hv1", guest("web")), hosts="")
+    new = anew(old, "hv1")
+    world = running(old)
+    world.machines["lab", "hv1"].files["/root/data"] = b"precious"
+    steps = replan(world, new, old)
+    assert [each for each in ids(steps) if "build" not in each] == [
+        "stop:hv1/web",
+        "remove:hv1",
+        "create:hv1",
+        "boot:hv1",
+        "create:hv1/web",
+        "boot:hv1/web",
+    ]
+    assert ways_of(steps)["hv1"] == ("anew", "anew: what its image kvm is made of; its disk is deleted")
+    assert ways_of(steps)["hv1/web"] == ("anew", "anew: hv1, in which it runs, is made anew; it has no disk")
+    assert [change.path for change in steps.losses] == ["hv1", "hv1/web"]
     assert needs(steps)["remove:hv1"] == ("stop:hv1/web",)
+
+
+def test_what_is_lost_is_told_with_its_size_where_that_was_asked() -> None:
+    old = draft("lab", hypervisor("hv1"), hosts="")
+    seen = look(running(old), old)
+    weighed = replace(seen, machines={"hv1": replace(seen.machines["hv1"], written=1288490189)})
+    steps = plan(anew(old, "hv1"), weighed, previous=old)
+    assert whys(steps)["remove:hv1"].endswith("; its disk with 1.2G written is deleted")
+    assert steps.data()["changes"][0] == {
+        "path": "hv1",
+        "way": "anew",
+        "why": whys(steps)["remove:hv1"],
+        "deletes": True,
+        "written": 1288490189,
+    }
+
+
+def test_a_disk_grows_live_and_a_smaller_one_makes_the_machine_anew() -> None:
+    old = larger(draft("lab", hypervisor("hv1"), hosts=""), "hv1", 4)
+    steps = replan(running(old), larger(old, "hv1", 8), old)
+    assert ids(steps) == ["update:hv1"]
+    assert ways_of(steps) == {"hv1": ("live", "live: disk 4G -> 8G")}
+    steps = replan(running(old), larger(old, "hv1", 2), old)
+    assert ids(steps) == ["remove:hv1", "create:hv1", "boot:hv1"]
+    assert whys(steps)["remove:hv1"] == "anew: disk 4G -> 2G, and no disk gets smaller; its disk of 4G is deleted"
+    assert ids(replan(running(old), larger(old, "hv1", None), old)) == [], "no size is no wish for a smaller one"
+
+
+def test_a_stopped_machine_has_its_new_definition_before_it_boots() -> None:
+    old = draft("lab", hypervisor("hv1"), hosts="")
+    new = draft("lab", hypervisor("hv1", memory=2048), hosts="")
+    world = running(old)
+    world.kill("lab", "hv1")
+    steps = replan(world, new, old)
+    assert ids(steps) == ["update:hv1", "boot:hv1"]
+    assert whys(steps)["update:hv1"] == "restart: memory 1G -> 2G; its disk is kept"
+
+
+def old_form(world: FakeWorld, blueprint: Blueprint) -> Blueprint:
+    """As an earlier nestlab made it: other digests, and nothing told of disks."""
+    for machine in world.machines.values():
+        machine.digest, machine.root = f"old {machine.digest}", None
+    return replace(blueprint, specs=tuple(replace(each, digest=f"old {each.digest}") for each in blueprint.specs))
+
+
+def test_what_an_earlier_nestlab_made_is_left_alone_and_restarted_where_it_changed() -> None:
+    lab = draft("lab", hypervisor("hv1", guest("web")), hosts="")
+    world = running(lab)
+    before = old_form(world, lab)
+    assert not plan(lab, look(world, lab, before), previous=before)
+    more = draft("lab", hypervisor("hv1", guest("web"), memory=2048), hosts="")
+    steps = plan(more, look(world, more, before), previous=before)
+    assert ways_of(steps)["hv1"] == ("restart", "restart: memory 1G -> 2G; its disk is kept")
+    assert steps.losses == ()
+    assert [each.path for each in plan(lab, look(world, lab)).losses] == ["hv1", "hv1/web"], "nobody knows its image"
+
+
+def test_a_machine_is_restarted_or_made_anew_because_somebody_says_so() -> None:
+    lab = draft("lab", hypervisor("hv1", guest("web")), hosts="")
+    seen = look(running(lab), lab)
+    steps = plan(lab, seen, {"hv1": "running", "hv1/web": "running"}, again={"hv1": "restart"})
+    assert ids(steps) == ["stop:hv1/web", "stop:hv1", "boot:hv1", "boot:hv1/web"]
+    assert whys(steps)["stop:hv1"] == "restart: as asked; its disk is kept"
+    steps = plan(lab, seen, {"hv1/web": "running"}, again={"hv1/web": "anew"})
+    assert ids(steps) == ["remove:hv1/web", "create:hv1/web", "boot:hv1/web"]
+    assert [change.path for change in steps.losses] == ["hv1/web"]
+
+
+def test_a_half_made_machine_with_something_on_its_disk_is_not_thrown_away_unasked() -> None:
+    lab = draft("lab", hypervisor("hv1"))
+    world = running(lab)
+    world.spoil("lab", "hv1")
+    seen = look(world, lab, lab)
+    assert plan(lab, seen).losses == ()
+    weighed = replace(seen, machines={"hv1": replace(seen.machines["hv1"], written=5 * MIB)})
+    assert [each.path for each in plan(lab, weighed).losses] == ["hv1"]
 
 
 def test_a_machine_that_died_is_booted_and_so_is_what_ran_in_it() -> None:
@@ -125,8 +257,10 @@ def test_what_was_changed_by_hand_is_set_back_by_a_restart_inside_out_or_while_i
     memory, name = Drift("memory is 64, wanted 128"), Drift("name is a, wanted b", live=True)
     steps = with_drift(memory, name)
     assert ids(steps) == ["stop:hv1/web", "stop:hv1", "boot:hv1", "boot:hv1/web"]
-    assert whys(steps)["stop:hv1"] == "memory is 64, wanted 128, name is a, wanted b (changed by hand)"
-    assert whys(steps)["boot:hv1/web"] == "hv1, in which it runs, is restarted"
+    assert whys(steps)["stop:hv1"] == (
+        "restart: memory is 64, wanted 128, name is a, wanted b (changed by hand); its disk is kept"
+    )
+    assert whys(steps)["boot:hv1/web"] == "restart: hv1, in which it runs, is restarted"
     assert needs(steps)["boot:hv1"] == ("stop:hv1",)
     assert ids(with_drift(name)) == ["boot:hv1"]
 
@@ -154,7 +288,7 @@ def test_a_machine_no_longer_in_the_file_is_removed_and_the_others_learn_the_nam
     new = draft("lab", hypervisor("hv1", guest("web")))
     steps = replan(running(old), new, old)
     assert ids(steps) == ["remove:hv1/db", "introduce:hv1", "introduce:hv1/web"]
-    assert whys(steps)["remove:hv1/db"] == "no longer in the lab file"
+    assert whys(steps)["remove:hv1/db"] == "no longer in the lab file; it has no disk"
     assert whys(steps)["introduce:hv1"] == "its names changed"
 
 
@@ -230,8 +364,8 @@ def test_two_machines_that_swap_addresses_both_end_before_either_boots() -> None
 
     old, new = lab("10.77.0.1", "10.77.0.2"), lab("10.77.0.2", "10.77.0.1")
     needed = needs(replan(running(old), new, old))
-    assert "remove:b" in needed["boot:a"]
-    assert "remove:a" in needed["boot:b"]
+    assert "stop:b" in needed["boot:a"]
+    assert "stop:a" in needed["boot:b"]
 
 
 def test_a_switch_that_died_is_started_under_running_machines() -> None:
@@ -272,14 +406,14 @@ def test_names_that_changed_while_a_machine_was_stopped_are_made_before_it_boots
     new = draft("lab", guest("web"), hosts="after")
     world = running(old)
     world.kill("lab", "web")
-    assert ids(replan(world, new, old)) == ["create:web", "boot:web"]
+    assert ids(replan(world, new, old)) == ["update:web", "boot:web"]
 
 
 def test_a_changed_card_is_named() -> None:
     old = draft("lab", guest("web", at="10.77.0.1"), hosts="")
     new = draft("lab", guest("web", at="10.77.0.2"), hosts="")
     why = whys(replan(running(old), new, old))["boot:web"]
-    assert why == "its definition changed: addresses on wire 10.77.0.1/16 -> 10.77.0.2/16"
+    assert why == "restart: addresses on wire 10.77.0.1/16 -> 10.77.0.2/16"
 
 
 def test_the_plan_is_json_data() -> None:

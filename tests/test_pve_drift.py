@@ -121,7 +121,7 @@ async def test_other_memory_is_planned_with_its_reason_and_set_back_by_a_restart
     await running(made)
     before = config(made)["virtio0"]
     made.fake.set_config(vmid(made), memory=64, cores=3)
-    why = "cores is 3, wanted 1, memory is 64, wanted 128 (changed by hand)"
+    why = "restart: cores is 3, wanted 1, memory is 64, wanted 128 (changed by hand)"
     assert await steps(made) == [Stop(why, "web"), Boot(why, "web", needs=("stop:web",))]
     await again(made)
     assert (config(made)["memory"], config(made)["cores"], config(made)["virtio0"]) == ("128", 1, before)
@@ -149,7 +149,7 @@ async def test_what_somebody_changed_for_the_next_start_is_taken_back_now(made: 
     assert found is not None
     assert found.pending == {"memory": "64"}
     [step] = await steps(made)
-    assert step.why == "memory is 64, wanted 128 from its next start on (changed by hand)"
+    assert step.why == "live: memory is 64, wanted 128 from its next start on (changed by hand)"
     await again(made)
     assert found.pending == {}
     assert found.running

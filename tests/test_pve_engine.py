@@ -33,6 +33,7 @@ def stage(made: Bench) -> Stage:
     return Stage(
         lab=draft("lab", hypervisor("hv1", guest("web")), guest("lone"), hosts="before"),
         changed=draft("lab", hypervisor("hv1", guest("web", memory=256)), guest("lone"), hosts="after"),
+        enlarged=draft("lab", hypervisor("hv1", guest("web", memory=256), memory=2048), guest("lone"), hosts="after"),
         inner="hv1/web",
         nest=nest,
         refusal=refusal,

@@ -14,6 +14,7 @@ import pytest
 
 from nestlab.engines.qemu import scripts
 from nestlab.engines.qemu.first_guest import Opening
+from nestlab.engines.qemu.identity import archive
 from nestlab.hosts.local import LocalHost
 
 NAME = "nestlab:pair:hv1/web"
@@ -33,7 +34,9 @@ def prepare(root: Path, *more: str) -> tuple[str, ...]:
         NAME,
         str(root),
         "d1",
+        "r1",
         "no",
+        "0",
         str(len(CARD)),
         '{"path": "hv1/web"}',
         '{"digest":"d1"}',
@@ -123,6 +126,52 @@ def test_making_twice_makes_it_once_and_what_runs_is_left_alone(shell: str, tmp_
     finally:
         running.kill()
         running.wait()
+
+
+def renewed(shell: str, root: Path, *words: str) -> subprocess.CompletedProcess[bytes]:
+    """PREPARE of a machine with a disk: digest, root, bytes that its disk is asked to have."""
+    digest, made_from, size = words
+    papers = archive({"made.new": (f'{{"digest":"{digest}","root":"{made_from}","disk":{size}}}\n'.encode(), 0o600)})
+    argv = [*shell.split(), "-c", scripts.alone(scripts.PREPARE), "prepare", NAME, str(root)]
+    return subprocess.run([*argv, digest, made_from, "yes", size], input=papers, capture_output=True, timeout=20)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_disk_is_kept_under_another_definition_grows_and_is_never_thrown_away(shell: str, tmp_path: Path) -> None:
+    root = tmp_path / "m"
+
+    def state(*words: str) -> bytes:
+        return renewed(shell, root, *words).stdout.strip()
+
+    assert state("d1", "r1", "0") == b"new"
+    assert not (root / "made").exists(), "only with its disk it is made"
+    (root / "made.new").rename(root / "made")
+    assert state("d1", "r1", "0") == b"bare", "its disk is gone"
+    (root / "disk.qcow2").write_text("precious")
+    assert state("d2", "r1", "0") == b"made"
+    assert '"d2"' in (root / "made").read_text()
+    assert state("d2", "r1", "5000000000") == b"small"
+    assert '"disk":0' in (root / "made").read_text(), "it has not grown yet"
+    done = renewed(shell, root, "d2", "r2", "0")
+    assert (done.returncode != 0, b"another image" in done.stderr) == (True, True)
+    (root / "made").write_text('{"path":"hv1/web","digest":"older","names":"n"}\n')
+    assert state("d2", "r1", "0") == b"made", "an earlier nestlab made it"
+    assert (root / "disk.qcow2").read_text() == "precious"
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_what_runs_is_given_nothing_but_a_larger_disk(shell: str, tmp_path: Path) -> None:
+    root = tmp_path / "m"
+    renewed(shell, root, "d1", "r1", "0")
+    (root / "made.new").rename(root / "made")
+    (root / "disk.qcow2").touch()
+    with subprocess.Popen(["sh", "-c", "read x", NAME], stdin=subprocess.PIPE) as running:
+        (root / "pid").write_text(f"{running.pid}\n")
+        assert renewed(shell, root, "d1", "r1", "0").stdout == b"running\n"
+        assert renewed(shell, root, "d1", "r1", "9").stdout == b"live\n"
+        done = renewed(shell, root, "d2", "r1", "0")
+        assert b"another definition" in done.stderr
+        running.kill()
 
 
 @pytest.mark.parametrize("shell", SHELLS)

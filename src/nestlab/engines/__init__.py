@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -59,10 +59,18 @@ class Listening(Protocol):
         """Those of the machines that run directly on this host and can be reached from it by TCP."""
 
 
+@runtime_checkable
+class Weighing(Protocol):
+    """An engine that can tell what the disks of machines take."""
+
+    async def written(self, paths: Sequence[str]) -> Mapping[str, int]:
+        """Bytes by path, of those machines directly on this host that have a disk, as far as they can be told."""
+
+
 class Inside(Protocol):
     """How a driver gets the engine for what is nested in a machine."""
 
     def __call__(self, lab: str, parent: Host) -> Engine: ...
 
 
-__all__ = ["Asking", "Engine", "Inside", "Listening", "Sequence", "Sshd"]
+__all__ = ["Asking", "Engine", "Inside", "Listening", "Sequence", "Sshd", "Weighing"]

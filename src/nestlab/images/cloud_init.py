@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from io import BytesIO
 from ipaddress import IPv6Interface, ip_interface
 from typing import Any
 
 from nestlab.lab.blueprint import Nic, Spec
+from nestlab.lab.model import digest_of
 from nestlab.network.network_script import IPV6_MTU, bridge_name, management_address
 
 VOLUME = "cidata"
@@ -97,8 +99,10 @@ def _users(ours: list[Any], theirs: Any) -> list[Any]:
 
 
 def meta_data(spec: Spec) -> str:
-    """A machine made anew with another definition is another instance: cloud-init does all of its work again."""
-    return _json({"instance-id": f"nestlab-{spec.digest}", "local-hostname": spec.machine.name})
+    """With other cards or another configuration it is another instance: cloud-init does all of its work again."""
+    image = replace(spec.machine.image, name=None)
+    instance = digest_of(spec.path, spec.nics, spec.management, spec.machine.internet, image)
+    return _json({"instance-id": f"nestlab-{instance}", "local-hostname": spec.machine.name})
 
 
 def network_config(spec: Spec, management_mac: str | None, dhcp_mac: str | None = None) -> str:

@@ -34,10 +34,10 @@ class Nic:
 
 @dataclass(frozen=True)
 class Spec:
-    """One machine, settled. `digest` covers the machine, its cards, its image and its parent's digest.
+    """One machine, settled. `digest` covers what its next start decides: the machine, its cards and its image.
 
-    Not in the digest: what can change under a running machine (names of others, `cargo`, ssh keys, setup), and on which
-    node it is to be made: one that is there stays there.
+    Not in the digest: what can change under a running machine (names of others, `cargo`, the size of its disk, ssh
+    keys, setup), on which node it is to be made (one that is there stays there), and what it is in: that has its own.
     """
 
     path: str
@@ -62,6 +62,16 @@ class Spec:
     @property
     def level(self) -> int:
         return level_of(self.path)
+
+    @property
+    def root(self) -> str:
+        """A digest of what its disk is made from: with another one, the disk that is there is of no use."""
+        return digest_of(self.image, self.machine.container)
+
+    @property
+    def has_disk(self) -> bool:
+        """Whether it keeps something while it does not run."""
+        return self.machine.disk is not None or not diskless(self.machine.image)
 
     @property
     def names(self) -> str:
@@ -134,7 +144,6 @@ def settle(lab: Lab, leases: Leases, keys: Mapping[Image, str], contents: Mappin
     carried = carried_segments(lab)
     mtus = {segment.name: segment.mtu for segment in lab.segments}
     order = {segment.name: at for at, segment in enumerate(lab.segments)}
-    digests: dict[str, str] = {}
     images: dict[str, Image] = {}
     inner_images: dict[str, dict[str, None]] = {}
     specs = []
@@ -155,14 +164,7 @@ def settle(lab: Lab, leases: Leases, keys: Mapping[Image, str], contents: Mappin
         inner = tuple(sorted(carried.get(placed.path, ()), key=order.__getitem__))
         nics = tuple(_nics(placed.path, placed.machine, inner, leases, mtus, lab.name))
         management = leases.management[placed.level]
-        made = (
-            replace(machine, node=None, ssh_keys=(), setup=None, image=replace(machine.image, name=None)),
-            nics,
-            management,
-            key,
-            digests.get(placed.parent, ""),
-        )
-        digests[placed.path] = digest_of(*made, *_bridges(lab, placed, nics))
+        digest = definition(machine, nics, management, key, _bridges(lab, placed, nics))
         specs.append(
             Spec(
                 path=placed.path,
@@ -171,12 +173,32 @@ def settle(lab: Lab, leases: Leases, keys: Mapping[Image, str], contents: Mappin
                 management=management,
                 image=key,
                 cargo=tuple(inner_images.get(placed.path, ())),
-                digest=digests[placed.path],
+                digest=digest,
                 hosts=hosts.of(placed.machine),
                 setup=stamps(machine.setup, contents or {}) if machine.setup else (),
             )
         )
     return Blueprint(lab.name, lab.segments, tuple(specs), MappingProxyType(images), lab.on, lab.patience)
+
+
+def definition(
+    machine: Machine, nics: tuple[Nic, ...], management: str, image: str, also: Iterable[object] = ()
+) -> str:
+    """A digest of everything that takes a start to change. Of its disk only whether there is one."""
+    drive = diskless(machine.image) and machine.disk is not None
+    return digest_of(starting(machine), drive, nics, management, image, *also)
+
+
+def starting(machine: Machine) -> Machine:
+    """A machine as far as its start decides what of it holds."""
+    image = replace(machine.image, name=None)
+    return replace(machine, node=None, disk=None, ssh_keys=(), setup=None, image=image)
+
+
+def diskless(image: Image) -> bool:
+    """Whether machines of an image have a disk only where the lab file gives them one."""
+    medium = image.format == "iso" or (image.file is not None and image.file.lower().endswith(".iso"))
+    return image.base == "tiny" or medium
 
 
 def _bridges(lab: Lab, placed: Placed, nics: Iterable[Nic]) -> Iterable[tuple[str, str, int | None]]:

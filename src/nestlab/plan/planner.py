@@ -6,17 +6,16 @@ Ends come first (inside-out), then what the lab's host must have (segments, imag
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Literal
 
 from nestlab.base.errors import LabError
 from nestlab.lab.blueprint import Blueprint, Spec
 from nestlab.lab.model import parent_of, within
-from nestlab.plan.changes import changes
+from nestlab.plan.fates import NOTHING, Fate, Fates
 from nestlab.plan.setup_due import why_set_up
 from nestlab.plan.steps import (
     Boot,
     Build,
+    Change,
     Connect,
     Create,
     Disconnect,
@@ -24,11 +23,12 @@ from nestlab.plan.steps import (
     Observed,
     Plan,
     Remove,
-    Seen,
     SetUp,
     Step,
     Stop,
+    Update,
     Want,
+    Way,
 )
 
 
@@ -38,16 +38,18 @@ def plan(
     want: Mapping[str, Want] | Want = "running",
     *,
     previous: Blueprint | None = None,
+    again: Mapping[str, Way] | None = None,
 ) -> Plan:
     """The steps that make the world what the blueprint says; none if it is so already.
 
     One `want` is for the whole lab: then what the blueprint does not mention is removed too (`running`, `gone`) or
     stopped. A mapping (see `targets`) leaves alone what it does not name, except what is inside a machine that ends.
-    `previous`, the blueprint applied last, is only needed to say what changed and which address is in use until when.
+    `previous`, the blueprint applied last, is needed to say what changed and which address is in use until when, and
+    for machines that an earlier nestlab made. `again`: machines to be restarted or made anew although nothing changed.
     """
     goals = _goals(blueprint, observed, want)
-    fates = _Fates(blueprint, observed, goals, previous).decide()
-    return _Writer(blueprint, observed, want, goals, fates, previous).write()
+    fates = Fates(blueprint, observed, goals, previous, again or {})
+    return _Writer(blueprint, observed, want, goals, fates.decide(), previous).write(tuple(fates.changes.values()))
 
 
 def targets(want: Want, paths: Iterable[str], blueprint: Blueprint, observed: Observed) -> dict[str, Want]:
@@ -102,168 +104,6 @@ def _goals(blueprint: Blueprint, observed: Observed, want: Mapping[str, Want] | 
     return goals
 
 
-@dataclass(frozen=True)
-class _Fate:
-    """What happens to one machine: how it ends, then how it starts, each with a reason.
-
-    `vanishes`: the machine it is in is made anew. `late`: it is removed once that machine runs. `may_run`: it cannot
-    be seen, and may be running. `goes_on`: it runs, and is only set right.
-    """
-
-    end: Literal["stop", "remove"] | None = None
-    end_why: str = ""
-    start: Literal["make", "boot"] | None = None
-    why: str = ""
-    introduce: bool = False
-    vanishes: bool = False
-    late: bool = False
-    may_run: bool = False
-    goes_on: bool = False
-
-    @property
-    def boots(self) -> bool:
-        return self.start is not None
-
-    @property
-    def remade(self) -> bool:
-        return self.vanishes or (self.end == "remove" and self.start == "make")
-
-    @property
-    def restarts(self) -> bool:
-        """It is stopped and started again, with its disk."""
-        return self.end == "stop" and self.start is not None and not self.vanishes
-
-
-_NOTHING = _Fate()
-
-
-class _Fates:
-    """Decides, outer machines first."""
-
-    def __init__(
-        self,
-        blueprint: Blueprint,
-        observed: Observed,
-        goals: Mapping[str, Want | None],
-        previous: Blueprint | None,
-    ) -> None:
-        self._specs = blueprint.by_path()
-        self._before = previous.by_path() if previous else {}
-        self._seen = observed.machines
-        self._goals = goals
-        self._taken_down = not blueprint.specs
-        self._silent: dict[str, str] = {}
-        for path, seen in observed.machines.items():
-            if seen.state == "unknown" and goals.get(path) in ("running", "gone"):
-                self._silent.setdefault(parent_of(path), seen.why or "it does not answer")
-
-    def decide(self) -> dict[str, _Fate]:
-        fates: dict[str, _Fate] = {}
-        for path, goal in self._goals.items():
-            parent = parent_of(path)
-            outer = fates.get(parent, _NOTHING)
-            seen = self._seen.get(path)
-            if outer.remade:
-                fates[path] = self._vanish(parent, goal, seen)
-            elif outer.restarts and goal in ("running", None) and seen and seen.state in ("running", "paused"):
-                fates[path] = self._restarted(self._specs.get(path), seen, f"{parent}, in which it runs, is restarted")
-            elif goal == "gone":
-                fates[path] = self._gone(path, outer, seen)
-            elif goal == "stopped":
-                fates[path] = self._stopped(path, parent, seen)
-            elif goal == "running":
-                fates[path] = self._running(self._specs[path], outer, seen)
-        return fates
-
-    def _vanish(self, parent: str, goal: Want | None, seen: Seen | None) -> _Fate:
-        why = f"{parent}, in which it runs, is made anew"
-        end: Literal["stop"] | None = "stop" if seen and seen.state == "running" else None
-        start: Literal["make"] | None = "make" if goal == "running" else None
-        return _Fate(end, why, start, why, vanishes=True)
-
-    def _gone(self, path: str, outer: _Fate, seen: Seen | None) -> _Fate:
-        if seen is None:
-            return _NOTHING
-        unmentioned = path not in self._specs and not self._taken_down
-        why = "no longer in the lab file" if unmentioned else "it is to be removed"
-        if seen.state != "unknown":
-            return _Fate("remove", why)
-        return _Fate(end_why=why, late=True) if outer.boots else _NOTHING
-
-    def _stopped(self, path: str, parent: str, seen: Seen | None) -> _Fate:
-        if seen is None or seen.state not in ("running", "paused"):
-            return _NOTHING
-        inner = self._goals.get(parent) == "stopped"
-        return _Fate("stop", f"{parent}, in which it runs, is to stop" if inner else "it is to stop")
-
-    def _running(self, spec: Spec, outer: _Fate, seen: Seen | None) -> _Fate:
-        if seen is None:
-            return _Fate(start="make", why="not there yet")
-        if seen.state == "unknown":
-            above = self._seen.get(spec.parent)
-            may_run = outer.may_run or (above is not None and above.state in ("running", "paused"))
-            return _Fate(start="make", why=self._why_unknown(spec, outer, seen), may_run=may_run)
-        if seen.state == "broken":
-            why = "it was half made" + (f": {seen.why}" if seen.why else "")
-            return _Fate("remove", why, "make", why)
-        if seen.digest is not None and seen.digest != spec.digest:
-            why = self._why_changed(spec, seen.digest)
-            return _Fate("remove", why, "make", why)
-        return self._as_defined(spec, outer, seen)
-
-    def _restarted(self, spec: Spec | None, seen: Seen, why: str) -> _Fate:
-        """Stopped and started again; its disk stays."""
-        if spec is None:
-            return _Fate("stop", why)
-        if seen.digest is not None and seen.digest != spec.digest:
-            why = self._why_changed(spec, seen.digest)
-            return _Fate("remove", why, "make", why)
-        renamed = seen.names is not None and seen.names != spec.names
-        introduce = renamed and spec.machine.image.file is not None
-        return _Fate("stop", why, "make" if renamed else "boot", why, introduce=introduce)
-
-    def _as_defined(self, spec: Spec, outer: _Fate, seen: Seen) -> _Fate:
-        """New names are made known by Introduce to what runs, by Create to what does not."""
-        renamed = seen.names is not None and seen.names != spec.names
-        runs = seen.state in ("running", "paused")
-        if runs and not all(each.live for each in seen.drift):
-            return self._restarted(spec, seen, _drifted(seen))
-        why = self._why_boot(spec, outer, seen)
-        if why or seen.drift:
-            start: Literal["make", "boot"] = "make" if renamed and not runs else "boot"
-            # What cloud-init wrote at its first boot it does not write again.
-            introduce = renamed and (runs or spec.machine.image.file is not None)
-            return _Fate(start=start, why=why or _drifted(seen), introduce=introduce, goes_on=not why)
-        return _Fate(why="its names changed", introduce=True) if renamed else _NOTHING
-
-    def _why_boot(self, spec: Spec, outer: _Fate, seen: Seen) -> str:
-        if outer.boots and not outer.goes_on:
-            return f"{spec.parent}, in which it runs, is started"
-        if seen.state == "paused":
-            return "it is paused"
-        if not seen.ready and seen.state == "running":
-            return "it is still booting"
-        if seen.state == "died":
-            return "it died" + (f": {seen.why}" if seen.why else "")
-        if seen.state == "stopped":
-            return "it was stopped"
-        return self._silent.get(spec.path, "")
-
-    def _why_changed(self, spec: Spec, made_with: str) -> str:
-        before = self._before.get(spec.path)
-        known = before is not None and before.digest == made_with
-        what = changes(before, spec) if known and before else ""
-        return "its definition changed" + (f": {what}" if what else "")
-
-    def _why_unknown(self, spec: Spec, outer: _Fate, seen: Seen) -> str:
-        before = self._before.get(spec.path)
-        if before is not None and before.digest != spec.digest:
-            return self._why_changed(spec, before.digest)
-        if outer.boots:
-            return f"{spec.parent}, in which it runs, is started"
-        return "it is not known whether it runs" + (f": {seen.why}" if seen.why else "")
-
-
 class _Writer:
     """Writes fates down as steps with needs."""
 
@@ -273,7 +113,7 @@ class _Writer:
         observed: Observed,
         want: Mapping[str, Want] | Want,
         goals: Mapping[str, Want | None],
-        fates: dict[str, _Fate],
+        fates: dict[str, Fate],
         previous: Blueprint | None,
     ) -> None:
         self._blueprint = blueprint
@@ -292,16 +132,16 @@ class _Writer:
         self._in_use: dict[tuple[str, str], str] = {}
         """By segment and MAC or address: the machine that has it until it ends."""
 
-    def write(self) -> Plan:
+    def write(self, changes: tuple[Change, ...]) -> Plan:
         self._write_ends()
         self._write_segments()
         self._write_builds()
         for spec in self._blueprint.specs:
             self._write_start(spec)
         for path, fate in self._fates.items():
-            if fate.late:
-                self._add(Remove(fate.end_why, path, needs=(f"boot:{parent_of(path)}",)))
-        return Plan(self._blueprint.lab, tuple(self._steps))
+            if fate.late and not fate.boots:
+                self._write_late_end(path, fate)
+        return Plan(self._blueprint.lab, tuple(self._steps), changes)
 
     def _add(self, step: Step) -> str:
         self._steps.append(step)
@@ -311,7 +151,7 @@ class _Writer:
         inside: dict[str, list[str]] = {}
         for path, fate in reversed(self._fates.items()):
             before = inside.pop(path, [])
-            if fate.end:
+            if fate.end and not fate.late:
                 cls = Stop if fate.end == "stop" else Remove
                 self._ends[path] = self._add(cls(fate.end_why, path, needs=tuple(before)))
                 self._note_in_use(path)
@@ -331,7 +171,7 @@ class _Writer:
         for spec in outer:
             for nic in spec.nics:
                 seen = self._observed.machines.get(spec.path)
-                runs = seen is not None and seen.state == "running" and not self._fates.get(spec.path, _NOTHING).end
+                runs = seen is not None and seen.state == "running" and not self._fates.get(spec.path, NOTHING).end
                 used[nic.segment] = used.get(nic.segment, False) or runs
         for segment, runs in used.items():
             if segment not in self._observed.links:
@@ -350,8 +190,8 @@ class _Writer:
         """Images for what is created anywhere, and for what boots on the lab's host, where they are its drives."""
         missing: dict[str, str] = {}
         for spec in self._blueprint.specs:
-            fate = self._fates.get(spec.path, _NOTHING)
-            if fate.start == "make" or (fate.start == "boot" and not spec.parent):
+            fate = self._fates.get(spec.path, NOTHING)
+            if fate.start in ("make", "renew") or fate.grows or (fate.boots and not spec.parent):
                 for key in (spec.image, *spec.cargo):
                     if key not in self._observed.images:
                         missing.setdefault(key, spec.path)
@@ -359,9 +199,12 @@ class _Writer:
             self._builds[key] = self._add(Build(f"{path} needs it", key))
 
     def _write_start(self, spec: Spec) -> None:
-        fate = self._fates.get(spec.path, _NOTHING)
+        fate = self._fates.get(spec.path, NOTHING)
         if fate.boots:
             self._write_boot(spec, fate)
+        if fate.grows:
+            needs = (f"boot:{spec.path}",) if fate.boots else self._images_of(spec)
+            self._add(Update(fate.grows, spec.path, needs=needs))
         if fate.introduce or fate.may_run:
             needs = (f"boot:{spec.path}",) if fate.boots else ()
             self._add(
@@ -373,25 +216,33 @@ class _Writer:
             needs = (f"boot:{spec.path}",) if fate.boots else ()
             self._setups[spec.path] = self._add(SetUp(why, spec.path, needs=needs))
 
-    def _write_boot(self, spec: Spec, fate: _Fate) -> None:
-        outer = self._fates.get(spec.parent, _NOTHING)
+    def _write_boot(self, spec: Spec, fate: Fate) -> None:
+        outer = self._fates.get(spec.parent, NOTHING)
         needs = [f"boot:{spec.parent}"] if outer.boots else []
         needs += [self._setups[spec.parent]] if spec.parent in self._setups else []
-        if fate.start == "make" or not spec.parent:
-            needs += [self._builds[key] for key in dict.fromkeys((spec.image, *spec.cargo)) if key in self._builds]
+        if fate.start != "boot" or not spec.parent:
+            needs += self._images_of(spec)
         if spec.path in self._ends and not fate.vanishes:
             needs.insert(0, self._ends[spec.path])
-        if fate.start == "make":
-            needs = [self._add(Create(fate.why, spec.path, needs=tuple(needs)))]
+        if fate.late:
+            needs.append(self._write_late_end(spec.path, fate))
+        if fate.start != "boot":
+            cls = Create if fate.start == "make" else Update
+            needs = [self._add(cls(fate.why, spec.path, needs=tuple(needs)))]
         if not spec.parent:
             needs += [self._connects[nic.segment] for nic in spec.nics if nic.segment in self._connects]
         displaced = {self._in_use[key]: None for key in _cards(spec) if key in self._in_use}
         needs += [self._ends[path] for path in displaced if path != spec.path]
         self._add(Boot(fate.why, spec.path, needs=tuple(needs)))
 
+    def _images_of(self, spec: Spec) -> tuple[str, ...]:
+        keys = dict.fromkeys((spec.image, *spec.cargo))
+        return tuple(self._builds[key] for key in keys if key in self._builds)
 
-def _drifted(seen: Seen) -> str:
-    return f"{', '.join(each.what for each in seen.drift)} (changed by hand)"
+    def _write_late_end(self, path: str, fate: Fate) -> str:
+        """What cannot be seen ends once the machine that it is in runs."""
+        cls = Stop if fate.end == "stop" else Remove
+        return self._add(cls(fate.end_why, path, needs=(f"boot:{parent_of(path)}",)))
 
 
 def _cards(spec: Spec) -> Iterable[tuple[str, str]]:

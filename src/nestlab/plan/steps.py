@@ -25,7 +25,8 @@ class Drift:
 
 @dataclass(frozen=True)
 class Seen:
-    """One machine as the world shows it. `digest`/`names` are those it was made with; None: cannot be told."""
+    """One machine as the world shows it. `digest`, `names`, `root` and `disk` (the bytes its disk was asked to have, 0:
+    those of its image) are those it was made with; None: cannot be told."""
 
     path: str
     state: State
@@ -50,6 +51,12 @@ class Seen:
     what is `live`."""
     setup: tuple[str, ...] | None = None
     """What it is stamped with, as it says itself: the steps of its setup that are done. None: it was not asked."""
+    root: str | None = None
+    disk: int | None = None
+    remembered: bool = False
+    """Not seen now, because what it is in does not run or does not answer: as it was known before."""
+    written: int | None = None
+    """Bytes that its disk takes on its host, where that was asked."""
 
 
 @dataclass(frozen=True)
@@ -135,9 +142,14 @@ class Disconnect(Step):
 
 @dataclass(frozen=True)
 class Create(_OfMachine):
-    """Make what the machine needs on its host: identity, names, disk. Again with the same digest: its disk stays, and
-    its next boot has the names of now. With another digest: it is made anew. Of a running machine with the same
-    digest: nothing."""
+    """Make what the machine needs on its host: identity, names, disk. Of one that is there: as `Update`."""
+
+
+@dataclass(frozen=True)
+class Update(_OfMachine):
+    """Give a machine that is there the definition of now: its next boot has it. Its disk stays, and grows where it is
+    to be larger; that is all that a running one is given. What is half made or not there is made. LabError for a
+    machine whose disk was made from something else: only `Remove` deletes a disk."""
 
 
 @dataclass(frozen=True)
@@ -166,15 +178,42 @@ class Remove(_OfMachine):
     """End it and delete everything of it, with all that is inside. Of what is not there: nothing."""
 
 
-STEPS: tuple[type[Step], ...] = (Build, Connect, Disconnect, Create, Boot, Introduce, SetUp, Stop, Remove)
+STEPS: tuple[type[Step], ...] = (Build, Connect, Disconnect, Create, Update, Boot, Introduce, SetUp, Stop, Remove)
+
+Way = Literal["live", "restart", "anew", "remove"]
+"""How a change reaches a machine that is there: `live` without a restart; `restart` with a stop and a start, its disk
+kept; `anew` with its disk deleted; `remove`: it is deleted."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One machine that is there and is to be another, or gone. `why` is a sentence for a person that begins with the
+    way. `deletes`: it has something to lose. `written`: bytes that are lost with its disk, where that was asked."""
+
+    path: str
+    way: Way
+    why: str
+    deletes: bool = False
+    written: int | None = None
+
+    def data(self) -> dict[str, Any]:
+        """The change as JSON data."""
+        return {"path": self.path, "way": self.way, "why": self.why, "deletes": self.deletes, "written": self.written}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Steps in an order that respects their needs. Empty: the world is as wanted."""
+    """Steps in an order that respects their needs. Empty: the world is as wanted. `changes`: of machines that are
+    there, one for each that is to be another or gone."""
 
     lab: str
     steps: tuple[Step, ...] = ()
+    changes: tuple[Change, ...] = ()
+
+    @property
+    def losses(self) -> tuple[Change, ...]:
+        """What it deletes."""
+        return tuple(change for change in self.changes if change.deletes)
 
     def __bool__(self) -> bool:
         return bool(self.steps)
@@ -182,4 +221,4 @@ class Plan:
     def data(self) -> dict[str, Any]:
         """The plan as JSON data."""
         rows = [{"id": s.id, "do": s.verb, "on": s.subject, "why": s.why, "needs": list(s.needs)} for s in self.steps]
-        return {"lab": self.lab, "steps": rows}
+        return {"lab": self.lab, "steps": rows, "changes": [change.data() for change in self.changes]}

@@ -36,6 +36,7 @@ from nestlab.plan.steps import (
     State,
     Step,
     Stop,
+    Update,
 )
 from nestlab.verbs.machine_setup import STAMPS
 from nestlab.wire.result import lines_of
@@ -46,7 +47,8 @@ Answer = Callable[[str, Sequence[str]], Result | None]
 
 @dataclass
 class FakeMachine:
-    """One machine of the world. `silent`: it runs and does not answer."""
+    """One machine of the world. `silent`: it runs and does not answer. `root`: what its disk was made from (None: an
+    earlier nestlab made it, and does not tell); `files` are on its disk, and `disk` is the size that this has."""
 
     digest: str
     names: str
@@ -54,6 +56,8 @@ class FakeMachine:
     why: str = ""
     silent: bool = False
     files: dict[str, bytes] = field(default_factory=dict)
+    root: str | None = None
+    disk: int = 0
 
 
 class FakeWorld:
@@ -125,9 +129,9 @@ class FakeWorld:
                 accel: Literal["kvm", "tcg"] = "kvm" if parent else "tcg"
                 runs = accel if machine.state in ("running", "paused") else None
                 setup = self._stamped(machine) if machine.state == "running" else None
-                seen[path] = Seen(
-                    path, machine.state, machine.digest, machine.names, runs, why=machine.why, setup=setup
-                )
+                disk = None if machine.root is None else machine.disk
+                of_now = Seen(path, machine.state, machine.digest, machine.names, runs, why=machine.why, setup=setup)
+                seen[path] = replace(of_now, root=machine.root, disk=disk)
         return MappingProxyType(seen)
 
     @staticmethod
@@ -151,7 +155,7 @@ class FakeWorld:
         self.reach(lab, parent)
         if self._refused[step.id]:
             self._refused[step.id] -= 1
-            if isinstance(step, Create):
+            if isinstance(step, Create) and (lab, step.machine) not in self.machines:
                 self.machines[lab, step.machine] = FakeMachine("", "", "broken", "it was refused half way")
             raise Refused(f"The fake world refuses {step.id}.", hint="Try again.")
         self.do(lab, step, blueprint)
@@ -166,7 +170,7 @@ class FakeWorld:
                 self.links.add((lab, step.segment))
             case Disconnect():
                 self.links.discard((lab, step.segment))
-            case Create():
+            case Create() | Update():
                 self._create(lab, step.machine, blueprint)
             case Boot():
                 self._boot(lab, step.machine, blueprint)
@@ -204,11 +208,17 @@ class FakeWorld:
         self._need_images(path, blueprint)
         spec = blueprint[path]
         there = self.machines.get((lab, path))
-        if there is not None and there.state != "broken" and there.digest == spec.digest:
-            there.names = there.names if there.state in ("running", "paused") else spec.names
+        if there is None or there.state == "broken":
+            self._remove(lab, path)
+            self.machines[lab, path] = FakeMachine(spec.digest, spec.names, root=spec.root, disk=spec.machine.disk or 0)
             return
-        self._remove(lab, path)
-        self.machines[lab, path] = FakeMachine(spec.digest, spec.names)
+        runs = there.state in ("running", "paused")
+        if there.root not in (None, spec.root):
+            raise LabError(f"The disk of {path} was made from something else.", hint="Remove it first.")
+        if runs and there.digest != spec.digest:
+            raise LabError(f"{path} runs with another definition.", hint="Stop it first.")
+        there.digest, there.root, there.disk = spec.digest, spec.root, max(there.disk, spec.machine.disk or 0)
+        there.names = there.names if runs else spec.names
 
     def _boot(self, lab: str, path: str, blueprint: Blueprint) -> None:
         machine = self._there(lab, path, "running", "paused", "stopped", "died")
@@ -268,6 +278,11 @@ class FakeEngine:
     async def accel(self, path: str) -> Literal["kvm", "tcg"]:
         self.world.reach(self.lab, path)
         return "kvm" if self.parent else "tcg"
+
+    async def written(self, paths: Sequence[str]) -> Mapping[str, int]:
+        await asyncio.sleep(0)
+        known = {path: self.world.machines.get((self.lab, path)) for path in paths}
+        return {path: sum(map(len, machine.files.values())) for path, machine in known.items() if machine is not None}
 
     async def close(self) -> None:
         self.world.open -= 1

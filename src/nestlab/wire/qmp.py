@@ -50,6 +50,13 @@ class Monitor:
         """Press its power button."""
         await self.execute("system_powerdown")
 
+    async def grow(self, drive: str, size: int) -> None:
+        """Make a drive larger under its guest; one that is as large already stays as it is."""
+        for block in await self.execute("query-block"):
+            if block["device"] == drive and block["inserted"]["image"]["virtual-size"] >= size:
+                return
+        await self.execute("block_resize", device=drive, size=size)
+
     async def quit(self) -> None:
         """End it at once. It may be gone before it answers."""
         with contextlib.suppress(Unreachable):

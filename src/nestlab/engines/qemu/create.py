@@ -40,24 +40,30 @@ class Maker:
     opening: Opening | None = None
     _met: bool = False
 
-    async def create(self, spec: Spec, blueprint: Blueprint, say: Say) -> None:
-        """What was made from the same definition stays, with its disk; a machine that runs is not touched."""
+    async def create(self, spec: Spec, blueprint: Blueprint, say: Say) -> int | None:
+        """What is there keeps its disk, which grows where it is to be larger; a machine that runs is else not touched.
+        The bytes that the disk of a running one is still to have, if it is to grow."""
         artifacts = await self.environment.library.artifacts(spec.image, blueprint.images[spec.image])
         paths, name = self.environment.place.of(spec.path), name_of(self.environment.lab, spec.path)
-        disk = launch.needs_disk(spec, artifacts)
-        words = (name, paths.root, spec.digest, "yes" if disk else "no")
+        disk = "yes" if launch.needs_disk(spec, artifacts) else "no"
+        words = (name, paths.root, spec.digest, spec.root, disk, str(spec.machine.disk or 0))
         state = await self._prepare(spec.path, words, self.papers(spec, blueprint), artifacts)
-        if state == "new" and disk:
-            say("making its disk")
-            files = await self.cargo.files(artifacts, say)
+        size = launch.disk_size(spec, artifacts)
+        if disk == "yes" and state in ("new", "bare", "small"):
+            say("making its disk larger" if state == "small" else "making its disk")
             tool = (await self.environment.qemu("tcg", say)).qemu_img
-            size = launch.disk_size(spec, artifacts)
-            command = launch.overlay_argv(tool.argv, paths, artifacts, files.get("root"), size)
+            if state == "small":
+                command = launch.larger_argv(tool.argv, paths, size)
+            else:
+                files = await self.cargo.files(artifacts, say)
+                command = launch.overlay_argv(tool.argv, paths, artifacts, files.get("root"), size)
             await self._run(("sh", "-c", scripts.DISK, "disk", paths.root, *command), paths, env=tool.env)
+        return size if state == "live" else None
 
     def papers(self, spec: Spec, blueprint: Blueprint) -> Papers:
         """The files of a machine's directory that say who it is and what it is made from."""
-        made = {"path": spec.path, "digest": spec.digest, "names": spec.names}
+        made: dict[str, object] = {"path": spec.path, "digest": spec.digest, "names": spec.names}
+        made |= {"root": spec.root, "disk": spec.machine.disk or 0}
         papers = {
             "making": (json.dumps({"path": spec.path}).encode() + b"\n", 0o600),
             "made.new": (json.dumps(made, separators=(",", ":")).encode() + b"\n", 0o600),
@@ -85,7 +91,7 @@ class Maker:
             return (await self._run(argv, paths, input=identity.archive(papers))).text.strip()
         self._met = True
         asked = (self.cargo.question(artifacts), (gather_facts.GLANCE, ()))
-        if words[-1] == "no" and "identity" in papers:
+        if words[4] == "no" and "identity" in papers:
             told = await self._open(path, words, papers, asked)
         else:
             both = scripts.together((scripts.PREPARE, words), *asked)

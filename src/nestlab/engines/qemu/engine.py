@@ -28,13 +28,14 @@ from nestlab.engines.qemu.boot import Boot, start
 from nestlab.engines.qemu.cargo import Cargo
 from nestlab.engines.qemu.create import Maker
 from nestlab.engines.qemu.environment import Environment, Programs, Wires
+from nestlab.home.paths import short_id
 from nestlab.hosts import speed
 from nestlab.hosts.host import Host
 from nestlab.hosts.local import LocalHost
 from nestlab.hosts.ssh import SshHost
 from nestlab.lab.blueprint import Blueprint, Spec
 from nestlab.plan.steps import Boot as BootStep
-from nestlab.plan.steps import Build, Connect, Create, Disconnect, Introduce, Observed, Remove, Seen, Step, Stop
+from nestlab.plan.steps import Build, Connect, Create, Disconnect, Introduce, Observed, Remove, Seen, Step, Stop, Update
 
 if TYPE_CHECKING:
     from nestlab.wire.qmp import Monitor
@@ -43,6 +44,9 @@ __all__ = ["Environment", "Programs", "QemuEngine", "Wires"]
 
 Said = tuple[str, bool]
 """What a QEMU says of itself: its state, and whether it runs on KVM."""
+
+ROOT_DRIVE = "d0"
+"""A machine's own disk to QEMU: the first that `argv` gives it."""
 
 DOUBT = 30.0
 """Nominal seconds after which a machine that still is not up makes nestlab ask whether KVM was rightly presumed."""
@@ -111,8 +115,8 @@ class QemuEngine:
             case Disconnect(segment=segment):
                 if self.environment.wires:
                     await self.environment.wires.remove(segment)
-            case Create(machine=path):
-                await self._maker.create(blueprint[path], blueprint, say)
+            case Create(machine=path) | Update(machine=path):
+                await self._create(blueprint[path], blueprint, say)
             case BootStep(machine=path):
                 await self._boot(blueprint[path], blueprint, say)
             case Introduce(machine=path):
@@ -278,13 +282,41 @@ class QemuEngine:
         boot = Boot(self.parent, plan, argv, dict(runtime.qemu.env), user, "cdrom" not in files, opening)
         await start(boot, lambda port: self._reach(spec.path, port, user, choice.accel), say)
 
+    async def _create(self, spec: Spec, blueprint: Blueprint, say: Say) -> None:
+        size = await self._maker.create(spec, blueprint, say)
+        if size is None:
+            return
+        say("making its disk larger")
+        async with self._monitor(spec.path) as monitor:
+            await monitor.grow(ROOT_DRIVE, size)
+        await self._write_papers(spec, blueprint)
+        if blueprint.images[spec.image].file is None:
+            host = await self.host(spec.path)
+            await host.run(("sh", "-c", scripts.GROW), check=False)
+
     async def _introduce(self, spec: Spec, blueprint: Blueprint) -> None:
         """New names, for the running machine and for its next boot."""
         await introduce(await self.host(spec.path), spec)
+        await self._write_papers(spec, blueprint)
+
+    async def _write_papers(self, spec: Spec, blueprint: Blueprint) -> None:
         root = self.environment.place.of(spec.path).root
         papers = self._maker.papers(spec, blueprint)
         papers["made"] = papers.pop("made.new")
         await self.parent.write_many({f"{root}/{name}": paper for name, paper in papers.items()})
+
+    async def written(self, paths: Sequence[str]) -> Mapping[str, int]:
+        """See `nestlab.engines.Weighing`."""
+        place = self.environment.place
+        by_name = {short_id(path): path for path in paths}
+        result = await self.parent.run(("sh", "-c", scripts.WRITTEN, "written", place.machines, *by_name))
+        found = {}
+        for line in result.text.splitlines():
+            size, _, name = line.partition("\t")
+            path = by_name.get(name.partition("/")[0])
+            if path is not None and size.isdecimal():
+                found[path] = int(size) << 10
+        return found
 
     async def _stop(self, path: str, say: Say) -> None:
         paths, name = self.environment.place.of(path), name_of(self.environment.lab, path)

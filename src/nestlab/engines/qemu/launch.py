@@ -63,6 +63,11 @@ def cdroms_of(paths: MachinePaths, artifacts: ImageFiles, files: Mapping[str, st
     return (paths.seed,)
 
 
+def larger_argv(qemu_img: Sequence[str], paths: MachinePaths, size: int) -> list[str]:
+    """Makes the disk of a machine that does not run larger; it is an error if it is larger already."""
+    return [*qemu_img, "resize", "-q", "-f", "qcow2", paths.disk, str(size)]
+
+
 def overlay_argv(
     qemu_img: Sequence[str], paths: MachinePaths, artifacts: ImageFiles, root: str | None, size: int
 ) -> list[str]:

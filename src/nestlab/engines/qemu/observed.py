@@ -121,6 +121,8 @@ def _learn(look: Look, mark: str, rest: str, uptime: float, now: float) -> Look:
         if "path" not in made:
             return look
         seen = Seen(made["path"], "stopped", made.get("digest"), made.get("names"))
+        root, disk = made.get("root"), made.get("disk")
+        seen = replace(seen, root=root if isinstance(root, str) else None, disk=disk if isinstance(disk, int) else None)
         return replace(look, seen=seen)
     if mark == "B":
         boot = _object(rest)

@@ -20,20 +20,33 @@ alive() {
 PREPARE = (
     _ALIVE
     + r"""
-name=$1; dir=$2; digest=$3; disk=$4; size=$5; making=$6; made=$7; also=$8
+name=$1; dir=$2; digest=$3; root=$4; disk=$5; bytes=$6; size=$7; making=$8; made=$9
+[ $# -lt 10 ] || { shift 9; also=$1; }
 # The identity and a line after it: dd takes no byte more, and the line tells that it was all there.
 identity() { dd bs="$size" count=1 iflag=fullblock of="$1" 2>/dev/null && read -r l && [ "$l" = whole ]; }
 mkdir -p -m 700 "$dir" $also && cd "$dir" || return 1
 state=new
 if [ -f made ] && read -r l < made; then
   case $l in
-    *"\"digest\":\"$digest\""*) if alive; then state=running; else state=made; fi ;;
+    *"\"root\":\"$root\""*) ;;
+    *'"root":"'*) echo "its disk was made from another image" >&2; return 1 ;;
   esac
+  had=${l##*\"disk\":}; had=${had%%[!0-9]*}
+  state=made
+  if alive; then
+    case $l in
+      *"\"digest\":\"$digest\""*) state=running ;;
+      *'"root":"'*) echo "it runs with another definition" >&2; return 1 ;;
+      *) state=running ;;
+    esac
+  elif [ "$disk" = yes ] && [ ! -e disk.qcow2 ]; then state=bare
+  fi
+  [ "${had:-0}" -ge "$bytes" ] || case $state in running) state=live ;; made) state=small ;; esac
 fi
 case $state in
-  running)
+  running | live)
     if [ -n "$size" ]; then identity /dev/null; else cat > /dev/null; fi
-    echo running
+    echo $state
     return 0
     ;;
   new)
@@ -48,14 +61,17 @@ if [ -n "$size" ]; then
   printf '%s\n' "$making" >making && identity identity && printf '%s\n' "$made" >made || return 1
 else
   tar -xf - || return 1
-  [ "$state$disk" = newyes ] || mv -f made.new made || return 1
+  case $state$disk in newyes | bare* | small*) ;; *) mv -f made.new made || return 1 ;; esac
 fi
 echo "$state"
 """
 )
-"""Arguments: name, directory, digest, `yes` if a disk is to be made; on stdin the papers, an archive with `made.new`.
-What was made from this digest and runs is left alone (`running`), what does not run gets new papers (`made`); else the
-directory is emptied, but for old consoles, and gets the papers (`new`), and `made` too unless a disk is to come.
+"""Arguments: name, directory, digest, what its disk is made from (`Spec.root`), `yes` if it has one, the bytes that the
+lab file gives that (0: none said); on stdin the papers, an archive with `made.new`. What is half made or not there: the
+directory is emptied, but for old consoles, and gets the papers (`new`), and `made` too unless a disk is to come. What
+is there keeps its disk and gets new papers (`made`); `made` comes later where its disk is to grow (`small`) or is not
+there (`bare`). What runs is left alone (`running`, or `live` where its disk is to grow). A disk that was made from
+something else is an error.
 Four more arguments where there is no disk, and stdin goes on after the papers: the size of the identity, which is on
 stdin, with `whole` on a line after it; the lines of `making` and `made`, which are no secrets; and another directory to
 make."""
@@ -65,7 +81,7 @@ cd "$1" || exit 1
 shift
 "$@" && mv -f made.new made
 """
-"""Arguments: directory, the command that makes the disk."""
+"""Arguments: directory, the command that makes the disk, or makes it larger."""
 
 START = (
     _ALIVE
@@ -74,7 +90,7 @@ name=$1; dir=$2; boot=$3; shift 3
 cd "$dir" || exit 1
 if alive; then kill -CONT "$p"; echo "nestlab-start: running"
 else
-  rm -f pid qmp con qga stopped
+  rm -f pid qmp con qga stopped answered
   if [ -s console.log ]; then
     n=0
     for f in console.[0-9]*.log; do
@@ -136,6 +152,18 @@ cd / && rm -rf -- "$2"
 """
 )
 """Arguments: name, directory."""
+
+GROW = 'exec resize2fs "$(findmnt -no SOURCE /)"'
+"""In a machine whose drive has just become larger: its filesystem too."""
+
+WRITTEN = r"""
+cd "$1" 2>/dev/null || exit 0
+shift
+for d; do [ -f "$d/disk.qcow2" ] && du -k "$d/disk.qcow2"; done
+exit 0
+"""
+"""Arguments: the directory of machines, names of directories in it. Prints `KIBIBYTES NAME/disk.qcow2` for those that
+have a disk: what it takes on its host, whatever size the guest sees."""
 
 CARGO = r"""
 top=$1; shift
