@@ -66,7 +66,7 @@ class Spec:
     @property
     def root(self) -> str:
         """A digest of what its disk is made from: with another one, the disk that is there is of no use."""
-        return digest_of(self.image, self.machine.container)
+        return root_of(self.image, self.machine.container)
 
     @property
     def has_disk(self) -> bool:
@@ -193,6 +193,11 @@ def starting(machine: Machine) -> Machine:
     """A machine as far as its start decides what of it holds."""
     image = replace(machine.image, name=None)
     return replace(machine, node=None, disk=None, ssh_keys=(), setup=None, image=image)
+
+
+def root_of(image: str, container: bool) -> str:
+    """A digest of what a disk is made from: the key of an image, and whether it is a container's."""
+    return digest_of(image, container)
 
 
 def diskless(image: Image) -> bool:

@@ -51,9 +51,8 @@ def decide(spec: Spec, seen: Seen, before: Spec | None) -> Decision | None:
 
 def _made_from(seen: Seen, before: Spec | None) -> tuple[str | None, int | None]:
     """What its disk was made from, and the bytes that it was asked to have."""
-    if seen.root is not None:
-        return seen.root, seen.disk
-    return (before.root, before.machine.disk or 0) if before is not None else (None, None)
+    root, disk = (before.root, before.machine.disk or 0) if before is not None else (None, None)
+    return (root if seen.root is None else seen.root), (disk if seen.disk is None else seen.disk)
 
 
 def _starts_alike(one: Spec, other: Spec) -> bool:

@@ -18,7 +18,7 @@ from nestlab.engines.pve.guests import Guests
 from nestlab.engines.pve.hardware import Choices, Wire
 from nestlab.engines.pve.placement import IMAGE, Spot
 from nestlab.engines.pve.protocols import Stock
-from nestlab.engines.pve.resources import Guest
+from nestlab.engines.pve.resources import Found, Guest
 from nestlab.engines.pve.tags import Mark
 from nestlab.engines.pve.vmids import Vmids
 from nestlab.engines.qemu import identity
@@ -98,6 +98,50 @@ class Maker:
         if old and spent:
             with contextlib.suppress(PveError):  # a snapshot needs it: it goes with the machine
                 await self._api.set(f"{guest.base}/config", {"delete": ",".join(spent)})
+
+    async def update(self, order: Order, found: Found, say: Say) -> None:
+        """Another definition for a machine that does not run. Its disk stays, and grows where it is to be larger.
+        LabError when it was made from something else."""
+        guest, spec = found.guest, order.spec
+        kind = "lxc" if spec.machine.container else "qemu"
+        if guest.kind != kind or found.mark.image not in ("", spec.image):
+            what = f"{spec.path} (VM {guest.vmid} on {guest.node}) was made from another image."
+            raise LabError(what, hint="`nestlab up` looks again, and makes it anew if you agree.")
+        say("giving it the definition of now")
+        params = self._options(order, guest)
+        config = await self._guests.config(guest)
+        gone = sorted(key for key in config if hardware.CARD.fullmatch(key) and key not in params)
+        also = {"delete": ",".join(gone)} if gone else {}
+        if kind == "lxc":
+            await self._api.set(f"{guest.base}/config", {**params, **also})
+        else:
+            await self._guests.work(self._api.create, f"{guest.base}/config", {**params, **also}, say)
+            await self.renew(guest, spec, order.blueprint, found.mark, say)
+        await self._grow(guest, spec, say)
+        mark, options = self._mark(order, guest.vmid), drift.options_of(params)
+
+        def updated(old: Mark) -> Mark:
+            kept = replace(mark, storage=old.storage, cargo=old.cargo, wanted=old.wanted)
+            return replace(kept, making=False, options=options)
+
+        await self._guests.note(guest, updated)
+
+    async def grow(self, found: Found, spec: Spec, say: Say) -> None:
+        """Its disk is as large as the lab file says, also while it runs."""
+        wanted = spec.machine.disk or 0
+        if wanted > (found.mark.disk or 0):
+            await self._grow(found.guest, spec, say)
+            await self._guests.note(found.guest, lambda mark: replace(mark, disk=wanted))
+
+    def _options(self, order: Order, guest: Guest) -> hardware.Params:
+        """The configuration that a machine which is there can be given."""
+        outside = hardware.outside_of(order.spec, self._pve)
+        choices = Choices(guest.vmid, order.cpu, order.spot.storage, order.wires, outside, self._pve.pool)
+        if not order.spec.machine.container:
+            return hardware.machine(order.spec, order.blueprint.lab, choices)
+        made = hardware.container(order.spec, order.blueprint.lab, choices, ostemplate="", disk=IMAGE, authorized="")
+        changing = ("hostname", "cores", "memory", "swap")
+        return {key: value for key, value in made.items() if key in changing or hardware.CARD.fullmatch(key)}
 
     async def cleared(self, guest: Guest, path: str) -> None:
         """Nothing of what was uploaded to make a machine is left."""
@@ -179,7 +223,7 @@ class Maker:
         if spec.machine.disk is None:
             return
         config = await self._guests.config(guest)
-        key = hardware.root_key(config)
+        key = "rootfs" if guest.kind == "lxc" else hardware.root_key(config)
         if key and hardware.size_of(config[key]) < spec.machine.disk:
             say("making its disk larger")
             size = f"{hardware.mebibytes(spec.machine.disk)}M"
@@ -231,6 +275,7 @@ class Maker:
             storage=order.spot.storage,
             kvm=order.cpu.kvm,
             user=spec.machine.image.user,
+            disk=spec.machine.disk or 0,
         )
 
     def _upload_name(self, path: str, vmid: int) -> str:

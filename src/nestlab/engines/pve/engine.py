@@ -35,7 +35,20 @@ from nestlab.hosts.host import Host
 from nestlab.images.image_files import ImageStore
 from nestlab.lab.blueprint import Blueprint, Spec
 from nestlab.lab.model import Pve
-from nestlab.plan.steps import Boot, Build, Connect, Create, Disconnect, Introduce, Observed, Remove, Seen, Step, Stop
+from nestlab.plan.steps import (
+    Boot,
+    Build,
+    Connect,
+    Create,
+    Disconnect,
+    Introduce,
+    Observed,
+    Remove,
+    Seen,
+    Step,
+    Stop,
+    Update,
+)
 from nestlab.wire.pve.api import Api
 
 __all__ = ["Environment", "Outlook", "PveEngine", "environment"]
@@ -129,7 +142,7 @@ class PveEngine:
                 await self._connect(blueprint)
             case Disconnect(segment=segment):
                 await self._segments.remove({segment})
-            case Create(machine=path):
+            case Create(machine=path) | Update(machine=path):
                 await self._create(blueprint[path], blueprint, say)
             case Boot(machine=path):
                 await self._boot(blueprint[path], blueprint, say)
@@ -244,14 +257,13 @@ class PveEngine:
         return await self._segments.ensure(blueprint.segments, used)
 
     async def _create(self, spec: Spec, blueprint: Blueprint, say: Say) -> None:
-        """What was made from the same definition stays, with its disk; a machine that runs is not touched."""
+        """What is there keeps its disk, which grows where it is to be larger; else what runs is not touched."""
         there = await self.guests.find(spec.path)
-        if there and not there[0].mark.making and there[0].mark.digest == spec.digest:
-            found = there[0]
-            if found.mark.names != spec.names and await self.guests.runs(found.guest) == "stopped":
-                await self.guests.note(found.guest, lambda mark: told(mark, spec.names))
+        found = there[0] if there and not there[0].mark.making else None
+        if found is not None and found.mark.digest == spec.digest:
+            await self._as_defined(found, spec, say)
             return
-        if there:
+        if found is None and there:
             await self._remove(spec.path, say)
         refused = hardware.refused(replace(blueprint, specs=(spec,)), self.environment.pve)
         if refused:
@@ -259,7 +271,17 @@ class PveEngine:
         decided = await self._layout(blueprint)
         wires = await self._connect(blueprint)
         order = Order(spec, blueprint, decided.spots[spec.path], decided.cpu(spec), wires)
-        await self._maker.make(order, say)
+        if found is None:
+            await self._maker.make(order, say)
+        elif await self.guests.runs(found.guest) != "stopped":
+            raise LabError(f"{spec.path} runs with another definition.", hint="Stop it, then try again.")
+        else:
+            await self._maker.update(order, found, say)
+
+    async def _as_defined(self, found: Found, spec: Spec, say: Say) -> None:
+        await self._maker.grow(found, spec, say)
+        if found.mark.names != spec.names and await self.guests.runs(found.guest) == "stopped":
+            await self.guests.note(found.guest, lambda mark: told(mark, spec.names))
 
     async def _boot(self, spec: Spec, blueprint: Blueprint, say: Say) -> None:
         found = await self.guests.one(spec.path)

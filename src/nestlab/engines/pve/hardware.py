@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,9 @@ FIRST_CARGO, LAST_VIRTIO = 3, 15
 MOST_CARGO = LAST_VIRTIO - FIRST_CARGO + 1
 
 NAME_LIMIT = 63
+
+CARD = re.compile(r"net\d+")
+"""The options that are network cards."""
 
 USUAL_MTU = 1500
 """What a card has unless something else is said."""

@@ -10,6 +10,7 @@ from nestlab.engines.pve import tags
 from nestlab.engines.pve.cpu_types import Processor
 from nestlab.engines.pve.placement import Room, Store
 from nestlab.engines.pve.tags import Mark
+from nestlab.lab.blueprint import root_of
 from nestlab.plan.steps import Drift, Seen, State
 
 Kind = Literal["qemu", "lxc"]
@@ -116,6 +117,8 @@ def seen(found: Found, now: float, drift: tuple[Drift, ...] = ()) -> Seen:
         why=why,
         node=guest.node,
         vmid=guest.vmid,
+        root=root_of(mark.image, guest.kind == "lxc") if mark.image else None,
+        disk=mark.disk,
         drift=drift,
     )
 

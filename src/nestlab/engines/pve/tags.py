@@ -53,6 +53,8 @@ class Mark:
     """Whether it was made to run under KVM."""
     user: str = "root"
     """Who can log in."""
+    disk: int | None = None
+    """The bytes that its disk was asked to have, 0: those of its image; None: that was not kept."""
     options: tuple[str, ...] = ()
     """What nestlab set of its configuration, as `key=value` (`drift.py`); () of those made before that was kept."""
     unmet: bool = False
@@ -95,7 +97,7 @@ def of_line(text: str) -> Mark | None:
 
 def _sound(mark: Mark) -> bool:
     texts = (mark.lab, mark.path, mark.digest, mark.names, mark.told, mark.image, mark.storage, mark.user)
-    numbers = (mark.vmid, mark.since)
+    numbers = (mark.vmid, mark.since, mark.disk or 0)
     return (
         all(isinstance(text, str) for text in texts)
         and all(isinstance(number, int) for number in numbers)
