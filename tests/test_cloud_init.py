@@ -125,8 +125,10 @@ def test_the_machine_knows_its_name_and_those_of_the_others() -> None:
     )
 
 
-def test_another_definition_is_another_instance() -> None:
-    first, second = settings_of("meta-data"), settings_of("meta-data", replace(SPEC, digest="e" * 40))
+def test_other_cards_are_another_instance_and_more_memory_is_not() -> None:
+    first, second = settings_of("meta-data"), settings_of("meta-data", replace(SPEC, management="10.9.0.0/24"))
+    more = replace(SPEC, machine=replace(SPEC.machine, memory=SPEC.machine.memory * 2), digest="e" * 40)
+    assert settings_of("meta-data", more) == first
     assert first["local-hostname"] == "web"
     assert first["instance-id"] != second["instance-id"]
 
