@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from nestlab.cli import complete, machines
+from nestlab.cli import complete
 from nestlab.cli.app import app
 from nestlab.home import labs
 from nestlab.home.directories import Home
@@ -182,21 +182,6 @@ def test_exec_without_a_command_or_machine_says_what_is_missing(console: Console
     assert "has no machine hv9" in console.run("exec", "hv9", "--", "true", status=2).stderr
 
 
-@pytest.mark.parametrize(
-    ("words", "tail", "chosen", "expected"),
-    [
-        (["hv1"], ["ls", "-l"], False, (["hv1"], ["ls", "-l"])),
-        (["hv1", "uptime"], None, False, (["hv1"], ["uptime"])),
-        (["uptime"], None, True, ([], ["uptime"])),
-        ([], ["ls"], True, ([], ["ls"])),
-    ],
-)
-def test_what_stands_after_two_dashes_is_the_command(
-    words: list[str], tail: list[str] | None, chosen: bool, expected: tuple[list[str], list[str]]
-) -> None:
-    assert machines._split(words, tail, chosen) == expected
-
-
 def test_logs_tell_that_a_machine_never_had_a_console(console: Console) -> None:
     console.run("up", "pair.yaml", "--no-verify")
     console.world.answer = None
@@ -262,21 +247,25 @@ def test_a_bug_is_status_1_and_leaves_a_report_for_the_user_alone(
     assert "Traceback" in console.run("plan", "pair.yaml", "--debug", status=1).stderr
 
 
-def test_cp_wants_one_side_here_and_one_there(console: Console) -> None:
+def test_cp_wants_a_machine_on_one_side_at_least(console: Console) -> None:
     console.run("up", "pair.yaml", "--no-verify")
-    assert "which way to copy" in console.run("cp", "hv1:/a", "hv2:/b", status=2).stderr
-    assert "which way to copy" in console.run("cp", "pair.yaml", "/tmp/x", status=2).stderr
+    error = console.run("cp", "pair.yaml", "/tmp/x", status=2).stderr
+    assert "No machine is named: pair.yaml is here, and so is /tmp/x." in error
+    (console.folder / "mix").mkdir()
+    error = console.run("cp", "hv1:/a", "pair.yaml", "mix", status=2).stderr
+    assert "No machine is named: pair.yaml is here, and so is mix." in error
+    assert not any((console.folder / "mix").iterdir())
     assert "hv9 is no machine" in console.run("cp", "hv9:/a", ".", status=2).stderr
 
 
-def test_cp_names_the_source_that_is_on_the_side_of_the_target(console: Console) -> None:
+def test_cp_takes_the_options_of_cp_and_says_what_it_came_to(console: Console) -> None:
     console.run("up", "pair.yaml", "--no-verify")
-    (console.folder / "mix").mkdir()
-    error = console.run("cp", "hv1:/a", "pair.yaml", "hv1:/d", "mix", status=2).stderr
-    assert "which way to copy: pair.yaml is here, and so is mix." in error
-    error = console.run("cp", "pair.yaml", "hv2:/a", "hv1:/d", status=2).stderr
-    assert "which way to copy: hv2:/a is a machine's, and so is hv1:/d." in error
-    assert not any((console.folder / "mix").iterdir())
+    (console.folder / "notes").write_text("notes")
+    for options in ((), ("-r",), ("-a",), ("-ra",), ("--recursive", "--archive")):
+        said = console.run("cp", *options, "notes", "hv1/web:/root/")
+        assert said.stderr.startswith("notes -> hv1/web:/root/: 5 bytes in ")
+    [done] = json.loads(console.run("cp", "notes", "hv1/web:/root/", "--json").stdout)["copied"]
+    assert (done["from"], done["to"], done["bytes"], done["by"]) == ("notes", "hv1/web:/root/", 5, "ssh")
 
 
 def test_cp_of_two_sources_of_one_name_copies_none(console: Console) -> None:

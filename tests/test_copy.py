@@ -16,15 +16,32 @@ import pytest
 
 import leaks
 from nestlab.base.errors import LabError
-from nestlab.hosts import copy
+from nestlab.hosts import archive, copy
 from nestlab.hosts.host import Host
 from nestlab.hosts.local import LocalHost
 from nestlab.hosts.ssh import inside
+from nestlab.hosts.unpack import Unpacking
 from nestlab.wire import proc
 from nestlab.wire.result import Running
 from sshd import PROGRAM, USER, sshd
 
 BUSYBOX = shutil.which("busybox")
+APPLETS: tuple[str, ...] = (
+    "sh",
+    "tar",
+    "mkdir",
+    "mv",
+    "rm",
+    "rmdir",
+    "dirname",
+    "basename",
+    "readlink",
+    "chmod",
+    "stat",
+    "touch",
+    "sleep",
+)
+APPLETS += ("du", "cat")
 
 
 class Busybox(LocalHost):
@@ -46,7 +63,7 @@ async def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
         if request.param == "busybox":
             if BUSYBOX is None:
                 pytest.skip("needs busybox")
-            for name in ("sh", "tar", "mkdir", "mv", "rm", "dirname", "basename", "readlink"):
+            for name in APPLETS:
                 (folder / name).symlink_to(BUSYBOX)
             chosen = Busybox(folder)
         elif request.param == "ssh":
@@ -257,6 +274,111 @@ async def test_cancelling_leaves_nothing(host: Host, tmp_path: Path, way: str) -
     assert {each.name for each in tmp_path.iterdir()} <= {"big", "copy"}
 
 
+@both
+async def test_a_directory_that_is_there_keeps_its_other_files(
+    host: Host, tree: Path, tmp_path: Path, way: str
+) -> None:
+    there = tmp_path / "there" / "a tree"
+    (there / "sub").mkdir(parents=True)
+    (there / "sub" / "other").write_text("stays")
+    (there / "file").write_text("old")
+    (there / ".hidden").write_text("stays")
+    (tree / ".dot").write_text("dot")
+    await go(way, host, str(tree), f"{tmp_path}/there")
+    assert (there / "sub" / "other").read_text() == (there / ".hidden").read_text() == "stays"
+    (there / "sub" / "other").unlink()
+    (there / ".hidden").unlink()
+    os.utime(there / "sub", (1, 1))
+    assert picture(there) == picture(tree)
+    assert oct((there / "sub").stat().st_mode) == "0o40710"
+
+
+@both
+async def test_a_directory_and_a_file_do_not_take_each_other_s_place(
+    host: Host, tree: Path, tmp_path: Path, way: str
+) -> None:
+    for there in ("one/a tree", "two/a tree/file", "three/file"):
+        (tmp_path / there).parent.mkdir(parents=True)
+        if there == "one/a tree":
+            (tmp_path / there).write_text("a file")
+        else:
+            (tmp_path / there).mkdir()
+    for source, target in ((tree, "one"), (tree, "two"), (tree / "file", "three")):
+        with pytest.raises(LabError):
+            await go(way, host, str(source), f"{tmp_path}/{target}")
+    assert (tmp_path / "one" / "a tree").read_text() == "a file"
+    assert (tmp_path / "two" / "a tree" / "file").is_dir()
+    assert (tmp_path / "three" / "file").is_dir()
+    assert not [each for each in tmp_path.rglob("*") if each.name.endswith(".new")]
+
+
+async def test_what_breaks_off_leaves_what_was_there(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "x").write_text("old")
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode="w") as made:
+        made.addfile(member("x", size=1 << 20), io.BytesIO(bytes(1 << 20)))
+    async with host.start(copy.receiving("x", "f", f"{tmp_path}/there")) as running:
+        await running.write(whole.getvalue()[:500000])
+        result = await running.result()
+    assert result.status != 0
+    (tmp_path / "archive").write_bytes(whole.getvalue()[:500000])
+    with pytest.raises(LabError):
+        await copy.download(Liar(tmp_path / "archive"), "x", f"{tmp_path}/there")
+    assert [each.name for each in (tmp_path / "there").iterdir()] == ["x"]
+    assert (tmp_path / "there" / "x").read_text() == "old"
+
+
+async def test_a_copy_from_host_to_host_is_the_same(host: Host, tree: Path, tmp_path: Path) -> None:
+    passed: list[int] = []
+    await copy.between(host, str(tree), host, f"{tmp_path}/new", kind="d", seen=passed.append)
+    assert picture(tmp_path / "new") == picture(tree)
+    assert passed == sorted(passed)
+    assert passed[-1] > 300000
+    await copy.between(host, f"{tree}/script", host, f"{tmp_path}/new/file")
+    assert (tmp_path / "new" / "file").read_text() == "#!/bin/sh\n"
+    with pytest.raises(LabError, match="No such file"):
+        await copy.between(host, f"{tree}/missing", host, f"{tmp_path}/new/file")
+    with pytest.raises(LabError, match="no such directory"):
+        await copy.between(host, f"{tree}/script", host, f"{tmp_path}/missing/file")
+    assert (tmp_path / "new" / "file").read_text() == "#!/bin/sh\n"
+
+
+@pytest.mark.parametrize("case", ["above", "absolute", "through a link", "hard link above", "hard link through a link"])
+async def test_an_archive_that_would_escape_is_not_passed_on(tmp_path: Path, case: str) -> None:
+    (tmp_path / "place").mkdir()
+    with tarfile.open(tmp_path / "archive", "w") as made:
+        for each in ESCAPES[case]:
+            made.addfile(each, io.BytesIO())
+    with pytest.raises(LabError, match="leaves its place"):
+        await copy.between(Liar(tmp_path / "archive"), "x", LocalHost(), f"{tmp_path}/place/copy", kind="d")
+    assert list((tmp_path / "place").iterdir()) == []
+
+
+async def test_an_archive_goes_by_a_disk_as_by_a_stream(host: Host, tree: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.write_bytes(b"")
+    os.truncate(disk, 1 << 21)
+    await copy.send(host, str(tree), str(disk))
+    with disk.open("rb") as file:
+        Unpacking(f"{tmp_path}/back", "a tree").run(file)
+    assert picture(tmp_path / "back") == picture(tree)
+    await copy.receive(host, str(disk), "a tree", "d", f"{tmp_path}/there")
+    assert picture(tmp_path / "there") == picture(tree)
+    with pytest.raises(LabError, match="No such file"):
+        await copy.send(host, f"{tree}/missing", str(disk))
+
+
+async def test_sizes_are_told_before_the_copy(host: Host, tree: Path, tmp_path: Path) -> None:
+    assert await copy.size_of(host, f"{tree}/file") == ("f", 300000)
+    (tmp_path / "link").symlink_to(tree)
+    kind, size = await copy.size_of(host, f"{tmp_path}/link") or ("", 0)
+    assert kind == "d"
+    assert size >= 300000
+    assert await copy.size_of(host, f"{tree}/missing") is None
+    assert archive.size(str(tree / "file")) == 300000
+
+
 class Liar(LocalHost):
     """A host whose tar says what we want."""
 
@@ -300,9 +422,9 @@ ESCAPES = {
 async def test_an_archive_that_would_escape_is_refused(tmp_path: Path, case: str) -> None:
     (tmp_path / "secret").write_text("secret")
     (tmp_path / "place").mkdir()
-    with tarfile.open(tmp_path / "archive", "w") as archive:
+    with tarfile.open(tmp_path / "archive", "w") as made:
         for each in ESCAPES[case]:
-            archive.addfile(each, io.BytesIO())
+            made.addfile(each, io.BytesIO())
     with pytest.raises(LabError, match="leaves its place"):
         await copy.download(Liar(tmp_path / "archive"), "x", f"{tmp_path}/place/copy")
     assert not list(tmp_path.rglob("evil"))

@@ -157,6 +157,22 @@ def test_openssh_and_scp_connect_by_the_ssh_config_alone(cli: Cli, tmp_path: Pat
     assert other.returncode == 255, "the key of another machine was taken"
 
 
+def test_cp_of_what_is_large_goes_by_a_disk_both_ways_and_between_machines(cli: Cli, tmp_path: Path) -> None:
+    there, back = tmp_path / "there", tmp_path / "back"
+    there.write_bytes(os.urandom(3_000_000))
+    for source, target in (
+        (str(there), "hv1/web:/tmp/large"),
+        ("hv1/web:/tmp/large", "hv2:/tmp/large"),
+        ("hv2:/tmp/large", str(back)),
+    ):
+        [done] = json.loads(cli.run("cp", "--json", source, target))["copied"]
+        assert (done["bytes"], done["by"]) == (3_000_000, "disk")
+    assert back.read_bytes() == there.read_bytes()
+    for machine in ("hv1", "hv1/web", "hv2"):
+        assert "new" not in cli.run("exec", machine, "--", "ls", "-A", "/tmp")
+    assert not list((cli.home / "labs" / "pair").glob(".copy*"))
+
+
 def test_logs_keep_the_console(cli: Cli) -> None:
     assert "nestlab: ready" in cli.run("logs", "hv1")
     assert "nestlab: ready" in cli.run("logs", "hv1/web")

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from nestlab.cli import connect, doctor, explain, images, labs, machines, proxmox, status
+from nestlab.cli import connect, copy, doctor, explain, images, labs, logs, machines, proxmox, status
+from nestlab.cli.command_words import WithCommand
 from nestlab.cli.guard import out
 
 HELP = """Nested virtualization labs from one file, with a proof for every level.
@@ -77,9 +78,9 @@ _VERBS = (
     ("verify", labs.verify, "Prove a running lab, level by level."),
     ("ssh", machines.ssh, "A shell on a machine, or a command."),
     ("exec", machines.execute, "Run a command on one or many machines."),
-    ("cp", machines.cp, "Copy files to or from a machine."),
+    ("cp", copy.cp, "Copy files to, from and between machines."),
     ("console", machines.console, "Attach to a machine's serial console."),
-    ("logs", machines.logs, "Print what a machine's console said."),
+    ("logs", logs.logs, "Print what a machine's console said."),
     ("ssh-config", connect.ssh_config, "Print how ssh, scp and rsync reach the machines."),
     ("inventory", connect.inventory, "Print an Ansible inventory."),
     ("hosts", connect.hosts, "Print the machines' addresses, as /etc/hosts has them."),
@@ -97,7 +98,7 @@ _VERBS = (
 )
 
 for _name, _verb, _short in _VERBS:
-    _cls = machines.WithTail if _name in ("ssh", "exec") else None
+    _cls = WithCommand if _name in ("ssh", "exec") else None
     app.command(_name, cls=_cls, short_help=_short)(_verb)
 app.add_typer(images.images, name="images", short_help="List, build and remove images.")
 app.add_typer(proxmox.group, name="pve", short_help="Set up and check a Proxmox VE for labs.")

@@ -1,21 +1,19 @@
-"""Commands that enter machines: ssh, exec, cp, console, logs."""
+"""Commands that enter machines: ssh, exec, console."""
 
 from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperCommand
 
 from nestlab.base.errors import LabError
 from nestlab.cli import complete
-from nestlab.cli.common import home, lab_named, meant, paint, print_json, site
+from nestlab.cli.command_words import TAIL
+from nestlab.cli.common import lab_named, meant, print_json, site
 from nestlab.cli.guard import guarded, out, run, say
 from nestlab.cli.options import Debug, Json, MachineWord
 from nestlab.lab.model import parent_of
@@ -29,24 +27,10 @@ if TYPE_CHECKING:
     from nestlab.proxmox.platform import ProxmoxPlatform
     from nestlab.verbs.session import Session
 
-TAIL = "nestlab.tail"
-
-
-class WithTail(TyperCommand):
-    """A command of which everything after `--` belongs to the command that it runs, options too."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if "--" in args:
-            at = args.index("--")
-            ctx.meta[TAIL] = args[at + 1 :]
-            args = args[:at]
-        return super().parse_args(ctx, args)
-
-
 Words = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="MACHINE -- COMMAND",
+        metavar="MACHINE COMMAND",
         help="Machines, such as hv1/web, hv1,hv2 or hv*, and the command.",
         autocompletion=complete.machines,
     ),
@@ -56,16 +40,25 @@ On = Annotated[list[str] | None, typer.Option("--on", metavar="GLOB", help="On t
 LabOption = Annotated[str, typer.Option("--lab", metavar="LAB", help="Of this lab.", autocompletion=complete.labs)]
 
 
+SshWords = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="MACHINE [COMMAND]", help="Such as hv1/web, or LAB:hv1/web.", autocompletion=complete.machines
+    ),
+]
+
+
 @guarded
-def ssh(ctx: typer.Context, machine: MachineWord, debug: Debug = False) -> int | None:
-    """A shell on a machine, through as many levels as there are; or a command, after `--`, on a terminal.
+def ssh(ctx: typer.Context, words: SshWords, debug: Debug = False) -> int | None:
+    """A shell on a machine, through as many levels as there are; or a command, on a terminal if there is one here.
+    What follows the machine is the command, with its options; a `--` before it may be there.
 
     \b
     Examples:
       nestlab ssh hv1/web
-      nestlab ssh hv1 -- journalctl -b
+      nestlab ssh hv1 journalctl -b
     """
-    return run(_ssh(meant([machine]), ctx.meta.get(TAIL, [])))
+    return run(_ssh(meant(words), ctx.meta.get(TAIL, [])))
 
 
 async def _ssh(found: Which, command: Sequence[str]) -> int:
@@ -92,28 +85,22 @@ def execute(
     debug: Debug = False,
 ) -> int | None:
     """Run a command on one machine, or on several at once with the machine's name before each line. The exit status
-    is the command's; of several the highest.
+    is the command's; of several the highest. What follows the machines is the command, with its options; a `--` before
+    it may be there.
 
     \b
     Examples:
-      nestlab exec hv1/web -- uname -a
+      nestlab exec hv1/web uname -a
       nestlab exec hv1,hv2 -- systemctl is-system-running
-      nestlab exec --all -- cat /proc/uptime
-      nestlab exec --on 'hv*' --json -- nproc
+      nestlab exec --all cat /proc/uptime
+      nestlab exec --json --on 'hv*' nproc
     """
-    names, command = _split(words or [], ctx.meta.get(TAIL), bool(on) or everywhere)
+    command = ctx.meta.get(TAIL)
     if not command:
-        raise LabError("There is no command.", hint="Write it after --: nestlab exec hv1 -- uname -a")
-    patterns = [*names, *(on or [])]
+        raise LabError("There is no command.", hint="Write it after the machine: nestlab exec hv1 uname -a")
+    patterns = [*(words or []), *(on or [])]
     found = meant([*([lab] if lab else []), *patterns])
     return run(_execute(found, command, everywhere=everywhere, several=bool(on) or everywhere, as_json=as_json))
-
-
-def _split(words: list[str], tail: list[str] | None, chosen: bool) -> tuple[list[str], list[str]]:
-    """The machines and the command. Without `--` the first word is the machines, unless options say which."""
-    if tail is not None:
-        return words, tail
-    return ([], words) if chosen else (words[:1], words[1:])
 
 
 async def _execute(found: Which, command: list[str], *, everywhere: bool, several: bool, as_json: bool) -> int:
@@ -179,64 +166,6 @@ async def _prefixed(running: Running, prefix: str) -> int:
     return result.status
 
 
-Source = Annotated[list[str], typer.Argument(metavar="FROM TO", autocompletion=complete.machines_or_files)]
-
-
-@guarded
-def cp(paths: Source, debug: Debug = False) -> int | None:
-    """Copy files and directories to or from a machine: modes and times are kept, owners are not. A link that is named
-    is followed; links inside a directory are kept.
-
-    \b
-    Examples:
-      nestlab cp notes.txt hv1/web:/root/
-      nestlab cp hv1:/var/log ./log-of-hv1
-      nestlab cp pair:hv1/web:/etc/hosts .       with several labs
-    """
-    return run(_copy(paths))
-
-
-async def _copy(words: list[str]) -> None:
-    from nestlab.home.targets import Remote, remote
-    from nestlab.hosts import copy
-
-    if len(words) < 2:
-        raise LabError("cp takes at least two places.", hint="nestlab cp notes.txt hv1/web:/root/")
-    labs = home().labs()
-    *sources, target = (remote(word, labs, complete.paths) for word in words)
-    here = isinstance(target, str)
-    odd = [word for word, source in zip(words[:-1], sources, strict=True) if isinstance(source, str) == here]
-    if odd:
-        side = "is here" if here else "is a machine's"
-        what = f"It is not clear which way to copy: {odd[0]} {side}, and so is {words[-1]}."
-        hint = "One side is a machine's (hv1/web:/root/), the other is here; from machine to machine copy twice."
-        raise LabError(what, hint=hint)
-    _distinct([(source if isinstance(source, str) else source.path) for source in sources])
-    if isinstance(target, Remote):
-        async with at(meant([target.machine])) as (_, _, host):
-            if len(sources) > 1:
-                await copy.want_directory(target.path, host)
-            for source in sources:
-                if isinstance(source, str):
-                    await copy.upload(source, host, target.path)
-        return
-    if len(sources) > 1:
-        await copy.want_directory(target)
-    for source in sources:
-        if isinstance(source, Remote):
-            async with at(meant([source.machine])) as (_, _, host):
-                await copy.download(host, source.path, target)
-
-
-def _distinct(paths: list[str]) -> None:
-    """LabError where two sources would become one in the target. (`..` and `/` have no name of their own.)"""
-    names = [Path(path).name for path in paths]
-    twice = next((name for name in names if name not in ("", "..") and names.count(name) > 1), None)
-    if twice is not None:
-        what = f"Two of these are called {twice}, and the second would take the first one's place. Nothing was copied."
-        raise LabError(what, hint="Copy them one by one, under names of their own.")
-
-
 @guarded
 def console(machine: MachineWord, debug: Debug = False) -> int | None:
     """Attach to a machine's serial console. Ctrl-] leaves it. What stdin holds is typed, if it is no terminal."""
@@ -246,7 +175,7 @@ def console(machine: MachineWord, debug: Debug = False) -> int | None:
 async def _console(found: Which) -> None:
     from nestlab.hosts import terminal
 
-    async with _below(found) as (path, host, place, far):
+    async with below(found) as (path, host, place, far):
         way = far.console(path, terminal.size) if far is not None else host.unix(place.of(path).console)
         async with way as socket:
             if os.isatty(0):
@@ -261,85 +190,6 @@ async def _console(found: Which) -> None:
             say(f"\r\nleft the console of {path}; it runs on")
 
 
-BootNumber = Annotated[
-    int, typer.Option("--boot", metavar="N", help="1 is the oldest boot kept, 0 the last, -1 the one before it.")
-]
-Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on as more is written.")]
-List = Annotated[bool, typer.Option("--list", help="List the boots whose consoles are kept.")]
-
-
-@guarded
-def logs(
-    machine: MachineWord,
-    boot: BootNumber = 0,
-    follow: Follow = False,
-    listed: List = False,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> int | None:
-    """Print what a machine's console said, in this boot or an earlier one; also of a machine that died. Of one on a
-    Proxmox VE, which keeps no consoles, it is the machine's own journal.
-
-    \b
-    Examples:
-      nestlab logs hv1/web
-      nestlab logs hv1/web --follow
-      nestlab logs hv1/web --boot -1             the boot before the last
-    """
-    return run(_logs(meant([machine]), boot, follow=follow, listed=listed, as_json=as_json))
-
-
-async def _logs(found: Which, number: int, *, follow: bool, listed: bool, as_json: bool) -> None:
-    from nestlab.verbs import logs as kept
-
-    async with _below(found) as (path, host, place, far):
-        if far is not None:
-            await _logs_afar(far, path, number, follow=follow, listed=listed)
-            return
-        boots = await kept.boots(host, place, path)
-        if listed:
-            _print_boots(boots, as_json=as_json)
-            return
-        async with kept.lines(host, kept.chosen(boots, number, path), follow=follow) as lines:
-            async for line in lines:
-                sys.stdout.buffer.write(line + b"\n")
-                if follow:
-                    sys.stdout.buffer.flush()
-
-
-async def _logs_afar(far: ProxmoxPlatform, path: str, number: int, *, follow: bool, listed: bool) -> None:
-    """Of a machine on a Proxmox VE, which keeps nothing of what consoles say: its own journal."""
-    if listed:
-        what = f"Proxmox VE keeps no consoles: which boots {path} remembers, its own journal says."
-        raise LabError(what, hint=f"nestlab exec {path} -- journalctl --list-boots")
-    if not follow:
-        sys.stdout.buffer.write(await far.log(path, number))
-        return
-    async with far.following(path) as lines:
-        async for line in lines:
-            sys.stdout.buffer.write(line + b"\n")
-            sys.stdout.buffer.flush()
-
-
-def _print_boots(boots: Sequence[object], *, as_json: bool) -> None:
-    from dataclasses import asdict
-
-    from nestlab.base.paint import Style, columns, human
-    from nestlab.verbs.logs import Boot
-
-    rows = [boot for boot in boots if isinstance(boot, Boot)]
-    if as_json:
-        print_json({"boots": [asdict(boot) for boot in rows]})
-        return
-    cells = [["BOOT", "SIZE", "LAST LINE AT"]]
-    styles: list[list[Style | None]] = [["dim"] * 3]
-    for boot in rows:
-        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(boot.changed))
-        cells.append([str(boot.number), human(boot.size), at])
-        styles.append([None] * 3)
-    out("\n".join(columns(cells, styles, paint())))
-
-
 @asynccontextmanager
 async def at(found: Which) -> AsyncIterator[tuple[Session, str, Host]]:
     """The one machine that is meant, as a host."""
@@ -351,7 +201,7 @@ async def at(found: Which) -> AsyncIterator[tuple[Session, str, Host]]:
 
 
 @asynccontextmanager
-async def _below(found: Which) -> AsyncIterator[tuple[str, Host, Place, ProxmoxPlatform | None]]:
+async def below(found: Which) -> AsyncIterator[tuple[str, Host, Place, ProxmoxPlatform | None]]:
     """The one machine that is meant, the host it runs on, and where the lab's things are there; instead of that the
     Proxmox VE, where it is directly on one."""
     from nestlab.engines.qemu.quick_status import guest_place

@@ -1,8 +1,11 @@
-"""Copying files and directories to and from a host, as `cp -a` would, by a stream of `tar` (GNU's or busybox's).
+"""Copying files and directories to, from and between hosts, as `cp -a` would, by `tar` (GNU's or busybox's).
 
 A directory that exists receives the source under its own name; anything else becomes the copy (a slash at its end
 says that it is a directory: no file becomes that). A source that is a symbolic link is followed, those inside a
-directory are kept. Modes and times are kept, owners are not: they mean nothing on another machine.
+directory are kept. Modes and times are kept, owners are not: they mean nothing on another machine. What is copied comes
+to its place by renames when all of it has come, so that nothing half is ever there.
+
+An archive goes over a host's connection, or by a disk that both sides see (`disk`: its device on the host).
 """
 
 from __future__ import annotations
@@ -18,41 +21,23 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nestlab.base.errors import LabError
+from nestlab.hosts import archive
+from nestlab.hosts.copy_scripts import HOLDS, RECEIVE, SEND, SIZE
 from nestlab.hosts.host import Host, Result, Running
 from nestlab.hosts.unpack import Unpacking
 from nestlab.wire.result import failure
 
 T = TypeVar("T")
 
-BLOCK = 1 << 18
+Seen = Callable[[int], None]
+"""Is told how many bytes have passed so far."""
 
-# $1 target, $2 name in the archive (. for its contents), $3 d for a directory, $4 a temporary name
-RECEIVE = """
-t=$1; new=; say() { echo "$*" >&2; exit 1; }
-case $t in */) [ -d "$t" ] || [ "$3" = d ] || say "$t: there is no such directory";; esac
-while [ ! -d "$t" ] && [ "$t" != "${t%/}" ]; do t=${t%/}; done
-[ "$2" != . ] || mkdir -p -- "$t" || exit
-[ ! -d "$t" ] || exec tar -xopf - -C "$t"
-[ ! -L "$t" ] || t=$(readlink -f -- "$t") || exit
-if [ -e "$t" ]; then [ -f "$t" ] && [ "$3" != d ] || say "$t: there is something else already"; fi
-d=$(dirname -- "$t"); [ -d "$d" ] || say "$d: there is no such directory"
-trap 'rm -rf -- "$new"; exit 143' HUP INT TERM
-new=$d/$4; mkdir -m 700 -- "$new" && tar -xopf - -C "$new" && mv -f -- "$new/$2" "$t"
-status=$?; rm -rf -- "$new"; exit $status
-"""
+SECTOR = 512
+"""Bytes: the unit of /sys/block/*/stat."""
 
-# $1 source
-SEND = """
-s=$1; say() { echo "$*" >&2; exit 1; }
-[ -e "$s" ] || [ ! -L "$s" ] || say "$s: a link that leads nowhere: to $(readlink -- "$s")"
-[ -e "$s" ] || say "$s: No such file or directory"
-case $s in .|..|/|*/.|*/..) cd -- "$s" && exec tar -cf - .;; esac
-[ ! -L "$s" ] || s=$(readlink -f -- "$s") || exit
-cd -- "$(dirname -- "$s")" && exec tar -cf - "./$(basename -- "$s")"
-"""
 
-# $1 target
-HOLDS = '[ ! -d "$1" ] || echo yes'
+def unseen(_: int) -> None:
+    """For those who do not look at the progress."""
 
 
 async def want_directory(target: str, host: Host | None = None) -> None:
@@ -69,38 +54,98 @@ async def want_directory(target: str, host: Host | None = None) -> None:
         raise LabError(what, hint="Make the directory first, or copy one source at a time.")
 
 
-async def upload(source: str, host: Host, target: str) -> None:
+async def size_of(host: Host, source: str) -> tuple[str, int] | None:
+    """What `source` is on a host, `d` for a directory and `f` for a file, and its bytes; None if it cannot be told."""
+    said = (await host.run(["sh", "-c", SIZE, "cp", source or "."], check=False)).text.split()
+    if len(said) < 2 or not said[1].isdigit():
+        return None
+    return said[0], int(said[1]) * (1024 if said[0] == "d" else 1)
+
+
+async def upload(source: str, host: Host, target: str, *, seen: Seen = unseen) -> None:
     """Copy a local file or directory to `target` (relative to the home directory there). LabError if it fails."""
-    name = _name(source)
-    script = ["sh", "-c", RECEIVE, "cp", target or ".", name, _kind(source), f".{os.urandom(4).hex()}.new"]
-    async with host.start(script) as running:
-        await _in_thread(running, lambda bridge: _pack(source, name, bridge))
+    name = name_of(source)
+    async with host.start(receiving(name, kind_of(source), target)) as running:
+        await _in_thread(lambda bridges: archive.pack(source, name, bridges[0]), [running], seen)
         result = await running.result()
     if result.status != 0:
-        raise failure(_plain(result, "cp", source, f"{host.path}:{target}"), "")
+        raise _failed(result, source, f"{host.path}:{target}")
 
 
-async def download(host: Host, source: str, target: str) -> None:
+async def download(host: Host, source: str, target: str, *, seen: Seen = unseen) -> None:
     """Copy a file or directory `source` (relative to the home directory there) to a local place.
 
     LabError if it fails, and for an archive with a member that would leave the place, or is no file, directory or
     link. Set-user-ID bits are dropped."""
-    unpacking = Unpacking(target, _name(source))
-    async with host.start(["sh", "-c", SEND, "cp", source or "."]) as running:
+    unpacking = Unpacking(target, name_of(source))
+    async with host.start(sending(source)) as running:
         with contextlib.suppress(EOFError):  # nothing came: the status tells why
-            await _in_thread(running, unpacking.run)
+            await _in_thread(lambda bridges: unpacking.run(bridges[0]), [running], seen)
         result = await running.result()
     if result.status != 0:
-        raise failure(_plain(result, "cp", f"{host.path}:{source}", target), "")
+        raise _failed(result, f"{host.path}:{source}", target)
 
 
-def _name(source: str) -> str:
+async def between(host: Host, source: str, other: Host, target: str, *, kind: str = "f", seen: Seen = unseen) -> None:
+    """Copy a file or directory (`kind`: d) from one host to another, through this machine. LabError as for `download`
+    and `upload`."""
+    name = name_of(source)
+    async with host.start(sending(source)) as sender, other.start(receiving(name, kind, target)) as receiver:
+        with contextlib.suppress(EOFError):
+            await _in_thread(lambda bridges: archive.relay(*bridges), [sender, receiver], seen)
+        sent = await sender.result()
+        if sent.status == 0:
+            received = await receiver.result()
+    if sent.status != 0:
+        raise _failed(sent, f"{host.path}:{source}", f"{other.path}:{target}")
+    if received.status != 0:
+        raise _failed(received, f"{host.path}:{source}", f"{other.path}:{target}")
+
+
+async def receive(host: Host, disk: str, name: str, kind: str, target: str, *, seen: Seen = unseen) -> None:
+    """Unpack what is on a disk of the host, the archive of `name`, at `target`. LabError if that fails."""
+    result = await _by_disk(host, receiving(name, kind, target, disk), seen)
+    if result.status != 0:
+        raise _failed(result, name, f"{host.path}:{target}")
+
+
+async def send(host: Host, source: str, disk: str, *, seen: Seen = unseen) -> None:
+    """Write the archive of a file or directory to a disk of the host. LabError if that fails."""
+    result = await _by_disk(host, sending(source, disk), seen)
+    if result.status != 0:
+        raise _failed(result, f"{host.path}:{source}", disk)
+
+
+async def _by_disk(host: Host, argv: list[str], seen: Seen) -> Result:
+    async with host.start(argv) as running:
+        running.close_input()
+        rest = b""
+        async for chunk in running.chunks():
+            *lines, rest = (rest + chunk)[-4096:].split(b"\n")
+            for line in lines:
+                if line.isdigit() and len(line) < 16:
+                    seen(int(line) * SECTOR)
+        return await running.result()
+
+
+def receiving(name: str, kind: str, target: str, disk: str = "-") -> list[str]:
+    """The command that unpacks an archive; from its stdin, unless from a disk."""
+    return ["sh", "-c", RECEIVE, "cp", target or ".", name, kind, f".{os.urandom(4).hex()}.new", disk]
+
+
+def sending(source: str, disk: str = "-") -> list[str]:
+    """The command that makes an archive; on its stdout, unless on a disk."""
+    return ["sh", "-c", SEND, "cp", source or ".", disk]
+
+
+def name_of(source: str) -> str:
     """The name that the copy of `source` gets in a directory; `.` where its contents are meant."""
     name = posixpath.basename(source.rstrip("/"))
     return "." if name in ("", ".", "..") else name
 
 
-def _kind(source: str) -> str:
+def kind_of(source: str) -> str:
+    """`d` for a local directory, else `f`. LabError if it is not there."""
     path = Path(source)
     try:
         return "d" if stat.S_ISDIR(path.stat().st_mode) else "f"
@@ -113,16 +158,18 @@ def _kind(source: str) -> str:
         raise LabError(f"{source} cannot be read: {error.strerror}.", hint="Check its name and mode.") from error
 
 
-def _plain(result: Result, *argv: str) -> Result:
-    """The result under the name that the user knows it by, instead of the script's."""
-    return Result(argv, result.status, b"", result.stderr)
+def _failed(result: Result, *words: str) -> LabError:
+    """The error under the name that the user knows, instead of the script's."""
+    return failure(Result(("cp", *words), result.status, b"", result.stderr), "")
 
 
 class _Bridge:
     """A running command as the binary file that a thread writes or reads."""
 
-    def __init__(self, running: Running) -> None:
+    def __init__(self, running: Running, seen: Seen) -> None:
         self._running = running
+        self._seen = seen
+        self._passed = 0
         self._chunks: AsyncIterator[bytes] = running.chunks()
         self._loop = asyncio.get_running_loop()
         self._waits: concurrent.futures.Future[Any] | None = None
@@ -131,6 +178,8 @@ class _Bridge:
 
     def write(self, data: bytes) -> int:
         self._wait(self._running.write(bytes(data)))
+        self._passed += len(data)
+        self._seen(self._passed)
         return len(data)
 
     def read(self, size: int) -> bytes:
@@ -139,6 +188,8 @@ class _Bridge:
             if not data:
                 break
             self._rest += data
+            self._passed += len(data)
+            self._seen(self._passed)
         found, self._rest = self._rest[:size], self._rest[size:]
         return found
 
@@ -160,32 +211,16 @@ class _Bridge:
         return waits.result()
 
 
-async def _in_thread(running: Running, work: Callable[[_Bridge], None]) -> None:
-    """Do blocking work on the running command's streams; when cancelled, the thread is ended first."""
-    bridge = _Bridge(running)
-    working = asyncio.ensure_future(asyncio.to_thread(work, bridge))
+async def _in_thread(work: Callable[[list[_Bridge]], None], commands: list[Running], seen: Seen) -> None:
+    """Do blocking work on the streams of running commands, of which the first tells the progress; when cancelled, the
+    thread is ended first."""
+    bridges = [_Bridge(running, seen if at == 0 else unseen) for at, running in enumerate(commands)]
+    working = asyncio.ensure_future(asyncio.to_thread(work, bridges))
     try:
         await asyncio.shield(working)
     finally:
         if not working.done():
-            bridge.give_up()
+            for bridge in bridges:
+                bridge.give_up()
             await asyncio.wait({working})
             working.exception()  # seen
-
-
-def _pack(source: str, name: str, bridge: Any) -> None:
-    """Write the archive of a local file or directory."""
-    import tarfile
-
-    def anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
-        member.uid = member.gid = 0
-        member.uname = member.gname = ""
-        return member
-
-    try:
-        # GNU's format, because busybox skips the long names of pax.
-        with tarfile.open(fileobj=bridge, mode="w|", bufsize=BLOCK, format=tarfile.GNU_FORMAT) as archive:
-            archive.add(Path(source).resolve(), name, filter=anonymous)
-    except OSError as error:
-        what = f"{error.filename or source} cannot be copied: {error.strerror or error}."
-        raise LabError(what, hint="Check its mode, and whether it is being written to.") from error

@@ -9,6 +9,7 @@ import sys
 import termios
 import tty
 from collections.abc import Iterator
+from typing import TextIO
 
 from nestlab.base.errors import unwritten
 from nestlab.wire import descriptor
@@ -85,10 +86,10 @@ async def _until_quiet(show: asyncio.Task[None], heard: asyncio.Event) -> None:
             return
 
 
-def size() -> tuple[int, int]:
-    """Columns and lines of this terminal; 80 by 24 where there is none."""
+def size(stream: TextIO | None = None) -> tuple[int, int]:
+    """Columns and lines of this terminal (stdout's unless given); 80 by 24 where there is none."""
     try:
-        found = os.get_terminal_size(sys.stdout.fileno())
+        found = os.get_terminal_size((stream or sys.stdout).fileno())
     except (OSError, ValueError):
         return 80, 24
     return found.columns, found.lines

@@ -19,6 +19,9 @@ QBOOT = "/usr/share/qemu/qboot.rom"
 """A firmware that only starts a kernel, in nestlab's own hypervisors (Debian's qemu-system-data): a fifth of the time
 that level 2 takes to boot there is SeaBIOS, devices that nobody uses, and their probing."""
 
+HOTPLUG_PORT = "spare-port"
+"""The id of the PCIe port that is kept free for a disk attached while the machine runs (`attached_disk`)."""
+
 MARK = "nestlab"
 """QEMU's -name starts with it: how a process is known to be nestlab's."""
 
@@ -66,6 +69,11 @@ def name_of(lab: str, path: str) -> str:
     return f"{MARK}:{lab}:{path}"
 
 
+def board_of(launch: Launch) -> str:
+    """QEMU's machine type: `pc` boots sooner under a nested KVM, `q35` everywhere else."""
+    return "pc" if launch.spec.level > 1 and launch.accel == "kvm" else "q35"
+
+
 def argv(launch: Launch) -> list[str]:
     """The command line. It daemonizes when the machine is set up, so its exit status tells whether it started."""
     spec = launch.spec
@@ -82,6 +90,7 @@ def argv(launch: Launch) -> list[str]:
         *_boot(launch),
         *_drives(launch),
         *_nics(launch),
+        *_hotplug(launch),
         "-device",
         "virtio-rng-pci",
         *launch.extra,
@@ -98,8 +107,7 @@ def management_mac(launch_lab: str, path: str) -> str:
 
 def _machine(launch: Launch) -> list[str]:
     machine = launch.spec.machine
-    outer = launch.spec.level > 1
-    board = "pc" if outer and launch.accel == "kvm" else "q35"
+    board = board_of(launch)
     if launch.accel == "kvm":
         accel, cpu = "kvm", "host"
     else:
@@ -197,6 +205,13 @@ def _nics(launch: Launch) -> list[str]:
             _join(f"virtio-net-pci,netdev=n{number},mac={nic.mac}", f"host_mtu={nic.mtu}", rom),
         ]
     return options
+
+
+def _hotplug(launch: Launch) -> list[str]:
+    """A free port for a disk that is attached while the machine runs. The bus of `pc` takes devices as it is."""
+    if launch.kernel is None or board_of(launch) != "q35":
+        return []
+    return ["-device", f"pcie-root-port,id={HOTPLUG_PORT},chassis=1,slot=1"]
 
 
 def _segment(launch: Launch, number: int, segment: str) -> str:

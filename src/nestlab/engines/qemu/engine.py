@@ -10,7 +10,7 @@ import asyncio
 import time
 from asyncio import Future
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -21,7 +21,7 @@ from nestlab.base.errors import LabError, Unreachable
 from nestlab.base.events import Say
 from nestlab.engines import Sshd
 from nestlab.engines.introduce import introduce
-from nestlab.engines.qemu import launch, observed, scripts
+from nestlab.engines.qemu import attached_disk, launch, observed, scripts
 from nestlab.engines.qemu.accel import Accelerator, Choice, choose, presume
 from nestlab.engines.qemu.argv import Launch, argv, name_of
 from nestlab.engines.qemu.boot import Boot, start
@@ -154,6 +154,12 @@ class QemuEngine:
     async def accel(self, path: str) -> Accelerator:
         async with self._monitor(path) as monitor:
             return "kvm" if await monitor.kvm() else "tcg"
+
+    def attached(
+        self, path: str, file: str, serial: str, *, writable: bool = False
+    ) -> AbstractAsyncContextManager[None]:
+        """See `nestlab.engines.attaching`."""
+        return attached_disk.attached(lambda: self._monitor(path), file, serial, writable=writable)
 
     async def close(self) -> None:
         hosts, self._hosts = list(self._hosts.values()), {}

@@ -1,0 +1,92 @@
+"""Attaches a disk to a running machine through its QEMU's monitor, and takes it away again.
+
+On `pc` a device goes to the bus as it is, on `q35` to the port that is kept free for it (`argv.HOTPLUG_PORT`). The
+monitor takes one conversation at a time, so each is short.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING
+
+from nestlab.base.errors import LabError
+from nestlab.engines.qemu.argv import HOTPLUG_PORT
+
+if TYPE_CHECKING:
+    from nestlab.wire.qmp import Monitor
+
+PREFIX = "nestlab-disk-"
+"""What the ids of such disks start with."""
+
+GRACE = 30.0
+"""Seconds a machine has to let go of a disk."""
+
+Talk = Callable[[], AbstractAsyncContextManager["Monitor"]]
+
+
+@asynccontextmanager
+async def attached(talk: Talk, file: str, serial: str, *, writable: bool) -> AsyncIterator[None]:
+    """The machine whose monitor `talk` opens has `file` (a raw image or a block device on its host) as a virtio disk
+    of this serial while the context is open. Disks that an earlier one left behind are taken away first; the caller
+    sees to it that there is one at a time. LabError where the machine cannot take a disk."""
+    node = f"{PREFIX}{serial}"
+    async with talk() as monitor:
+        for old in await _left(monitor):
+            await _take(monitor, old)
+        await monitor.execute("blockdev-add", **blockdev(node, file, writable=writable))
+        try:
+            port = {"bus": HOTPLUG_PORT} if await _has_port(monitor) else {}
+            device = {"driver": "virtio-blk-pci", "id": f"{node}-device", "drive": node, "serial": serial}
+            await monitor.execute("device_add", **device, **port)
+        except LabError:
+            await monitor.execute("blockdev-del", node_name=node)
+            raise
+    try:
+        yield
+    finally:
+        await asyncio.shield(asyncio.ensure_future(_detach(talk, node)))
+
+
+def blockdev(node: str, file: str, *, writable: bool) -> dict[str, object]:
+    """The arguments of blockdev-add for a raw image or a block device."""
+    kind = "host_device" if file.startswith("/dev/") else "file"
+    below = {"driver": kind, "filename": file, "read-only": not writable}
+    return {"driver": "raw", "node_name": node, "read_only": not writable, "file": below}
+
+
+async def _detach(talk: Talk, node: str) -> None:
+    """What cannot be taken away now is taken by the next who attaches one."""
+    with contextlib.suppress(LabError, OSError):
+        async with talk() as monitor:
+            await _take(monitor, node)
+
+
+async def _left(monitor: Monitor) -> list[str]:
+    found = await monitor.execute("query-named-block-nodes", flat=True)
+    return [str(each["node-name"]) for each in found if str(each.get("node-name", "")).startswith(PREFIX)]
+
+
+async def _take(monitor: Monitor, node: str) -> None:
+    """Take a disk away; the guest has a say in it, and QEMU tells when it has let go."""
+    device = f"{node}-device"
+    async with monitor.events("DEVICE_DELETED") as events:
+        try:
+            await monitor.execute("device_del", id=device)
+        except LabError:
+            pass  # it never came to be
+        else:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GRACE):
+                    async for event in events:
+                        if event.get("data", {}).get("device") == device:
+                            break
+    await monitor.execute("blockdev-del", node_name=node)
+
+
+async def _has_port(monitor: Monitor) -> bool:
+    """Whether the machine has the port: else its bus takes devices, or it cannot take one."""
+    buses = await monitor.execute("query-pci")
+    return any(device.get("qdev_id") == HOTPLUG_PORT for bus in buses for device in bus["devices"])
