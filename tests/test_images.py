@@ -178,6 +178,11 @@ async def test_tiny_is_built_whole_and_leaves_nothing_else(cache: Path) -> None:
     assert image.kernel.read_bytes()[:4] == b"\x7fELF"
     assert image.initrd.read_bytes()[:6] == b"070701"
     assert image.root is None
+    assert image.agent is not None
+    agent = image.agent.read_bytes()
+    assert agent[:6] == b"070701"
+    assert b"usr/sbin/qemu-ga\0" in agent
+    assert b"usr/sbin/qemu-ga\0" not in image.initrd.read_bytes(), "only who needs it loads it"
     assert {path.name for path in image.folder.iterdir()} == {part.file for part in image.parts.values()} | {
         DESCRIPTION
     }

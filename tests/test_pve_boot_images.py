@@ -65,6 +65,17 @@ def test_the_disk_that_starts_a_machine_has_a_boot_record_a_loader_and_the_kerne
     assert [path.name for path in tmp_path.glob(".*")] == []
 
 
+def test_an_archive_that_is_loaded_over_the_initrd_stands_beside_it(loader: Loader, tmp_path: Path) -> None:
+    target, over = tmp_path / "start.raw", tmp_path / "agent"
+    over.write_bytes(b"agent" * 1000)
+    starting_disk(tmp_path / "bzImage", tmp_path / "initrd", ("quiet",), loader, target, over)
+    disc = pycdlib.PyCdlib()
+    disc.open(str(target))
+    assert read(disc, "/OVER.;1") == b"agent" * 1000
+    assert "INITRD /initrd,/over" in read(disc, "/ISOLINUX.CFG;1").decode().splitlines()
+    disc.close()
+
+
 def test_more_words_than_a_kernel_takes_are_refused(loader: Loader, tmp_path: Path) -> None:
     target = tmp_path / "start.raw"
     with pytest.raises(ValueError, match="2047 bytes"):

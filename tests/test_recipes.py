@@ -98,6 +98,14 @@ def test_a_script_runs_before_the_filesystem_is_made_and_is_not_in_it() -> None:
     assert script < next(at for at, hook in enumerate(hooks) if "mke2fs" in hook)
 
 
+def test_the_agent_of_an_image_that_lives_in_memory_counts_in_its_digest_and_in_no_others() -> None:
+    assert replace(TINY, agent=()).digest != TINY.digest
+    assert replace(KVM, agent=("usr/sbin/qemu-ga",)).digest != KVM.digest
+    lists = [word for word in words(TINY) if "--list" in word]
+    assert [name in lists[1] for name in ("usr/sbin/qemu-ga", "nestlab-agent")] == [True, True]
+    assert not any("--list" in word for word in words(KVM))
+
+
 def test_an_image_without_a_disk_makes_no_filesystem_and_installs_nothing() -> None:
     tiny = words(TINY)
     assert "--variant=extract" in tiny

@@ -37,10 +37,13 @@ def boot_disk(kernel: Path, initrd: Path, target: Path) -> None:
         image.add_file(str(initrd), "/INITRD.;1")
 
 
-def starting_disk(kernel: Path, initrd: Path, words: Sequence[str], loader: Loader, target: Path) -> None:
+def starting_disk(
+    kernel: Path, initrd: Path, words: Sequence[str], loader: Loader, target: Path, over: Path | None = None
+) -> None:
     """Write a disk from which a PC's firmware (BIOS) starts Linux, be it as a CD-ROM or as a hard disk.
 
-    `kernel` is a bzImage, `words` its command line. ValueError if that is too long; else as `boot_disk`."""
+    `kernel` is a bzImage, `words` its command line, `over` an archive that is unpacked over the initrd. ValueError if
+    the command line is too long; else as `boot_disk`."""
     line = " ".join(words)
     if len(line.encode()) > WORDS_LIMIT:
         raise ValueError(f"a kernel takes {WORDS_LIMIT} bytes of command line, not {len(line.encode())}")
@@ -49,7 +52,7 @@ def starting_disk(kernel: Path, initrd: Path, words: Sequence[str], loader: Load
         "DEFAULT nestlab",
         "LABEL nestlab",
         "LINUX /kernel",
-        "INITRD /initrd",
+        "INITRD /initrd" + (",/over" if over else ""),
         f"APPEND {line}",
     ]
     text = "".join(f"{each}\n" for each in settings).encode()
@@ -60,6 +63,8 @@ def starting_disk(kernel: Path, initrd: Path, words: Sequence[str], loader: Load
         image.add_fp(BytesIO(text), len(text), "/ISOLINUX.CFG;1")
         image.add_file(str(kernel), "/KERNEL.;1")
         image.add_file(str(initrd), "/INITRD.;1")
+        if over is not None:
+            image.add_file(str(over), "/OVER.;1")
         image.add_isohybrid()
 
 

@@ -90,10 +90,17 @@ _MODULES = ("virtio_rng", "kvm", "kvm_amd", "kvm_intel", "tun", "vhost_net", "br
 
 _BOOT = "-h boot usr/bin/busybox $(find usr/lib/modules/*/ -name modules.dep -o -name '*.ko')"
 
+LISTS = {"programs": "nestlab-programs", "agent": "nestlab-agent"}
+"""By what a recipe calls them: where in the tar it stands which files its programs are, with their libraries."""
+
 # The dynamic loader itself names the libraries a program needs.
-_BOOT_PROGRAMS = """ {programs} $(for program in {programs}; do
+_LIST_PROGRAMS = """
+cd "$1"
+for program in {programs}; do
+    echo "$program"
     chroot . /lib64/ld-linux-x86-64.so.2 --list "/$program"
-done | sed -n 's,^[^/]*/\\([^ ]*\\) (0x.*,\\1,p' | sort -u)"""
+done | sed -n -e 's,^[^/]*/\\([^ ]*\\) (0x.*,\\1,p' -e '/^usr/p' | sort -u >{list}
+"""
 
 
 def arguments(recipe: Recipe, *, overlay: Path, packages: Path, outlets: Outlets) -> list[str]:
@@ -106,7 +113,11 @@ def arguments(recipe: Recipe, *, overlay: Path, packages: Path, outlets: Outlets
         hooks.append(f'chroot "$1" /bin/sh -eu /{SCRIPT} && rm "$1/{SCRIPT}"')
     hooks.append(_UNPACK_MODULES.format(modules=" ".join((*recipe.modules, *_MODULES))))
     hooks.append(_CLEAN)
-    paths = _BOOT + (_BOOT_PROGRAMS.format(programs=" ".join(recipe.programs)) if recipe.programs else "")
+    paths = _BOOT
+    for programs, name in ((recipe.programs, LISTS["programs"]), (recipe.agent, LISTS["agent"])):
+        if programs:
+            hooks.append(_LIST_PROGRAMS.format(programs=" ".join(programs), list=name))
+            paths += f" {name} $(cat {name})"
     hooks.append(_SAVE_BOOT.format(paths=paths, boot=outlets.boot))
     if disk:
         hooks.append(_MAKE_ROOT.format(uuid=uuid(recipe.digest), features=_FEATURES, root=outlets.root))

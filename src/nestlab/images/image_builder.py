@@ -25,7 +25,8 @@ from nestlab.images.recipes import Recipe
 
 _BLOCK = 1 << 16
 _FIRST_DESCRIPTOR = 100
-_PARTS = {"kernel": "vmlinux", "bzimage": "bzImage", "initrd": "initrd", "boot": "boot.iso", "root": "root.img"}
+_PARTS = {"kernel": "vmlinux", "bzimage": "bzImage", "initrd": "initrd", "boot": "boot.iso"}
+_PARTS |= {"root": "root.img", "agent": "agent"}
 
 
 async def make(recipe: Recipe, cache: Path, say: Say) -> BuiltImage:
@@ -130,6 +131,8 @@ def _assemble(partial: Path, recipe: Recipe) -> None:
         (partial / "vmlinux").write_bytes(vmlinux(packed))
         entries = [*_modules(tar, members, version, recipe), *_userland(tar, members, recipe)]
         (partial / "initrd").write_bytes(initramfs.cpio(entries))
+        if recipe.agent:
+            (partial / "agent").write_bytes(initramfs.cpio(tiny.agent(_programs(tar, members, "agent"))))
     boot_disk(partial / "vmlinux", partial / "initrd", partial / "boot.iso")
     if recipe.base == "initramfs":
         (partial / "root.img").unlink()
@@ -159,13 +162,22 @@ def _userland(
     yield initramfs.file("bin/busybox", _read(tar, members["usr/bin/busybox"]), 0o755)
     yield initramfs.file("init", guest.init(recipe.base), 0o755)
     if recipe.base == "initramfs":
-        programs = {
-            name: (_read(tar, member), member.mode)
-            for name, member in members.items()
-            if member.isfile() and not name.startswith(("boot/", "usr/lib/modules/", "usr/bin/busybox"))
-        }
+        programs = _programs(tar, members, "programs")
         added = {file.path.lstrip("/"): (file.data, file.mode) for file in recipe.files}
         yield from tiny.userland(programs | added)
+
+
+def _programs(tar: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo], what: str) -> dict[str, tuple[bytes, int]]:
+    """Programs with the libraries they need, as the hook listed them: content and mode by path. Those of `agent` are
+    loaded over the others."""
+    listed, others = ({*_listed(tar, members, each)} for each in (what, "programs"))
+    wanted = sorted(listed - others if what != "programs" else listed)
+    return {name: (_read(tar, members[name]), members[name].mode) for name in wanted}
+
+
+def _listed(tar: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo], what: str) -> list[str]:
+    name = debian.LISTS[what]
+    return _read(tar, members[name]).decode().split() if name in members else []
 
 
 def _read(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

@@ -54,6 +54,12 @@ class BuiltImage:
         return self.folder / part.file if part else None
 
     @property
+    def agent(self) -> Path | None:
+        """An uncompressed newc archive with the guest agent, loaded over the initrd where that is the only way in."""
+        part = self.parts.get("agent")
+        return self.folder / part.file if part else None
+
+    @property
     def disk_usage(self) -> int:
         """Bytes that the image takes on this disk (its root is sparse)."""
         return sum(path.stat().st_blocks * 512 for path in self.folder.iterdir())

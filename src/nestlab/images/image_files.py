@@ -21,7 +21,7 @@ from nestlab.lab.model import Image
 class ImageFiles:
     """An image's files on the lab's host, by role: `kernel`, `initrd` and `boot` (a disk with both), `root` (a disk of
     `format`), or `cdrom`. `size`: bytes of the root disk as the guest sees it, 0 without one. `bzimage`: the kernel as
-    boot loaders want it, which no QEMU of ours is given."""
+    boot loaders want it, which no QEMU of ours is given; `agent`: an archive that they load over the initrd."""
 
     key: str
     files: Mapping[str, Path]
@@ -29,6 +29,7 @@ class ImageFiles:
     cmdline: tuple[str, ...] = ()
     size: int = 0
     bzimage: Path | None = None
+    agent: Path | None = None
 
 
 class ImageStore(Protocol):
@@ -112,7 +113,7 @@ class Cache:
         size = 0
         if built.root is not None:
             files["root"], size = built.root, built.parts["root"].size
-        return ImageFiles(key, files, "raw", built.cmdline, size, built.bzimage)
+        return ImageFiles(key, files, "raw", built.cmdline, size, built.bzimage, built.agent)
 
     async def build(self, key: str, image: Image, say: Say) -> None:
         if image.file is not None:

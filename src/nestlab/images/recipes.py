@@ -37,7 +37,8 @@ class Recipe:
 
     `base` says where the root lives: on a disk (systemd, ext4), or in the initramfs alone (busybox).
     `modules` are inserted by the initramfs; names the kernel lacks are left out.
-    `programs` are paths of programs that the initramfs holds, with the libraries they need.
+    `programs` are paths of programs that the initramfs holds, with the libraries they need; `agent` those of a second
+    one, which only a machine is handed that has no other way in than its guest agent.
     `size` is the size of the root filesystem in bytes; the file is sparse, and the guest grows it with its disk.
     `mirror` is passed to mmdebstrap as it is; None leaves the choice to it.
     """
@@ -49,6 +50,7 @@ class Recipe:
     kernel: str = KERNELS["cloud"]
     modules: tuple[str, ...] = ("pvpanic_mmio", "virtio_blk", "virtio_net")
     programs: tuple[str, ...] = ()
+    agent: tuple[str, ...] = ()
     files: tuple[File, ...] = ()
     script: str = ""
     mirror: str | None = None
@@ -60,11 +62,13 @@ class Recipe:
     @property
     def digest(self) -> str:
         """64 hex digits over everything that can change the image, guest scripts and builder included."""
-        value = {
+        value: dict[str, object] = {
             "builder": BUILDER,
             "guest": guest.fingerprint(self.base),
             "recipe": {**{key: getattr(self, key) for key in _PLAIN}, "files": _described(self.files)},
         }
+        if self.agent:
+            value["agent"] = self.agent
         canonical = json.dumps(value, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -174,8 +178,9 @@ KVM = Recipe(
 TINY = Recipe(
     name="tiny",
     base="initramfs",
-    packages=("busybox-static", "dropbear-bin", "tiny-initramfs"),
+    packages=("busybox-static", "dropbear-bin", "tiny-initramfs", "qemu-guest-agent"),
     programs=("usr/sbin/dropbear",),
+    agent=("usr/sbin/qemu-ga",),
     size=0,
 )
 """Busybox and dropbear in the initramfs: the smallest machine that can be logged in to."""

@@ -26,6 +26,24 @@ _APPLETS = """
 """
 
 
+# What qemu-ga runs to end a machine (guest-shutdown): `shutdown -P|-H|-r -h +0 …`.
+_SHUTDOWN = b"""\
+#!/bin/sh
+case " $* " in
+*" -r "*) exec reboot ;;
+*" -H "*) exec halt ;;
+esac
+exec poweroff
+"""
+
+
+def agent(files: Mapping[str, tuple[bytes, int]]) -> Iterator[initramfs.Entry]:
+    """Entries of the archive that is loaded over the userland where the guest agent is the only way in."""
+    for path, (data, mode) in files.items():
+        yield initramfs.file(path, data, mode)
+    yield initramfs.file("bin/shutdown", _SHUTDOWN, 0o755)
+
+
 def userland(files: Mapping[str, tuple[bytes, int]], applets: Iterable[str] = ()) -> Iterator[initramfs.Entry]:
     """Entries for programs and libraries (path to contents and mode), accounts, and busybox's names."""
     for path, (data, mode) in files.items():

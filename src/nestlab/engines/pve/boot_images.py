@@ -114,7 +114,8 @@ class Workshop:
                 what = f"The image {artifacts.key[:12]} has no kernel for boot loaders."
                 raise LabError(what, hint=f"Remove it, and it is built anew: nestlab images rm {artifacts.key[:12]}")
             words = (*FIRST_WORDS, *artifacts.cmdline)
-            await asyncio.to_thread(starting_disk, artifacts.bzimage, files["initrd"], words, loader, raw)
+            over = artifacts.agent
+            await asyncio.to_thread(starting_disk, artifacts.bzimage, files["initrd"], words, loader, raw, over)
             await self._convert(raw, "raw", partial / _DISK, say)
             raw.unlink()
             return
