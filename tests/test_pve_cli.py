@@ -148,7 +148,7 @@ def test_what_setup_prints_is_all_that_a_lab_needs(tmp_path: Path, version: str)
 def test_setup_of_a_proxmox_ve_that_cannot_be_asked_prints_commands_all_the_same(shell: Shell) -> None:
     said = shell.run("pve", "setup", "pve://127.0.0.1:1").stdout
     assert "(not asked)" in said
-    assert "pveum acl modify /storage/local-lvm" in said
+    assert 'pveum acl modify "/storage/$DISKS"' in said
     assert "pvesm set local --content" in said
 
 

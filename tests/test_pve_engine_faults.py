@@ -385,3 +385,19 @@ async def test_a_network_that_cannot_be_applied_leaves_nothing_waiting(made: Ben
     await engine.perform(Disconnect("", "wire"), ONE, made.say)
     assert made.fake.world.sdn.applied["vnets"] == {}
     assert not isinstance(caught.value, Unreachable)
+
+
+async def test_a_network_that_a_node_failed_to_load_is_told_with_the_nodes_reason(
+    made: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PVE's task ends well all the same."""
+    monkeypatch.setattr(power, "SETTLING", 0.0)
+    made.fake.nodes["pve1"].reload_fails = "error: incompatible ifupdown2 1.2.8"
+    lab = draft("lab", replace(guest("web"), node="pve1"), hosts="h")
+    engine = made.engine()
+    await engine.perform(Connect("", "wire"), lab, made.say)
+    with pytest.raises(PveError, match=r"does not exist.*Node pve1 did not reload its network: error: incompatible"):
+        await up(made, lab, engine=engine)
+    assert [task.status for task in made.fake.tasks.all if task.kind == "reloadnetworkall"] == ["OK", "OK"]
+    made.fake.nodes["pve1"].reload_fails = ""
+    await up(made, lab)

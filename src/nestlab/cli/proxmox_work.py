@@ -49,15 +49,18 @@ async def setup(
             _show(todo, on, asked_it=True, as_json=False)
         if not agreed(yes, "Do all of this now?", UNCHANGED):
             return MEND
-        secret = await setup.perform(reached.api, todo, say)
+        done = await setup.perform(reached.api, todo, say)
     finally:
         await reached.close()
-    kept = _keep(on, f"{user}!{token}={secret}")
+    kept = _keep(on, f"{user}!{token}={done.secret}")
     if as_json:
-        print_json({"done": [step.command for step in todo.steps], "token": f"{user}!{token}", "kept": kept})
+        rows = {"done": [step.command for step in todo.steps], "failures": list(done.failures)}
+        print_json({**rows, "token": f"{user}!{token}", "kept": kept})
     else:
-        out(f"done; the token {user}!{token} is kept in {kept}\nnext: nestlab pve check {on.address}")
-    return None
+        for failure in done.failures:
+            out(f"{paint()('red', 'not loaded')} by node {failure}")
+        out(f"done; the token {user}!{token} is kept in {kept}\nnext: nestlab pve check {_for_the_token(on)}")
+    return MEND if done.failures else None
 
 
 def _show(todo: Setup, on: Pve, *, asked_it: bool, as_json: bool) -> None:
@@ -74,6 +77,17 @@ def _show(todo: Setup, on: Pve, *, asked_it: bool, as_json: bool) -> None:
     out(f'#   NESTLAB_PVE_TOKEN, or `token = "USER@REALM!ID=SECRET"` in {_kept_at(on)} (chmod 600)')
     out("# To take it all back, once no lab is there any more:")
     out("\n".join(f"#   {line}" for line in todo.back))
+    out(f"# and here, where its token is kept: rm {_kept_at(on)}")
+
+
+def _for_the_token(on: Pve) -> str:
+    """The address by which the token that is kept is used: without the user who made it."""
+    from dataclasses import replace
+
+    from nestlab.lab import pve_address
+
+    where = pve_address.parse(on.address)
+    return str(replace(where, user="", token_id="")) if isinstance(where, pve_address.Place) else on.address
 
 
 def _kept_at(on: Pve) -> str:

@@ -6,23 +6,32 @@ Nothing here is done by itself: `plan` says what, `perform` does that and no mor
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from nestlab.base.errors import LabError
 from nestlab.base.paint import human
-from nestlab.engines.pve import nodes
+from nestlab.engines.pve import network_reload, nodes
 from nestlab.engines.pve.cpu_types import Processor
 from nestlab.engines.pve.uploads import Uploads
 from nestlab.lab.model import Pve
 from nestlab.wire.pve import privileges
 from nestlab.wire.pve.api import Api
-from nestlab.wire.pve.errors import Denied, Exists, Missing, PveError
+from nestlab.wire.pve.errors import Denied, Exists, Missing, NodeUnreachable, PveError
 from nestlab.wire.pve.privileges import Scope, Step
 
 DISKS, FILES = "local-lvm", "local"
 """Storages of a Proxmox VE as its installer makes them."""
+
+FOUND = "@DISKS@"
+"""In place of a storage for disks that only the node itself can name: its commands find it (`_FIND`)."""
+
+_FIND = (
+    f'DISKS=$(pvesm status --content images | awk \'NR > 1 && $3 == "active" && (!d || $1 == "{DISKS}") '
+    '{ d = $1 } END { print d }\'); echo "storage for disks: $DISKS"'
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +43,13 @@ class Setup:
     steps: tuple[Step, ...]
     back: tuple[str, ...]
     notes: tuple[str, ...] = ()
-    commands: tuple[str, ...] = ()
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """All of it, for root on a node."""
+        lines = [step.line for step in self.steps]
+        found = [_FIND] if any(FOUND in line for line in lines) else []
+        return (*found, *(line.replace(f"/storage/{FOUND}", '"/storage/$DISKS"') for line in lines))
 
 
 @dataclass(frozen=True)
@@ -50,8 +65,8 @@ class Point:
 def scope_of(on: Pve, stores: Sequence[Mapping[str, Any]] = (), bridges: Sequence[str] = ()) -> Scope:
     """Where a lab works that says this of its Proxmox VE. `stores`: its storages, if they are known; `bridges`: those
     that its segments name."""
-    disks = on.storage or _first(stores, "images", DISKS)
-    files = on.images or _first(stores, "import", FILES)
+    disks = on.storage or _first(stores, "images", DISKS, FOUND)
+    files = on.images or _first(stores, "import", FILES, FILES)
     return Scope(on.pool, (disks,), (on.zone,), _bridges(on, bridges), (files,))
 
 
@@ -59,17 +74,21 @@ def _bridges(on: Pve, others: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*([on.bridge] if on.bridge else []), *others]))
 
 
-def _first(stores: Sequence[Mapping[str, Any]], content: str, usual: str) -> str:
+def _first(stores: Sequence[Mapping[str, Any]], content: str, usual: str, otherwise: str) -> str:
     names = sorted(str(row["storage"]) for row in stores if content in str(row.get("content", "")).split(","))
-    return usual if usual in names or not names else names[0]
+    return usual if usual in names else names[0] if names else otherwise
 
 
 def unasked(on: Pve, version: str, user: str, token: str, bridges: Sequence[str] = ()) -> Setup:
-    """For a Proxmox VE that cannot be asked: of that version, with the storages of a new one."""
+    """For a Proxmox VE that cannot be asked: of that version. What depends on its storages, its commands find out."""
     scope = scope_of(on, (), bridges)
-    files = (on.images or FILES,)
-    notes = [f"Storage {files[0]} must take content `import`: pvesm set {files[0]} --content iso,vztmpl,backup,import"]
-    return _setup(on, version, scope, user, token, (*privileges.zone_steps(on.zone),), tuple(notes))
+    files = shlex.quote(on.images or FILES)
+    had = f'pvesh get /storage/{files} --output-format json | sed -n \'s/.*"content":"\\([^"]*\\)".*/\\1/p\''
+    takes = f'had=$({had}); case ",$had," in *,import,*) ;; *) pvesm set {files} --content "$had,import" ;; esac'
+    zone = " && ".join(step.command for step in privileges.zone_steps(on.zone))  # applied only if it is new
+    more = (Step(takes, "PUT", f"/storage/{on.images or FILES}", ()), Step(zone, "POST", network_reload.SDN, ()))
+    back = (*_zone_back(on.zone), f"pvesm set {files} --content …  (without `import`)")
+    return _setup(on, version, scope, user, token, more, (), back)
 
 
 async def plan(api: Api, on: Pve, user: str, token: str, bridges: Sequence[str] = ()) -> Setup:
@@ -79,6 +98,7 @@ async def plan(api: Api, on: Pve, user: str, token: str, bridges: Sequence[str] 
     scope = scope_of(on, stores, bridges)
     notes: list[str] = []
     more: list[Step] = []
+    back: list[str] = []
     for name in scope.images:
         row = next((row for row in stores if row["storage"] == name), None)
         if row is None:
@@ -87,38 +107,65 @@ async def plan(api: Api, on: Pve, user: str, token: str, bridges: Sequence[str] 
         content = str(row.get("content", ""))
         if "import" not in content.split(","):
             more.append(_takes_imports(name, content))
+            back.append(f"pvesm set {shlex.quote(name)} --content {shlex.quote(content)}")
     if not any(str(row["zone"]) == on.zone for row in zones):
         more += privileges.zone_steps(on.zone)
+        back = [*_zone_back(on.zone), *back]
         notes.append("Making an SDN zone reloads the network of all nodes, as `Apply` in Datacenter > SDN does.")
-    return _setup(on, version, scope, user, token, tuple(more), tuple(notes))
+    return _setup(on, version, scope, user, token, tuple(more), tuple(notes), tuple(back))
+
+
+def _zone_back(zone: str) -> tuple[str, ...]:
+    """A zone that was made here goes again, and that is applied."""
+    return f"pvesh delete {network_reload.SDN}/zones/{shlex.quote(zone)}", f"pvesh set {network_reload.SDN}"
 
 
 def _takes_imports(storage: str, content: str) -> Step:
     wanted = f"{content},import" if content else "import"
-    command = f"pvesm set {storage} --content {wanted}"
+    command = f"pvesm set {shlex.quote(storage)} --content {wanted}"
     return Step(command, "PUT", f"/storage/{storage}", (("content", wanted),))
 
 
 def _setup(
-    on: Pve, version: str, scope: Scope, user: str, token: str, more: tuple[Step, ...], notes: tuple[str, ...]
+    on: Pve,
+    version: str,
+    scope: Scope,
+    user: str,
+    token: str,
+    more: tuple[Step, ...],
+    notes: tuple[str, ...],
+    undo: tuple[str, ...],
 ) -> Setup:
+    """`undo`: how what is done by `more` is taken back."""
     steps = privileges.setup(version, scope, user, token)
     roles = dict.fromkeys(privileges.ROLES[template] for template, _ in scope.paths())
     back = (
-        f"pveum user delete {user}",
+        f"pveum user token remove {shlex.join([user, token])}",
+        f"pveum user delete {shlex.quote(user)}",
         *(f"pveum role delete {role}" for role in roles),
-        f"pveum pool delete {on.pool}",
+        f"pveum pool delete {shlex.quote(on.pool)}",
+        *undo,
     )
-    lines = privileges.setup_commands(
-        version, scope.pool, scope.storages, scope.zones, scope.bridges, user, token, images=scope.images
-    )
-    return Setup(version, (*more, *steps), back, notes, (*(step.command for step in more), *lines))
+    return Setup(version, (*more, *steps), back, notes)
 
 
-async def perform(api: Api, todo: Setup, say: Callable[[str], None]) -> str:
-    """Do it. The token's secret, which PVE shows this once. LabError, with what is done and left, when it refuses."""
+@dataclass(frozen=True)
+class Done:
+    """`secret`: the token's, which PVE shows this once. `failures`: nodes that did not load the zone, and why."""
+
+    secret: str
+    failures: tuple[str, ...] = ()
+
+
+async def perform(api: Api, todo: Setup, say: Callable[[str], None]) -> Done:
+    """Do it. LabError, with what is done and left, when it refuses."""
     await _nothing_pending(api, todo)
-    secret = ""
+    if any(FOUND in step.path or FOUND in str(step.params) for step in todo.steps):
+        what = f"{api.where} has no storage for disks (content `images`) that can be seen."
+        raise LabError(
+            what, hint="Name one: `on: {storage: …}` in a lab file, and set up for that: nestlab pve setup FILE"
+        )
+    secret, failures = "", dict[str, str]()
     for number, step in enumerate(todo.steps):
         say(step.command)
         try:
@@ -126,18 +173,26 @@ async def perform(api: Api, todo: Setup, say: Callable[[str], None]) -> str:
         except Exists:
             if not step.there:
                 raise _there(step) from None
-            continue
+            answer = await _otherwise(api, step, say)
         except PveError as error:
             if not (step.there and "already exists" in error.message):
-                left = "\n".join(each.command for each in todo.steps[number:])
+                left = "\n".join(each.line for each in todo.steps[number:])
                 error.detail = f"{error.detail}\nleft to do:\n{left}".strip()
                 raise
-            continue
+            answer = await _otherwise(api, step, say)
         if step.shows:
             secret = str(answer["value"])
         elif isinstance(answer, str) and answer.startswith("UPID:"):
-            await api.task(answer)
-    return secret
+            failures |= await network_reload.finished(api, answer)
+    return Done(secret, tuple(f"{node}: {reason}" for node, reason in failures.items()))
+
+
+async def _otherwise(api: Api, step: Step, say: Callable[[str], None]) -> Any:
+    """What is done instead of making what is there already."""
+    if step.otherwise is None:
+        return None
+    say(step.otherwise.command)
+    return await _do(api, step.otherwise)
 
 
 async def _do(api: Api, step: Step) -> Any:
@@ -180,13 +235,15 @@ async def check(api: Api, on: Pve, bridges: Sequence[str] = ()) -> tuple[Point, 
     depot = Uploads(api, on, "0" * 8, _no_locks())
     for room in usable:
         points.append(_nests(room.processor))
+        points.append(await _loaded(api, on.zone, room.node))
         points += await _bridged(api, _bridges(on, bridges), room.node)
         points.append(await _imports(depot, room.node))
         held = [store for store in room.stores if "images" in store.content]
         mine = [store for store in held if on.storage in (None, store.name)]
         names = ", ".join(f"{store.name} ({human(store.free)} free)" for store in mine)
         lack = f"{on.storage or 'no storage'} does not take disks (content `images`) there"
-        points.append(Point(f"disks on {room.node}", bool(mine), names or lack, "Name another: `storage:`."))
+        do = "Name another: `storage:`." if room.stores else "See above: what may be used there must be seen first."
+        points.append(Point(f"disks on {room.node}", bool(mine), names or lack, do))
     if not usable:
         points.append(Point("nodes", False, "none that may be used answers", "Start one, or name others: `nodes:`."))
     return tuple(points)
@@ -199,15 +256,21 @@ def _no_locks() -> Any:
 
 
 async def _privileges(api: Api, version: str, scope: Scope) -> list[Point]:
+    hint = "`nestlab pve setup` tells the commands that grant all of them"
     held: dict[str, Mapping[str, object]] = {}
     paths = list(dict.fromkeys(path for _, path in scope.paths()))
-    for path in paths:
+    for path in (path for path in paths if FOUND not in path):
         answer = await api.get("/access/permissions", {"path": path})
         held |= answer
-    lacks = privileges.missing(held, version, scope)
+    lacks = [lack for lack in privileges.missing(held, version, scope) if FOUND not in lack.path]
+    if any(FOUND in path for path in paths):
+        do = "On a node `pvesm status --content images` lists them; `nestlab pve setup` tells how to grant one."
+        return [
+            Point("storage for disks", False, "none that takes content `images` can be seen by who asks", do),
+            *(Point("privileges", False, lack.sentence, hint) for lack in lacks),
+        ]
     if not lacks:
         return [Point("privileges", True, f"all on {', '.join(paths)}")]
-    hint = "`nestlab pve setup` tells the commands that grant all of them"
     return [Point("privileges", False, lack.sentence, hint) for lack in lacks]
 
 
@@ -218,6 +281,24 @@ async def _zone(api: Api, on: Pve) -> Point:
         return Point("SDN zone", False, f"{on.zone}: {error.message}", "`nestlab pve setup` makes it")
     reach = "a segment ends at each node" if zone.get("type") == "simple" else "a segment reaches from node to node"
     return Point("SDN zone", True, f"{on.zone} ({zone.get('type')}: {reach})")
+
+
+async def _loaded(api: Api, zone: str, node: str) -> Point:
+    """Whether a node has loaded the zone: its own word, and how the last reload of its network ended, since that may
+    have failed behind the back of the task that applied the SDN."""
+    what = f"SDN zone on {node}"
+    try:
+        rows = await api.get(f"/nodes/{node}/sdn/zones")
+    except (Denied, NodeUnreachable) as error:
+        return Point(what, None, error.message)
+    status = next((str(row.get("status")) for row in rows or [] if row.get("zone") == zone), "")
+    again = f"Mend that on {node}, then apply again: pvesh set {network_reload.SDN}"
+    if reason := await network_reload.last_failure(api, node):
+        return Point(what, False, f"its network was not reloaded: {reason}", again)
+    if status == "available":
+        return Point(what, True, f"{zone} is loaded")
+    seen = f"{zone} is {status} there" if status else f"{zone} is not there: it was not applied, or is for other nodes"
+    return Point(what, False, seen, f"Apply it: pvesh set {network_reload.SDN}")
 
 
 async def _bridged(api: Api, bridges: Sequence[str], node: str) -> list[Point]:

@@ -114,7 +114,7 @@ class PveEngine:
         self.snapshots = Snapshots(environment.api, self.guests)
         self._segments = Segments(environment.api, environment.pve, environment.lab, memory)
         self._maker = Maker(environment.api, environment.pve, environment.lab_keys, environment.stock, self.guests)
-        self._runner = Runner(environment.api, self.guests, self._maker, self._segments.again)
+        self._runner = Runner(environment.api, self.guests, self._maker, self._segments)
         copies = Copies(environment.api, environment.pve.pool, self.guests, self._runner.remove)
         self.migration = Migration(environment.api, self.guests, copies)
 

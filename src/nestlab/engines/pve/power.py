@@ -12,12 +12,13 @@ from nestlab.base import patience
 from nestlab.base.errors import LabError, Overdue, Unreachable
 from nestlab.base.events import Say
 from nestlab.engines.introduce import introduce
-from nestlab.engines.pve import drift
+from nestlab.engines.pve import drift, network_reload
 from nestlab.engines.pve.cpu_types import EMULATED
 from nestlab.engines.pve.create import Maker
 from nestlab.engines.pve.guests import Guests
 from nestlab.engines.pve.protocols import Door
 from nestlab.engines.pve.resources import Found, Guest
+from nestlab.engines.pve.segments import Segments
 from nestlab.engines.pve.tags import Mark
 from nestlab.hosts.host import Host
 from nestlab.lab.blueprint import Blueprint, Spec
@@ -50,12 +51,11 @@ _NO_BRIDGE = re.compile(r"bridge '([^']*)' does not exist")
 class Runner:
     """Every method may be called concurrently, for different machines."""
 
-    def __init__(self, api: Api, guests: Guests, maker: Maker, again: Callable[[str, Say], Awaitable[bool]]) -> None:
-        """`again`: see `Segments.again`."""
+    def __init__(self, api: Api, guests: Guests, maker: Maker, segments: Segments) -> None:
         self._api = api
         self._guests = guests
         self._maker = maker
-        self._again = again
+        self._segments = segments
 
     async def boot(self, found: Found, spec: Spec, blueprint: Blueprint, say: Say) -> Found:
         """It runs; what it has to know for that, it knows, and what was changed by hand is set back. Of one that runs
@@ -208,11 +208,19 @@ class Runner:
                     raise
                 elif time.monotonic() <= deadline:
                     say("waiting for its network")
-                elif not again and await self._again(lacking[1], say):
+                elif not again and await self._segments.again(lacking[1], say):
                     again, deadline = True, time.monotonic() + patience.allowed(SETTLING)
                 else:
-                    raise
+                    raise await self._no_network(guest.node, error) from error
             await asyncio.sleep(1)
+
+    async def _no_network(self, node: str, error: PveError) -> PveError:
+        """The error of a start whose network is not there, with the reason that its node gave."""
+        reason = self._segments.failures.get(node) or await network_reload.last_failure(self._api, node)
+        if reason:
+            error.what = f"{error.what} Node {node} did not reload its network: {reason}."
+            error.hint = f"Mend that on {node} (`ifreload -a` there shows it), then try again."
+        return error
 
     async def _emulated(self, found: Found, say: Say) -> Found:
         """The node turns out to have no KVM: `cpu: host` does not start without."""

@@ -19,6 +19,7 @@ from typing import Any
 from nestlab.base.errors import LabError, Refused
 from nestlab.base.events import Say
 from nestlab.base.patience import allowed
+from nestlab.engines.pve import network_reload
 from nestlab.engines.pve.hardware import Wire
 from nestlab.engines.pve.remembered import Memory
 from nestlab.lab.model import Pve, Segment
@@ -26,7 +27,7 @@ from nestlab.wire.pve import privileges
 from nestlab.wire.pve.api import Api
 from nestlab.wire.pve.errors import Denied, Exists, Locked, Missing, PveError
 
-SDN = "/cluster/sdn"
+SDN = network_reload.SDN
 ZONES, VNETS, LOCK = f"{SDN}/zones", f"{SDN}/vnets", f"{SDN}/lock"
 CONTROLLERS, FABRICS = f"{SDN}/controllers", f"{SDN}/fabrics/all"
 
@@ -63,6 +64,8 @@ class Segments:
         self._changing = asyncio.Lock()
         self._kind: str | None = None
         self._again: set[str] = set()
+        self.failures: dict[str, str] = {}
+        """Why nodes did not reload their networks when the SDN was applied last, by node."""
 
     async def observe(self) -> frozenset[str]:
         """The segments that are vnets, also those that an interrupted nestlab made or removed and did not apply. A lock
@@ -285,7 +288,7 @@ class Segments:
     async def _apply(self, token: dict[str, str]) -> None:
         upid = await self._api.set(SDN, {**token, "release-lock": True} if token else {})
         self._memory.token = ""
-        await self._api.task(str(upid))
+        self.failures = dict(await network_reload.finished(self._api, str(upid)))
 
     async def _take_back(self, token: str) -> None:
         with contextlib.suppress(LabError):

@@ -41,6 +41,8 @@ class Node:
     bridges_new: dict[str, dict[str, Any]] | None = None
     lacks: set[str] = field(default_factory=set)
     """Vnets that it has not loaded: it was away when they were applied."""
+    reload_fails: str = ""
+    """What `ifreload -a` says on it before it fails, as long as it does: its networks then stay as they are."""
     started: float = field(default_factory=lambda: time.time() - 5000)
 
 

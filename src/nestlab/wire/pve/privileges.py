@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nestlab.base.errors import LabError
 
@@ -123,7 +123,8 @@ class Scope:
 @dataclass(frozen=True)
 class Step:
     """One step of the setup: a command for root on a node, and the same as a request of the API. `there`: that it is
-    refused because it exists already is no error. `shows`: its answer holds the token's secret, once."""
+    refused because it exists already is no error; then `otherwise` is done. `shows`: its answer holds the token's
+    secret, once."""
 
     command: str
     method: str
@@ -131,6 +132,12 @@ class Step:
     params: tuple[tuple[str, str], ...]
     there: bool = False
     shows: bool = False
+    otherwise: Step | None = None
+
+    @property
+    def line(self) -> str:
+        """The command, with what is done where that fails."""
+        return f"{self.command} || {self.otherwise.command}" if self.otherwise else self.command
 
 
 def setup(version: str, scope: Scope, user: str, token: str) -> tuple[Step, ...]:
@@ -141,8 +148,9 @@ def setup(version: str, scope: Scope, user: str, token: str) -> tuple[Step, ...]
     steps = [_step("pool add", "POST", "/pools", {"poolid": scope.pool}, {"comment": "nestlab"}, there=True)]
     for template in dict.fromkeys(template for template, _ in scope.paths()):
         role, granted = ROLES[template], {"privs": ",".join(wanted[template])}
-        steps.append(_step("role add", "POST", "/access/roles", {"roleid": role}, granted, there=True))
-        steps.append(_step("role modify", "PUT", f"/access/roles/{role}", {}, granted, words=(role,)))
+        modify = _step("role modify", "PUT", f"/access/roles/{role}", {}, granted, words=(role,))
+        add = _step("role add", "POST", "/access/roles", {"roleid": role}, granted, there=True)
+        steps.append(replace(add, otherwise=modify))
     steps.append(_step("user add", "POST", "/access/users", {"userid": user}, {"comment": "nestlab"}, there=True))
     made = f"/access/users/{user}/token/{token}"
     steps.append(_step("user token add", "POST", made, {}, {"privsep": "1"}, words=(user, token), shows=True))
@@ -166,13 +174,7 @@ def setup_commands(
 ) -> tuple[str, ...]:
     """The same as command lines for root on a node. A role is added or, if it is there, modified."""
     scope = Scope(pool, tuple(storages), tuple(zones), tuple(bridges), tuple(images))
-    lines: list[str] = []
-    for step in setup(version, scope, user, token):
-        if lines and step.path.startswith("/access/roles/"):
-            lines[-1] = f"{lines[-1]} || {step.command}"
-        else:
-            lines.append(step.command)
-    return tuple(lines)
+    return tuple(step.line for step in setup(version, scope, user, token))
 
 
 def zone_steps(zone: str) -> tuple[Step, ...]:
