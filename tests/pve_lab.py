@@ -52,7 +52,7 @@ class PretendStock:
     async def present(self) -> frozenset[str]:
         return frozenset(self.built)
 
-    async def build(self, key: str, image: Image, say: Say) -> None:
+    async def build(self, key: str, image: Image, say: Say, node: str = "") -> None:
         self.built.add(key)
 
     async def template(self, key: str, image: Image, node: str, storage: str, say: Say) -> int:

@@ -228,11 +228,20 @@ def _print_next(session: Session) -> None:
     from nestlab.show import render
 
     running = [path for path, seen in session.observed.machines.items() if seen.state == "running"]
+    specs = session.blueprint.by_path()
+    outside = session.blueprint.on is not None  # nothing runs commands in a container of a Proxmox VE from outside
+    shut = [path for path in running if path in specs and outside and specs[path].machine.container]
+    running = [path for path in running if path not in shut]
     deepest = max(running, key=lambda path: path.count("/"), default=None)
     hypervisors = [s.path for s in session.blueprint.specs if s.machine.hypervisor and s.path in running]
     several = len(session.site.home.labs()) > 1 or _other_here(session.blueprint.lab)
     text = render.next_lines(
-        session.blueprint.lab, deepest, next(iter(hypervisors), None), several=several, program=_program()
+        session.blueprint.lab,
+        deepest,
+        next(iter(hypervisors), None),
+        console=next(iter(shut), None),
+        several=several,
+        program=_program(),
     )
     out(f"\n{text}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -61,7 +62,8 @@ def setup(
     """
     from nestlab.cli import proxmox_work
 
-    return run(proxmox_work.setup(*meant_by(where), user, token, perform=perform, yes=yes, as_json=as_json))
+    meant = meant_by(where)
+    return run(proxmox_work.setup(meant.on, meant.bridges, user, token, perform=perform, yes=yes, as_json=as_json))
 
 
 @group.command("check")
@@ -71,7 +73,8 @@ def check(where: Where, as_json: Json = False, debug: Debug = False) -> int | No
     Changes nothing. Exit status 2 if something is missing."""
     from nestlab.cli import proxmox_work
 
-    return run(proxmox_work.check(*meant_by(where), as_json=as_json))
+    meant = meant_by(where)
+    return run(proxmox_work.check(meant.on, meant.bridges, hypervisors=meant.hypervisors, as_json=as_json))
 
 
 @group.command("trust")
@@ -158,11 +161,21 @@ def _tell(crossing: object) -> None:
 
 def on_of(word: str) -> Pve:
     """What a lab uses of its Proxmox VE, or all defaults at an address."""
-    return meant_by(word)[0]
+    return meant_by(word).on
 
 
-def meant_by(word: str) -> tuple[Pve, tuple[str, ...]]:
-    """The same, with the bridges that segments of the lab name."""
+@dataclass(frozen=True)
+class Meant:
+    """A Proxmox VE as a lab uses it. `bridges`: those that its segments name; `hypervisors`: machines run inside its
+    machines, as of an address they may."""
+
+    on: Pve
+    bridges: tuple[str, ...] = ()
+    hypervisors: bool = True
+
+
+def meant_by(word: str) -> Meant:
+    """What is meant by an address, a lab file or the name of a lab."""
     from pathlib import Path
 
     from nestlab.home import labs
@@ -170,17 +183,19 @@ def meant_by(word: str) -> tuple[Pve, tuple[str, ...]]:
     from nestlab.lab.model import Pve
 
     if word.startswith(("pve://", "pve+")):
-        return Pve(word), ()
+        return Meant(Pve(word))
     if word in home().labs():
         made = blueprint_file.load(labs.existing(home(), word).blueprint)
         on, segments = (made.on, made.segments) if made else (None, ())
+        nests = any(spec.machine.hypervisor for spec in made.specs) if made else True
     elif word.endswith((".yaml", ".yml")):
         from nestlab.labfile import parse
 
         lab = parse(Path(word), environ=os.environ)
         on, segments = lab.on, lab.segments
+        nests = any(placed.machine.hypervisor for placed in lab.walk())
     else:
         raise LabError(f"{word} is neither an address nor a lab.", hint="Such as pve://pve1.example.org, or lab.yaml.")
     if on is None:
         raise LabError(f"{word} is a lab on this machine.", hint="Say `on: pve://HOST` in its lab file.")
-    return on, tuple(dict.fromkeys(each.bridge for each in segments if each.bridge))
+    return Meant(on, tuple(dict.fromkeys(each.bridge for each in segments if each.bridge)), nests)

@@ -119,13 +119,13 @@ def _keep(on: Pve, token: str) -> str:
     return str(credentials.keep(home().state, where, {**kept, "token": token}))
 
 
-async def check(on: Pve, bridges: Sequence[str], *, as_json: bool) -> int | None:
+async def check(on: Pve, bridges: Sequence[str], *, hypervisors: bool, as_json: bool) -> int | None:
     from nestlab.proxmox import platform, setup
     from nestlab.verbs.local import asked
 
     reached = platform.reach(on.address, home(), os.environ, asked())
     try:
-        points = await setup.check(reached.api, platform.narrowed(on), bridges)
+        points = await setup.check(reached.api, platform.narrowed(on), bridges, hypervisors=hypervisors)
     finally:
         await reached.close()
     ok = not any(point.ok is False for point in points)
@@ -145,9 +145,11 @@ def _table(points: tuple[Point, ...]) -> str:
     cells = [[marks[point.ok], point.what, point.seen] for point in points]
     styles: list[list[Style | None]] = [[colours[point.ok], "bold", None] for point in points]
     lines = []
-    for point, line in zip(points, columns(cells, styles, paint()), strict=True):
+    for number, line in enumerate(columns(cells, styles, paint())):
+        point, after = points[number], points[number + 1 : number + 2]
         lines.append(line)
-        if point.do and point.ok is not True:
+        again = any(each.do == point.do and each.ok is not True for each in after)  # it is said once, at the end
+        if point.do and point.ok is not True and not again:
             lines.append(f"        {point.do}")
     return "\n".join(lines)
 

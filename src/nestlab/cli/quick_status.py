@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from nestlab.base import patience
@@ -13,6 +14,7 @@ from nestlab.cli.guard import out, run
 
 if TYPE_CHECKING:
     from nestlab.home.directories import LabHome
+    from nestlab.home.lock_holder import Holder
     from nestlab.lab.blueprint import Blueprint
     from nestlab.plan.steps import Observed
 
@@ -37,7 +39,7 @@ def read(words: Sequence[str]) -> None:
 
 def status(words: Sequence[str] | None, *, as_json: bool, deep: bool) -> None:
     """The machines of the lab that is meant, on stdout."""
-    from nestlab.home import labs
+    from nestlab.home import labs, lock_holder
     from nestlab.lab import blueprint_file
     from nestlab.show import machine_table
 
@@ -45,11 +47,27 @@ def status(words: Sequence[str] | None, *, as_json: bool, deep: bool) -> None:
     place = labs.existing(home(), name)
     blueprint = blueprint_file.load(place.blueprint)
     observed = _look(place, blueprint, deep=deep)
-    machines = machine_table.rows(blueprint, observed, time.time())
+    holder = lock_holder.holder(place.lock)
+    machines = machine_table.rows(blueprint, _in_work(observed, holder), time.time())
     if as_json:
-        print_json(machine_table.data(name, machines))
+        at_work = asdict(holder) if holder else None
+        print_json({**machine_table.data(name, machines), "at_work": at_work})
         return
-    out(f"{machine_table.head(name, machines, paint())}\n{machine_table.table(machines, paint())}")
+    head = machine_table.head(name, machines, paint())
+    work = f"; {holder} is at work on it" if holder else ""
+    out(f"{head}{work}\n{machine_table.table(machines, paint())}")
+
+
+def _in_work(observed: Observed, holder: Holder | None) -> Observed:
+    """While somebody changes the lab, a machine that does not run has not died: it is about to be started or ended."""
+    if holder is None:
+        return observed
+    why = f"`nestlab {holder.verb}` is at work"
+    machines = {
+        path: replace(seen, state="stopped", why=why) if seen.state == "died" else seen
+        for path, seen in observed.machines.items()
+    }
+    return replace(observed, machines=machines)
 
 
 def _look(place: LabHome, blueprint: Blueprint | None, *, deep: bool) -> Observed:

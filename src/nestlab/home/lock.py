@@ -10,26 +10,16 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from nestlab.base.errors import Busy, LabError
+from nestlab.home.lock_holder import Holder, holder, read
+
+__all__ = ["Holder", "held", "holder"]
 
 _FIRST, _LONGEST = 0.05, 0.5
 """Seconds between attempts, growing: flock cannot be awaited."""
-
-
-@dataclass(frozen=True)
-class Holder:
-    """Who holds a lab. `since` is seconds since the epoch."""
-
-    pid: int
-    verb: str
-    since: float
-
-    def __str__(self) -> str:
-        clock = time.strftime("%H:%M:%S", time.localtime(self.since))
-        return f"`nestlab {self.verb}` (process {self.pid}, since {clock})"
 
 
 @asynccontextmanager
@@ -65,22 +55,6 @@ def _is_at(descriptor: int, path: Path) -> bool:
         return False
 
 
-def holder(path: Path) -> Holder | None:
-    """Who holds the lock now, as far as they wrote it down; None if nobody does."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return _read(path)
-    else:
-        return None
-    finally:
-        os.close(descriptor)
-
-
 async def _acquire(descriptor: int, path: Path, lab: str, wait: float | None, say: Callable[[str], None]) -> None:
     until = None if wait is None else time.monotonic() + wait
     pause = _FIRST
@@ -91,7 +65,7 @@ async def _acquire(descriptor: int, path: Path, lab: str, wait: float | None, sa
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            who = _read(path)
+            who = read(path)
         else:
             return
         # `holder` locks for an instant to look: whoever is not named is asked twice
@@ -109,12 +83,3 @@ def _note(descriptor: int, text: str) -> None:
     with contextlib.suppress(OSError):  # on a full disk the lock still holds, only nobody can say whose it is
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, text.encode(), 0)
-
-
-def _read(path: Path) -> Holder | None:
-    """What the holder wrote; None while it is still writing."""
-    try:
-        data = json.loads(path.read_text())
-        return Holder(int(data["pid"]), str(data["verb"]), float(data["since"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None

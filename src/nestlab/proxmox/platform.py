@@ -134,6 +134,11 @@ class ProxmoxPlatform:
     async def proofs(self, blueprint: Blueprint) -> tuple[Proof, ...]:
         basis = await self.engine.platform()
         cannot = "level 1 is emulated" if basis.emulates else "machines inside level 1 run without KVM"
+        outer = blueprint.children("")
+        if all(spec.machine.container for spec in outer):
+            cannot = "its containers need none"
+        elif not any(spec.machine.hypervisor for spec in outer) and not basis.emulates:
+            cannot = "nothing runs inside its machines"
         why = {True: "", None: "whether it can nest is not told; the proofs below tell", False: cannot}[basis.nests]
         first = Proof("", 0, "hardware virtualization", basis.nests or None, basis.line, why, where="Proxmox VE")
         return (first, *await self._moved(blueprint))

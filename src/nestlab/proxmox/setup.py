@@ -217,8 +217,9 @@ async def _nothing_pending(api: Api, todo: Setup) -> None:
             raise LabError(what, hint="Apply or revert them first (Datacenter > SDN): nestlab applies nothing else.")
 
 
-async def check(api: Api, on: Pve, bridges: Sequence[str] = ()) -> tuple[Point, ...]:
-    """Whether labs can be made there by who asks: privileges, pool, storages, zone, bridge, and what the nodes can."""
+async def check(api: Api, on: Pve, bridges: Sequence[str] = (), *, hypervisors: bool = True) -> tuple[Point, ...]:
+    """Whether labs can be made there by who asks: privileges, pool, storages, zone, bridge, and what the nodes can.
+    `hypervisors`: machines are to run inside machines."""
     version = str((await api.get("/version"))["version"])
     privileges.major(version)
     points = [Point("version", True, f"Proxmox VE {version} at {api.where}")]
@@ -234,7 +235,7 @@ async def check(api: Api, on: Pve, bridges: Sequence[str] = ()) -> tuple[Point, 
     usable = [room for room in found if room.online and (not on.nodes or room.node in on.nodes)]
     depot = Uploads(api, on, "0" * 8, _no_locks())
     for room in usable:
-        points.append(_nests(room.processor))
+        points.append(_nests(room.processor, hypervisors))
         points.append(await _loaded(api, on.zone, room.node))
         points += await _bridged(api, _bridges(on, bridges), room.node)
         points.append(await _imports(depot, room.node))
@@ -244,7 +245,12 @@ async def check(api: Api, on: Pve, bridges: Sequence[str] = ()) -> tuple[Point, 
         lack = f"{on.storage or 'no storage'} does not take disks (content `images`) there"
         do = "Name another: `storage:`." if room.stores else "See above: what may be used there must be seen first."
         points.append(Point(f"disks on {room.node}", bool(mine), names or lack, do))
-    if not usable:
+    strange = [node for node in on.nodes if node not in {room.node for room in found}]
+    if strange:
+        has = ", ".join(room.node for room in found) or "none that can be seen"
+        do = "Correct the node in the address, or `nodes:`."
+        points.append(Point("nodes", False, f"there is no node {', '.join(strange)}; it has: {has}", do))
+    elif not usable:
         points.append(Point("nodes", False, "none that may be used answers", "Start one, or name others: `nodes:`."))
     return tuple(points)
 
@@ -324,17 +330,22 @@ async def _imports(depot: Uploads, node: str) -> Point:
     return Point(f"images on {node}", True, f"{place.storage} takes uploads ({human(place.free)} free)")
 
 
-def _nests(processor: Processor) -> Point:
+def _nests(processor: Processor, hypervisors: bool) -> Point:
+    """`hypervisors`: something is to run inside machines there, without which it does not matter."""
     what = f"nesting on {processor.node}"
     model = processor.model or "a CPU that is not told"
     if processor.kvm is None:
-        return Point(what, None, f"{model}", "Grant Sys.Audit on /nodes to see it: `nestlab pve setup`.")
+        return Point(what, None, f"its CPU is not told: {processor.why}")
     if not processor.kvm:
         seen = f"{model} without KVM: machines are emulated (kvm: 0, cpu: max), 20 times slower; containers are not"
         return Point(what, None, seen, "Machines with `container: true` need no KVM.")
     if processor.nests is False:
         mend = f"On the node: nestlab doctor --fix, or from here: nestlab doctor ssh://root@{processor.node} --fix"
-        return Point(what, False, f"{model}: the kernel's parameter `nested` is off", mend)
+        off = f"{model}: the kernel's parameter `nested` is off"
+        return Point(what, False if hypervisors else None, off, mend if hypervisors else "Only hypervisors need it.")
+    if processor.early:
+        seen = f"{model}; whether `nested` is on is not known yet: pvestatd there has not reported since it started"
+        return Point(what, None, seen, "Ask again in a minute; systemctl status pvestatd tells if it does not run.")
     if processor.nests is None:
         seen = f"{model}; this version does not tell whether `nested` is on"
         return Point(what, None, seen, f"nestlab doctor ssh://root@{processor.node} tells it.")

@@ -241,13 +241,23 @@ def error(problem: LabError, paint: Paint = PLAIN) -> str:
     return "\n".join(lines)
 
 
-def next_lines(lab: str, reach: str | None, hypervisor: str | None, *, several: bool, program: str = "nestlab") -> str:
+def next_lines(
+    lab: str,
+    reach: str | None,
+    hypervisor: str | None,
+    *,
+    several: bool,
+    program: str = "nestlab",
+    console: str | None = None,
+) -> str:
     """What to type next. `reach`: a machine to go to; `hypervisor`: one that runs others; `several` labs exist;
-    `program`: how nestlab is called here."""
+    `program`: how nestlab is called here; `console`: one that has only that, shown where nothing is to be reached."""
     prefix = f"{lab}:" if several else ""
     rows = [[f"{program} status {lab}", "the machines, now"]]
     if reach:
         rows.insert(0, [f"{program} ssh {prefix}{reach}", "a shell there"])
+    elif console:
+        rows.insert(0, [f"{program} console {prefix}{console}", "its console"])
     if hypervisor and hypervisor != reach:
         rows.append([f"{program} exec {prefix}{hypervisor} -- ls -l /dev/kvm", "a command on a hypervisor"])
     rows.append([f"{program} down {lab}", "end it and delete everything of it"])

@@ -184,9 +184,10 @@ class Basis:
     line: str
 
 
-def platform(rooms: Sequence[Room], used: Collection[str], version: str, where: str) -> Basis:
-    """The nodes that machines are on, else all of them."""
-    nodes = [room for room in rooms if room.node in used] or [room for room in rooms if room.online]
+def platform(rooms: Sequence[Room], used: Collection[str], allowed: Collection[str], version: str, where: str) -> Basis:
+    """The nodes that machines are on, else all that may be used (`allowed`; none named: all)."""
+    usable = [room for room in rooms if room.online and (not allowed or room.node in allowed)]
+    nodes = [room for room in rooms if room.node in used] or usable
     answers = [_nests(room.processor) for room in nodes]
     told = ", ".join(f"{room.node} ({_described(room.processor)})" for room in nodes) or "no node that answers"
     able = None if not answers or None in answers else all(answers)
@@ -204,10 +205,11 @@ def _nests(processor: Processor) -> bool | None:
 
 def _described(processor: Processor) -> str:
     if processor.kvm is None:
-        return "its CPU is not told: Sys.Audit on /nodes is missing"
+        return f"its CPU is not told: {processor.why}"
     model = processor.model or processor.vendor or "a CPU that is not told"
     if not processor.kvm:
         return f"{model}, no KVM"
     flag = "svm" if "svm" in processor.flags else "vmx"
-    nesting = {True: "nesting on", False: "nesting off", None: "nesting not told by this version"}[processor.nests]
+    unknown = "nesting not known yet" if processor.early else "nesting not told by this version"
+    nesting = {True: "nesting on", False: "nesting off", None: unknown}[processor.nests]
     return f"{model}, {flag}, {nesting}"

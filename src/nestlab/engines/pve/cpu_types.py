@@ -44,8 +44,9 @@ that only CPUs have which have all of the model (QEMU, target/i386/cpu.c). PVE s
 
 @dataclass(frozen=True)
 class Processor:
-    """The CPU of a node. `kvm`: None where the node does not tell. `nests`: whether what is given to guests can be
-    used by them, as the node's QEMU found (None: this PVE does not tell). `word`: whether it knows `nested-virt`."""
+    """The CPU of a node. `kvm`: None where the node does not tell, and `why` then says why not. `nests`: whether what
+    is given to guests can be used by them, as the node's QEMU found (None: this PVE does not tell, or, `early`, not
+    yet). `word`: whether it knows `nested-virt`."""
 
     node: str
     vendor: str = ""
@@ -54,6 +55,8 @@ class Processor:
     kvm: bool | None = None
     nests: bool | None = None
     word: bool = False
+    early: bool = False
+    why: str = "it is not asked"
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,7 @@ class PveEngine:
     async def perform(self, step: Step, blueprint: Blueprint, say: Say) -> None:
         match step:
             case Build(image=key):
-                await self.environment.stock.build(key, blueprint.images[key], say)
+                await self.environment.stock.build(key, blueprint.images[key], say, await self._needs(key, blueprint))
             case Connect():
                 await self._connect(blueprint)
             case Disconnect(segment=segment):
@@ -211,7 +211,8 @@ class PveEngine:
         rooms = await nodes.rooms(self.environment.api, self.environment.pve)
         version = await self.environment.api.get("/version")
         used = {found.guest.node for found in self.guests.all_known().values()}
-        return assignment.platform(rooms, used, str(version.get("version", "")), self.environment.api.where)
+        allowed, where = self.environment.pve.nodes, self.environment.api.where
+        return assignment.platform(rooms, used, allowed, str(version.get("version", "")), where)
 
     async def watched(self) -> Mapping[str, tuple[str, str]]:
         """Machines that high availability manages, by path: its word for them (`vm:100`), and their state there."""
@@ -250,6 +251,11 @@ class PveEngine:
             raise
         except LabError:
             return frozenset()
+
+    async def _needs(self, key: str, blueprint: Blueprint) -> str:
+        """The node of the first machine that is made from an image, or handed it; "" where none is."""
+        specs = [spec for spec in blueprint.children("") if key in (spec.image, *spec.cargo)]
+        return (await self._layout(blueprint)).spots[specs[0].path].node if specs else ""
 
     async def _connect(self, blueprint: Blueprint) -> dict[str, hardware.Wire]:
         outer = blueprint.children("")

@@ -63,12 +63,13 @@ class Stock:
         built, files = self._library.present(), await self._depot.all()
         return frozenset(file.key for file in files if file.role == "start" and file.whole) & built
 
-    async def build(self, key: str, image: Image, say: Say) -> None:
-        """Build the image here and upload it to one node; other nodes get it when a machine is made there."""
+    async def build(self, key: str, image: Image, say: Say, node: str = "") -> None:
+        """Build the image here and upload it to the node that needs it first (none is named: any); other nodes get it
+        when a machine is made there."""
         await self._library.build(key, image, say)
         artifacts = await self._library.artifacts(key, image)
         shape = shape_of(artifacts)
-        node = (await self._depot.nodes())[0]
+        node = node or (await self._depot.nodes())[0]
         # The disk that starts it comes last: where it is, the others are.
         roles = dict.fromkeys((*shape.cargo, *(role for role, _ in shape.drives)))
         if image.file is not None:  # what of a user's file is needed depends on where it is booted

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from nestlab.engines.pve import resources
+from nestlab.engines.pve.cpu_types import Processor
 from nestlab.engines.pve.placement import Room
 from nestlab.lab.model import Pve
 from nestlab.wire.pve.api import Api
@@ -24,8 +25,10 @@ async def rooms(api: Api, pve: Pve, rows: Sequence[dict[str, Any]] | None = None
 
 
 async def _with_processor(api: Api, room: Room, pve: Pve) -> Room:
-    if not room.online or (pve.nodes and room.node not in pve.nodes):
-        return room
+    if not room.online:
+        return replace(room, processor=Processor(room.node, why="it does not answer"))
+    if pve.nodes and room.node not in pve.nodes:
+        return replace(room, processor=Processor(room.node, why="the lab does not use it"))
     status, flags = await asyncio.gather(
         _told(api, f"/nodes/{room.node}/status"), _told(api, f"/nodes/{room.node}/capabilities/qemu/cpu-flags")
     )

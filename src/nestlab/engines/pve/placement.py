@@ -102,10 +102,10 @@ def place(
     """
     specs = blueprint.children("")
     asked = {spec.path for spec in specs} if wanted is None else {spec.path for spec in specs if spec.path in wanted}
-    usable = _usable(pve, rooms)
     problems = [*_inner(blueprint, wanted), *_stated(specs, pve, rooms)]
     if problems:
-        raise LabError("\n".join(problems), hint="Correct the lab file, or make room.")
+        raise LabError("\n".join(problems), hint="Correct the lab file or the address in it, or make room.")
+    usable = _usable(pve, rooms)
     left = {room.node: room for room in usable}
     spots: dict[str, Spot] = {}
     needs = [_need(group, there, asked) for group in _groups(specs, reaching, there)]
@@ -137,7 +137,7 @@ def _stated(specs: Sequence[Spec], pve: Pve, rooms: Sequence[Room]) -> Iterable[
     known = {room.node: room for room in rooms}
     for node in pve.nodes:
         if node not in known:
-            yield f"`nodes` names {node}, which the cluster does not have; it has: {', '.join(known) or 'none'}."
+            yield f"There is no node {node}, which the lab names; the cluster has: {', '.join(known) or 'none'}."
     for spec in specs:
         if (stated := spec.machine.node) is None:
             continue

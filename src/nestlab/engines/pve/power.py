@@ -31,6 +31,10 @@ REACHED = 400.0
 LONGEST = 3
 """Times that, after which the wait ends however hard it works."""
 
+START = 300.0
+"""Nominal seconds that QEMU gets to start; PVE's own 30 (qemu-server, QemuServer.pm: vm_start) end a busy node's
+starts."""
+
 GRACE = 60.0
 """Nominal seconds that a machine gets to shut down by itself."""
 
@@ -192,11 +196,13 @@ class Runner:
 
     async def _start(self, found: Found, spec: Spec, say: Say) -> Found:
         guest = found.guest
-        say("starting " + ("under KVM" if found.mark.kvm else "under emulation (kvm: 0)"))
+        how = "" if guest.kind == "lxc" else " under KVM" if found.mark.kvm else " under emulation (kvm: 0)"
+        say(f"starting{how}")
         again, deadline = False, time.monotonic() + patience.allowed(SETTLING)
         while True:
             try:
-                await self._guests.work(self._api.create, f"{guest.base}/status/start", None, say)
+                patient = {"timeout": int(patience.allowed(START))} if guest.kind == "qemu" else None
+                await self._guests.work(self._api.create, f"{guest.base}/status/start", patient, say)
                 return found
             except PveError as error:
                 told = f"{error.message}\n{error.detail}"  # what QEMU's scripts say stands in the log only

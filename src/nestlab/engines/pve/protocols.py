@@ -16,7 +16,8 @@ class Stock(Protocol):
     async def present(self) -> frozenset[str]:
         """Keys of images whose files are there."""
 
-    async def build(self, key: str, image: Image, say: Say) -> None: ...
+    async def build(self, key: str, image: Image, say: Say, node: str = "") -> None:
+        """`node`: where it is needed first (""): wherever."""
 
     async def template(self, key: str, image: Image, node: str, storage: str, say: Say) -> int:
         """The VMID of the image's template that machines of a node are cloned from."""

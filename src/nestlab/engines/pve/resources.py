@@ -110,7 +110,7 @@ def seen(found: Found, now: float, drift: tuple[Drift, ...] = ()) -> Seen:
         state=state,
         digest=mark.digest or None,
         names=names_of(mark, since if runs else None),
-        accel=("kvm" if mark.kvm else "tcg") if runs else None,
+        accel=("kvm" if mark.kvm else "tcg") if runs and guest.kind == "qemu" else None,
         since=since,
         memory=guest.memory or None if runs else None,
         ready=not (mark.unmet and state == "running"),
@@ -186,18 +186,21 @@ def _store(row: Mapping[str, Any]) -> Store:
 
 
 def processor(node: str, status: Mapping[str, Any] | None, flags: Sequence[Mapping[str, Any]] | None) -> Processor:
-    """The CPU of a node: from its status, and the flags that its QEMU can give. None: what may not be asked."""
+    """The CPU of a node: from its status, and the flags that its QEMU can give. None: what may not be asked. While its
+    statistics daemon (pvestatd) has not reported, the node is listed for no flag at all: then nothing is known yet."""
     if status is None:
-        return Processor(node)
+        return Processor(node, why="Sys.Audit on /nodes is missing")
     info = status.get("cpuinfo") or {}
     listed = next((row for row in flags or () if row.get("name") == "nested-virt"), None)
     where = listed.get("supported-on") if listed else None
+    early = isinstance(where, list) and not any(node in (row.get("supported-on") or ()) for row in flags or ())
     return Processor(
         node=node,
         vendor=str(info.get("vendor") or ""),
         model=str(info.get("model") or ""),
         flags=frozenset(str(info.get("flags") or "").split()),
         kvm=str(info.get("hvm") or "") not in ("", "0"),
-        nests=node in where if isinstance(where, list) else None,
+        nests=node in where if isinstance(where, list) and not early else None,
         word=listed is not None,
+        early=early,
     )

@@ -87,6 +87,10 @@ class Uploads:
         rows = await self._api.get("/nodes")
         online = sorted(str(row["node"]) for row in rows if row.get("status") == "online")
         found = [node for node in online if not self._pve.nodes or node in self._pve.nodes]
+        names = {str(row["node"]) for row in rows}
+        if strange := [node for node in self._pve.nodes if node not in names]:
+            what = f"{self._api.where} has no node {', '.join(strange)}; it has: {', '.join(sorted(names)) or 'none'}."
+            raise LabError(what, hint="Correct the node in the address, or `nodes`.")
         if not found:
             wanted = f"none of {', '.join(self._pve.nodes)}" if self._pve.nodes else "none"
             what = f"No node of {self._api.where} can be used: {wanted} is online."

@@ -41,6 +41,10 @@ class Node:
     bridges_new: dict[str, dict[str, Any]] | None = None
     lacks: set[str] = field(default_factory=set)
     """Vnets that it has not loaded: it was away when they were applied."""
+    reported: bool = True
+    """pvestatd has told what its QEMU can since it was started."""
+    starting: float = 0.0
+    """Seconds that a QEMU takes to start on it, which is more than a start waits if that does not say otherwise."""
     reload_fails: str = ""
     """What `ifreload -a` says on it before it fails, as long as it does: its networks then stay as they are."""
     started: float = field(default_factory=lambda: time.time() - 5000)

@@ -15,10 +15,11 @@ from nestlab.lab.pve_address import PORT
 from nestlab.wire.pve import encode, tasks, upload
 from nestlab.wire.pve.api import Params, Progress
 from nestlab.wire.pve.credentials import Credentials
-from nestlab.wire.pve.errors import Unauthorized, refusal
+from nestlab.wire.pve.errors import NodeUnreachable, Unauthorized, refusal
 from nestlab.wire.pve.login import Badge, Login
 from nestlab.wire.pve.retries import Lost, Patience, Unsent, repeatable
 from nestlab.wire.pve.trust import Trust
+from nestlab.wire.pve.upload import Parts
 from nestlab.wire.pve.wires import Answer, Wires
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ PER_NODE = 6
 
 UPLOADS = 2
 """Files on their way at one time; they do not count among the requests of a node."""
+
+UPLOAD_TRIES = 4
+"""Times that a file is sent whose connection breaks."""
 
 CONNECTIONS = 12
 """Connections at one time to the node that is asked."""
@@ -83,18 +87,27 @@ class Pve:
     async def upload(
         self, node: str, storage: str, content: str, source: Path, name: str, progress: Progress | None = None
     ) -> None:
-        """See `api.Api.upload`. It is not repeated when the connection is lost: the user sees progress, and chooses."""
+        """See `api.Api.upload`. A connection that breaks is no end of it: a node that passes a file on to another one
+        gives up after seconds in which that is busy. Repeated, it replaces what came of it."""
         parts = await asyncio.to_thread(upload.parts, source, content, name)
-        path = f"/nodes/{node}/storage/{storage}/upload"
-        address = encode.address(path)
-        try:
-            async with self._uploads:
-                answer = await self._let_in("POST", address, lambda: upload.stream(parts, progress), parts.headers)
-        except Lost as error:
-            cause = "Datastore.AllocateTemplate there may be missing, or space in the node's /var/tmp"
-            error.hint = f"{error.hint} PVE may hang up in the middle instead of answering: {cause}."
-            raise
-        await self.task(self._data("POST", path, answer))
+        for tried in range(1, UPLOAD_TRIES + 1):
+            try:
+                upid = await self._uploaded(f"/nodes/{node}/storage/{storage}/upload", parts, progress)
+                break
+            except (Lost, Unsent, NodeUnreachable) as error:
+                if tried == UPLOAD_TRIES:
+                    cause = "Datastore.AllocateTemplate there may be missing, or space in the node's /var/tmp"
+                    error.hint = f"{error.hint} PVE may hang up in the middle instead of answering: {cause}."
+                    raise
+            await asyncio.sleep(self._patience.pause(tried))
+        await self.task(upid)
+
+    async def _uploaded(self, path: str, parts: Parts, progress: Progress | None) -> str:
+        """Send a file once: the task that takes it in."""
+        async with self._uploads:
+            body = lambda: upload.stream(parts, progress)  # noqa: E731 - a new stream for each login
+            answer = await self._let_in("POST", encode.address(path), body, parts.headers)
+        return str(self._data("POST", path, answer))
 
     async def websocket(self, path: str, params: Params) -> aiohttp.ClientWebSocketResponse:
         """Open a websocket at a path of the API, which stays open until it is closed."""

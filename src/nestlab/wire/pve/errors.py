@@ -106,6 +106,7 @@ _ROOT = re.compile(
     r"only root can|only allowed for root@pam|Only root (?:may|can)|root-only command|limiting to root|user != root@pam"
 )
 _NESTED = re.compile(r"Parameter verification failed\.?\s+(?P<rest>.+)", re.DOTALL)
+_COMMAND = re.compile(r"command '(\S+(?: \S+){0,2}) .{80,}'(?= failed|$)")
 _QUORUM = re.compile(r"no quorum|/etc/pve/\S+' - Permission denied")
 
 
@@ -130,8 +131,10 @@ def refusal(
     if not wrong:
         message, wrong = _nested(message)
     said = "; ".join([message.rstrip("."), *(f"{name}: {text}" for name, text in wrong.items())])
-    shown = " ".join(said.split()) or f"HTTP status {status} without a word"
-    what = f"Task {request} failed on {where}: {shown}." if upid else f"{where} refused {request}: {shown}."
+    shown = shortened(" ".join(said.split())) or f"HTTP status {status} without a word"
+    end = "" if shown.endswith((".", "!", "?")) else "."
+    what = f"Task {request} failed on {where}: {shown}{end}" if upid else f"{where} refused {request}: {shown}{end}"
+    log = "\n".join(map(shortened, log.splitlines()))
     kind, hint, extra = _kind(status, message, wrong)
     if kind is PveError and not wrong:
         from nestlab.explain.explain import with_advice
@@ -141,6 +144,11 @@ def refusal(
     for name, value in extra.items():
         setattr(error, name, value)
     return error
+
+
+def shortened(text: str) -> str:
+    """A line in which no command fills a page: PVE tells QEMU's whole command line, 5 KB, when a start fails."""
+    return _COMMAND.sub(lambda found: f"command '{found[1]} …'", text)
 
 
 def _nested(message: str) -> tuple[str, dict[str, str]]:

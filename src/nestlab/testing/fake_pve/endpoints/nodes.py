@@ -63,7 +63,9 @@ def cpu_flags(ask: Ask) -> Any:
     if ask.world.version >= "9.2":
         for row in rows:
             nested = row["name"] == "nested-virt"
-            row["supported-on"] = [node.name for node in ask.world.nodes.values() if node.nested or not nested]
+            row["supported-on"] = [
+                node.name for node in ask.world.nodes.values() if node.reported and (node.nested or not nested)
+            ]
     return rows
 
 

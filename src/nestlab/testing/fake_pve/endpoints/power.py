@@ -61,6 +61,9 @@ def start_vm(ask: Ask, task: Task, guest: Guest) -> None:
         raise died(f"MAX {node.cpus} vcpus allowed per VM on this node")
     check_start(ask, task, guest)
     task.work()
+    if node.starting > int(ask.get("timeout") or 30):
+        command = f"/usr/bin/kvm -id {guest.vmid} -name '{guest.name},debug-threads=on' {'-device x ' * 500}".strip()
+        raise died(f"start failed: command '{command}' failed: got timeout")
     if guest.config.pop("lock", None):
         for key in ("vmstate", "runningmachine", "runningcpu", "running-nets-host-mtu"):
             if key == "vmstate" and key in guest.config:

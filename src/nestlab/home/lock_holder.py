@@ -1,0 +1,48 @@
+"""Who changes a lab now, as its lock file tells. Light to import: `status` asks it each time."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lab. `since` is seconds since the epoch."""
+
+    pid: int
+    verb: str
+    since: float
+
+    def __str__(self) -> str:
+        clock = time.strftime("%H:%M:%S", time.localtime(self.since))
+        return f"`nestlab {self.verb}` (process {self.pid}, since {clock})"
+
+
+def holder(path: Path) -> Holder | None:
+    """Who holds the lock now, as far as they wrote it down; None if nobody does."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return read(path)
+    else:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def read(path: Path) -> Holder | None:
+    """What the holder wrote; None while it is still writing."""
+    try:
+        data = json.loads(path.read_text())
+        return Holder(int(data["pid"]), str(data["verb"]), float(data["since"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
