@@ -80,7 +80,7 @@ def test_only_the_nodes_that_may_be_used_are_used() -> None:
     lab = apart(guest("a", on=()))
     spots = place(lab, replace(PVE, nodes=("pve1",)), [room("pve1", 2), room("pve2", 20)], {})
     assert nodes(spots) == {"a": "pve1"}
-    with pytest.raises(LabError, match="`nodes` names pve9, which the cluster does not have"):
+    with pytest.raises(LabError, match="There is no node pve9, which the lab names; the cluster has: pve1"):
         place(lab, replace(PVE, nodes=("pve1", "pve9")), [room("pve1", 2)], {})
     with pytest.raises(LabError, match=r"No node of pve2 can be used; there are: pve1 \(online\), pve2 \(offline\)"):
         place(lab, replace(PVE, nodes=("pve2",)), [room("pve1"), replace(room("pve2"), online=False)], {})

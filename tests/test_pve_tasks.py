@@ -12,6 +12,7 @@ import pytest
 from https_scripted import Answer, Asked, Hangup, data
 from nestlab.base.errors import LabError
 from nestlab.wire.pve import tasks, upload
+from nestlab.wire.pve.client import UPLOAD_TRIES
 from nestlab.wire.pve.errors import Denied, Locked, Missing, PveError
 from nestlab.wire.pve.retries import Lost
 from pve_door import APART, ENDED, QUICK, RUNS, UPID, Node, Open, Script, opening
@@ -177,4 +178,4 @@ async def test_an_upload_that_is_refused_in_the_middle_says_what_may_be_missing(
         with pytest.raises(Lost) as caught:
             await pve.upload("pve1", "local", "iso", tmp_path / "disk", "a.iso")
         assert "Datastore.AllocateTemplate" in caught.value.hint
-        assert len(server.asked) == 1
+        assert len(server.asked) == UPLOAD_TRIES
