@@ -186,6 +186,42 @@ async def test_a_machine_on_a_storage_of_its_node_moves_as_a_whole_copy(labs: La
     assert [guest.template for guest in fake.vms.values()] == [True]
 
 
+async def test_a_copy_that_does_not_arrive_leaves_the_machine_as_it_was_and_says_where_it_is(
+    labs: Labs, fake: FakePve
+) -> None:
+    await labs.up()
+    await labs.change("stop", "stopped", "hv1")
+    number, before = vmid_of(fake, "hv1"), set(fake.vms)
+    source = node_of(fake, "hv1")
+    fake.fail_task("qmigrate", "migration aborted")
+    with pytest.raises(LabError, match="migration aborted") as caught:
+        await _migrated(labs, "hv1", "pve2" if source == "pve1" else "pve1")
+    assert f"hv1 is on {source} as VM {number}." in caught.value.what
+    assert "is removed" in caught.value.what
+    assert set(fake.vms) == before
+    fake.fail_task("qmigrate", "migration aborted")
+    fake.fail_task("qmdestroy", "storage is away")
+    with pytest.raises(LabError, match=r"could not be removed: .*storage is away.* hv1 is on") as caught:
+        await _migrated(labs, "hv1", "pve2" if source == "pve1" else "pve1")
+    await labs.change("start", "running")
+    assert (vmid_of(fake, "hv1"), await labs.states()) == (number, dict.fromkeys(ALL, "running"))
+    await labs.change("down", "gone")
+    assert [guest.template for guest in fake.vms.values()] == [True]
+
+
+async def test_the_original_goes_after_its_copy_has_arrived(labs: Labs, fake: FakePve) -> None:
+    await labs.up()
+    await labs.change("stop", "stopped", "hv1")
+    fake.requests.clear()
+    await _migrated(labs, "hv1", "pve2" if node_of(fake, "hv1") == "pve1" else "pve1")
+    asked = [call.method + call.path.rpartition("/")[2] for call in fake.requests if call.method in ("POST", "DELETE")]
+    assert (
+        asked.index("POSTclone")
+        < asked.index("POSTmigrate")
+        < next(number for number, each in enumerate(asked) if each.startswith("DELETE"))
+    )
+
+
 async def test_an_amd_machine_with_a_running_guest_stays_unless_that_is_stopped(labs: Labs, fake: FakePve) -> None:
     amd(fake)
     await labs.up(shared(fake), SHARED)

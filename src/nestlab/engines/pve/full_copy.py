@@ -43,10 +43,9 @@ class Copies:
         self._remove = remove
         self._numbers = Vmids(api)
 
-    async def independent(self, found: Found, say: Say) -> Found:
-        """The machine, which must be off, as a whole copy with another VMID on the same node; the old one is removed.
-        Interrupted before that, it leaves a copy that says it is half made, or is the machine twice, of which `down`
-        removes both."""
+    async def make(self, found: Found, say: Say) -> Found:
+        """A whole copy of the machine, which must be off, with another VMID on the same node. It says that it is half
+        made until it takes the machine's place (`replace`); interrupted before that, `down` removes it too."""
         config = await self._guests.config(found.guest)
         told: list[Mark] = []
 
@@ -65,7 +64,14 @@ class Copies:
         number = await self._numbers.use(clone)
         copy = Guest(number, found.guest.node, status="stopped")
         cards = {key: str(value) for key, value in config.items() if re.fullmatch(r"net\d+", key)}
-        mark = await self._guests.note(copy, lambda _: replace(told[-1], making=False), cards)
+        return Found(copy, await self._guests.note(copy, lambda _: told[-1], cards))
+
+    async def replace(self, found: Found, copy: Found, say: Say) -> None:
+        """The copy is the machine from now on, and the old one is removed."""
+        mark = await self._guests.note(copy.guest, lambda mark: replace(mark, making=False))
         await self._remove(found, say)
-        self._guests.made(copy, mark)
-        return Found(copy, mark)
+        self._guests.made(copy.guest, mark)
+
+    async def drop(self, copy: Found, say: Say) -> None:
+        """The copy goes; the machine is as it was."""
+        await self._remove(copy, say)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nestlab.base.errors import LabError
@@ -211,18 +211,64 @@ class Migration:
         )
 
     async def go(self, move: Move, ruling: Ruling, say: Say) -> None:
-        """Move it, to the end of PVE's task."""
+        """Move it, to the end of PVE's task. What cannot move itself moves as a copy, and is removed once that has
+        arrived. LabError, with where everything is, when PVE fails."""
         found = await self._guests.one(move.path)
-        if move.layers:
-            found = await self._copies.independent(found, say)
+        if not move.layers:
+            await self._moved(found, move, ruling, say)
+        else:
+            copy = await self._copies.make(found, say)
+            try:
+                arrived = await self._moved(copy, move, ruling, say)
+            except LabError as error:
+                raise await self._unmoved(found, copy, error, say) from error
+            await self._copies.replace(found, arrived, say)
+        await self._guests.look(exact=False)
+
+    async def _moved(self, found: Found, move: Move, ruling: Ruling, say: Say) -> Found:
+        """One machine, moved: where it is then."""
         params: dict[str, str | int] = {"target": move.target.node}
         if move.running and move.container:
             params["restart"] = 1
         elif move.running and ruling.online:
             params |= {"online": 1, "with-local-disks": 1}
         say(f"migrating to {move.target.node}" + (" while it runs" if "online" in params else ""))
-        await self._guests.work(self._api.create, f"{found.guest.base}/migrate", params, say)
-        await self._guests.look(exact=False)
+        try:
+            await self._guests.work(self._api.create, f"{found.guest.base}/migrate", params, say)
+        except LabError as error:
+            error.what = f"{error.what} {await self._place(found)}"
+            raise
+        return replace(found, guest=replace(found.guest, node=move.target.node))
+
+    async def _unmoved(self, found: Found, copy: Found, error: LabError, say: Say) -> LabError:
+        """The error of a copy that did not arrive: it is removed, and the machine is as it was."""
+        number = copy.guest.vmid
+        rows = await self._api.get("/cluster/resources", {"type": "vm"})
+        left = next((each for each in resources.guests(rows) if each.vmid == number), None)
+        try:
+            if left is not None:
+                await self._copies.drop(replace(copy, guest=left), say)
+            gone = f"The copy that was to move, VM {number}, is removed."
+        except LabError as other:
+            where = left.node if left else copy.guest.node
+            gone = f"The copy that was to move, VM {number} on {where}, could not be removed: {other.what}"
+        error.what = f"{error.what} {gone} {await self._place(found)}"
+        return error
+
+    async def _place(self, found: Found) -> str:
+        """Where a machine is now, in a sentence."""
+        try:
+            rows = await self._api.get("/cluster/resources", {"type": "vm"})
+        except LabError:
+            return ""
+        guest = next((each for each in resources.guests(rows) if each.vmid == found.guest.vmid), None)
+        if guest is None:
+            return f"VM {found.guest.vmid} ({found.mark.path}) is not shown any more."
+        held = (
+            f", locked ({guest.lock}: `qm unlock {guest.vmid}` there, once no task works on it)" if guest.lock else ""
+        )
+        kind = "The copy" if found.mark.making else found.mark.path
+        return f"{kind} is on {guest.node} as VM {guest.vmid}{held}."
 
     async def _target(self, found: Found, target: str) -> None:
         guest = found.guest
