@@ -339,7 +339,7 @@ async def test_what_only_the_log_of_a_start_tells_is_understood(made: Bench, log
     [
         ({"storage": "nowhere"}, ONE, r"pve1: it has no storage nowhere; it has: iso, local"),
         ({"storage": "iso"}, ONE, r"storage iso takes no content images \(pvesm set iso --content"),
-        ({"nodes": ("pve9",)}, ONE, r"No node of pve9 can be used; there are: pve1 \(online\), pve2 \(online\)"),
+        ({"nodes": ("pve9",)}, ONE, r"There is no node pve9, which the lab names; the cluster has: pve1, pve2"),
         ({}, draft("lab", replace(guest("web"), node="pve9")), r"web is to run on node pve9, which the cluster does"),
         ({"zone": "nozone"}, ONE, r"has no SDN zone nozone that can be seen; it has: nestlab"),
         ({"pool": "nopool"}, ONE, r"has no pool nopool that can be seen; it has: nestlab"),
