@@ -316,8 +316,10 @@ def test_a_confidential_guest_is_told_from_a_host_of_them(message: str, sealed: 
         ("microsoft", {}, "Set-VMProcessor -VMName NAME -ExposeVirtualizationExtensions $true"),
         ("microsoft", {"chassis_asset_tag": "7783-7084-3265-9085-8269-3286-77"}, "az vm resize"),
         ("oracle", {}, "VBoxManage modifyvm NAME --nested-hw-virt on"),
-        ("google", {}, "--enable-nested-virtualization"),
-        ("amazon", {}, "NestedVirtualization=enabled"),
+        ("google", {}, "gcloud compute instances update-from-file"),
+        ("amazon", {}, "aws ec2 modify-instance-cpu-options"),
+        ("kvm", {"board_vendor": "LinuxContainers"}, "nestlab doctor"),
+        ("kvm", {"sys_vendor": "Nutanix"}, "acli vm.update NAME cpu_passthrough=true"),
         ("xen", {}, "nestedhvm = 1"),
         ("parallels", {}, "prlctl set NAME --nested-virt on"),
     ],
@@ -335,3 +337,107 @@ def test_nesting_that_is_off_may_be_off_on_purpose_and_that_is_said() -> None:
     assert "on purpose" in findings["nested"].why
     assert "on purpose" in findings["security"].why
     assert "CVE-2026-53359" in findings["security"].seen
+
+
+# Whose is the level below?
+
+
+RENTED = ["Amazon EC2", "Google Compute Engine", "DigitalOcean", "Hetzner", "OpenStack Nova", "Vultr", "Alibaba Cloud"]
+
+
+@pytest.mark.parametrize("vendor", RENTED)
+def test_a_tenant_is_told_nothing_that_only_the_owner_of_the_host_can_do(vendor: str) -> None:
+    facts = replace(host("vm-kvm-no-vmx"), dmi={"sys_vendor": vendor, "product_name": vendor}, iommu=0)
+    told = text(facts, WINDOWS)
+    for word in ("qm ", "virsh", "virt-xml", "VBoxManage", "run-instances"):
+        assert f"$ {word}" not in told
+    assert "bare-metal" in found(facts)["iommu"].do
+
+
+def test_an_instance_that_can_be_changed_is_stopped_changed_and_started() -> None:
+    facts = host("vm-ec2-option-off")
+    finding = found(facts)["outer"]
+    assert "stop the instance" in finding.do
+    assert ["stop-instances" in finding.commands[0], "modify-instance-cpu-options" in finding.commands[1]] == [True] * 2
+    assert "anew" not in finding.do.replace("request that one anew", "")
+
+
+def test_a_provider_that_does_not_nest_is_said_not_to() -> None:
+    finding = found(host("vm-hetzner"))["outer"]
+    assert "Hetzner Cloud does not nest" in finding.do
+    assert finding.commands == ()
+
+
+# Models put together by hand.
+
+
+def test_vmx_on_a_generic_model_is_what_breaks_first() -> None:
+    broken = first_broken(diagnose(host("vm-generic-cpu")))
+    assert broken is not None
+    assert (broken.check, broken.layer) == ("cpu-model", "place")
+    assert "generic CPU model" in broken.seen
+    assert broken.commands[0] == "virt-xml NAME --edit --cpu host-passthrough"
+
+
+@pytest.mark.parametrize("model", ["Common KVM processor", "QEMU Virtual CPU version (cpu64-rhel6)"])
+def test_every_generic_model_is_known(model: str) -> None:
+    assert found(replace(host("vm-generic-cpu"), model=model))["cpu-model"].level == "fail"
+
+
+def test_the_flag_of_another_vendor_is_one_added_by_hand() -> None:
+    facts = host("vm-generic-cpu")
+    facts = replace(facts, model="Intel Xeon Processor (Skylake)", flags=facts.flags - {"vmx"} | {"svm"})
+    assert "which is not that vendor's" in found(facts)["cpu-model"].seen
+
+
+def test_a_whole_model_is_none_put_together_by_hand() -> None:
+    assert found(host("vm-gcp"))["cpu-model"].level == "ok"
+    assert "cpu-model" not in found(host("vm-tcg-svm"))  # emulated: the model is QEMU's choice
+
+
+def test_proxmox_ves_own_models_with_its_own_flag_are_no_mistake_for_sure() -> None:
+    facts = replace(host("vm-generic-cpu"), dmi={"product_version": "pc-q35-10.0+pve1"})
+    assert found(facts)["cpu-model"].level == "warn"
+
+
+# ARM.
+
+
+@pytest.mark.parametrize("name", ["arm-apple", "arm-ec2", "arm-nv2"])
+def test_an_arm_host_gets_answers_in_arms_words(name: str) -> None:
+    facts = host(name)
+    told = text(facts, WINDOWS)
+    for word in ("vmx", "svm", "VMX", "kvm_intel", "KVM_GET_SUPPORTED_CPUID", "Install python3", "intel_iommu", "VT-d"):
+        assert word not in told
+    assert verdict(facts, diagnose(facts)).startswith("This is an ARM host (aarch64): ")
+    broken = first_broken(diagnose(facts))
+    assert broken is not None
+    assert broken.check == "architecture"
+
+
+def test_kvm_on_arm_nests_with_nv2_only() -> None:
+    assert found(host("arm-nv2"))["offers"].level == "ok"
+    finding = found(host("arm-apple"))["offers"]
+    assert finding.level == "note"
+    assert "kvm-arm.mode=nested" in finding.seen
+    assert "virtualization=on" in finding.do
+
+
+def test_an_arm_machine_without_kvm_is_told_what_below_it_decides() -> None:
+    assert "bare-metal ARM type" in found(host("arm-ec2"))["outer"].do
+    assert "HYP mode not available" in found(host("arm-ec2"))["device"].seen
+
+
+# Windows.
+
+
+def test_wsl_says_that_windows_10_never_nests() -> None:
+    finding = found(host("wsl2"))["wsl"]
+    assert "Windows 10 never does" in finding.why
+    assert "update to Windows 11" in finding.do
+
+
+@pytest.mark.parametrize(("kernel", "told"), [("6.11.0", False), ("6.18.1", True)])
+def test_virtualbox_beside_kvm_depends_on_both_versions(kernel: str, told: bool) -> None:
+    facts = replace(host("intel-nested-y"), kernel=kernel, kernel_modules={"vboxdrv": Module(loaded=True)})
+    assert ("before VirtualBox 7.2.10" in found(facts)["other-hypervisor"].do) == told

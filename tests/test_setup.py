@@ -51,7 +51,7 @@ def setup(machine: Path, **more: str) -> subprocess.CompletedProcess[str]:
 
 
 needs_debian = pytest.mark.skipif(
-    os.path.exists("/usr/sbin/mmdebstrap") or os.uname().machine != "x86_64", reason="mmdebstrap is in /usr/sbin"
+    Path("/usr/sbin/mmdebstrap").exists() or os.uname().machine != "x86_64", reason="mmdebstrap is in /usr/sbin"
 )
 
 

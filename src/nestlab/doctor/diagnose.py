@@ -37,6 +37,10 @@ def verdict(facts: Facts, findings: Iterable[Finding]) -> str:
     broken = first_broken(found)
     if not (facts.kernel or facts.provider or questions.flags_known(facts)):
         return "Nothing is known of this host: it said neither its kernel nor its CPU."
+    if broken is not None and broken.check == "architecture" and not questions.x86_any(facts):
+        name = "an ARM host" if questions.arm(facts) else "a host of another architecture"
+        own = "its KVM runs guests of its own architecture" if facts.kvm.opened else "/dev/kvm could not be opened"
+        return f"This is {name} ({facts.arch}): {own}, and nestlab nests x86-64 only."
     if facts.provider and facts.provider not in questions.VENDORS:
         return _without_hardware(facts)
     if broken is None:

@@ -14,6 +14,7 @@ from typing import Any
 from nestlab.base.errors import LabError
 from nestlab.doctor import advisories, gather_output
 from nestlab.doctor.modprobe_options import DIRECTORIES
+from nestlab.explain import clouds
 from nestlab.hosts import probe
 from nestlab.hosts.facts import Device, Facts, Holder, Package
 
@@ -29,7 +30,7 @@ NODES = ("/dev/vhost-net", "/dev/net/tun")
 CGROUPS = ("/sys/fs/cgroup/cgroup.controllers", "/sys/fs/cgroup/unified/cgroup.controllers", "/proc/cgroups")
 RECORD = "/var/lib/nestlab/doctor/record.json"
 FILES = f"/etc/default/grub /etc/default/grub.d/*.cfg /etc/kernel/cmdline /etc/kernel/proxmox-boot-uuids {RECORD}"
-CLOUDS = re.compile(r"7783-7084-3265-9085-8269-3286-77|OpenStack|KubeVirt|HUAWEICLOUD|Amazon EC2")
+CLOUDS = re.compile("|".join(["KubeVirt", *(re.escape(word) for cloud in clouds.CLOUDS for word in cloud.dmi)]))
 """Asset tags that name a cloud. Others are their owner's, and nobody else's business."""
 
 _DMI = "sys_vendor product_name product_version product_family board_vendor board_name bios_vendor bios_version"

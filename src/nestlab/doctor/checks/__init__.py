@@ -2,7 +2,32 @@
 
 from __future__ import annotations
 
-from nestlab.doctor.checks import capacity, cpu, device, guests, kernel, lasting, module, place, proof, security
+from nestlab.doctor.checks import (
+    capacity,
+    cpu,
+    cpu_model,
+    device,
+    guests,
+    kernel,
+    lasting,
+    module,
+    place,
+    proof,
+    security,
+)
 from nestlab.doctor.checks.register import checks
 
-__all__ = ["capacity", "checks", "cpu", "device", "guests", "kernel", "lasting", "module", "place", "proof", "security"]
+__all__ = [
+    "capacity",
+    "checks",
+    "cpu",
+    "cpu_model",
+    "device",
+    "guests",
+    "kernel",
+    "lasting",
+    "module",
+    "place",
+    "proof",
+    "security",
+]

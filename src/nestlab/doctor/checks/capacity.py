@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nestlab.doctor.checks import questions
+from nestlab.doctor.checks.outer import outer
 from nestlab.doctor.checks.register import Voice, checks
 from nestlab.doctor.finding import Finding, Want
 from nestlab.hosts.facts import Facts
@@ -156,19 +157,15 @@ def iommu(facts: Facts, want: Want) -> Finding | None:
         return None
     if facts.iommu:
         return IOMMU.ok(f"{facts.iommu} IOMMU groups")
+    seen, why = "There are no IOMMU groups", "Only passing PCI devices through to guests needs them; nesting does not."
     machine = questions.machine(facts)
-    inside = machine in ("kvm", "qemu")
-    if machine and not inside:
-        return IOMMU.note(
-            "There are no IOMMU groups",
-            "Only passing PCI devices through to guests needs them; nesting as such does not.",
-            "If you want that, see whether the outer hypervisor can give this machine a virtual IOMMU; few can.",
-        )
-    return IOMMU.note(
-        "There are no IOMMU groups",
-        "Only passing PCI devices through to guests needs them; nesting as such does not.",
-        "If you want that: on the outer Proxmox VE give this machine a virtual IOMMU, and boot with intel_iommu=on."
-        if inside
-        else "If you want that: switch on VT-d or AMD-Vi in the firmware's setup; on Intel boot with intel_iommu=on.",
-        *(("qm set VMID --machine q35,viommu=intel",) if inside else ()),
-    )
+    if questions.wsl(facts):
+        return IOMMU.note(seen, why, "WSL has none to give: if you want that, use Linux on the machine itself.")
+    if machine and questions.x86(facts):
+        below = outer(facts, machine).iommu
+        return IOMMU.note(seen, why, below.do, *below.commands)
+    if not questions.x86(facts):
+        do = "If you want that: the hypervisor below has to give this machine a virtual SMMU, which few can."
+        return IOMMU.note(seen, why, do if machine else "If you want that: see whether this machine has an SMMU.")
+    do = "If you want that: switch on VT-d or AMD-Vi in the firmware's setup; on Intel boot with intel_iommu=on."
+    return IOMMU.note(seen, why, do)

@@ -38,13 +38,16 @@ def architecture(facts: Facts, want: Want) -> Finding | None:
         return ARCHITECTURE.note(
             "Unknown: the host did not say its architecture", "nestlab nests on x86-64 only.", "See it.", "uname -m"
         )
-    old = facts.arch in ("i386", "i486", "i586", "i686")
+    if questions.x86_any(facts):
+        return ARCHITECTURE.fail(
+            f"The kernel is {facts.arch}", "A 32-bit kernel runs no 64-bit guests.", "Boot a 64-bit kernel."
+        )
+    name = "ARM" if questions.arm(facts) else facts.arch
+    works = "/dev/kvm works here, for" if facts.kvm.opened else "KVM, where it works at all, runs"
     return ARCHITECTURE.fail(
         f"The kernel is {facts.arch}",
-        "A 32-bit kernel runs no 64-bit guests."
-        if old
-        else "KVM runs guests of its own architecture, here not x86-64.",
-        "Boot a 64-bit kernel." if old else "Use an x86-64 host; nestlab can emulate here, slowly.",
+        f"{works} {name} guests only, and nestlab's machines are x86-64.",
+        "Use an x86-64 host for nestlab: nothing that is installed or switched on here changes that.",
     )
 
 
@@ -69,7 +72,7 @@ def cpu(facts: Facts, want: Want) -> Finding | None:
         return CPU.fail(
             f"{model} shows neither vmx nor svm in this virtual machine",
             "Without them KVM has nothing to run guests with.",
-            "Mend the outer host first (see the place layer).",
+            "See the place layer first: the level below decides.",
         )
     return CPU.fail(
         f"{model} shows neither vmx nor svm",

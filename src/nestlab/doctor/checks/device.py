@@ -50,9 +50,21 @@ def device(facts: Facts, want: Want) -> Finding | None:
             "Make it.",
             "mknod -m 660 /dev/kvm c 10 232 && chgrp kvm /dev/kvm",
         )
+    if questions.arm(facts):
+        said = next((f": the kernel says `{each.strip()}`" for each in facts.messages if "HYP mode" in each), "")
+        return DEVICE.fail(
+            f"/dev/kvm is missing{said}",
+            "On ARM, KVM is part of the kernel and works where the kernel was started at EL2.",
+            "The hypervisor below has to lend EL2 to this machine; few can."
+            if questions.machine(facts)
+            else "The firmware or boot loader has to start the kernel at EL2, with a device tree or ACPI that says so.",
+            "dmesg | grep -i kvm",
+        )
     return DEVICE.fail(
         "/dev/kvm is missing",
-        "It is the door to KVM, and appears when kvm_intel or kvm_amd is loaded.",
+        "It is the door to KVM, and appears when kvm_intel or kvm_amd is loaded."
+        if questions.x86(facts)
+        else "It is the door to KVM, and appears when the kernel's KVM for this architecture is loaded.",
         "Mend what the layers before this one say first.",
     )
 

@@ -42,6 +42,10 @@ def kernel(facts: Facts, want: Want) -> Finding | None:
             "Nesting of before 3.10 is too incomplete for today's guests.",
             "Install a newer kernel: 3.10 at least, 5.10 or later advised.",
         )
+    if questions.arm(facts):
+        return _arm(text, number)
+    if not questions.x86(facts):
+        return KERNEL.ok(text)
     amd = questions.vendor(facts) == "kvm_amd"
     intel = questions.vendor(facts) == "kvm_intel"
     saves = number >= ((5, 8) if amd else (5, 3))
@@ -60,6 +64,17 @@ def kernel(facts: Facts, want: Want) -> Finding | None:
             "Shut nested guests down before moving or snapshotting the machine they run in, or use a newer kernel.",
         )
     return KERNEL.ok(f"{text}: nests by default, and can save nested state")
+
+
+def _arm(text: str, number: tuple[int, int]) -> Finding:
+    """Nesting on ARM (KVM_CAP_ARM_EL2) is in Linux 6.16 and later, off unless the command line asks for it."""
+    if number < (6, 16):
+        return KERNEL.note(
+            text,
+            "On ARM, KVM cannot lend virtualization to guests before 6.16: ARM guests run here, and nest nothing.",
+            "For ARM guests with guests of their own use 6.16 or later.",
+        )
+    return KERNEL.ok(f"{text}: nests ARM guests where the command line has kvm-arm.mode=nested and the CPU FEAT_NV2")
 
 
 @checks(*OTHERS)
@@ -81,9 +96,25 @@ def others(facts: Facts, want: Want) -> Finding | None:
     return OTHERS.warn(
         f"{who} is loaded beside KVM",
         "VMX and SVM have one owner at a time: whichever starts a machine first keeps the other from it (EBUSY).",
-        "Do not run its machines beside KVM's, or unload it. Since Linux 6.12, `kvm.enable_virt_at_load=0` on the"
-        " kernel command line makes KVM take the CPU only while it has guests.",
+        f"Do not run its machines beside KVM's, or unload it.{_sharing(facts)}",
         *unload,
+    )
+
+
+def _sharing(facts: Facts) -> str:
+    """How VirtualBox and an idle KVM get along since Linux 6.12, which made KVM take the CPU when it is loaded.
+
+    VirtualBox of 7.2.10 and later asks KVM for the CPU, which fails where KVM does not hold it
+    (VirtualBox/virtualbox#711, #713; void-linux/void-packages#61332)."""
+    number = questions.version(facts)
+    if "vboxdrv" not in facts.kernel_modules or (number is not None and number < (6, 12)):
+        return ""
+    value = questions.parameter(facts, "kvm.enable_virt_at_load")
+    now = f" (it is {value} here)" if value else ""
+    return (
+        f" Versions decide which setting of `kvm.enable_virt_at_load`{now} lets VirtualBox start while KVM has no"
+        " guests: before VirtualBox 7.2.10, and on Linux 6.12 itself, 0; from 7.2.10 on with later kernels the default"
+        " (1: remove what sets 0 in /etc/modprobe.d and on the kernel command line)."
     )
 
 

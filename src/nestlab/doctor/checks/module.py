@@ -115,6 +115,8 @@ def nested(facts: Facts, want: Want) -> Finding | None:
         why += " On is this kernel's default, so somebody switched it off, perhaps on purpose (see `security`)."
     else:
         why += " Off is the default of kvm_intel before Linux 4.20."
+    if questions.machine(facts) and not questions.wsl(facts):
+        why += " This is a virtual machine: what runs in it needs nothing of this; what would run in that does."
     do, commands = _switch_on(facts, module)
     here = not questions.container(facts) and not questions.wsl(facts)
     return NESTED.fail(f"{module} has nested={value}: off", why, do, *commands, fixable=here)

@@ -1,42 +1,88 @@
-"""How each outer hypervisor exposes vmx or svm to a machine: data with sources. Pure."""
+"""Whose is the level below, and how it is told to give a machine's CPU virtualization: data with sources. Pure.
+
+A provider's machines are its tenants' only in part: what can be done there is `explain.clouds`' to say. Everything here
+is for hosts that somebody owns who may read this.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nestlab.explain import clouds
 from nestlab.hosts.facts import Facts
 
 
 @dataclass(frozen=True)
-class Outer:
-    """`name` for people; `do`: what to do on the outer host, a sentence; `commands`: what to type there."""
+class Advice:
+    """`do`: what to do, sentences; `commands`: what to type for it."""
 
-    name: str
     do: str
     commands: tuple[str, ...] = ()
 
 
-# pve-docs qm.adoc, "CPU Type"; a reboot from inside keeps the old QEMU, so stop and start.
+NO_IOMMU = Advice("If you want that, see whether the outer hypervisor can give this machine a virtual IOMMU; few can.")
+RENTED_IOMMU = Advice("If you want that, take a bare-metal machine: providers lend no IOMMU to virtual ones.")
+
+
+@dataclass(frozen=True)
+class Outer:
+    """`name` for people; `do`: what to do on the outer host, sentences; `commands`: what to type there; `iommu`: how it
+    lends a virtual IOMMU; `open`: how it is told not to encrypt this machine's memory; `rented`: it is a provider's,
+    and `do` is for its tenant."""
+
+    name: str
+    do: str
+    commands: tuple[str, ...] = ()
+    iommu: Advice = NO_IOMMU
+    open: Advice = Advice("On the outer host, switch memory encryption off for this machine, then stop and start it.")
+    rented: bool = False
+
+
+_QEMU_IOMMU = "-machine q35,kernel-irqchip=split -device intel-iommu,intremap=on,caching-mode=on"
+
+# pve-docs qm.adoc, "CPU Type", "Machine Type"; a reboot from inside keeps the old QEMU, so stop and start.
 PVE = Outer(
     "Proxmox VE",
-    "On the outer Proxmox VE host, give this machine the host's CPU and start it anew (VMID is its number there).",
+    "On the outer Proxmox VE host, give this machine the host's CPU, then stop and start it (VMID: its number there).",
     ("qm set VMID --cpu host", "qm shutdown VMID && qm start VMID"),
+    Advice(
+        "If you want that: on the outer Proxmox VE give this machine a virtual IOMMU, and boot with intel_iommu=on.",
+        ("qm set VMID --machine q35,viommu=intel", "qm shutdown VMID && qm start VMID"),
+    ),
+    Advice(
+        "On the outer Proxmox VE host, switch memory encryption off for this machine, then stop and start it.",
+        ("qm set VMID --delete amd_sev", "qm shutdown VMID && qm start VMID"),
+    ),
 )
+# libvirt: formatdomain, "CPU model and topology", "IOMMU devices", "Launch Security".
 LIBVIRT = Outer(
     "libvirt",
-    "On the outer libvirt host, give this machine the host's CPU and start it anew (NAME as in `virsh list`).",
+    "On the outer libvirt host, give this machine the host's CPU, then stop and start it (NAME as in `virsh list`).",
     ("virt-xml NAME --edit --cpu host-passthrough", "virsh shutdown NAME && virsh start NAME"),
+    Advice(
+        "If you want that: on the outer libvirt host give this machine (of type q35) a virtual IOMMU, and boot with"
+        " intel_iommu=on.",
+        (
+            "virt-xml NAME --add-device --iommu model=intel,driver.intremap=on,driver.caching_mode=on",
+            "virt-xml NAME --edit --features ioapic.driver=qemu",
+        ),
+    ),
+    Advice(
+        "On the outer libvirt host, remove <launchSecurity> from this machine, then stop and start it.",
+        ("virsh edit NAME",),
+    ),
 )
 KVM = Outer(
     "KVM",
-    "On the outer host, check nesting itself (`nestlab doctor` there), then give this machine the host's CPU and start"
-    " it anew: the first two commands where Proxmox VE runs it, the next two for libvirt, `-cpu host` for plain QEMU.",
+    "If the outer host is yours: check nesting itself there (`nestlab doctor`), give this machine the host's CPU, then"
+    " stop and start it: the first two commands where Proxmox VE runs it, the next two for libvirt, `-cpu host` for"
+    " plain QEMU. If it is a provider's, only its support can say whether it lends that.",
     (*PVE.commands, *LIBVIRT.commands),
-)
-OPENSTACK = Outer(
-    "OpenStack",
-    "On the compute node, set the CPU mode in nova.conf and restart nova-compute; then stop and start this instance.",
-    ("crudini --set /etc/nova/nova.conf libvirt cpu_mode host-passthrough", "systemctl restart nova-compute"),
+    Advice(
+        "If you want that, and the outer host is yours: give this machine a virtual IOMMU there (this for plain QEMU;"
+        " `viommu=intel` on Proxmox VE, <iommu model='intel'> in libvirt), and boot with intel_iommu=on.",
+        (f"qemu-system-x86_64 {_QEMU_IOMMU} …",),
+    ),
 )
 KUBEVIRT = Outer(
     "KubeVirt",
@@ -57,11 +103,24 @@ HYPERV = Outer(
         "Start-VM -Name NAME",
     ),
 )
-AZURE = Outer(
-    "Azure",
-    "Move this machine to a size that nests (Dv3, Ev3 and later general-purpose sizes) with security type Standard:"
-    " Trusted Launch and confidential machines may not nest.",
-    ("az vm resize --resource-group GROUP --name NAME --size Standard_D4s_v5",),
+# LXD and Incus give their virtual machines the host's CPU unless told otherwise (raw.qemu).
+INCUS = Outer(
+    "Incus or LXD",
+    "Its virtual machines have the host's CPU, so nesting is off in the host's kernel: ask the doctor there. Where"
+    " `raw.qemu` of this machine names another CPU, remove that.",
+    ("nestlab doctor", "incus config get NAME raw.qemu"),
+)
+# oVirt: Administration Guide, "Hooks": nested virtualization; the host's cluster must pass its CPU through.
+OVIRT = Outer(
+    "oVirt",
+    "In oVirt, switch nesting on for the host it runs on (host, Kernel, Nested Virtualization; then reinstall it), tick"
+    " `Pass-Through Host CPU` for this machine, then stop and start it.",
+)
+# Nutanix: AHV Administration Guide, "Enabling nested virtualization".
+NUTANIX = Outer(
+    "Nutanix AHV",
+    "On a controller VM, with this machine switched off; Nutanix supports it for some uses only.",
+    ("acli vm.update NAME cpu_passthrough=true", "acli vm.on NAME"),
 )
 
 # Names as systemd-detect-virt(1) gives them.
@@ -71,18 +130,28 @@ OUTERS: dict[str, Outer] = {
         "QEMU without KVM",
         "Start the outer QEMU with a CPU that emulates SVM, or on a host with KVM with `-cpu host`.",
         ("qemu-system-x86_64 -cpu max …",),
+        KVM.iommu,
     ),
     "vmware": Outer(
         "VMware",
         "On the outer host, with this machine switched off, tick `Expose hardware assisted virtualization to the guest"
         " OS` (ESXi) or `Virtualize Intel VT-x/EPT or AMD-V/RVI` (Workstation, Fusion); it is this line of the .vmx.",
         ('vhv.enable = "TRUE"', "govc vm.change -vm NAME -nested-hv-enabled=true"),
+        Advice(
+            "If you want that: with this machine switched off, tick `Expose IOMMU to the guest OS` (this line of the"
+            " .vmx), and boot with intel_iommu=on.",
+            ('vvtd.enable = "TRUE"',),
+        ),
     ),
     "microsoft": HYPERV,
     "oracle": Outer(
         "VirtualBox",
         "On the outer host, with this machine switched off.",
         ("VBoxManage modifyvm NAME --nested-hw-virt on",),
+        Advice(
+            "If you want that: on the outer host, with this machine switched off, give it a virtual IOMMU.",
+            ("VBoxManage modifyvm NAME --chipset ich9 --iommu automatic",),
+        ),
     ),
     "xen": Outer(
         "Xen",
@@ -97,23 +166,6 @@ OUTERS: dict[str, Outer] = {
         ("prlctl set NAME --nested-virt on",),
     ),
     "bhyve": Outer("bhyve", "bhyve gives its guests neither VMX nor SVM: use another machine."),
-    "amazon": Outer(
-        "Amazon EC2",
-        "Launch it anew: a bare-metal type, or an Intel type of the generations that nest (c8i, m8i, r8i and their"
-        " kin) with the CPU option for it; the option is set at launch.",
-        ("aws ec2 run-instances --instance-type m8i.xlarge --cpu-options NestedVirtualization=enabled …",),
-    ),
-    "google": Outer(
-        "Google Compute Engine",
-        "Use an Intel type (Haswell or later; not E2, AMD or Arm) and switch nesting on: for a new machine the first"
-        " command; for this one, export, set `advancedMachineFeatures.enableNestedVirtualization: true`, update.",
-        (
-            'gcloud compute instances create NAME --enable-nested-virtualization --min-cpu-platform="Intel Haswell"',
-            "gcloud compute instances export NAME --destination=NAME.yaml",
-            "gcloud compute instances update-from-file NAME --source=NAME.yaml"
-            " --most-disruptive-allowed-action=RESTART",
-        ),
-    ),
     "apple": Outer("Apple's Virtualization framework", "It nests only ARM guests: use another machine for x86-64."),
 }
 
@@ -122,21 +174,31 @@ OTHER = Outer(
     "Ask who runs the outer host to expose hardware virtualization to this machine, or use a bare-metal one.",
 )
 
-AZURE_TAG = "7783-7084-3265-9085-8269-3286-77"
-"""The chassis asset tag of every Azure machine (cloud-init, DataSourceAzure.py)."""
+_ADVICE_BY_DMI = (
+    ("KubeVirt", KUBEVIRT),
+    ("LinuxContainers", INCUS),
+    ("Incus", INCUS),
+    ("Canonical", INCUS),
+    ("oVirt", OVIRT),
+    ("RHEV", OVIRT),
+    ("Nutanix", NUTANIX),
+    ("Proxmox", PVE),
+    ("Red Hat", LIBVIRT),
+)
+"""A word of DMI -> who says so, of machines on KVM; the first counts."""
 
 
 def outer(facts: Facts, machine: str) -> Outer:
     """Who runs this machine, as exactly as its DMI tells."""
-    dmi = " ".join(facts.dmi.values())
-    if AZURE_TAG in dmi:
-        return AZURE
-    if "OpenStack" in dmi:
-        return OPENSTACK
-    if "KubeVirt" in dmi:
-        return KUBEVIRT
-    if machine in ("kvm", "qemu") and ("Proxmox" in dmi or "pve" in facts.dmi.get("product_version", "").lower()):
-        return PVE
-    if machine == "kvm" and "Red Hat" in dmi:
-        return LIBVIRT
+    if cloud := clouds.by_dmi(facts.dmi.values(), machine):
+        way = cloud.below(facts.dmi.get("product_name", ""))
+        anew = Advice("Memory encryption is chosen when a machine is created there: create another without it.")
+        return Outer(cloud.name, way.do, way.commands, RENTED_IOMMU, anew, rented=True)
+    if machine in ("kvm", "qemu"):
+        told = "\n".join(facts.dmi.values())
+        found = next((each for word, each in _ADVICE_BY_DMI if word in told), None)
+        if found is None and "pve" in facts.dmi.get("product_version", "").lower():
+            found = PVE
+        if found is not None and (machine == "kvm" or found is PVE):
+            return found
     return OUTERS.get(machine, OTHER)

@@ -13,6 +13,8 @@ CONTAINERS = frozenset(
 """What systemd-detect-virt(1) calls containers, without wsl."""
 
 TECHNIQUE = {"intel": "VMX (Intel VT-x)", "amd": "SVM (AMD-V)"}
+ALIEN = {"intel": "svm", "amd": "vmx"}
+"""The flag that a CPU of that family never has."""
 GIB = 1 << 30
 
 _LOCKED = re.compile(
@@ -44,6 +46,16 @@ def machine(facts: Facts) -> str:
 def x86(facts: Facts) -> bool:
     """64-bit x86, or not known to be anything else."""
     return facts.arch in ("", "x86_64", "amd64")
+
+
+def x86_any(facts: Facts) -> bool:
+    """x86 of 64 or 32 bits."""
+    return x86(facts) or facts.arch in ("i386", "i486", "i586", "i686")
+
+
+def arm(facts: Facts) -> bool:
+    """64-bit or 32-bit ARM."""
+    return facts.arch.startswith(("aarch64", "arm"))
 
 
 def technique(facts: Facts) -> str:
