@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from engine_contract import Stage, live_through
-from nestlab.engines.qemu.engine import Programs
 from nestlab.home.directories import Home
 from nestlab.hosts.local import LocalHost
 from nestlab.images import image_files
@@ -42,7 +41,7 @@ def no_qemu_inside() -> Iterator[None]:
     """Inside hypervisors there is suddenly no QEMU."""
     there = local.GUEST_QEMU
     absent = Tool(("/nonexistent/qemu",), {}, (10, 0, 0))
-    local.GUEST_QEMU = Programs(absent, there.qemu_img)
+    local.GUEST_QEMU = absent
     try:
         yield
     finally:

@@ -38,10 +38,10 @@ def test_versions_are_read_from_what_programs_print(text: str, version: Version 
 @pytest.mark.parametrize(
     ("accel", "version", "own"),
     [
-        ("kvm", (7, 2, 22), False),
+        ("kvm", (7, 2, 0), False),
+        ("kvm", (7, 1, 0), True),  # it has no `-netdev stream`
         ("tcg", (7, 2, 22), True),
         ("tcg", (10, 0, 0), False),
-        ("kvm", (6, 1, 0), True),
         ("kvm", None, True),
     ],
 )
@@ -57,6 +57,25 @@ async def test_the_systems_qemu_is_used_where_it_is_good_enough(
     monkeypatch.setattr(qemu_runtime, "system", system)
     monkeypatch.setattr(qemu_runtime, "runtime", unpacked)
     assert (await choose_qemu(accel, tmp_path, quiet)).own is own
+
+
+@pytest.mark.parametrize(
+    ("printed", "own"),
+    [("qemu-img version 7.2.22", False), ("qemu-img version 6.2.0 (Debian 1:6.2)", False), ("nonsense", True)],
+)
+async def test_disks_are_made_with_the_systems_qemu_img_whatever_runs_the_machines(
+    printed: str, own: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def unpacked(cache: Path, say: object) -> Runtime:
+        return of((10, 0, 13), own=True)
+
+    program = tmp_path / "qemu-img"
+    program.write_text(f"#!/bin/sh\necho '{printed}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(qemu_runtime, "runtime", unpacked)
+    found = await qemu_runtime.choose_qemu_img(tmp_path, quiet)
+    assert found.argv == (("qemu",) if own else (str(program),))
 
 
 def test_a_runtime_whose_description_is_damaged_is_not_there(tmp_path: Path) -> None:

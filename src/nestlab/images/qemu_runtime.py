@@ -28,8 +28,12 @@ Version = tuple[int, int, int]
 SUITE = "trixie"
 PACKAGES = ("qemu-system-x86", "qemu-utils", "e2fsprogs")
 
-GOOD_ENOUGH: Mapping[Accel, Version] = {"kvm": (6, 2, 0), "tcg": (10, 0, 0)}
-"""The oldest QEMU that will do. Under TCG, 7.2 panics Linux 6.12 (in __kmalloc, after a cmpxchg16b); under KVM not."""
+GOOD_ENOUGH: Mapping[Accel, Version] = {"kvm": (7, 2, 0), "tcg": (10, 0, 0)}
+"""The oldest QEMU that will do. 7.1 brought `-action panic=exit-failure`, 7.2 `-netdev stream`, on which segments are
+(one that reconnects by itself is of 8.0). Under TCG, 7.2 panics Linux 6.12 (in __kmalloc, after a cmpxchg16b)."""
+
+DISK_TOOL: Version = (4, 2, 0)
+"""The oldest qemu-img whose overlays and conversions do: what it writes, every later QEMU reads."""
 
 _DESCRIPTION = "runtime.json"
 _LAYOUT = 1
@@ -65,10 +69,21 @@ async def choose_qemu(accel: Accel, cache: Path, say: Say) -> Runtime:
     return await runtime(cache, say)
 
 
+async def choose_qemu_img(cache: Path, say: Say) -> Tool:
+    """The system's qemu-img, whatever QEMU runs the machines: it makes disks, and an old one makes them as well. Else
+    that of nestlab's own QEMU, unpacked if need be."""
+    program = shutil.which("qemu-img", path=_path())
+    found = await _probe((program,), {}) if program else None
+    return found if found is not None and found.version >= DISK_TOOL else (await runtime(cache, say)).qemu_img
+
+
+def _path() -> str:
+    return os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+
+
 async def system() -> Runtime | None:
     """The programs installed on this host, or None if one of them is missing or does not run."""
-    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
-    programs = [shutil.which(name, path=path) for name in ("qemu-system-x86_64", "qemu-img", "mke2fs")]
+    programs = [shutil.which(name, path=_path()) for name in ("qemu-system-x86_64", "qemu-img", "mke2fs")]
     if None in programs:
         return None
     tools = await asyncio.gather(*(_probe((program,), {}) for program in programs if program))

@@ -19,16 +19,43 @@ from nestlab.home.speeds import Speeds
 from nestlab.hosts.host import Host
 from nestlab.hosts.local import LocalHost
 from nestlab.images.image_files import Cache
-from nestlab.images.qemu_runtime import Tool, choose_qemu
+from nestlab.images.qemu_runtime import Tool, choose_qemu, choose_qemu_img
 from nestlab.lab.model import Pve
 from nestlab.verbs.platform import Platform
 from nestlab.verbs.session import Site
 
-GUEST_QEMU = Programs(
-    qemu=Tool(("qemu-system-x86_64",), {}, (10, 0, 0)),
-    qemu_img=Tool(("qemu-img",), {}, (10, 0, 0)),
-)
+GUEST_QEMU = Tool(("qemu-system-x86_64",), {}, (10, 0, 0))
+GUEST_QEMU_IMG = Tool(("qemu-img",), {}, (10, 0, 0))
 """What nestlab's own hypervisor image has: Debian trixie's."""
+
+
+async def _guest_qemu(_: Accelerator, __: Say) -> Tool:
+    return GUEST_QEMU
+
+
+async def _guest_qemu_img(_: Say) -> Tool:
+    return GUEST_QEMU_IMG
+
+
+GUEST_PROGRAMS = Programs(_guest_qemu, _guest_qemu_img)
+
+
+def _programs_here(home: Home) -> Programs:
+    """QEMU on this machine, chosen once."""
+    chosen: dict[Accelerator, Tool] = {}
+    disks: list[Tool] = []
+
+    async def qemu(accel: Accelerator, say: Say) -> Tool:
+        if accel not in chosen:
+            chosen[accel] = (await choose_qemu(accel, home.cache, say)).qemu
+        return chosen[accel]
+
+    async def qemu_img(say: Say) -> Tool:
+        if not disks:
+            disks.append(await choose_qemu_img(home.cache, say))
+        return disks[0]
+
+    return Programs(qemu, qemu_img)
 
 
 def site(home: Home) -> Site:
@@ -43,16 +70,7 @@ def site(home: Home) -> Site:
     def speeds(lab: str) -> Speeds:
         return Speeds(home.lab(lab).speeds)
 
-    chosen: dict[Accelerator, Programs] = {}
-
-    async def here(accel: Accelerator, say: Say) -> Programs:
-        if accel not in chosen:
-            found = await choose_qemu(accel, home.cache, say)
-            chosen[accel] = Programs(found.qemu, found.qemu_img)
-        return chosen[accel]
-
-    async def there(_: Accelerator, __: Say) -> Programs:
-        return GUEST_QEMU
+    here = _programs_here(home)
 
     def on(lab: str, parent: Host) -> Engine:
         place = Place(str(home.lab(lab).root))
@@ -60,7 +78,7 @@ def site(home: Home) -> Site:
         return QemuEngine(parent, Environment(lab, place, lab_keys(lab), library, here, wires, speeds(lab)))
 
     def inside(lab: str, parent: Host) -> Engine:
-        environment = Environment(lab, guest_place(lab), lab_keys(lab), library, there, speeds=speeds(lab))
+        environment = Environment(lab, guest_place(lab), lab_keys(lab), library, GUEST_PROGRAMS, speeds=speeds(lab))
         return QemuEngine(parent, environment)
 
     def elsewhere(place: LabHome, on: Pve) -> Platform:

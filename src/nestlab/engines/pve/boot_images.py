@@ -25,7 +25,7 @@ from nestlab.home.cache import making
 from nestlab.images.boot_disk import Loader, starting_disk
 from nestlab.images.image_files import ImageFiles
 from nestlab.images.mmdebstrap import disk_errors, mmdebstrap
-from nestlab.images.qemu_runtime import Tool, runtime, system
+from nestlab.images.qemu_runtime import Tool, choose_qemu_img
 
 Role = Literal["disk", "start", "root", "boot", "cdrom"]
 """What a file is. `disk`: what a machine runs from, `start`: what boots it, and for hypervisors, byte by byte what the
@@ -147,9 +147,7 @@ class Workshop:
             raise LabError(f"{source} cannot be converted to {target.parent}.", hint=hint, detail=said[-500:])
 
     async def _qemu_img(self, say: Say) -> Tool:
-        """Any qemu-img will do; nestlab's own where the system has none."""
-        found = await system()
-        return (found or await runtime(self.cache, say)).qemu_img
+        return await choose_qemu_img(self.cache, say)
 
 
 async def _unpack(partial: Path, say: Say) -> None:

@@ -51,7 +51,7 @@ class Maker:
         size = launch.disk_size(spec, artifacts)
         if disk == "yes" and state in ("new", "bare", "small"):
             say("making its disk larger" if state == "small" else "making its disk")
-            tool = (await self.environment.qemu("tcg", say)).qemu_img
+            tool = await self.environment.programs.qemu_img(say)
             if state == "small":
                 command = launch.larger_argv(tool.argv, paths, size)
             else:

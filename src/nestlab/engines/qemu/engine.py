@@ -258,7 +258,7 @@ class QemuEngine:
 
     async def _start(self, spec: Spec, blueprint: Blueprint, choice: Choice, say: Say) -> None:
         environment = self.environment
-        runtime = await environment.qemu(choice.accel, say)
+        qemu = await environment.programs.qemu(choice.accel, say)
         library, images = environment.library, blueprint.images
         artifacts = await library.artifacts(spec.image, images[spec.image])
         files = await self._stock.files(artifacts, say)
@@ -273,8 +273,8 @@ class QemuEngine:
             paths=paths,
             accel=choice.accel,
             port=0,
-            qemu=runtime.qemu.argv,
-            version=runtime.qemu.version,
+            qemu=qemu.argv,
+            version=qemu.version,
             kernel=launch.kernel_of(artifacts, files),
             drives=launch.drives_of(spec, paths, artifacts, cargo),
             cdroms=launch.cdroms_of(paths, artifacts, files),
@@ -285,7 +285,7 @@ class QemuEngine:
         await self._forget(spec.path)
         opening = self._maker.opening
         opening = opening if opening is not None and opening.path == spec.path else None
-        boot = Boot(self.parent, plan, argv, dict(runtime.qemu.env), user, "cdrom" not in files, opening)
+        boot = Boot(self.parent, plan, argv, dict(qemu.env), user, "cdrom" not in files, opening)
         await start(boot, lambda port: self._reach(spec.path, port, user, choice.accel), say)
 
     async def _create(self, spec: Spec, blueprint: Blueprint, say: Say) -> None:

@@ -18,10 +18,10 @@ from nestlab.images.qemu_runtime import Tool
 
 @dataclass(frozen=True)
 class Programs:
-    """QEMU on the engine's host."""
+    """QEMU on the engine's host: `qemu` gives what runs machines, `qemu_img` what makes their disks."""
 
-    qemu: Tool
-    qemu_img: Tool
+    qemu: Callable[[Accelerator, Say], Awaitable[Tool]]
+    qemu_img: Callable[[Say], Awaitable[Tool]]
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,14 @@ class Wires:
 
 @dataclass(frozen=True)
 class Environment:
-    """What the engine works with on its host. `qemu(accel)` gives the programs; `wires`: None inside a hypervisor,
+    """What the engine works with on its host. `wires`: None inside a hypervisor,
     where Linux bridges carry the segments."""
 
     lab: str
     place: Place
     lab_keys: LabKeys
     library: ImageStore
-    qemu: Callable[[Accelerator, Say], Awaitable[Programs]]
+    programs: Programs
     wires: Wires | None = None
     speeds: Speeds = field(default_factory=Speeds)
     """How slow hosts were, which waits depend on."""
