@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from blueprints import draft, guest, hypervisor
 from nestlab.base.errors import LabError
-from nestlab.hosts.facts import Facts
+from nestlab.hosts.facts import Facts, Kvm
 from nestlab.lab.blueprint import Blueprint
 from nestlab.lab.model import GIB, MIB
-from nestlab.plan.capacity import OVERHEAD, check
+from nestlab.plan.capacity import EMULATING, ON_KVM, check, overhead
 from nestlab.plan.steps import Observed, Seen
 
 NOTHING = Observed()
@@ -22,7 +24,17 @@ def two(memory: int = 1024) -> Blueprint:
 
 
 def test_a_lab_that_fits_has_no_notes() -> None:
-    assert check(two(), NOTHING, host(2 * (GIB + OVERHEAD))) == ()
+    assert check(two(), NOTHING, host(2 * (GIB + EMULATING))) == ()
+
+
+def test_a_qemu_under_kvm_is_counted_with_what_it_takes_there() -> None:
+    ran = Kvm(opened=True, api=12, ran=True)
+    off = replace(host(GIB), provider="kvm_amd", flags=frozenset({"svm"}), kvm=ran)
+    nests = replace(off, kvm=replace(ran, nested_cpuid="svm"))
+    plain, hv = draft("lab", guest("a"), hypervisor("hv")).specs
+    assert (overhead(plain, off), overhead(hv, off)) == (ON_KVM, EMULATING)
+    assert (overhead(plain, nests), overhead(hv, nests)) == (ON_KVM, ON_KVM)
+    assert overhead(replace(plain, machine=replace(plain.machine, accel="tcg")), nests) == EMULATING
 
 
 def test_too_little_memory_is_refused_with_the_numbers() -> None:
@@ -37,13 +49,13 @@ def test_too_little_memory_is_refused_with_the_numbers() -> None:
 
 def test_what_running_machines_of_the_lab_take_is_theirs() -> None:
     running = {path: Seen(path, "running", memory=GIB) for path in ("a", "b")}
-    assert check(two(), Observed(running), host(2 * OVERHEAD)) == ()
+    assert check(two(), Observed(running), host(2 * EMULATING)) == ()
     with pytest.raises(LabError):
-        check(two(), Observed(running), host(2 * OVERHEAD - 1))
+        check(two(), Observed(running), host(2 * EMULATING - 1))
 
 
 def test_what_a_machine_that_ends_takes_becomes_free() -> None:
-    running = {"old": Seen("old", "running", memory=2 * (GIB + OVERHEAD))}
+    running = {"old": Seen("old", "running", memory=2 * (GIB + EMULATING))}
     assert check(two(), Observed(running), host(1)) == ()
 
 
@@ -53,7 +65,7 @@ def test_a_running_machine_of_unknown_size_counts_as_whole() -> None:
 
 
 def test_only_machines_that_are_to_run_count() -> None:
-    assert check(two(), NOTHING, host(GIB + OVERHEAD), wanted={"a"}) == ()
+    assert check(two(), NOTHING, host(GIB + EMULATING), wanted={"a"}) == ()
 
 
 def test_machines_inside_must_fit_beside_their_hypervisor() -> None:

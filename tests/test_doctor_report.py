@@ -24,7 +24,7 @@ GONE = Visit("hv", 1, error="it is stopped.")
 def test_where_level_one_is_emulated_the_first_broken_layer_is_not_the_host_s() -> None:
     assert report.summary([TRAP, OFF]).startswith("First broken layer: hv (level 1), module: kvm_amd has nested=0")
     assert report.summary([TRAP, GONE]) == "First broken: hv: it is stopped."
-    assert "so level 1 is emulated" in report.summary([TRAP, SOUND])
+    assert "so the hypervisors of level 1 are emulated" in report.summary([TRAP, SOUND])
     assert [report.ok([TRAP, each], walked=True) for each in (SOUND, OFF, GONE)] == [True, False, False]
 
 

@@ -35,7 +35,8 @@ def test_a_host_that_ran_a_guest_gives_kvm(facts: Facts) -> None:
 @pytest.mark.parametrize(
     ("facts", "reason"),
     [
-        (replace(INTEL, kvm=Kvm(error="Permission denied")), "cannot be opened (Permission denied)"),
+        (replace(INTEL, kvm=Kvm(error="Permission denied")), "may not open it"),
+        (replace(INTEL, kvm=Kvm(error="No such device")), "cannot be opened (No such device)"),
         (replace(INTEL, provider="kvm_pvm"), "it is kvm_pvm, not kvm_intel or kvm_amd"),
         (replace(INTEL, provider=""), "it is no vendor module"),
         (replace(AMD, flags=frozenset()), "the CPU shows no svm"),
@@ -61,6 +62,18 @@ def test_a_plain_guest_gets_kvm_where_nesting_is_off() -> None:
 def test_insisting_on_kvm_where_there_is_none_is_an_error_with_the_reason() -> None:
     with pytest.raises(LabError, match=r"hv: accel: kvm is not possible on this machine: .*kvm_pvm"):
         choose(replace(INTEL, provider="kvm_pvm"), replace(HYPERVISOR, accel="kvm"), "hv", "this machine")
+
+
+def test_a_user_outside_the_group_kvm_is_told_of_the_group_and_the_doctor() -> None:
+    facts = replace(AMD, user="kai", kvm=Kvm(error="/dev/kvm: Permission denied"))
+    choice = choose(facts, HYPERVISOR, "hv", "this machine")
+    assert "the user kai may not open it" in choice.why
+    assert "group kvm" in choice.why
+    assert "`nestlab doctor`" in choice.why
+    with pytest.raises(LabError) as caught:
+        choose(facts, replace(HYPERVISOR, accel="kvm"), "hv", "this machine")
+    assert caught.value.hint is not None
+    assert "usermod -aG kvm kai" in caught.value.hint
 
 
 def test_the_lab_file_may_ask_for_emulation() -> None:

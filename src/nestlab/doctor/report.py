@@ -122,7 +122,7 @@ def summary(visits: Sequence[Visit]) -> str:
     lent = next((each for each in visits if each.broken), None)
     if lent is None:
         return "Every level is sound."
-    return f"Every level that is used is sound; {lent.where} has no virtualization of its own, so level 1 is emulated."
+    return f"Every level that is used is sound; {lent.where} cannot nest, so the hypervisors of level 1 are emulated."
 
 
 def _emulated(each: Visit, visits: Sequence[Visit]) -> bool:

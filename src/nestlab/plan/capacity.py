@@ -11,8 +11,8 @@ from nestlab.lab.blueprint import Blueprint, Spec
 from nestlab.lab.model import MIB, format_size
 from nestlab.plan.steps import Observed
 
-OVERHEAD = 150 * MIB
-"""What a QEMU takes beside its guest's memory under TCG, where its translation buffer is the largest part."""
+EMULATING, ON_KVM = 150 * MIB, 40 * MIB
+"""What a QEMU takes beside its guest's memory: under TCG its translation buffer is the largest part of it."""
 
 CPU_LIMIT = 255
 """Of one machine: more need an x2APIC with interrupt remapping, which no machine here is given."""
@@ -59,20 +59,27 @@ def _cpus(specs: Sequence[Spec]) -> Iterator[str]:
 def _memory(outer: Sequence[Spec], observed: Observed, facts: Facts) -> Iterator[str]:
     if not facts.memory_available:
         return
-    needed = sum(spec.machine.memory + OVERHEAD for spec in outer)
-    free = facts.memory_available + _taken(outer, observed)
+    needed = sum(spec.machine.memory + overhead(spec, facts) for spec in outer)
+    free = facts.memory_available + _taken(outer, observed, facts)
     if needed > free:
         sizes = " + ".join(f"{spec.path} {format_size(spec.machine.memory)}" for spec in outer[:8])
         more = f" + {len(outer) - 8} more" if len(outer) > 8 else ""
+        each = " or ".join(_mib(size) for size in sorted({overhead(spec, facts) for spec in outer}))
         yield (
-            f"The machines on this host need {_gib(needed)} of memory ({sizes}{more}, and {_mib(OVERHEAD)} for each "
+            f"The machines on this host need {_gib(needed)} of memory ({sizes}{more}, and {each} for each "
             f"QEMU), and {_gib(free)} of its {_gib(facts.memory)} is free for them."
         )
 
 
-def _taken(outer: Sequence[Spec], observed: Observed) -> int:
+def overhead(spec: Spec, facts: Facts) -> int:
+    """Of a machine's QEMU on the host that said `facts`, which a hypervisor must also be able to nest on."""
+    kvm = facts.can_nest if spec.machine.hypervisor else facts.hardware
+    return ON_KVM if kvm and spec.machine.accel != "tcg" else EMULATING
+
+
+def _taken(outer: Sequence[Spec], observed: Observed, facts: Facts) -> int:
     """What this lab's machines on the host take now: it is theirs, or free once they end."""
-    whole = {spec.path: spec.machine.memory + OVERHEAD for spec in outer}
+    whole = {spec.path: spec.machine.memory + overhead(spec, facts) for spec in outer}
     running = [seen for seen in observed.machines.values() if "/" not in seen.path]
     running = [seen for seen in running if seen.state in ("running", "paused")]
     return sum(whole.get(seen.path, 0) if seen.memory is None else seen.memory for seen in running)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -82,7 +82,7 @@ class LocalPlatform:
         claim = "hardware virtualization"
         if not reason:
             return (Proof("", 0, claim, True, f"{facts.provider} ran a 64-bit guest"),)
-        return (Proof("", 0, claim, None, reason, "level 1 is emulated"),)
+        return (Proof("", 0, claim, None, reason, _emulated(blueprint.children(""), facts)),)
 
     async def boots(self) -> int | None:
         return None
@@ -92,6 +92,18 @@ class LocalPlatform:
 
     async def close(self) -> None:
         await self.host.close()
+
+
+def _emulated(outer: Sequence[Spec], facts: Facts) -> str:
+    """Which machines of level 1 are emulated on a host that cannot give KVM to all of them."""
+    names = [
+        spec.path
+        for spec in outer
+        if spec.machine.accel == "tcg" or why_not(facts, hypervisor=spec.machine.hypervisor is not None)
+    ]
+    if len(names) == len(outer):
+        return "level 1 is emulated"
+    return f"{', '.join(names[:6])}{' and others' if len(names) > 6 else ''}: emulated; the others run on KVM"
 
 
 def accelerated(spec: Spec, facts: Facts | None, where: str) -> Acceleration:

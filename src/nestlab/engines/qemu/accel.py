@@ -36,9 +36,21 @@ def choose(facts: Facts, machine: Machine, path: str, where: str) -> Choice:
     if machine.accel == "kvm":
         raise LabError(
             f"{path}: accel: kvm is not possible on {where}: {reason}.",
-            hint="Leave accel out (or say accel: tcg) to emulate, or enable virtualization on that host.",
+            hint=f"{_cure(facts, where)} Or leave accel out, to emulate.",
         )
     return Choice("tcg", reason, _cost(machine, path))
+
+
+def _cure(facts: Facts, where: str) -> str:
+    """What gives that host KVM, for the person who asked for it."""
+    doctor = "nestlab doctor" if where == "this machine" else f"nestlab doctor {where}"
+    if _forbidden(facts):
+        return f"As root there: usermod -aG kvm {facts.user or 'USER'}; then log in again. `{doctor}` says more."
+    return f"`{doctor}` says what is missing there."
+
+
+def _forbidden(facts: Facts) -> bool:
+    return not facts.kvm.opened and "ermission denied" in facts.kvm.error
 
 
 def presume(glance: Facts, machine: Machine, where: str) -> Choice | None:
@@ -55,6 +67,9 @@ def why_not(facts: Facts, *, hypervisor: bool) -> str:
     """Why a guest of this host cannot have KVM ("" when it can); a hypervisor must also be given vmx or svm."""
     kvm = facts.kvm
     flag = {"kvm_intel": "vmx", "kvm_amd": "svm"}.get(facts.provider)
+    if _forbidden(facts):
+        who = f"the user {facts.user}" if facts.user else "this user"
+        return f"/dev/kvm is there, but {who} may not open it, being outside its group kvm (`nestlab doctor` says more)"
     if not kvm.opened:
         return f"/dev/kvm cannot be opened ({kvm.error or 'no reason given'})"
     if flag is None:
