@@ -9,6 +9,7 @@ import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,6 +58,19 @@ async def test_steps_run_in_the_order_of_their_needs_and_tell_of_it() -> None:
     assert [each.text for each in of_web if isinstance(each, Said)] == ["preparing", "waiting"]
     assert isinstance(of_web[-1], Finished)
     assert not plan(lab, look(world, lab))
+
+
+async def test_what_is_to_be_known_of_a_step_goes_with_its_end() -> None:
+    world, lab, events = FakeWorld(), crowd(1), list[Event]()
+
+    class Noting(Nest):
+        async def perform(self, *args: Any) -> str | None:
+            await super().perform(*args)
+            return "ended by force"
+
+    async with Noting(lab, world.host(), world.engine, {}) as nest:
+        await apply(plan(lab, Observed()), lab, nest, events.append)
+    assert {each.note for each in events if isinstance(each, Finished)} == {"ended by force"}
 
 
 async def test_an_empty_plan_is_told_as_well() -> None:

@@ -55,6 +55,13 @@ def test_a_machine_that_boots_after_it_was_made_keeps_its_line() -> None:
     assert [line for line in lines if "hv1/web" in line] == ["▸    hv1/web  boot   3s"]
 
 
+def test_what_is_to_be_known_of_a_step_stays_when_it_is_done() -> None:
+    progress = fed()
+    progress.feed(Started(150.0, "stop:hv2", "hv2"))
+    progress.feed(Finished(151.0, "stop:hv2", "hv2", seconds=1.0, note="ended by force"))
+    assert any("hv2" in line and "ended by force" in line for line in progress.show(155.0, height=10, width=80))
+
+
 def test_what_is_said_of_a_step_that_never_started_is_no_line() -> None:
     progress = Progress()
     progress.feed(Said(1.0, "boot:hv1", "hv1", text="booting"))

@@ -155,6 +155,9 @@ def test_events_are_plain_lines() -> None:
         Failed(102.3, "boot:hv1", "hv1", what="hv1 did not come up: its kernel panicked"),
         Ended(102.4, ok=False, seconds=102.4, left=("boot:hv1",)),
     ]
+    forced = Finished(63.0, "stop:hv1", "hv1", seconds=61.0, note="ended by force: it did not shut down within 60 s")
+    said = render.event(forced, 0.0, images, width=10)
+    assert said.endswith("stop: done in 61.0s: ended by force: it did not shut down within 60 s")
     lines = [render.event(each, 0.0, images, width=10) for each in happened]
     assert lines[0] == lines[-1] == ""
     assert_golden("render/events.txt", "\n".join(filter(None, lines)))

@@ -49,9 +49,10 @@ class Said(Event):
 
 @dataclass(frozen=True)
 class Finished(Event):
-    """A step succeeded. `seconds` is its duration."""
+    """A step succeeded. `seconds` is its duration; `note`: what to know of how it was done (`ended by force …`)."""
 
     seconds: float = 0.0
+    note: str = ""
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ class Engine(Protocol):
         """The lab's machines directly on this host, also those that no lab file mentions any more,
         with the segments and images of this host."""
 
-    async def perform(self, step: Step, blueprint: Blueprint, say: Say) -> None:
-        """Make one step real. LabError when the world refuses."""
+    async def perform(self, step: Step, blueprint: Blueprint, say: Say) -> str | None:
+        """Make one step real. LabError when the world refuses. What it returns is to be known of how it was done."""
 
     async def host(self, path: str) -> Host:
         """The running machine `path` (directly on this host) as a host. Unreachable when it does not answer."""

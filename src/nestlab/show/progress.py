@@ -63,7 +63,7 @@ class Progress:
         if isinstance(event, Said):
             line.text = event.text
         elif isinstance(event, Finished):
-            line.phase, line.until, self.done = "done", event.at, self.done + 1
+            line.phase, line.until, line.text, self.done = "done", event.at, event.note, self.done + 1
         elif isinstance(event, Failed):
             line.phase, line.until, line.text = "failed", event.at, event.what.partition("\n")[0]
 
@@ -73,8 +73,7 @@ class Progress:
         for line in self._most_important(max(1, height - 1)):
             mark, style = _MARK[line.phase]
             spent = elapsed((now if line.until is None else line.until) - line.since)
-            text = "" if line.phase == "done" else line.text
-            cells.append([mark, "  " * (line.level - 1) + line.name, line.verb, spent, text])
+            cells.append([mark, "  " * (line.level - 1) + line.name, line.verb, spent, line.text])
             styles.append([style, "bold", None, "dim", None])
         return [*columns(_fitted(cells, width), styles, paint), self._sum(now)[:width]]
 

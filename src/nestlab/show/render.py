@@ -168,7 +168,8 @@ def event(happened: Event, start: float, images: Mapping[str, Image], width: int
     elif isinstance(happened, Said):
         text = f"{verb}: {happened.text}" if verb else happened.text
     elif isinstance(happened, Finished):
-        text = f"{verb}: {paint('green', 'done')} in {happened.seconds:.1f}s"
+        note = f": {paint('yellow', happened.note)}" if happened.note else ""
+        text = f"{verb}: {paint('green', 'done')} in {happened.seconds:.1f}s{note}"
     elif isinstance(happened, Failed):
         text = f"{verb or 'run'}: {paint('red', 'failed')}: {happened.what}"
     else:

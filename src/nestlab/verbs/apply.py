@@ -164,7 +164,7 @@ class _Run:
         self._emit(Started(self._clock(), step.id, step.path, step.why))
         began = time.monotonic()
         try:
-            await self._nest.perform(step, self._blueprint, lambda text: self._say(step, text))
+            note = await self._nest.perform(step, self._blueprint, lambda text: self._say(step, text))
         except LabError:
             raise
         except asyncio.CancelledError:
@@ -173,7 +173,7 @@ class _Run:
         except Exception as error:
             self._emit(Failed(self._clock(), step.id, step.path, f"{type(error).__name__}: {error}"))
             raise
-        self._emit(Finished(self._clock(), step.id, step.path, time.monotonic() - began))
+        self._emit(Finished(self._clock(), step.id, step.path, time.monotonic() - began, note or ""))
 
     def _say(self, step: Step, text: str) -> None:
         self._emit(Said(self._clock(), step.id, step.path, text))

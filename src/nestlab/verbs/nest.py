@@ -146,15 +146,16 @@ class Nest:
         asked = dict(zip(paths, await asyncio.gather(*map(ask, paths)), strict=True))
         return replace(seen, machines=MappingProxyType({**seen.machines, **asked}))
 
-    async def perform(self, step: Step, blueprint: Blueprint, say: Say) -> None:
-        """Make one step real, where its machine is. Connections into a machine end before it does."""
+    async def perform(self, step: Step, blueprint: Blueprint, say: Say) -> str | None:
+        """Make one step real, where its machine is, and return what is to be known of it. Connections into a machine
+        end before it does."""
         if isinstance(step, Boot | Stop | Remove):
             await self.drop(step.machine)
         if isinstance(step, SetUp):
             await machine_setup.set_up(await self.host(step.machine), blueprint[step.machine], say)
-            return
+            return None
         engine = await self.engine(parent_of(step.path))
-        await engine.perform(step, blueprint, say)
+        return await engine.perform(step, blueprint, say)
 
     async def drop(self, path: str) -> None:
         """Forget the host and the engine of a machine and of everything inside it ("" for the whole lab). Engines

@@ -104,7 +104,7 @@ class QemuEngine:
         seen = {each.path: each for each in looks}
         return Observed(MappingProxyType(seen), links, images)
 
-    async def perform(self, step: Step, blueprint: Blueprint, say: Say) -> None:
+    async def perform(self, step: Step, blueprint: Blueprint, say: Say) -> str | None:
         match step:
             case Build(image=key):
                 await self.environment.library.build(key, blueprint.images[key], say)
@@ -122,11 +122,12 @@ class QemuEngine:
             case Introduce(machine=path):
                 await self._introduce(blueprint[path], blueprint)
             case Stop(machine=path):
-                await self._stop(path, say)
+                return await self._stop(path, say)
             case Remove(machine=path):
                 await self._remove(path)
             case _:
                 raise TypeError(f"the QEMU engine knows no {type(step).__name__}")
+        return None
 
     async def host(self, path: str) -> SshHost:
         host = next((each for (known, _), each in self._hosts.items() if known == path), None)
@@ -324,14 +325,19 @@ class QemuEngine:
                 found[path] = int(size) << 10
         return found
 
-    async def _stop(self, path: str, say: Say) -> None:
+    async def _stop(self, path: str, say: Say) -> str | None:
+        """How it had to be ended, where it did not shut down by itself."""
         paths, name = self.environment.place.of(path), name_of(self.environment.lab, path)
         asked = await self._ask_to_end(path)
         slow = patience.inside(self.parent.slowness, "kvm")
         grace = round(5 * patience.allowed(GRACE, slow)) if asked else 0
         say("shutting down" if asked else "ending it: it does not answer")
-        await self.parent.run(("sh", "-c", scripts.STOP, "stop", name, paths.root, str(grace), "asked"))
+        ended = await self.parent.run(("sh", "-c", scripts.STOP, "stop", name, paths.root, str(grace), "asked"))
         await self._forget(path)
+        if "forced" not in ended.text:
+            return None
+        said = f"it did not shut down within {grace // 5} s" if asked else "it did not answer"
+        return f"ended by force: {said}; what it had not written to its disk is lost"
 
     async def _kill(self, path: str) -> None:
         paths, name = self.environment.place.of(path), name_of(self.environment.lab, path)
