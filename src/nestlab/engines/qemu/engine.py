@@ -326,7 +326,6 @@ class QemuEngine:
         return found
 
     async def _stop(self, path: str, say: Say) -> str | None:
-        """How it had to be ended, where it did not shut down by itself."""
         paths, name = self.environment.place.of(path), name_of(self.environment.lab, path)
         asked = await self._ask_to_end(path)
         slow = patience.inside(self.parent.slowness, "kvm")
@@ -334,10 +333,7 @@ class QemuEngine:
         say("shutting down" if asked else "ending it: it does not answer")
         ended = await self.parent.run(("sh", "-c", scripts.STOP, "stop", name, paths.root, str(grace), "asked"))
         await self._forget(path)
-        if "forced" not in ended.text:
-            return None
-        said = f"it did not shut down within {grace // 5} s" if asked else "it did not answer"
-        return f"ended by force: {said}; what it had not written to its disk is lost"
+        return scripts.forced(ended.text, grace / 5)
 
     async def _kill(self, path: str) -> None:
         paths, name = self.environment.place.of(path), name_of(self.environment.lab, path)

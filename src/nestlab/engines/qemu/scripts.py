@@ -135,6 +135,15 @@ exit 0
 """Arguments: name, directory, fifths of a second to wait for a clean end before SIGTERM, then SIGKILL; `crash` for a
 machine that is hopeless rather than stopped on purpose."""
 
+
+def forced(told: str, seconds: float) -> str | None:
+    """What STOP's output says of how a machine ended that had `seconds` to shut down; None where it did by itself."""
+    if "forced" not in told:
+        return None
+    said = f"it did not shut down within {seconds:.0f} s" if seconds else "it did not answer"
+    return f"ended by force: {said}; what it had not written to its disk is lost"
+
+
 POWEROFF = "[ -w / ] || ! command -v sudo >/dev/null || exec sudo -n poweroff; exec poweroff"
 """In a machine: its user need not be root."""
 
