@@ -12,7 +12,8 @@ import pytest
 
 from nestlab.lab.blueprint import Blueprint, Nic, Spec
 from nestlab.lab.model import Machine
-from nestlab.verbs.verify import ALL_PAIRS, ASK, _Machine, _of_machine, _pairs, _told
+from nestlab.verbs.reachability import ALL_PAIRS, pairs_of
+from nestlab.verbs.verify import ASK, _Machine, _of_machine, _told, _words
 
 MODULES = ("kvm_intel", "kvm_amd", "kvm_pvm")
 
@@ -28,7 +29,7 @@ def blueprint(count: int) -> Blueprint:
 
 @pytest.mark.parametrize("count", [2, 3, 4, ALL_PAIRS])
 def test_all_machines_of_a_small_segment_meet_and_each_pair_asks_once(count: int) -> None:
-    pairs = _pairs(blueprint(count))
+    pairs = pairs_of(blueprint(count))
     met = {(path, pair.other) for path, each in pairs.items() for pair in each["wire"]}
     assert len(met) == count * (count - 1)
     asked = Counter(
@@ -42,17 +43,17 @@ def test_all_machines_of_a_small_segment_meet_and_each_pair_asks_once(count: int
 
 
 def test_a_large_segment_is_proven_in_a_ring() -> None:
-    pairs = _pairs(blueprint(50))
+    pairs = pairs_of(blueprint(50))
     assert all(len(each["wire"]) == 2 for each in pairs.values())
 
 
 def test_a_machine_alone_on_its_segment_claims_nothing_of_it() -> None:
-    assert _pairs(blueprint(1)) == {"m1": {}}
+    assert pairs_of(blueprint(1)) == {"m1": {}}
 
 
 def test_who_reaches_and_who_is_reached_both_show_it() -> None:
     both = blueprint(2)
-    pairs = _pairs(both)
+    pairs = pairs_of(both)
     asking = pairs["m1"]["wire"][0].pinger
     asked = "m2" if asking == "m1" else "m1"
     number = asked[1:]
@@ -68,6 +69,19 @@ def test_who_reaches_and_who_is_reached_both_show_it() -> None:
 def test_a_machine_that_does_not_answer_fails_one_claim() -> None:
     machine = _Machine(spec(1), error="it died")
     assert [proof.ok for proof in _of_machine(machine, {}, {})] == [False]
+
+
+def test_a_machine_that_does_not_run_is_neither_asked_for_nor_waited_for() -> None:
+    both = blueprint(2)
+    pairs = pairs_of(both)
+    asking = pairs["m1"]["wire"][0].pinger
+    other = "m2" if asking == "m1" else "m1"
+    assert len(_words(both[asking], pairs[asking], frozenset())) == 3
+    down = frozenset({other})
+    assert _words(both[asking], pairs[asking], down) == ["no"]
+    machine = _Machine(both[asking], "kvm", "x86_64")
+    proof = _of_machine(machine, pairs[asking], {asking: {}}, down)[-1]
+    assert (proof.ok, proof.seen) == (False, f"{other} does not run")
 
 
 def test_emulation_decides_nothing_and_is_said() -> None:

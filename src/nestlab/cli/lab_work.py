@@ -168,7 +168,8 @@ async def shown(session: Session, todo: Plan, *, as_json: bool, quiet: bool = Fa
         yield live.as_json(sys.stdout)
         return
     tally = render.Tally()
-    width = render.width_of(todo, session.blueprint)
+    longest = max((len(spec.path) for spec in session.blueprint.specs), default=0)  # proofs are of all machines
+    width = max(render.width_of(todo, session.blueprint), min(28, longest))
     try:
         async with live.showing(sys.stderr, session.blueprint.images, width=width, paint=paint(sys.stderr)) as emit:
 

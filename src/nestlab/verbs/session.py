@@ -12,7 +12,6 @@ import importlib
 import os
 import shutil
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from pathlib import Path
 
 from nestlab.base import patience
 from nestlab.base.errors import LabError, Unreachable
-from nestlab.base.events import Event, Said
+from nestlab.base.events import Event
 from nestlab.base.proofs import Verdict
 from nestlab.engines import Inside
 from nestlab.home import journal, labs, lock
@@ -34,7 +33,7 @@ from nestlab.lab import addresses, blueprint_file
 from nestlab.lab.blueprint import PROBE, Blueprint, Leases, settle
 from nestlab.lab.model import Image, Lab, Pve
 from nestlab.plan import planner
-from nestlab.plan.steps import Boot, Build, Observed, Plan, Want
+from nestlab.plan.steps import Boot, Build, Observed, Plan, Remove, Stop, Want
 from nestlab.show.render import Acceleration
 from nestlab.verbs import apply, connections, machine_setup
 from nestlab.verbs.nest import Asides, Nest, complete
@@ -87,10 +86,14 @@ class Session:
     origin: Origin | None = None
     leases: Leases | None = None
     observed: Observed = field(default_factory=Observed)
+    _started: set[str] = field(default_factory=set)
+    _ended: set[str] = field(default_factory=set)
+    """What was booted and ended since the world was seen."""
 
     async def look(self, asides: Asides | None = None, *, setups: bool = False) -> Observed:
         """Ask the world, at every level; `setups`: also what is done of the setups of machines, which a plan needs."""
         self.observed = await self.nest.observe(asides)
+        self._started, self._ended = set(), set()
         if setups:
             self.observed = await self.nest.ask_setups(self.observed)
         return self.observed
@@ -174,6 +177,8 @@ class Session:
                 raise
             finally:
                 await connections.refresh(self)
+        self._started = {step.path for step in todo.steps if isinstance(step, Boot)}
+        self._ended = {step.path for step in todo.steps if isinstance(step, Stop | Remove)} - self._started
         blueprint_file.save(self.place.applied, self.blueprint)
         self.previous = self.blueprint
 
@@ -181,12 +186,14 @@ class Session:
         """The proofs of the lab as it runs."""
         from nestlab.verbs.verify import verify
 
+        if not self.observed.machines:  # else what was seen last, and done since, tells what runs
+            await self.look()
+        seen = self.observed.machines
+        paths = [spec.path for spec in self.blueprint.specs]
+        down = {path for path in paths if path not in seen or seen[path].state != "running"}
+        down = (down - self._started) | self._ended
         return await verify(
-            self.nest,
-            self.blueprint,
-            self.look,
-            self.platform.proofs(self.blueprint),
-            lambda text: emit(Said(time.time(), text=text)),
+            self.nest, self.blueprint, self.look, self.platform.proofs(self.blueprint), emit, frozenset(down)
         )
 
     def _remember(self) -> None:

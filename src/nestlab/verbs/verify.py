@@ -9,27 +9,25 @@ and it reaches the others on its segments.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import combinations
 from typing import Any
 
 from nestlab.base.errors import LabError, Unreachable
-from nestlab.base.events import Say
+from nestlab.base.events import Event, Failed, Finished, Said, Say, Started
 from nestlab.base.proofs import Proof, Verdict
 from nestlab.hosts.host import Host
 from nestlab.images.image_files import keys_of
 from nestlab.lab.blueprint import PROBE, Blueprint, Spec
-from nestlab.lab.model import MIB, Machine, digest_of, level_of
-from nestlab.plan.steps import Boot, Create, Observed, Remove
+from nestlab.lab.model import MIB, Machine, digest_of
+from nestlab.plan.steps import Boot, Create, Observed, Remove, Seen
 from nestlab.verbs.nest import Aside, Asides, Nest
+from nestlab.verbs.reachability import Pair, Pairs, Reached, pairs_of
 
 PROBE_NAME = "nestlab-probe"
 PROBE_NETWORK = "192.0.2.0/24"
 """TEST-NET-1 (RFC 5737), which no route leads to: the probe's own link to its hypervisor."""
-
-ALL_PAIRS = 6
-"""Segments with more machines than this are proven in a ring: each machine reaches the next."""
 
 PATIENCE = 120.0
 """Nominal seconds for what a machine is asked: two rounds of echoes that stay unanswered take a fifth of it."""
@@ -84,23 +82,6 @@ and busybox where it is."""
 
 
 @dataclass(frozen=True)
-class _Pair:
-    """That a machine and `other` reach each other: `pinger` is one of the two, `addresses` are those of its peer. An
-    echo takes both ways, so one of them asks."""
-
-    other: str
-    pinger: str
-    addresses: tuple[str, ...]
-
-
-Pairs = Mapping[str, tuple[_Pair, ...]]
-"""By segment: whom a machine should reach there."""
-
-Reached = Mapping[str, Mapping[str, bool]]
-"""By machine that asked: whether each address answered."""
-
-
-@dataclass(frozen=True)
 class _Machine:
     """What was seen of one machine."""
 
@@ -117,6 +98,9 @@ class _Machine:
     error: str = ""
     hint: str = "`nestlab up` brings it up"
 
+    down: bool = False
+    """It does not run."""
+
     @property
     def userland(self) -> bool:
         """A 64-bit system answers in it."""
@@ -128,20 +112,23 @@ async def verify(
     blueprint: Blueprint,
     look: Callable[[Asides], Awaitable[Observed]],
     platform: Awaitable[Sequence[Proof]],
-    say: Say,
+    emit: Callable[[Event], None],
+    down: frozenset[str] = frozenset(),
 ) -> Verdict:
     """The proofs of all machines of the blueprint, asked while the world is being looked at, of hypervisors in the
-    same round trip (`look`). `platform`: what
-    the lab's own level says of itself, and of machines on it.
+    same round trip (`look`). `platform`: what the lab's own level says of itself, and of machines on it. `down`:
+    machines that do not run, which nobody waits for.
 
     A machine that does not run is a failed claim, not an error."""
-    pairs = _pairs(blueprint)
+    pairs = pairs_of(blueprint)
+    showing = {spec.path: _Showing(spec, pairs[spec.path], emit) for spec in blueprint.specs}
     below = asyncio.ensure_future(platform)
-    asides = {spec.path: _aside(spec, pairs[spec.path]) for spec in blueprint.specs if spec.machine.hypervisor}
+    up = [spec for spec in blueprint.specs if spec.path not in down]
+    asides = {spec.path: _aside(spec, pairs[spec.path], down) for spec in up if spec.machine.hypervisor}
     looking = asyncio.ensure_future(look(asides))
     try:
         seen = await asyncio.gather(
-            *(_look(nest, spec, pairs[spec.path], looking, asides.get(spec.path)) for spec in blueprint.specs)
+            *(_look(nest, spec, pairs[spec.path], looking, asides.get(spec.path), down) for spec in blueprint.specs)
         )
         told = await below
     finally:
@@ -149,7 +136,10 @@ async def verify(
         below.cancel()
     machines = {each.spec.path: each for each in seen}
     inner = await asyncio.gather(
-        *(_proofs(nest, blueprint.lab, machines, spec, pairs[spec.path], say) for spec in blueprint.specs)
+        *(
+            _proofs(nest, blueprint.lab, machines, spec, pairs[spec.path], showing[spec.path])
+            for spec in blueprint.specs
+        )
     )
     proofs = [proof for proof in told if not proof.path]
     for spec, each in zip(blueprint.specs, inner, strict=True):
@@ -157,14 +147,44 @@ async def verify(
     return Verdict(blueprint.lab, tuple(proofs))
 
 
+class _Showing:
+    """What is being proven of one machine, as a step of the progress shown."""
+
+    def __init__(self, spec: Spec, pairs: Pairs, emit: Callable[[Event], None]) -> None:
+        self._step, self._path, self._emit, self._began = f"prove:{spec.path}", spec.path, emit, time.monotonic()
+        own = ["container"] if spec.machine.container else ["reachable", "accelerated"]
+        nests = ["cpu", "nested", "/dev/kvm", "cpuid", "guest"] if spec.machine.hypervisor else []
+        claims = [*own, *(f"segment {segment}" for segment in pairs), *nests]
+        emit(Started(time.time(), self._step, spec.path, ", ".join(claims)))
+
+    def say(self, text: str) -> None:
+        self._emit(Said(time.time(), self._step, self._path, text))
+
+    def done(self, proofs: Sequence[Proof]) -> None:
+        failed = [proof.claim for proof in proofs if proof.ok is False]
+        if failed:
+            self._emit(Failed(time.time(), self._step, self._path, f"not proven: {', '.join(failed)}"))
+        else:
+            self._emit(Finished(time.time(), self._step, self._path, time.monotonic() - self._began))
+
+
 async def _look(
-    nest: Nest, spec: Spec, pairs: Pairs, looking: asyncio.Future[Observed], aside: Aside | None
+    nest: Nest,
+    spec: Spec,
+    pairs: Pairs,
+    looking: asyncio.Future[Observed],
+    aside: Aside | None,
+    down: frozenset[str],
 ) -> _Machine:
-    asking = asyncio.create_task(_ask(nest, spec, pairs, looking, aside))
+    if spec.path in down:
+        there = (await asyncio.shield(looking)).machines.get(spec.path)
+        if there is None or there.state != "running":
+            return _Machine(spec, error=_absent(there), down=True)
+    asking = asyncio.create_task(_ask(nest, spec, pairs, looking, aside, down))
     try:
         there = (await asyncio.shield(looking)).machines.get(spec.path)
         if there is None or there.state != "running":
-            return _Machine(spec, error=f"it is {there.state if there else 'not there'}")
+            return _Machine(spec, error=_absent(there), down=True)
         accel = there.accel or await (await nest.engine(spec.parent)).accel(spec.path)
         machine = await asking
     except LabError as error:
@@ -177,19 +197,28 @@ async def _look(
     return replace(machine, accel=accel)
 
 
-def _aside(spec: Spec, pairs: Pairs) -> Aside:
-    return Aside(ASK, _words(spec, pairs), asyncio.get_running_loop().create_future())
+def _absent(there: Seen | None) -> str:
+    return f"it is {there.state if there else 'not there'}"
 
 
-def _words(spec: Spec, pairs: Pairs) -> list[str]:
-    """The arguments of ASK for a machine."""
-    mine = (pair for each in pairs.values() for pair in each if pair.pinger == spec.path)
+def _aside(spec: Spec, pairs: Pairs, down: frozenset[str]) -> Aside:
+    return Aside(ASK, _words(spec, pairs, down), asyncio.get_running_loop().create_future())
+
+
+def _words(spec: Spec, pairs: Pairs, down: frozenset[str]) -> list[str]:
+    """The arguments of ASK for a machine: nothing that does not run is asked for, which would take 20 seconds."""
+    mine = (pair for each in pairs.values() for pair in each if pair.pinger == spec.path and pair.other not in down)
     hypervisor = "yes" if spec.machine.hypervisor else "no"
     return [hypervisor, *(address for pair in mine for address in pair.addresses)]
 
 
 async def _ask(
-    nest: Nest, spec: Spec, pairs: Pairs, looking: asyncio.Future[Observed], aside: Aside | None
+    nest: Nest,
+    spec: Spec,
+    pairs: Pairs,
+    looking: asyncio.Future[Observed],
+    aside: Aside | None,
+    down: frozenset[str],
 ) -> _Machine:
     if spec.machine.container:  # nothing runs commands in one from outside; its peers tell whether they reach it
         return _Machine(spec)
@@ -199,7 +228,7 @@ async def _ask(
         if aside.answer.done():
             return _told(spec, aside.answer.result())
     host: Host = await nest.host(spec.path)
-    asked = await host.run(("sh", "-c", ASK, "ask", *_words(spec, pairs)), check=False, timeout=PATIENCE)
+    asked = await host.run(("sh", "-c", ASK, "ask", *_words(spec, pairs, down)), check=False, timeout=PATIENCE)
     return _told(spec, asked.text)
 
 
@@ -219,71 +248,27 @@ def _told(spec: Spec, text: str) -> _Machine:
     )
 
 
-def _pairs(blueprint: Blueprint) -> dict[str, dict[str, tuple[_Pair, ...]]]:
-    """By machine and segment: whom it should reach. The outer of two asks, for whom it is cheaper; among machines of
-    one level the asking is shared out evenly, between the outermost that they are in. Containers are only asked for:
-    nothing runs commands in them."""
-    on: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
-    for spec in blueprint.specs:
-        for nic in spec.nics:
-            if nic.addresses:
-                on.setdefault(nic.segment, []).append((spec.path, tuple(a.split("/")[0] for a in nic.addresses)))
-    pairs: dict[str, dict[str, tuple[_Pair, ...]]] = {spec.path: {} for spec in blueprint.specs}
-    mute = {spec.path for spec in blueprint.specs if spec.machine.container}
-    for segment, members in on.items():
-        addresses = dict(members)
-        for asking, asked in _asking([path for path, _ in members], mute):
-            for mine, other in ((asking, asked), (asked, asking)):
-                known = pairs[mine]
-                known[segment] = (*known.get(segment, ()), _Pair(other, asking, addresses[asked]))
-    return pairs
-
-
-def _asking(paths: list[str], mute: set[str]) -> list[tuple[str, str]]:
-    """Of all who meet: who asks, and whom. Unequal pairs first, for there is no choice; then the deepest, who are
-    slowest."""
-    pairs = [(paths[one], paths[two]) for one, two in _meetings(len(paths))]
-    pairs = [(one, two) for one, two in pairs if not {one, two} <= mute]
-    pairs.sort(key=lambda pair: (level_of(pair[0]) == level_of(pair[1]), -level_of(pair[0])))
-    busy: dict[str, int] = {}
-    found = []
-    for pair in pairs:
-        asking, asked = sorted(pair, key=lambda path: (path in mute, level_of(path), busy.get(_outermost(path), 0)))
-        busy[_outermost(asking)] = busy.get(_outermost(asking), 0) + level_of(asking)
-        found.append((asking, asked))
-    return found
-
-
-def _outermost(path: str) -> str:
-    return path.partition("/")[0]
-
-
-def _meetings(count: int) -> list[tuple[int, int]]:
-    """Which of `count` machines meet: all, or in a ring."""
-    if count <= ALL_PAIRS:
-        return list(combinations(range(count), 2))
-    return [(number, (number + 1) % count) for number in range(count)]
-
-
 async def _proofs(
-    nest: Nest, lab: str, machines: dict[str, _Machine], spec: Spec, pairs: Pairs, say: Say
+    nest: Nest, lab: str, machines: dict[str, _Machine], spec: Spec, pairs: Pairs, showing: _Showing
 ) -> list[Proof]:
     machine = machines[spec.path]
-    proofs = _of_machine(machine, pairs, {path: each.reached for path, each in machines.items()})
+    down = frozenset(path for path, each in machines.items() if each.down)
+    proofs = _of_machine(machine, pairs, {path: each.reached for path, each in machines.items()}, down)
     if spec.machine.hypervisor and not machine.error:
         inner = [each for each in machines.values() if each.spec.parent == spec.path]
-        proofs += await _of_hypervisor(nest, lab, machine, inner, say)
+        proofs += await _of_hypervisor(nest, lab, machine, inner, showing.say)
+    showing.done(proofs)
     return proofs
 
 
-def _of_machine(machine: _Machine, pairs: Pairs, reached: Reached) -> list[Proof]:
+def _of_machine(machine: _Machine, pairs: Pairs, reached: Reached, down: frozenset[str] = frozenset()) -> list[Proof]:
     spec = machine.spec
     if machine.error:
         return [Proof(spec.path, spec.level, "reachable", False, machine.error, machine.hint)]
     if spec.machine.container:
         seen = "it runs; commands in it are not run from outside"
         proofs = [Proof(spec.path, spec.level, "container", None, seen, "that others reach it on a segment is proven")]
-        return [*proofs, *(_of_segment(machine, segment, each, reached) for segment, each in pairs.items())]
+        return [*proofs, *(_of_segment(machine, segment, each, reached, down) for segment, each in pairs.items())]
     kvm = machine.accel == "kvm"
     proofs = [
         Proof(spec.path, spec.level, "reachable", True, f"answers over ssh ({machine.arch})"),
@@ -295,20 +280,25 @@ def _of_machine(machine: _Machine, pairs: Pairs, reached: Reached) -> list[Proof
             "QEMU: KVM enabled" if kvm else "QEMU: KVM off, emulated",
         ),
     ]
-    proofs += [_of_segment(machine, segment, each, reached) for segment, each in pairs.items()]
+    proofs += [_of_segment(machine, segment, each, reached, down) for segment, each in pairs.items()]
     return proofs
 
 
-def _of_segment(machine: _Machine, segment: str, pairs: tuple[_Pair, ...], reached: Reached) -> Proof:
+def _of_segment(
+    machine: _Machine, segment: str, pairs: tuple[Pair, ...], reached: Reached, down: frozenset[str]
+) -> Proof:
     spec, claim = machine.spec, f"segment {segment}"
+    absent = sorted({pair.other for pair in pairs if pair.other in down})
     lost = sorted(
         f"{pair.other} ({'IPv6' if ':' in address else 'IPv4'})"
         for pair in pairs
         for address in pair.addresses
-        if not reached[pair.pinger].get(address)
+        if pair.other not in down and not reached[pair.pinger].get(address)
     )
-    if lost:
-        return Proof(spec.path, spec.level, claim, False, f"does not reach {', '.join(lost)}")
+    if lost or absent:
+        silent = [f"does not reach {', '.join(lost)}"] if lost else []
+        idle = [f"{', '.join(absent)} {'does' if len(absent) == 1 else 'do'} not run"] if absent else []
+        return Proof(spec.path, spec.level, claim, False, "; ".join([*silent, *idle]))
     others = ", ".join(sorted({pair.other for pair in pairs}))
     return Proof(spec.path, spec.level, claim, True, f"reaches {others} over IPv4 and IPv6")
 
@@ -349,16 +339,16 @@ async def _guest(nest: Nest, lab: str, spec: Spec, inner: list[_Machine], say: S
     proven = next((each for each in inner if each.accel == "kvm" and each.userland), None)
     if proven is not None:
         return Proof(spec.path, spec.level, "guest", True, f"{proven.spec.path} runs 64-bit userland under KVM")
-    say(f"{spec.path}: starting a tiny guest for the proof")
+    say("starting a tiny guest for the proof")
     try:
-        await probe(nest, lab, spec)
+        await probe(nest, lab, spec, lambda text: say(f"a tiny guest for the proof: {text}"))
     except LabError as error:
         why = error.detail.strip().splitlines()[-1].strip(" |") if error.detail else error.hint
         return Proof(spec.path, spec.level, "guest", False, error.what, why)
     return Proof(spec.path, spec.level, "guest", True, "a tiny guest reached 64-bit userland under KVM")
 
 
-async def probe(nest: Nest, lab: str, hypervisor: Spec) -> None:
+async def probe(nest: Nest, lab: str, hypervisor: Spec, say: Say) -> None:
     """Boot a tiny guest under KVM in a hypervisor, see that it is one, and take it away. LabError if it is not."""
     path = f"{hypervisor.path}/{PROBE_NAME}"
     machine = Machine(PROBE_NAME, image=PROBE, memory=96 * MIB, accel="kvm")
@@ -371,8 +361,8 @@ async def probe(nest: Nest, lab: str, hypervisor: Spec) -> None:
     remove = Remove(machine=path, why="the proof is over")
     await engine.perform(remove, blueprint, _quiet)
     try:
-        await engine.perform(Create(machine=path, why="a proof"), blueprint, _quiet)
-        await engine.perform(Boot(machine=path, why="a proof"), blueprint, _quiet)
+        await engine.perform(Create(machine=path, why="a proof"), blueprint, say)
+        await engine.perform(Boot(machine=path, why="a proof"), blueprint, say)
         host = await engine.host(path)
         arch = (await host.run(("uname", "-m"))).text.strip()
         accel = await engine.accel(path)
@@ -383,4 +373,4 @@ async def probe(nest: Nest, lab: str, hypervisor: Spec) -> None:
 
 
 def _quiet(_: str) -> None:
-    """The proof speaks for its steps."""
+    """Taking it away is no news."""
