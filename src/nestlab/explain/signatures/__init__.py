@@ -3,28 +3,48 @@
 from __future__ import annotations
 
 from nestlab.explain.signatures import (
+    arm,
     boot,
+    clock,
     cluster,
+    containers,
+    cpu_models,
+    harmless,
     images,
     kvm,
     libvirt,
     login,
     machine,
     modules,
+    nested,
     network,
     other,
+    passthrough,
+    programs,
     pve,
     pve_install,
     qemu,
     qemu_devices,
+    reachability,
+    virtualbox,
+    windows,
+    xen,
 )
 from nestlab.explain.signatures.signature import Rank, Signature, Sure
 
 __all__ = ["SECTIONS", "TABLE", "Rank", "Signature", "Sure"]
 
 SECTIONS: tuple[tuple[str, tuple[Signature, ...]], ...] = (
+    ("ARM and Apple", arm.TABLE),
+    ("Windows, Hyper-V, WSL", windows.TABLE),
+    ("VirtualBox and VMware", virtualbox.TABLE),
+    ("Xen and bhyve", xen.TABLE),
+    ("CPU models put together by hand", cpu_models.TABLE),
     ("KVM and the processor", kvm.TABLE),
+    ("Hypervisors inside of hypervisors", nested.TABLE),
+    ("Containers in containers", containers.TABLE),
     ("Kernel modules", modules.TABLE),
+    ("Devices passed through", passthrough.TABLE),
     ("QEMU: starting", qemu.TABLE),
     ("QEMU: disks, devices, state", qemu_devices.TABLE),
     ("Guests that do not boot or stand still", boot.TABLE),
@@ -37,6 +57,10 @@ SECTIONS: tuple[tuple[str, tuple[Signature, ...]], ...] = (
     ("Proxmox VE: cluster", cluster.TABLE),
     ("Packages, images, cloud-init", images.TABLE),
     ("Other hypervisors", other.TABLE),
+    ("Clocks", clock.TABLE),
+    ("Packets that vanish", reachability.TABLE),
+    ("Programs that need KVM", programs.TABLE),
+    ("Harmless", harmless.TABLE),
 )
 """By subject, for documents. Within one, what is more specific stands first."""
 

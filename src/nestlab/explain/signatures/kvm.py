@@ -61,10 +61,11 @@ TABLE: tuple[Signature, ...] = (
     Signature(
         "cannot-enable",
         r"enabling virtualization on CPU\d{1,4} failed",
-        "KVM cannot have the CPU's virtualization: another hypervisor on this machine already uses it.",
+        "KVM cannot have the CPU's virtualization: another hypervisor on this machine already uses it (VirtualBox, "
+        "VMware).",
         "End its guests and unload it (VirtualBox: `sudo modprobe -r vboxnetadp vboxnetflt vboxdrv`), then "
-        "`sudo modprobe kvm_intel` or `sudo modprobe kvm_amd`.",
-        "linux: virt/kvm/kvm_main.c",
+        "`sudo modprobe kvm_intel` or `sudo modprobe kvm_amd`. VirtualBox 7.2.10 and newer can be loaded beside KVM.",
+        "linux: virt/kvm/kvm_main.c; VirtualBox/virtualbox#711",
         "kvm: enabling virtualization on CPU0 failed",
         Rank.CAUSE,
     ),
@@ -72,9 +73,10 @@ TABLE: tuple[Signature, ...] = (
         "create-vm-busy",
         r"KVM_CREATE_VM.{0,20}failed: .{0,6}Device or resource busy",
         "Another hypervisor on this machine (VirtualBox, VMware) holds the CPU's virtualization.",
-        "End its guests and unload its modules: `sudo modprobe -r vboxnetadp vboxnetflt vboxdrv`. With Linux 6.12 or "
-        "later, kvm.enable_virt_at_load=0 lets both be loaded.",
-        "linux: virt/kvm/kvm_main.c; " + ADMIN,
+        "End its guests and unload its modules: `sudo modprobe -r vboxnetadp vboxnetflt vboxdrv`. Guests of both at "
+        "once do not work; that both are loaded does with VirtualBox 7.2.10 or newer, with older ones on Linux 6.12 "
+        "and newer by kvm.enable_virt_at_load=0.",
+        "linux: virt/kvm/kvm_main.c; VirtualBox/virtualbox#711; " + ADMIN,
         "ioctl(KVM_CREATE_VM) failed: 16 Device or resource busy",
         Rank.CAUSE,
     ),
@@ -129,8 +131,19 @@ TABLE: tuple[Signature, ...] = (
         Rank.NOTE,
     ),
     Signature(
+        "kvm-entry-beside-virtualbox",
+        r"KVM: entry failed, hardware error 0x0\b(?!\w)",
+        "The CPU's virtualization was taken from KVM while its guest ran: VirtualBox (7.2.10 and newer share KVM's "
+        "switch) or VMware started a guest at the same time.",
+        "Run guests of one hypervisor at a time: end VirtualBox's or VMware's, then start this one again.",
+        "VirtualBox/virtualbox#711",
+        "KVM: entry failed, hardware error 0x0",
+        Rank.CAUSE,
+        Sure.LIKELY,
+    ),
+    Signature(
         "kvm-entry-failed",
-        r"KVM: entry failed, hardware error 0x(?P<code>[0-9a-f]+)",
+        r"KVM: entry failed, hardware error 0x(?P<code>[0-9a-f]{1,16})",
         "The CPU refused to run the guest (0x{code}): the state that KVM prepared is not valid for it. In a nest this "
         "is mostly a fault of the hypervisor one level down.",
         "Update the kernel of the outer host, load kvm_intel with ept and unrestricted_guest on, and give the guest "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nestlab.explain.signatures.signature import Rank, Signature
+from nestlab.explain.signatures.signature import Rank, Signature, Sure
 
 TABLE: tuple[Signature, ...] = (
     Signature(
@@ -67,11 +67,12 @@ TABLE: tuple[Signature, ...] = (
     ),
     Signature(
         "module-busy",
-        r"could not insert '(?P<module>kvm_\w+)': (?:Device or resource busy|Input/output error)",
-        "{module} cannot have the CPU's virtualization: another hypervisor holds it, or the firmware locked it.",
-        "End VirtualBox or VMware and unload their modules, then `sudo modprobe {module}`; else look in the firmware.",
+        r"could not insert '?(?P<module>kvm_\w+)'?: Device or resource busy",
+        "{module} cannot have the CPU's virtualization: another hypervisor (VirtualBox, VMware) holds it.",
+        "End its guests and unload its modules (`lsmod | grep -E 'vbox|vmmon'`), then `sudo modprobe {module}`.",
         "linux: virt/kvm/kvm_main.c; arch/x86/kvm/x86.c",
         "modprobe: ERROR: could not insert 'kvm_amd': Device or resource busy",
+        told=Sure.LIKELY,
     ),
     Signature(
         "module-invalid-argument",

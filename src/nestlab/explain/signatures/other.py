@@ -6,15 +6,6 @@ from nestlab.explain.signatures.signature import Rank, Signature
 
 TABLE: tuple[Signature, ...] = (
     Signature(
-        "virtualbox-in-use",
-        r"VERR_VMX_IN_VMX_ROOT_MODE|VERR_SVM_IN_USE",
-        "VirtualBox cannot start, because KVM holds the CPU's virtualization, since Linux 6.12 as soon as it is there.",
-        "End KVM's guests and `sudo modprobe -r kvm_intel` (or kvm_amd); or boot with kvm.enable_virt_at_load=0.",
-        "Linux documentation: admin-guide/kernel-parameters (kvm.enable_virt_at_load)",
-        "VT-x is being used by another hypervisor (VERR_VMX_IN_VMX_ROOT_MODE).",
-        Rank.CAUSE,
-    ),
-    Signature(
         "virtualbox-no-virtualization",
         r"VERR_(?:VMX_NO_VMX|SVM_NO_SVM|VMX_MSR_ALL_VMX_DISABLED|VMX_MSR_VMXON_DISABLED|SVM_DISABLED)",
         "VirtualBox sees no VT-x or AMD-V: it is off in the firmware, or not given to this virtual machine.",

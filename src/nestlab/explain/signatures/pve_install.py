@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nestlab.explain.signatures.signature import Rank, Signature
+from nestlab.explain.signatures.signature import Rank, Signature, Sure
 
 GUIDE = "PVE wiki: Automated Installation"
 
@@ -67,5 +67,62 @@ TABLE: tuple[Signature, ...] = (
         GUIDE,
         "Error: invalid FQDN",
         Rank.CAUSE,
+    ),
+    Signature(
+        "pve-bootloader",
+        r"unable to update boot loader config|unable to install the (?:EFI|i386-pc) boot loader|bootloader setup errors"
+        r"|chroot \S{1,80} (?:update-grub|grub-install|proxmox-boot-tool)",
+        "The installer could not make the system bootable: update-grub or grub-install failed in the target. Often the "
+        "medium is an ISO packed into an initrd and booted by UEFI, so that its own parts are missing.",
+        "Read the lines before it in /tmp/install-low-level-start-session.log (Alt+F3, or the shell of the debug "
+        "mode). With an ISO in an initrd attach the ISO as a CD-ROM, or boot by BIOS; and see that the disk is empty "
+        "(`wipefs -a`).",
+        "pve-installer: Proxmox/Install.pm; morph027/pve-iso-2-pxe#47",
+        "- unable to update boot loader config",
+        Rank.CAUSE,
+        Sure.LIKELY,
+    ),
+    Signature(
+        "pve-no-medium",
+        r"no device with valid ISO found|no cdrom found|unable to find (?:the )?(?:installation )?(?:cdrom|medium|iso)",
+        "The installer started, but does not find the ISO it came from: it was booted by PXE or from an initrd "
+        "without it, or the drive's bus has no driver there.",
+        "Attach the ISO as a CD-ROM (SATA or IDE) as well; for PXE pack it as `proxmox-auto-install-assistant "
+        "prepare-iso --pxe` does.",
+        GUIDE + "; morph027/pve-iso-2-pxe#47",
+        "no device with valid ISO found, please check your installation medium",
+        Rank.CAUSE,
+    ),
+    Signature(
+        "pve-no-disk",
+        r"No Hard ?Disk found|no (?:suitable )?(?:hard ?)?disks? found",
+        "The installer sees no disk: the machine has none, or on a controller without a driver there.",
+        "Give it one on virtio-scsi or SATA: `qm set VMID --scsihw virtio-scsi-single --scsi0 STORAGE:32`; in VMware "
+        "an LSI Logic or PVSCSI controller.",
+        GUIDE + "; qm.conf(5)",
+        "No Hard Disk found!",
+        Rank.CAUSE,
+    ),
+    Signature(
+        "pve-zfs-create",
+        r"unable to create zfs root pool|unable to (?:partition|initialize) (?:hard ?disk|physical volume)"
+        r"|unable to get device for partition|device '?/dev/\S{1,40} (?:is )?(?:in use|has holders|busy)",
+        "The installer could not use the disk: an older system's LVM, ZFS or RAID holds it, or it is too small.",
+        "Clear it first, if nothing on it is needed: `vgremove`, `zpool labelclear -f DEVICE`, `wipefs -a DEVICE`; "
+        "then install again.",
+        "pve-installer: Proxmox/Install.pm",
+        "unable to create zfs root pool",
+        Rank.CAUSE,
+        Sure.LIKELY,
+    ),
+    Signature(
+        "pve-installer-returned",
+        r"low level installer returned early|Installation failed: |installation aborted - unable",
+        "The installation did not end; the reason stands in the same or the lines after it.",
+        "See all of it: /tmp/install-low-level-start-session.log and /tmp/auto_installer.log, on the installer's "
+        "shell.",
+        "pve-installer; " + GUIDE,
+        "ERROR: Installation failed: low level installer returned early",
+        Rank.SYMPTOM,
     ),
 )

@@ -1,0 +1,179 @@
+"""What containers inside of containers, or machines inside of containers, say: LXC, LXD, Incus, Docker, Podman."""
+
+from __future__ import annotations
+
+from nestlab.explain.signatures.signature import Rank, Signature, Sure
+
+LXC = "pct(1) (features); PVE Administration Guide: Linux Container"
+
+TABLE: tuple[Signature, ...] = (
+    Signature(
+        "container-reopen-denied",
+        r"reopen fd \d{1,6}: permission denied|open sysctl [\w./]{1,80} file: .{0,60}permission denied",
+        "runc with the mend of CVE-2025-52881 opens /proc files by their descriptor, and the AppArmor profile of the "
+        "outer container (LXC, LXD, Incus), which its host sets, denies that. nesting=1 alone does not help.",
+        "On the outer host update lxc, pve-container or Incus and AppArmor (`apt full-upgrade`) and restart the "
+        "container. Until then its profile there is to be loosened (lxc.apparmor.profile), or hold runc and "
+        "containerd back inside.",
+        "opencontainers/runc#4968; moby/moby#51405; lxc/incus#2623; containerd/containerd#12484",
+        "error during container init: open sysctl net.ipv4.ip_unprivileged_port_start file: reopen fd 8: permission "
+        "denied",
+        Rank.CAUSE,
+    ),
+    Signature(
+        "vsock-busy",
+        r"vhost[-_]vsock.{0,40}(?:Device or resource busy|EBUSY)",
+        "vhost_vsock cannot load, because this machine is a guest itself and the guest's side of vsock holds the "
+        "address family: vmw_vsock_vmci_transport (on VMware) or vmw_vsock_virtio_transport (on KVM). Kernels before "
+        "5.5 take one only.",
+        "`lsmod | grep vsock`, `sudo modprobe -r vmw_vsock_vmci_transport vmw_vsock_virtio_transport`, then `sudo "
+        "modprobe vhost_vsock`; for good a blacklist line in /etc/modprobe.d; or Linux 5.5 and newer.",
+        "canonical/lxd#7148; kata-containers/documentation#327",
+        "Error: Failed to run: modprobe vhost_vsock: modprobe: ERROR: could not insert 'vhost_vsock': Device or "
+        "resource busy",
+        Rank.CAUSE,
+    ),
+    Signature(
+        "vsock-missing",
+        r"vhost[-_]vsock.{0,60}(?:not found|no such (?:file|device)|not loaded|missing|unavailable)"
+        r"|unable to open vhost-vsock|vsock: .{0,40}(?:address already in use|no such device)",
+        "Machines of LXD, Incus, Kata or Firecracker talk over vsock, and /dev/vhost-vsock is not here or its number "
+        "is taken.",
+        "`sudo modprobe vhost_vsock` on the host; a container needs the device: `--device /dev/vhost-vsock`. Two "
+        "machines must not have the same guest-cid.",
+        "QEMU documentation: vhost-vsock; Incus documentation: requirements",
+        "qemu-system-x86_64: -device vhost-vsock-pci: vhost-vsock: failed to open vhost device: No such file or "
+        "directory",
+        Rank.CAUSE,
+        Sure.LIKELY,
+    ),
+    Signature(
+        "docker-apparmor-profile",
+        r"apparmor failed to apply profile|AppArmor enabled on system but the .{1,40} profile could not be loaded"
+        r"|unable to apply apparmor profile|Failed to (?:load|set) apparmor (?:profile|label)",
+        "The inner engine wants to load an AppArmor profile of its own, and the outer container may not: AppArmor is "
+        "the host's.",
+        "Give the outer container nesting (`pct set VMID --features nesting=1`, `lxc config set NAME security.nesting "
+        "true`), restart it, and update apparmor inside; else start inner ones with `--security-opt "
+        "apparmor=unconfined`.",
+        LXC + "; opencontainers/runc#4968",
+        "OCI runtime create failed: unable to apply apparmor profile: apparmor failed to apply profile: write "
+        "/proc/thread-self/attr/apparmor/exec: no such file or directory",
+        Rank.CAUSE,
+        Sure.LIKELY,
+    ),
+    Signature(
+        "apparmor-denied",
+        r"apparmor=\"DENIED\" operation=\"(?P<what>[\w-]{1,30})\".{0,200}(?:lxc|lxd|incus|docker|crun|libvirt|qemu)",
+        "AppArmor on this host denied a container or machine something ({what}); the profile stands in the line.",
+        "Nesting on for that container (`pct set VMID --features nesting=1`, security.nesting true) allows the usual "
+        "mounts. For libvirt add the path in /etc/apparmor.d/local/abstractions/libvirt-qemu.",
+        "apparmor(7); " + LXC,
+        'audit: type=1400 audit(1795.1:88): apparmor="DENIED" operation="mount" class="mount" '
+        'profile="lxc-201_</var/lib/lxc>"',
+        Rank.CAUSE,
+        Sure.LIKELY,
+    ),
+    Signature(
+        "docker-device-cgroup",
+        r"bpf_prog_query\(BPF_CGROUP_DEVICE\) failed|failed to (?:set|write) .{0,40}devices\.(?:allow|deny)",
+        "The inner engine may not set device rules: an unprivileged container may not load BPF programs for cgroups.",
+        "Update runc or crun inside (they skip that in a user namespace), and give the outer container nesting=1; or a "
+        "virtual machine instead of a container.",
+        "opencontainers/runc: user namespaces; " + LXC,
+        "runc create failed: bpf_prog_query(BPF_CGROUP_DEVICE) failed: operation not permitted: unknown",
+        Rank.CAUSE,
+    ),
+    Signature(
+        "container-keyring",
+        r"unable to join session keyring|join session keyring: create session key",
+        "The engine may not make a session keyring inside of this unprivileged container, or its quota is used up.",
+        "On the host: `pct set VMID --features nesting=1,keyctl=1`, then restart it; if it says quota: `sudo sysctl "
+        "kernel.keys.maxkeys=20000`.",
+        LXC + "; keyrings(7)",
+        "unable to join session keyring: unable to create session key: operation not permitted",
+        Rank.CAUSE,
+    ),
+    Signature(
+        "container-no-nesting",
+        r"Failed at step NAMESPACE spawning|Failed to set up mount namespacing|Failed to mount (?:cgroup"
+        r"|API filesystems|/sys/fs/cgroup)|Failed to allocate manager object|error mounting \"(?:proc|sysfs"
+        r"|cgroup)\" to rootfs|cannot clone: Operation not permitted|mount proc.{0,60}(?:operation not permitted"
+        r"|permission denied)",
+        "A container may not mount what a container or systemd inside of it needs: it was started without nesting.",
+        "On the host: `pct set VMID --features nesting=1`, or `lxc config set NAME security.nesting true` (Incus: "
+        "`incus config set`), then stop and start it. Docker: `--privileged`, or `--cgroupns=host`.",
+        LXC + "; Incus documentation: security.nesting",
+        "systemd-logind.service: Failed at step NAMESPACE spawning /usr/lib/systemd/systemd-logind: Permission denied",
+        Rank.CAUSE,
+        Sure.LIKELY,
+    ),
+    Signature(
+        "container-overlay",
+        r"overlay(?:fs)?: (?:filesystem on|upper fs).{0,80}not supported"
+        r"|failed to mount overlay: (?:operation not permitted|invalid|permission)|driver not supported: overlay2"
+        r"|'overlay' is not supported over|error (?:creating|mounting) overlay mount",
+        "The inner engine's overlay cannot lie on this file system: an overlay itself, ZFS, NFS, or without the right "
+        "to mount.",
+        "Give /var/lib/docker a volume or disk of ext4 or xfs, or use `fuse-overlayfs` (outer container: features "
+        "fuse=1); ZFS 2.2 and newer carry overlay2.",
+        "Docker documentation: Select a storage driver; Podman: storage.conf(5)",
+        "error creating overlay mount to /var/lib/docker/overlay2/l/merged: invalid argument",
+        Rank.CAUSE,
+    ),
+    Signature(
+        "container-fuse",
+        r"fuse: device not found|/dev/fuse: (?:no such file|operation not permitted|permission denied)",
+        "This container has no /dev/fuse.",
+        "On the host: `pct set VMID --features fuse=1,nesting=1`; Docker: `--device /dev/fuse --cap-add SYS_ADMIN`.",
+        LXC,
+        "fuse: device not found, try 'modprobe fuse' first",
+        Rank.CAUSE,
+    ),
+    Signature(
+        "container-kmsg",
+        r"/dev/kmsg: (?:no such file|operation not permitted|permission denied)|failed to (?:watch"
+        r"|read).{0,30}/dev/kmsg",
+        "kubelet (k3s, kind) wants /dev/kmsg, which this container does not have.",
+        "In the container: `ln -s /dev/console /dev/kmsg` at boot, or kubelet's KubeletInUserNamespace; easier is a "
+        "virtual machine instead of a container.",
+        "Kubernetes documentation: Running node components as a non-root user",
+        "Failed to start OOM watcher: open /dev/kmsg: no such file or directory",
+        Rank.CAUSE,
+    ),
+    Signature(
+        "container-cgroups",
+        r"cgroup mountpoint does not exist|failed to find (?:memory|cpuset|pids) cgroup"
+        r"|cgroups?: cannot find cgroup mount",
+        "The engine finds no cgroups as it wants them: it is older than cgroup v2, or a controller is not passed on.",
+        "`stat -fc %T /sys/fs/cgroup` (cgroup2fs is v2). Update the engine; a controller that is missing is added by "
+        "the outer level (Delegate=yes, lxc.cgroup), or by cgroup_enable=memory on its kernel's command line.",
+        "Linux documentation: admin-guide/cgroup-v2",
+        "docker: Error response from daemon: cgroups: cgroup mountpoint does not exist: unknown.",
+        Rank.CAUSE,
+        Sure.LIKELY,
+    ),
+    Signature(
+        "container-iptables",
+        r"can't initialize iptables table|iptables.{0,20}Table does not exist"
+        r"|Could not fetch rule set generation id: Permission denied"
+        r"|iptables.{0,60}Permission denied \(you must be root\)",
+        "The engine cannot set up NAT: a container cannot load the kernel's modules for it, or may not use them.",
+        "Load them on the host: `sudo modprobe -a ip_tables iptable_nat nf_nat br_netfilter` (for good in "
+        "/etc/modules-load.d), and give the outer container nesting and NET_ADMIN.",
+        "iptables(8), modules-load.d(5)",
+        "iptables v1.8.9 (legacy): can't initialize iptables table `nat': Table does not exist (do you need to "
+        "insmod?)",
+        Rank.CAUSE,
+    ),
+    Signature(
+        "container-mknod",
+        r"mknod\b.{0,80}(?:operation not permitted|permission denied)",
+        "Device files cannot be made in an unprivileged container.",
+        "Bind the device from the host instead (`--device`, lxc.mount.entry, `pct set VMID --dev0 /dev/kvm`), or use a "
+        "virtual machine.",
+        LXC,
+        "mknod: /srv/root/dev/null: Operation not permitted",
+        Rank.CAUSE,
+    ),
+)

@@ -1,0 +1,148 @@
+"""What VirtualBox and VMware say: who owns VMX and SVM beside KVM, and faults of theirs as the level below."""
+
+from __future__ import annotations
+
+from nestlab.explain.signatures.signature import Rank, Signature, Sure
+
+ADMIN = "Linux documentation: admin-guide/kernel-parameters (kvm.enable_virt_at_load)"
+
+TABLE: tuple[Signature, ...] = (
+    Signature(
+        "virtualbox-host-switch",
+        r"VERR_(?:SVM|VMX)_HOST_\w{2,12}_NOT_ENABLED|Host API has not enabled (?:SVME|VMXE)",
+        "VirtualBox 7.2.10 and newer let KVM switch the CPU's virtualization on. Here kvm is loaded with "
+        "enable_virt_at_load=0, as was right for older VirtualBox, so nobody does.",
+        "Remove that setting: `grep -rs enable_virt_at_load /etc/modprobe.d /proc/cmdline`, delete the line, `sudo "
+        "modprobe -r kvm_amd kvm_intel kvm` and load it again, or reboot. Or keep KVM unloaded while VirtualBox runs.",
+        "VirtualBox/virtualbox#711, #713; void-linux/void-packages#61332; " + ADMIN,
+        "VBoxManage: error: Host API has not enabled SVME bit in EFER MSR. (VERR_SVM_HOST_SVME_NOT_ENABLED)",
+        Rank.CAUSE,
+    ),
+    Signature(
+        "virtualbox-in-use",
+        r"VERR_VMX_IN_VMX_ROOT_MODE|VERR_SVM_IN_USE|disable the KVM kernel extension, recompile your kernel",
+        "KVM holds the CPU's virtualization: since Linux 6.12 as soon as its module is loaded, not only while guests "
+        "run. VirtualBox before 7.2.10 cannot share it.",
+        "Update VirtualBox to 7.2.10 or newer (then without enable_virt_at_load=0). With an older one: `sudo modprobe "
+        "-r kvm_intel` or `kvm_amd`, or boot with kvm.enable_virt_at_load=0. Guests of both at once do not work.",
+        "VirtualBox/virtualbox#81, #188, #711; " + ADMIN,
+        "VT-x is being used by another hypervisor (VERR_VMX_IN_VMX_ROOT_MODE).",
+        Rank.CAUSE,
+    ),
+    Signature(
+        "virt-at-load-off",
+        r"enable_virt_at_load\s{0,3}[=:]\s{0,3}[0Nn]\b",
+        "KVM is told to take the CPU's virtualization only while guests run. VirtualBox before 7.2.10 needs that on "
+        "Linux 6.12 and newer; VirtualBox from 7.2.10 on fails with it (VERR_SVM_HOST_SVME_NOT_ENABLED).",
+        "`VBoxManage --version`: from 7.2.10 on remove the setting from /etc/modprobe.d and the kernel's command "
+        "line, and reload kvm; before, keep it. Without VirtualBox or VMware it is not needed.",
+        "VirtualBox/virtualbox#711; " + ADMIN,
+        "options kvm enable_virt_at_load=0",
+        Rank.NOTE,
+    ),
+    Signature(
+        "virtualbox-driver",
+        r"VERR_VM_DRIVER_NOT_(?:INSTALLED|ACCESSIBLE)|Kernel driver not installed \(rc=-1908\)"
+        r"|vboxdrv kernel module is not loaded|VERR_SUPLIB_\w{3,40}",
+        "VirtualBox's kernel module is not loaded: it was not built for this kernel, or Secure Boot refuses it "
+        "unsigned.",
+        "Install this kernel's headers, `sudo /sbin/vboxconfig`, and read what it says; under Secure Boot sign the "
+        "modules and enrol the key (`sudo mokutil --import KEY.der`).",
+        "VirtualBox manual: The VirtualBox kernel modules",
+        "WARNING: The vboxdrv kernel module is not loaded.",
+        Rank.CAUSE,
+    ),
+    Signature(
+        "virtualbox-nested-paging-fault",
+        r"VERR_PGM_\w{0,40}IPE|pgmR0Bth\w{0,40}(?:Nested|Trap)|VERR_(?:VMX|SVM|HM|IEM|EM)_\w{0,40}(?:IPE|INVALID"
+        r"|UNEXPECTED|UNKNOWN)\w{0,40}|VERR_VMX_(?:INVALID_GUEST_STATE|UNABLE_TO_START_VM)",
+        "VirtualBox, as the outer hypervisor, failed in its own code for nested guests (IPE: internal processing "
+        "error): it is not the fault of the guest, nor of the system inside of it.",
+        "Update VirtualBox; give the inner hypervisor's machine one CPU (`VBoxManage modifyvm NAME --cpus 1`), or "
+        "leave --nested-hw-virt off. For labs use another outer hypervisor (KVM, Hyper-V, VMware).",
+        "VirtualBox/virtualbox#450; VirtualBox manual: Nested virtualization",
+        "Power up failed: VERR_PGM_MAPPING_IPE",
+        Rank.CAUSE,
+        Sure.LIKELY,
+    ),
+    Signature(
+        "virtualbox-guru",
+        r"guru meditation",
+        "VirtualBox stopped the machine at a fault in its own virtualization: with a nested hypervisor inside mostly "
+        "in its code for that.",
+        "The code in VBox.log (`grep -n 'Guru\\|VERR_' VBox.log`) says which. Update VirtualBox, try one CPU, or take "
+        "another outer hypervisor.",
+        "VirtualBox manual: Troubleshooting",
+        "00:01:12.401 !!         VCPU1: Guru Meditation -1607 (VERR_VMM_RING0_ASSERTION)",
+        told=Sure.LIKELY,
+    ),
+    Signature(
+        "virtualbox-nested-option",
+        r"nested-hw-virt.{0,80}(?:not supported|cannot|invalid)|(?:Enabling|Cannot enable) nested (?:VT-x|AMD-V"
+        r"|HW virt)",
+        "VirtualBox cannot give the machine VT-x or AMD-V: nested paging is off for it, or the CPU or VirtualBox's "
+        "way through Hyper-V or KVM does not allow it.",
+        "With the machine off: `VBoxManage modifyvm NAME --nested-paging on --nested-hw-virt on`. While Windows runs "
+        "Hyper-V: `bcdedit /set hypervisorlaunchtype off`, and restart.",
+        "VirtualBox manual: Nested virtualization",
+        "VBoxManage: error: --nested-hw-virt: nested virtualization is not supported by this host",
+        Rank.CAUSE,
+        Sure.LIKELY,
+    ),
+    Signature(
+        "virtualbox-catch-up",
+        r"TM: Giving up catch-up attempt at a",
+        "VirtualBox's guest lost time: the host was suspended or overloaded, and its clock jumps now.",
+        "Set the time in the guest (`sudo chronyc makestep`), and run fewer virtual CPUs than the host has.",
+        "VirtualBox manual: Guest time synchronization",
+        "00:12:44.113 TM: Giving up catch-up attempt at a 60 010 521 340 ns lag; new total: 60 010 521 340 ns",
+        Rank.SYMPTOM,
+    ),
+    Signature(
+        "vmware-no-nesting",
+        r"does not support nested virtuali[sz]ation on this host|Module '?\"?HV'?\"? power on failed"
+        r"|Feature 'hv\.capable' was|\bhv\.capable\b.{0,60}(?:absent|0)",
+        "VMware cannot give its machine VT-x or AMD-V here: on Windows its Hyper-V is running (WSL 2, memory "
+        "integrity, Credential Guard), on ESXi or Linux the CPU, or the hypervisor below, does not give them.",
+        "Windows: `bcdedit /set hypervisorlaunchtype off`, memory integrity off, restart. ESXi in a machine: "
+        'vhv.enable = "TRUE" for that. Or untick virtualized VT-x/EPT for this machine if it need not nest.',
+        "VMware: Running Nested VMs (doc-8970); Broadcom knowledge base 2146361",
+        "VMware Workstation does not support nested virtualization on this host.",
+        Rank.CAUSE,
+        below=True,
+    ),
+    Signature(
+        "vmware-hyperv",
+        r"VMware (?:Workstation|Player) and Hyper-V are not compatible",
+        "Windows runs Hyper-V, beside which this VMware cannot run.",
+        "Update VMware (15.5.5 and newer run beside Hyper-V, without nesting), or `bcdedit /set hypervisorlaunchtype "
+        "off` and restart.",
+        "Broadcom knowledge base 2146361",
+        "VMware Workstation and Hyper-V are not compatible. Remove the Hyper-V role from the system before running.",
+        Rank.CAUSE,
+    ),
+    Signature(
+        "vmware-monitor-panic",
+        r"MONITOR PANIC|VMware \w{2,20} unrecoverable error|vcpu-\d{1,3}:VERIFY",
+        "VMware's monitor failed while it ran this machine: with a hypervisor inside mostly in its own code for "
+        "nesting.",
+        "Update VMware and the virtual hardware version; give the inner hypervisor fewer CPUs; keep vmware.log for "
+        "the report.",
+        "VMware: Running Nested VMs (doc-8970)",
+        "vmx| E1: PANIC: MONITOR PANIC: vcpu-0:VERIFY vmcore/vmm/intr/apic.c:1130",
+        told=Sure.LIKELY,
+    ),
+    Signature(
+        "vmware-monitor-mode",
+        r"Module '?\"?MonitorMode'?\"? power on failed|Failed to initialize monitor device|vmmon.{0,60}(?:not loaded"
+        r"|no such file)|Could not open /dev/vmmon",
+        "VMware's kernel module vmmon is not loaded or cannot have the CPU: it is not built for this kernel, Secure "
+        "Boot refuses it, or KVM holds VT-x since Linux 6.12.",
+        "`sudo vmware-modconfig --console --install-all`; sign it under Secure Boot; and `sudo modprobe -r kvm_intel` "
+        "(or kvm_amd), or boot with kvm.enable_virt_at_load=0.",
+        "VMware Workstation documentation; " + ADMIN,
+        "Could not open /dev/vmmon: No such file or directory.",
+        Rank.CAUSE,
+        Sure.LIKELY,
+    ),
+)

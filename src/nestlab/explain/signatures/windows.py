@@ -1,0 +1,179 @@
+"""What Windows, Hyper-V, WSL and the programs on top of them say of nesting: the version decides."""
+
+from __future__ import annotations
+
+from nestlab.explain.signatures.signature import Rank, Signature, Sure
+
+HYPERV = "Microsoft: Run Hyper-V in a virtual machine with nested virtualization"
+WSL = "Microsoft: Advanced settings configuration in WSL"
+
+TABLE: tuple[Signature, ...] = (
+    Signature(
+        "hyperv-platform-does-not-nest",
+        r"this platform does not support nested virtuali[sz]ation",
+        "Hyper-V on this Windows cannot nest on this CPU: on AMD it can from Windows 11 or Server 2022 on, on Intel "
+        "from Windows 10 1607 or Server 2016; and not where this Windows is itself a virtual machine without VT-x or "
+        "AMD-V.",
+        "Update Windows, or do without: `Set-VMProcessor NAME -ExposeVirtualizationExtensions $false`; in a "
+        "Vagrantfile `h.enable_virtualization_extensions = false`; minikube and Multipass need no nesting.",
+        "Varying-Vagrant-Vagrants/VVV#2534; MicrosoftDocs/Virtualization-Documentation#1915; " + HYPERV,
+        "Failed to start VM: The virtual machine could not be started because this platform does not support nested "
+        "virtualization.",
+        Rank.CAUSE,
+    ),
+    Signature(
+        "wsl-does-not-nest",
+        r"wsl: Nested virtuali[sz]ation is not supported",
+        "WSL 2 nests on Windows 11 only (by default), on a CPU with VT-x and EPT or AMD-V; on Windows 10 it does not, "
+        "whatever .wslconfig says; and nothing inside of WSL changes it.",
+        "`winver`. On Windows 10: Windows 11, or a Hyper-V machine instead of WSL. On Windows 11 virtualization is "
+        "off in the firmware, or this Windows is a virtual machine whose host does not give it. For quiet: "
+        "nestedVirtualization=false.",
+        "microsoft/WSL#9400, #10106, #40735; " + WSL,
+        "wsl: Nested virtualization is not supported on this machine.",
+        Rank.CAUSE,
+    ),
+    Signature(
+        "wsl-nested-policy",
+        r"nestedVirtuali[sz]ation'? is disabled by the computer policy",
+        "The administrator of this Windows forbids nesting in WSL by policy.",
+        "Ask for the policy `Allow nested virtualization` of WSL, or use a Hyper-V machine.",
+        "Microsoft: Enterprise set-up of WSL; microsoft/WSL: intune",
+        "wsl: The .wslconfig setting 'wsl2.nestedVirtualization' is disabled by the computer policy.",
+        Rank.CAUSE,
+    ),
+    Signature(
+        "wsl-nested-unknown-key",
+        r"unknown key '(?:wsl2|experimental)\.nestedVirtuali[sz]ation'",
+        "This WSL is too old to nest, or the key stands in the wrong section: it belongs under [wsl2].",
+        "`wsl --update`, then write nestedVirtualization=true under [wsl2] in %UserProfile%\\.wslconfig, and `wsl "
+        "--shutdown`. Windows 11 only.",
+        WSL,
+        "wsl: Unknown key 'wsl2.nestedVirtualization' in C:\\Users\\kai\\.wslconfig:2",
+        Rank.CAUSE,
+    ),
+    Signature(
+        "hyperv-role-no-virtualization",
+        r"Hyper-V cannot be installed because virtuali[sz]ation support is not enabled in the BIOS"
+        r"|Hyper-V cannot be installed: Virtuali[sz]ation support is (?:not enabled|disabled) in the (?:BIOS|firmware)",
+        "Windows sees no VT-x or AMD-V. A virtual machine has no BIOS to look in: its outer host must give it; on "
+        "Azure the size must nest and the security type be Standard, not Trusted Launch.",
+        "On real hardware switch it on in the firmware. In Hyper-V, with the machine off: `Set-VMProcessor NAME "
+        "-ExposeVirtualizationExtensions $true`. On Azure: `az vm update --security-type Standard` while it is "
+        "deallocated.",
+        "MicrosoftDocs/azure-docs#87947; " + HYPERV,
+        "1. Hyper-V cannot be installed because virtualization support is not enabled in the BIOS.",
+        Rank.CAUSE,
+        below=True,
+    ),
+    Signature(
+        "hyperv-no-slat",
+        r"second level address translation(?: \(SLAT\))?(?: capabilit(?:y|ies))?(?: (?:is|are))? (?:not|missing)"
+        r"|does not have second[- ]level address translation|Second Level Address Translation:\s{1,40}No",
+        "The CPU that Windows sees has no SLAT (EPT or NPT), which Hyper-V needs: it is too old, or the outer "
+        "hypervisor does not pass nested paging on.",
+        "In a virtual machine give it the host's CPU, and switch ept or npt on below (`cat "
+        "/sys/module/kvm_*/parameters/*pt`; VirtualBox and VMware: nested paging).",
+        "Microsoft: Hyper-V system requirements",
+        "Hyper-V cannot be installed: The processor does not have second level address translation (SLAT) "
+        "capabilities.",
+        Rank.CAUSE,
+        below=True,
+    ),
+    Signature(
+        "hyperv-not-running",
+        r"because the hypervisor is not running|hypervisorlaunchtype\s{1,40}Off|No hypervisor was found",
+        "The Hyper-V role is there, but Windows did not start its hypervisor: it is switched off at boot, or the CPU "
+        "has no VT-x or AMD-V for it.",
+        "In an elevated prompt: `bcdedit /set hypervisorlaunchtype auto`, then restart. If it stays, read "
+        "`systeminfo` (last lines): firmware, or the host of this virtual machine.",
+        "Microsoft: Hyper-V troubleshooting; bcdedit",
+        "'hv1' could not be started because the hypervisor is not running.",
+        Rank.CAUSE,
+        Sure.LIKELY,
+        below=True,
+    ),
+    Signature(
+        "hyperv-launch-failed",
+        r"Hypervisor launch failed",
+        "Windows could not start its hypervisor on this CPU; the line says what it misses (VMX, SLAT, NX, or a "
+        "feature of a newer CPU). In a nest the outer CPU model lacks it.",
+        "Give the machine the host's own CPU (KVM: host with the hv- enlightenments, on Intel hv-evmcs), switch "
+        "nesting on below, and stop and start it.",
+        "Microsoft: Hyper-V events (Hyper-V-Hypervisor 32, 41, 80); QEMU documentation: system/i386/hyperv",
+        "Hypervisor launch failed; Either VMX not present or not enabled in BIOS.",
+        Rank.CAUSE,
+        Sure.LIKELY,
+        below=True,
+    ),
+    Signature(
+        "hyperv-state",
+        r"cannot be performed while the (?:object|virtual machine) is in its current state"
+        r"|cannot change (?:the )?processor.{0,60}while the virtual machine is running",
+        "Hyper-V changes the processor, and so nesting, only of a machine that is off (not paused or saved).",
+        "`Stop-VM NAME` (`Remove-VMSavedState NAME` if it is saved), `Set-VMProcessor NAME "
+        "-ExposeVirtualizationExtensions $true`, `Start-VM NAME`.",
+        HYPERV,
+        "Set-VMProcessor : The operation cannot be performed while the object is in its current state.",
+        Rank.CAUSE,
+    ),
+    Signature(
+        "hypervisor-detected",
+        r"A hypervisor has been detected\. Features required for Hyper-V will not be displayed",
+        "A hypervisor already runs below this Windows: its own Hyper-V, or that of the host whose virtual machine it "
+        "is.",
+        "Nothing by itself: `(Get-CimInstance Win32_ComputerSystem).Model` says whether it is a virtual machine; then "
+        "its host decides whether it nests.",
+        "Microsoft: systeminfo",
+        "Hyper-V Requirements:      A hypervisor has been detected. Features required for Hyper-V will not be "
+        "displayed.",
+        Rank.NOTE,
+    ),
+    Signature(
+        "whpx-missing",
+        r"WHPX: No accelerator found|VERR_NEM_(?:NOT_AVAILABLE|VM_CREATE_FAILED|MISSING_KERNEL_API)"
+        r"|WHvCapabilityCodeHypervisorPresent is FALSE|Attempting fall back to NEM",
+        "VT-x or AMD-V is held by Hyper-V or not there, and the way through Windows (Windows Hypervisor Platform) is "
+        "not switched on.",
+        "In an elevated PowerShell: `Enable-WindowsOptionalFeature -Online -FeatureName HypervisorPlatform`, then "
+        "restart; or free the CPU for the program: `bcdedit /set hypervisorlaunchtype off`. In a virtual machine its "
+        "host must nest.",
+        "QEMU documentation: WHPX; VirtualBox manual: Using Hyper-V with VirtualBox",
+        "qemu-system-x86_64.exe: WHPX: No accelerator found, hr=00000000",
+        Rank.CAUSE,
+        Sure.LIKELY,
+    ),
+    Signature(
+        "whpx-vp-exit",
+        r"WHPX: Unexpected VP exit code",
+        "QEMU on the Windows Hypervisor Platform stopped at an exit it does not know: often interrupts in the kernel.",
+        "`-accel whpx,kernel-irqchip=off`, a plain CPU model (-cpu qemu64), and no vmx: WHPX does not nest.",
+        "QEMU documentation: WHPX",
+        "qemu-system-x86_64.exe: WHPX: Unexpected VP exit code 4",
+        told=Sure.LIKELY,
+    ),
+    Signature(
+        "android-hypervisor-driver",
+        r"Android Emulator hypervisor driver.{0,40}(?:not installed|not running|failed|cannot|not compatible)"
+        r"|HAXM (?:is not|is required|failed|cannot).{0,40}|AEHD is not.{0,40}",
+        "The Android emulator's driver cannot use VT-x or AMD-V: Hyper-V holds them, or they are off or not given to "
+        "this virtual machine.",
+        "Use Windows Hypervisor Platform instead of the driver (`emulator -accel-check` names what is used), or "
+        "switch Hyper-V off: `bcdedit /set hypervisorlaunchtype off`, and restart.",
+        "developer.android.com: Configure hardware acceleration",
+        "CPU acceleration status: Android Emulator hypervisor driver is not installed on this machine",
+        Rank.CAUSE,
+        Sure.LIKELY,
+        below=True,
+    ),
+    Signature(
+        "azure-size",
+        r"(?:VM size|Virtual Machine size|Standard_\w{1,30}).{0,80}(?:does not|doesn't|not) support nested",
+        "That Azure size does not nest.",
+        "Take a v3 or later general-purpose size with security type Standard: `az vm resize --resource-group GROUP "
+        "--name NAME --size Standard_D4s_v5`.",
+        "Microsoft: Azure virtual machines, sizes",
+        "The VM size Standard_B2s does not support nested virtualization.",
+        Rank.CAUSE,
+    ),
+)

@@ -1,0 +1,97 @@
+"""What Xen, XCP-ng, bhyve and OpenBSD's vmm say of hardware virtualization and of nesting."""
+
+from __future__ import annotations
+
+from nestlab.explain.signatures.signature import Rank, Signature, Sure
+
+XEN = "Xen wiki: Nested Virtualization in Xen; xl.cfg(5) (nestedhvm, hap)"
+BHYVE = "FreeBSD handbook: bhyve; bhyve(8)"
+
+TABLE: tuple[Signature, ...] = (
+    Signature(
+        "xen-nested-needs-hap",
+        r"Shadow Paging and Nested Virtuali[sz]ation are mutually exclusive|Nested virt not supported without HAP"
+        r"|HAP requested but not available|nested.{0,30}requires (?:HAP|hardware assisted paging)",
+        "Nested HVM needs hardware assisted paging (HAP): this host's CPU has no EPT or NPT, it is off in the "
+        "firmware or not passed on to this Xen, or the machine is not HVM or has hap=0.",
+        '`xl dmesg | grep -i hap` on the host must show EPT or NPT. Then type="hvm", hap=1 and nestedhvm=1 for the '
+        "machine; if this Xen is itself a virtual machine, give it the host's CPU with nested paging.",
+        XEN + "; vatesfr/xen-orchestra#3743",
+        "Error from xenguesthelper: Shadow Paging and Nested Virtualisation are mutually exclusive",
+        Rank.CAUSE,
+    ),
+    Signature(
+        "xen-nested-unavailable",
+        r"Nested virt requested but not available|nested HVM.{0,40}(?:not supported|not available|cannot)"
+        r"|nestedhvm.{0,60}(?:not supported|invalid|cannot|altp2m)|feature_nested_virt"
+        r"|nested-virt.{0,60}(?:not supported|restricted|not licensed)",
+        "This Xen cannot give the machine nested HVM: it is PV or PVH, altp2m is on, or the CPU or this version has "
+        "it off (it is experimental).",
+        "Make the machine HVM with hap=1 and without altp2m; XCP-ng 8.3: `xe vm-param-set uuid=UUID "
+        "platform:nested-virt=true`, before: exp-nested-hvm. For labs KVM below is the safer choice.",
+        XEN + "; xcp-ng/xcp#562",
+        "(XEN) arch/x86/domain.c:678: Nested virt requested but not available",
+        Rank.CAUSE,
+    ),
+    Signature(
+        "xen-hvm-required",
+        r"VM_HVM_REQUIRED|HVM is required for this operation|\(XEN\) (?:VMX|SVM).{0,60}(?:disabled|not supported"
+        r"|failed|locked)|\(XEN\) HVM: .{0,40}(?:not|failed)|hvm_(?:capable|enabled).{0,20}false",
+        "Xen has no VT-x or AMD-V on this host, and so no HVM: it is off in the firmware, or this Xen is a virtual "
+        "machine that was not given it.",
+        "`xl info | grep virt_caps` must show hvm. Switch it on in the firmware; in a virtual machine give it the "
+        "host's CPU from outside, and stop and start it.",
+        XEN,
+        "Error code: VM_HVM_REQUIRED",
+        Rank.CAUSE,
+        below=True,
+    ),
+    Signature(
+        "linux-on-xen",
+        r"Booting (?:paravirtualized|kernel) .{0,20}on Xen|Xen version: \d|Hypervisor detected: Xen PV|Xen: PVH",
+        "This Linux runs on Xen. As dom0 or a PV guest it cannot load KVM: the CPU's virtualization is Xen's; as an "
+        "HVM guest only with nestedhvm.",
+        "For KVM boot this machine without Xen (choose the plain kernel in the boot menu), or run HVM guests of Xen "
+        "itself.",
+        XEN,
+        "[    0.000000] Booting paravirtualized kernel on Xen PV",
+        Rank.NOTE,
+    ),
+    Signature(
+        "bhyve-no-vmx",
+        r"vmx_(?:mod)?init: .{0,80}|(?:svm|amdv)_(?:mod)?init: .{0,80}|SVM: (?:disabled by BIOS|not available)"
+        r"|SVM not available|vmm\.ko.{0,60}(?:not loaded|cannot|failed)|an error occurred while loading module vmm",
+        "FreeBSD's vmm finds no VT-x (with EPT and unrestricted guest) or AMD-V (with NPT): off in the firmware, or "
+        "not given to this virtual machine.",
+        "`dmesg | grep -E 'vmx|svm|vmm'` and the flags VMX or SVM, POPCNT in /var/run/dmesg.boot. In a virtual "
+        "machine give it the host's CPU from outside. bhyve itself never nests its guests.",
+        BHYVE,
+        "vmx_modinit: processor does not support VMX operation",
+        Rank.CAUSE,
+        below=True,
+    ),
+    Signature(
+        "bhyve-no-vmm",
+        r"vm_create: Device not configured|/dev/vmm.{0,40}(?:no such file|not configured|not supported"
+        r"|permission denied)|vm_open: .{0,60}(?:Device not configured|could not)|kernel module vmm.{0,30}not loaded",
+        "bhyve cannot make a machine: vmm.ko is not loaded, or it found no usable VT-x or AMD-V when it was.",
+        '`sudo kldload vmm` and read `dmesg | tail`; for good vmm_load="YES" in /boot/loader.conf. A stale machine '
+        "of that name: `sudo bhyvectl --destroy --vm=NAME`.",
+        BHYVE,
+        "vm_create: Device not configured",
+        told=Sure.LIKELY,
+        below=True,
+    ),
+    Signature(
+        "openbsd-vmm",
+        r"/dev/vmm: Operation not supported by device"
+        r"|start vm command failed: Operation not supported",
+        "OpenBSD's vmm has no VMX with EPT or SVM with RVI to use on this machine; it never nests its guests.",
+        "`dmesg | grep -E '^vmm0|VMX/EPT|SVM/RVI'` must show it; switch it on in the firmware, or give it to this "
+        "machine from outside.",
+        "OpenBSD: vmm(4), vmd(8)",
+        "vmctl: start vm command failed: Operation not supported by device",
+        Rank.CAUSE,
+        below=True,
+    ),
+)

@@ -1,0 +1,378 @@
+"""Failures of nests by kind, in the words of many programs: which cause is told first, what is said and what is not."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from nestlab.explain.explain import Explained, explain
+
+
+def said(found: tuple[Explained, ...]) -> str:
+    """All that a reader is told."""
+    parts = [word for each in found for word in (each.cause, each.do)]
+    parts += [word for each in found if each.below for word in (each.below.way.do, *each.below.way.commands)]
+    return " ".join(parts)
+
+
+NO_KVM = [
+    ("error: instance of type virtual-machine: KVM support is missing (no /dev/kvm)", "kvm-device-absent"),
+    ("[cloud-hypervisor] Error booting VM: HypervisorCreate(VmCreate(No such file or directory))", "kvm-device-absent"),
+    ("crosvm: failed to open KVM device /dev/kvm: No such file or directory (os error 2)", "kvm-device-absent"),
+    ("Running Firecracker v1.9.1\nBuild microVM: Error creating KVM object: No such file", "kvm-device-absent"),
+    (
+        "KVM acceleration cannot be used (/dev/kvm doesn't exist). Turn off KVM in the gns3_server.conf",
+        "kvm-device-absent",
+    ),
+    ("  KVM support available: False", "kvm-device-absent"),
+    ("• The KVM module is loaded: no", "kvm-device-absent"),
+    ("qemu-system-x86_64: -accel kvm: Could not access KVM kernel module: Permission denied", "kvm-device-forbidden"),
+    ("cloud-hypervisor: cannot open /dev/kvm: Permission denied (os error 13)", "kvm-group"),
+    ("libguestfs: warning: current user is not a member of the KVM group (group ID 36)", "android-emulator-permission"),
+    ("emulator: CPU acceleration status: Could not open /dev/kvm : Is a directory", "kvm-device-is-a-directory"),
+    ("ERROR: neither Intel VT-x or AMD-V found", "needs-cpu-virtualization"),
+    ("• The CPU is capable of virtualization: no", "needs-cpu-virtualization"),
+    ("X Exiting due to HOST_VIRT_UNAVAILABLE: Failed to start host: creating host", "needs-cpu-virtualization"),
+    (
+        'level=error msg="CPU property not found" description="Virtualization support" name=vmx',
+        "needs-cpu-virtualization",
+    ),
+    ("No support for hardware-accelerated KVM virtualization detected.", "needs-cpu-virtualization"),
+    ('Error: CPU virtualization support is required for node "r1" (cisco_xrv9k)', "needs-cpu-virtualization"),
+    ("Virtualization extensions are unavailable on your system. Check your BIOS settings", "needs-cpu-virtualization"),
+    ("hardware emulation device '/dev/kvm' not present", "kubevirt-no-kvm"),
+    (
+        "ERROR    Host does not support domain type kvm for virtualization type 'hvm' with arch 'x86_64'",
+        "libvirt-no-kvm",
+    ),
+    ("error: invalid argument: KVM is not supported by '/usr/bin/qemu-system-x86_64' on this host", "libvirt-no-kvm"),
+    (
+        "Error saving the server: Call to virDomainDefineXML failed: no supported architecture for os type 'hvm'",
+        "libvirt-no-kvm",
+    ),
+    ("==> qemu: KVM acceleration not available, using 'qemu'", "kvm-falls-back"),
+    ("checking virtualization: KVM is not enabled on host", "no-kvm-in-general"),
+    ("Hardware acceleration is not available: Hypervisor not found", "no-kvm-in-general"),
+    ("VT-x is not available on this machine", "no-kvm-in-general"),
+    ("fatal: hardware virtualization is not supported", "no-kvm-in-general"),
+    ("Your system: virtualization is not enabled", "virtualization-not-available"),
+]
+
+
+@pytest.mark.parametrize(("text", "name"), NO_KVM, ids=[text[:40] for text, _ in NO_KVM])
+def test_any_program_that_finds_no_kvm_is_understood(text: str, name: str) -> None:
+    found = explain(text)
+    assert found[0].signature.name == name
+    assert re.search(r"/dev/kvm|vmx|svm|nestlab doctor", said(found))
+
+
+KINDS: list[tuple[str, str, str, str, str]] = [
+    # kind, text, name of the first signature, what must be said, what must not
+    (
+        "K2",
+        "VBoxManage: error: Host API has not enabled SVME bit in EFER MSR.\n# VBoxManage --version\n7.2.12r174389",
+        "virtualbox-host-switch",
+        r"7\.2\.10.*[Rr]emove that setting",
+        "boot with kvm.enable_virt_at_load=0",
+    ),
+    (
+        "K2",
+        "VirtualBox can't operate in VMX root mode. Please disable the KVM kernel extension, recompile your kernel",
+        "virtualbox-in-use",
+        r"before 7\.2\.10.*enable_virt_at_load=0",
+        "firmware",
+    ),
+    ("K2", 'GRUB_CMDLINE_LINUX="quiet kvm.enable_virt_at_load=0"', "virt-at-load-off", "7.2.10", "firmware"),
+    ("K2", "KVM: entry failed, hardware error 0x0", "kvm-entry-beside-virtualbox", "VirtualBox", "ept"),
+    ("K2", "Could not open /dev/vmmon: No such file or directory.", "vmware-monitor-mode", "6.12", "VirtualBox"),
+    (
+        "K3",
+        "Hypervisor launch failed; Either SVM not present or not enabled in BIOS.",
+        "hyperv-launch-failed",
+        "CPU",
+        "",
+    ),
+    (
+        "K3",
+        "wsl: Unknown key 'wsl2.nestedVirtualization' in C:\\Users\\kai\\.wslconfig:4",
+        "wsl-nested-unknown-key",
+        "wsl --update",
+        "",
+    ),
+    (
+        "K3",
+        "Start-VM : 'lab' failed to start. Virtual machine 'lab' could not be started because the hypervisor is not "
+        "running.",
+        "hyperv-not-running",
+        "hypervisorlaunchtype auto",
+        "",
+    ),
+    (
+        "K3",
+        "Set-VMProcessor : Cannot modify: The operation cannot be performed while the object is in its current state.",
+        "hyperv-state",
+        "Stop-VM",
+        "",
+    ),
+    ("K3", "    Second Level Address Translation: No", "hyperv-no-slat", "EPT or NPT", ""),
+    (
+        "K3",
+        "Module 'HV' power on failed.\nFailed to start the virtual machine.",
+        "vmware-no-nesting",
+        "vhv.enable|hypervisorlaunchtype off",
+        "",
+    ),
+    ("K3", "qemu-system-x86_64.exe: WHPX: No accelerator found, hr=00000000", "whpx-missing", "HypervisorPlatform", ""),
+    (
+        "K5",
+        "runc run failed: unable to start container process: reopen fd 9: permission denied",
+        "container-reopen-denied",
+        "AppArmor.*outer host",
+        "",
+    ),
+    ("K5", "kata: failed to load vhost_vsock: Device or resource busy", "vsock-busy", "vmw_vsock", ""),
+    (
+        "K5",
+        "write /proc/self/attr/apparmor/exec: no such file: apparmor failed to apply profile",
+        "docker-apparmor-profile",
+        "nesting",
+        "",
+    ),
+    (
+        "K5",
+        "systemd-resolved.service: Failed to set up mount namespacing: /run/systemd/unit-root: Permission denied",
+        "container-no-nesting",
+        "nesting=1",
+        "",
+    ),
+    (
+        "K5",
+        "failed to mount overlay: operation not permitted storage-driver=overlay2",
+        "container-overlay",
+        "fuse-overlayfs",
+        "",
+    ),
+    ("K5", "open /dev/kmsg: no such file or directory", "container-kmsg", "kubelet", ""),
+    (
+        "K6",
+        "modprobe: can't load module kvm_intel (kernel/arch/x86/kvm/kvm-intel.ko.xz): Input/output error",
+        "kvm-intel-lacks-vmx",
+        "outer hypervisor|level below",
+        "End VirtualBox",
+    ),
+    ("K6", "VMM: vCPU thread: Unexpected VM exit: Shutdown\ntriple fault", "vmm-triple-fault", "level below", ""),
+    ("K6", "vcpu 0: FailEntry(0x80000021, 0)", "vmm-fail-entry", "outer level", ""),
+    (
+        "K6",
+        "00:02:11 !!  VCPU0: Guru Meditation -2301 (VERR_VMX_INVALID_GUEST_STATE)",
+        "virtualbox-nested-paging-fault",
+        "outer",
+        "",
+    ),
+    ("K6", "kvm: vmwrite failed: field=6810 val=0 err=12", "vmx-instruction-failed", "level below", ""),
+    ("K6", "error: Failed to put registers after reset: Invalid argument", "kvm-put-registers", "saved or moved", ""),
+    (
+        "K7",
+        "vfio_dma_map(0x55, 0x100000000, 0x180000000, 0x7f) = -12 (Cannot allocate memory)",
+        "vfio-locked-memory",
+        "ulimit -l|hard_limit",
+        "add memory",
+    ),
+    ("K7", "VFIO_MAP_DMA failed: Cannot allocate memory", "vfio-locked-memory", "locked memory", "add memory"),
+    (
+        "K7",
+        "error: internal error: cannot limit locked memory of process 4127 to 9663676416: Operation not permitted",
+        "vfio-locked-memory",
+        "hard_limit",
+        "",
+    ),
+    (
+        "K7",
+        "Device assignment is not allowed without enabling caching-mode=on for Intel IOMMU.",
+        "viommu-caching-mode",
+        "caching_mode='on'",
+        "",
+    ),
+    (
+        "K7",
+        "qemu: Intel Interrupt Remapping cannot work with kernel-irqchip=on, please use 'split|off'.",
+        "viommu-irqchip",
+        "split",
+        "",
+    ),
+    (
+        "K8",
+        "clocksource: timekeeping watchdog on CPU2: hpet wd-wd read-back delay of 161200ns",
+        "clocksource-watchdog-slow",
+        "Harmless.*tsc=",
+        "fail",
+    ),
+    ("K8", "mon.b: clock skew detected on mon.c", "clock-skew", "chronyc makestep", ""),
+    ("K8", "tsc: Marking TSC unstable due to check_tsc_sync_source failed", "tsc-unstable", "kvm-clock", ""),
+    (
+        "K9",
+        "debug1: SSH2_MSG_KEXINIT received\ndebug1: expecting SSH2_MSG_KEX_DH_GEX_GROUP\n",
+        "mtu-ssh-stands",
+        "MTU",
+        "",
+    ),
+    ("K9", "ping: sendmsg: Message too long", "mtu-told", "MTU", ""),
+    ("K9", "* TLSv1.3 (OUT), TLS handshake, Client hello (1):\n", "tls-stands", "MTU", ""),
+    ("K9", "Sent 4 probes (4 broadcast(s))\nReceived 0 response(s)", "arp-unanswered", "MacAddressSpoofing", ""),
+    ("K9", "dhclient[411]: 7 bad udp checksums in 7 packets", "udp-checksum", "ethtool -K", ""),
+    (
+        "K10",
+        "bootloader setup errors:\n - unable to install the EFI boot loader on '/dev/vda'",
+        "pve-bootloader",
+        "install-low-level-start-session.log",
+        "",
+    ),
+    (
+        "K10",
+        "Please enter superuser (root) password for '10.0.0.11': EOF while reading password",
+        "join-no-terminal",
+        "--use_ssh",
+        "",
+    ),
+    (
+        "K10",
+        "Command: /sbin/zpool import -N 'rpool'\nMessage: cannot import 'rpool' : no such pool available\nFailed to "
+        "import pool 'rpool'.",
+        "zfs-pool-not-found",
+        "zpool import",
+        "",
+    ),
+    ("K10", "cannot import 'rpool': more than one matching pool", "zfs-pool-of-another", "number", ""),
+    (
+        "K10",
+        "WARNING: Found duplicate PV 8mQ1: using /dev/sda3 not /dev/sdb3",
+        "clone-duplicate-volumes",
+        "vgimportclone",
+        "",
+    ),
+    (
+        "K11",
+        "qemu-system-aarch64: mach-virt: HVF does not support providing Virtualization extensions to the guest CPU",
+        "arm-no-el2-for-guest",
+        "kvm-arm.mode=nested",
+        "vmx",
+    ),
+    (
+        "K11",
+        "[    0.20] CPU: All CPU(s) started at EL1\n[    0.30] kvm [1]: HYP mode not available",
+        "arm-hyp-mode",
+        "EL2",
+        "firmware setup",
+    ),
+    (
+        "K11",
+        "modprobe: FATAL: Module kvm_amd not found in directory /lib/modules/6.8.0-1018-raspi",
+        "arm-no-such-module",
+        "ARM",
+        "",
+    ),
+    (
+        "K11",
+        "PANIC: Avd's CPU Architecture 'x86_64' is not supported by the QEMU2 emulator on aarch64 host.",
+        "arm-foreign-guest",
+        "arm64",
+        "",
+    ),
+    ("K11", 'time=12 level=fatal msg="nested virtualization requires macOS 15 or newer"', "apple-nested", "M3", ""),
+    ("K12", "(XEN) arch/x86/domain.c: Nested virt not supported without HAP", "xen-nested-needs-hap", "EPT or NPT", ""),
+    ("K12", "Error code: VM_HVM_REQUIRED\nError parameters: OpaqueRef:12", "xen-hvm-required", "virt_caps", ""),
+    (
+        "K12",
+        "kldload: an error occurred while loading module vmm. Please check dmesg(8) for more details.",
+        "bhyve-no-vmx",
+        "never nests",
+        "",
+    ),
+    (
+        "K14",
+        "/usr/bin/kvm -id 104 -cpu 'kvm64,enforce,+vmx,+kvm_pv_eoi' -m 4096",
+        "cpu-generic-with-vmx",
+        "--cpu host",
+        "",
+    ),
+    ("K14", "cpu: x86-64-v2-AES,flags=+nested-virt;+vmx", "cpu-generic-with-vmx", "real vendor", ""),
+    ("K14", "  <feature policy='force' name='svm'/>", "cpu-feature-by-hand", "host-passthrough", ""),
+    ("K14", "args: -cpu kvm64,+svm", "cpu-generic-with-vmx", "--cpu host", ""),
+    (
+        "K14",
+        "net0: virtio=BC:24:11:00:00:01,bridge=vmbr1,firewall=1,tag=20",
+        "pve-nested-card-firewall",
+        "macfilter",
+        "",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "must", "mustnot"), [row[1:] for row in KINDS], ids=[f"{row[0]}-{row[2]}" for row in KINDS]
+)
+def test_a_kind_of_failure_is_told_by_its_cause_first(text: str, name: str, must: str, mustnot: str) -> None:
+    found = explain(text)
+    assert found[0].signature.name == name
+    assert re.search(must, said(found), re.DOTALL)
+    assert not mustnot or mustnot not in said(found)
+
+
+def test_a_specific_line_comes_before_general_and_harmless_ones() -> None:
+    log = """\
+[    1.41] piix4_smbus 0000:00:01.3: SMBus Host Controller not enabled!
+[    1.90] clocksource: Watchdog hpet read timed out. Readout sequence took: 61000ns
+ssh: connect to host 10.0.0.11 port 22: Connection refused
+fork: Cannot allocate memory
+KVM acceleration can NOT be used
+[    9.11] x86/cpu: VMX (outside TXT) disabled by BIOS
+"""
+    first, *rest = explain(log)
+    assert first.signature.name == "firmware-locks-vmx"
+    assert first.sure.startswith("certain")
+    general = {each.signature.name: each.sure for each in rest}
+    assert general["connection-refused"].startswith("possible: a general error")
+    assert general["kvm-ok-cannot"].startswith("follows from")
+    assert general["virtual-hardware-notice"] == "no failure by itself"
+
+
+def test_a_general_error_that_stands_alone_is_told_as_possible() -> None:
+    (alone,) = explain("fork: Cannot allocate memory")
+    assert alone.sure == "possible: there are other causes"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "debug1: expecting SSH2_MSG_KEX_ECDH_REPLY\ndebug1: SSH2_MSG_KEX_ECDH_REPLY received\ndebug1: "
+        "SSH2_MSG_NEWKEYS sent",
+        "TLS handshake, Client hello (1):\nTLS handshake, Server hello (2):",
+        "ARP, Request who-has 10.0.0.1 tell 10.0.0.2\nARP, Reply 10.0.0.1 is-at 52:54:00:00:00:01",
+        "INFO: /dev/kvm exists\nKVM acceleration can be used",
+        "cpu: EPYC-v4,flags=+nested-virt",
+        "qemu-system-x86_64 -accel kvm -cpu host,migratable=off -m 2048",
+        "crw-rw---- 1 root kvm 10, 232 Nov 24 08:12 /dev/kvm",
+        "nested virtualization is enabled",
+        "virtualization: kvm",
+        "options kvm enable_virt_at_load=1",
+        "tcpdump: listening on ens18",
+    ],
+)
+def test_what_went_on_or_is_well_is_not_explained_as_a_failure(text: str) -> None:
+    assert [each.signature.name for each in explain(text)] == []
+
+
+def test_lines_made_to_be_slow_are_read() -> None:
+    for piece in (
+        "/dev/kvm ",
+        "KVM is ",
+        "virtualization is ",
+        "vfio 0000:01:00.0 ",
+        "-cpu kvm64,+",
+        "mach-virt: ",
+        'apparmor="DENIED" operation="x" ',
+    ):
+        explain(piece * 10_000)
+        explain((piece + "\n") * 10_000)
+        explain((piece * 20 + "\n") * 500)
