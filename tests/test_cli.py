@@ -434,19 +434,76 @@ def test_a_lab_of_another_file_is_not_replaced_by_one_of_its_name(console: Conso
     other = console.folder / "other"
     other.mkdir()
     (other / "lab.yaml").write_text("lab: pair\nmachines: {z: {image: tiny, memory: 128M}}\n")
-    said = console.run("up", "other/lab.yaml", "--no-verify", status=2).stderr
-    assert (
-        f"Lab pair was made from {console.file}; by {other}/lab.yaml it would lose hv1, hv1/web, hv2, hv2/web. "
-        in said.replace("\n", " ")
-    )
+    for words in (["up", "other/lab.yaml", "--no-verify"], ["plan", "other/lab.yaml"], ["down", "other/lab.yaml"]):
+        said = console.run(*words, status=2).stderr.replace("\n", " ")
+        assert f"Lab pair was made from {console.file}, and {other}/lab.yaml is another file." in said
     assert [console.state("pair", path) for path in PATHS] == ["running"] * 4
     copy = other / "copy.yaml"
     copy.write_text(console.file.read_text())
-    console.run("up", "other/copy.yaml", "--no-verify")  # takes nothing away
+    assert "--adopt" in console.run("up", "other/copy.yaml", "--no-verify", status=2).stderr, "the same text, too"
+    assert "nothing to do" in console.run("plan", "other/copy.yaml", "--adopt").stdout
+    console.run("up", "other/copy.yaml", "--no-verify", "--adopt")
+    console.run("up", "pair.yaml", "--no-verify", status=2)
     copy.rename(copy.with_name("moved.yaml"))
     copy.with_name("moved.yaml").write_text("lab: pair\nmachines: {z: {image: tiny, memory: 128M}}\n")
-    console.run("up", "other/moved.yaml", "--no-verify")  # the lab's file has moved
+    console.run("up", "other/moved.yaml", "--no-verify", "--replace")  # the lab's file has moved
     assert console.state("pair", "z") == "running"
+
+
+def test_a_change_keeps_what_is_in_a_machine_and_asks_before_it_deletes_it(console: Console) -> None:
+    console.run("up", "pair.yaml", "--no-verify")
+    files = console.world.machines["pair", "hv2"].files
+    files["/root/kept"] = b"precious" * 1000
+    result = console.run("up", "pair.yaml", "--no-verify", "--set", "machines.hv2.memory=3G")
+    assert re.search(r"hv2 +stop, update, boot +restart: memory \S+ -> 3G; its disk is kept", result.stdout)
+    assert console.world.machines["pair", "hv2"].files is files
+    bigger = ["--set", "machines.hv2.memory=3G", "--set", "machines.hv2.image={from: kvm, packages: [curl]}"]
+    text = console.run("plan", "pair.yaml", *bigger).stdout
+    assert "hv2" in text
+    assert re.search(r"anew: .*; its disk with 7.8K written is deleted", text)
+    changes = {each["path"]: each for each in console.json("plan", "pair.yaml", *bigger)["changes"]}
+    assert (changes["hv2"]["way"], changes["hv2"]["deletes"], changes["hv2"]["written"]) == ("anew", True, 8000)
+    refused = console.run("up", "pair.yaml", "--no-verify", *bigger, status=2)
+    assert "This would delete what is on hv2, hv2/web; nothing was changed." in refused.stderr
+    assert "`--replace` agrees" in refused.stderr
+    assert console.world.machines["pair", "hv2"].files is files
+    console.run("up", "pair.yaml", "--no-verify", "--replace", *bigger)
+    assert console.world.machines["pair", "hv2"].files == {}
+
+
+def test_a_machine_that_left_the_file_is_deleted_only_when_that_is_agreed(console: Console) -> None:
+    console.run("up", "pair.yaml", "--no-verify")
+    console.file.write_text(console.file.read_text().replace("  hv2:", "  other:"))
+    assert "hv2" in console.run("up", "pair.yaml", "--no-verify", status=2).stderr
+    assert console.state("pair", "hv2") == "running"
+    assert ("pair", "other") not in console.world.machines, "nothing was done"
+    console.run("up", "pair.yaml", "--no-verify", "--replace")
+    assert ("pair", "hv2") not in console.world.machines
+
+
+def test_restart_keeps_a_disk_and_recreate_deletes_it_on_purpose(console: Console) -> None:
+    console.run("up", "pair.yaml", "--no-verify")
+    machine = console.world.machines["pair", "hv1"]
+    machine.files["/root/kept"] = b"precious"
+    done = len(console.world.done)
+    console.run("restart", "hv1")
+    steps = [step for _, step in console.world.done[done:]]
+    assert steps == ["stop:hv1/web", "stop:hv1", "boot:hv1", "boot:hv1/web"]
+    assert console.world.machines["pair", "hv1"] is machine
+    assert "Name the machines" in console.run("recreate", "pair", status=2).stderr
+    assert "`--yes` agrees" in console.run("recreate", "hv1", status=2).stderr
+    assert console.world.machines["pair", "hv1"] is machine
+    address = console.json("status", "pair")["machines"][0]["addresses"]
+    console.run("recreate", "hv1", "--yes")
+    assert console.world.machines["pair", "hv1"].files == {}
+    assert [console.state("pair", path) for path in PATHS] == ["running"] * 4
+    assert console.json("status", "pair")["machines"][0]["addresses"] == address
+
+
+def test_down_says_what_is_deleted_with_sizes(console: Console) -> None:
+    console.run("up", "pair.yaml", "--no-verify")
+    console.world.machines["pair", "hv1"].files["/root/kept"] = b"precious" * 1000
+    assert re.search(r"hv1 +remove .*its disk with 7.8K written is deleted", console.run("down", "pair").stdout)
 
 
 def test_what_to_type_next_names_the_lab_where_another_one_s_file_is(console: Console) -> None:

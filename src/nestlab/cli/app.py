@@ -87,6 +87,8 @@ _VERBS = (
     ("env", connect.env, "Print how machines are reached as shell variables."),
     ("stop", labs.stop, "Shut machines down; disks stay."),
     ("start", labs.start, "Start machines that were stopped."),
+    ("restart", labs.restart, "Stop and start machines; disks stay."),
+    ("recreate", labs.recreate, "Delete machines and make them again."),
     ("migrate", proxmox.migrate, "Move a machine to another node of its Proxmox VE."),
     ("down", labs.down, "End machines or a lab, and delete them."),
     ("ls", status.ls, "List the labs on this machine."),

@@ -57,7 +57,20 @@ def lab_named(found: Which) -> str:
         name = parse(found.file, environ=os.environ).name
     if name not in home().labs():
         raise LabError(f"Lab {name} is not there.", hint=f"`nestlab up {found.file}` makes it.")
+    own_lab(name, found.file, "Name the lab to mean it all the same.")
     return name
+
+
+def own_lab(name: str, file: Path, hint: str) -> None:
+    """LabError where the lab of this name is there and was made from another lab file, which is still there, too: two
+    labs of one name."""
+    from nestlab.home import labs
+
+    place = home().existing(name) if name in home().labs() else None
+    made_from = labs.load(place) if place else None
+    if made_from is None or made_from.file.resolve() == file.resolve() or not made_from.file.exists():
+        return
+    raise LabError(f"Lab {name} was made from {made_from.file}, and {file} is another file.", hint=hint)
 
 
 def one_lab(words: Sequence[str] | None) -> str:

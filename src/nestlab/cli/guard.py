@@ -244,12 +244,17 @@ def _leave(number: int) -> None:
     os._exit(128 + number)
 
 
+def on_terminal() -> bool:
+    """Whether somebody can be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
 def agreed(yes: bool, question: str, otherwise: str) -> bool:
     """Whether to go on: with --yes, or if the person at the terminal says so. Where nobody can be asked, not: then
     `otherwise` is told, and that --yes agrees."""
     if yes:
         return True
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not on_terminal():
         say(f"{otherwise}; --yes agrees")
         return False
     return answered(question)

@@ -6,11 +6,12 @@ import contextlib
 import os
 import sys
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 from nestlab.base.errors import LabError
-from nestlab.cli.common import here, home, lab_named, paint, print_json, site
-from nestlab.cli.guard import MEND, out, say
+from nestlab.cli.common import here, home, lab_named, own_lab, paint, print_json, site
+from nestlab.cli.guard import MEND, answered, on_terminal, out, say
 
 if TYPE_CHECKING:
     from nestlab.base.events import Event
@@ -25,18 +26,28 @@ MOST = 24
 """Lines of a plan that `up` shows."""
 
 
-async def bring_up(found: Which, sets: list[str], *, verify: bool, no_wait: bool, as_json: bool) -> int | None:
+@dataclass(frozen=True)
+class Consent:
+    """What a person agreed to beforehand: that disks are deleted, and that a lab is taken over by another file."""
+
+    replace: bool = False
+    adopt: bool = False
+
+
+async def bring_up(
+    found: Which, sets: list[str], *, verify: bool, no_wait: bool, as_json: bool, consent: Consent
+) -> int | None:
     from nestlab.verbs import session as verbs
 
-    lab, source = _wanted(found, sets)
+    lab, source = _wanted(found, sets, consent)
     machines = _machines(found, [placed.path for placed in lab.walk()], lab.name)
-    before = _made_from(lab.name)
     waiting = verbs.changing(site(), "up", lab=lab, source=source, wait=0 if no_wait else None, say=say)
     async with waiting as session:
-        todo = session.plan("running", machines)
-        _same_lab(before, source, todo)
+        todo = await session.weighed(lambda: session.plan("running", machines))
         notes = await session.check(todo)
         await _announce(session, todo, notes, as_json=as_json)
+        if not consent.replace:
+            _agree(todo, "--replace", as_json=as_json)
         async with shown(session, todo, as_json=as_json) as emit:
             await session.apply(todo, emit, verb="up")
             verdict = await session.verify(emit) if verify else None
@@ -50,15 +61,15 @@ async def bring_up(found: Which, sets: list[str], *, verify: bool, no_wait: bool
     return MEND if verdict is not None and not verdict.ok else None
 
 
-async def show_plan(found: Which, sets: list[str], *, as_json: bool) -> None:
+async def show_plan(found: Which, sets: list[str], *, as_json: bool, consent: Consent) -> None:
     from nestlab.show import render
     from nestlab.verbs import session as verbs
 
-    lab, _ = _wanted(found, sets)
+    lab, _ = _wanted(found, sets, consent)
     machines = _machines(found, [placed.path for placed in lab.walk()], lab.name)
     async with verbs.looking(site(), lab=lab) as session:
         await session.look(setups=True)
-        todo = session.plan("running", machines)
+        todo = await session.weighed(lambda: session.plan("running", machines))
         accelerated = await session.accelerations()
         if as_json:
             print_json(render.plan_data(todo, accelerated))
@@ -83,19 +94,26 @@ async def prove(name: str, *, as_json: bool) -> int | None:
     return None if verdict.ok else MEND
 
 
-async def change(verb: str, want: Want, found: Which, *, no_wait: bool, as_json: bool) -> None:
+async def change(
+    verb: str, want: Want, found: Which, *, no_wait: bool, as_json: bool, agreed: bool = False
+) -> int | None:
+    """`agreed`: a person need not be asked before something is deleted on purpose."""
     from nestlab.verbs import session as verbs
 
     name = lab_named(found)
     waiting = verbs.changing(site(), verb, name=name, wait=0 if no_wait else None, say=say)
     async with waiting as session:
-        known = [*session.blueprint.by_path(), *sorted(session.observed.machines)]
-        machines = _machines(found, list(dict.fromkeys(known)), name)
-        todo = session.plan(want, machines)
+        machines = _machines(found, _known(session), name)
+        todo = await session.weighed(lambda: session.plan(want, machines))
         if want == "running":
             await session.check(todo)
         if as_json or todo or want != "gone":
             await _announce(session, todo, (), as_json=as_json)
+        if want == "running":
+            _agree(todo, "", as_json=as_json)
+        if want == "gone" and not agreed and not as_json and on_terminal() and not answered(_farewell(todo, machines)):
+            say("nothing was changed")
+            return MEND
         async with shown(session, todo, as_json=as_json) as emit:
             await session.apply(todo, emit, verb=verb)
         if want == "gone" and not machines:
@@ -105,33 +123,72 @@ async def change(verb: str, want: Want, found: Which, *, no_wait: bool, as_json:
         else:
             await session.look()
             _conclude(session, as_json=as_json)
+    return None
 
 
-def _wanted(found: Which, sets: list[str]) -> tuple[Lab, Origin]:
+async def again(
+    verb: str, way: Literal["restart", "anew"], found: Which, *, no_wait: bool, as_json: bool, agreed: bool = False
+) -> int | None:
+    """Restart machines as they are, or make them anew, which is asked first unless it is `agreed`."""
     from nestlab.verbs import session as verbs
 
-    if found.file is not None:
-        return verbs.read(found.file, os.environ, sets)
-    return verbs.read_again(site().home, found.lab, os.environ, sets)
+    name = lab_named(found)
+    waiting = verbs.changing(site(), verb, name=name, wait=0 if no_wait else None, say=say)
+    async with waiting as session:
+        paths = list(session.blueprint.by_path())
+        machines = _machines(found, paths, name)
+        if not machines and way == "anew":
+            hint = f"Such as `nestlab recreate {name} {next(iter(paths), 'MACHINE')}`; 'hv*' names several."
+            raise LabError("Name the machines to be made anew.", hint=hint)
+        todo = await session.weighed(lambda: session.plan_again(way, machines or paths))
+        await session.check(todo)
+        await _announce(session, todo, (), as_json=as_json)
+        if not agreed:
+            _agree(todo, "--yes" if way == "anew" else "", as_json=as_json)
+        async with shown(session, todo, as_json=as_json) as emit:
+            await session.apply(todo, emit, verb=verb)
+        await session.look()
+        _conclude(session, as_json=as_json)
+    return None
 
 
-def _made_from(lab: str) -> Origin | None:
-    """What a lab that is there was made from; before this run writes down its own."""
-    from nestlab.home import labs
-
-    place = home().existing(lab) if lab in home().labs() else None
-    return labs.load(place) if place else None
+def _known(session: Session) -> list[str]:
+    return list(dict.fromkeys([*session.blueprint.by_path(), *sorted(session.observed.machines)]))
 
 
-def _same_lab(before: Origin | None, now: Origin, todo: Plan) -> None:
-    """LabError where a plan takes machines away of a lab that was made from another file, which is still there: two
-    labs of one name."""
-    removed = sorted(step.path for step in todo.steps if step.verb == "remove")
-    if before is None or not removed or before.file.resolve() == now.file.resolve() or not before.file.exists():
+def _farewell(todo: Plan, machines: tuple[str, ...]) -> str:
+    from nestlab.base.paint import human
+
+    what = f"{', '.join(machines)} of lab {todo.lab}" if machines else f"lab {todo.lab} with all its machines"
+    written = sum(change.written or 0 for change in todo.losses if "/" not in change.path or machines)
+    return f"Delete {what}, disks included{f' ({human(written)} written)' if written else ''}?"
+
+
+def _agree(todo: Plan, option: str, *, as_json: bool) -> None:
+    """LabError unless nothing is deleted, or the person at the terminal agrees. `option`: what agrees beforehand."""
+    losses = todo.losses
+    if not losses:
         return
-    what = f"Lab {todo.lab} was made from {before.file}; by {now.file} it would lose {', '.join(removed[:8])}."
-    hint = f"Call this one otherwise (`lab:` in {now.file}), or end that one first: nestlab down {todo.lab}"
-    raise LabError(what, hint=hint)
+    names = ", ".join(change.path for change in losses[:8]) + (", …" if len(losses) > 8 else "")
+    if not as_json and on_terminal():
+        if answered(f"Delete what is on {names}?"):
+            return
+        raise LabError("Nothing was changed.", hint="The lab is as it was.")
+    reasons = "\n".join(f"{change.path}: {change.why}" for change in losses[:8])
+    how = f"`{option}` agrees to it" if option else "`nestlab up --replace` agrees to it"
+    raise LabError(f"This would delete what is on {names}; nothing was changed.", hint=f"{reasons}\n{how}.")
+
+
+def _wanted(found: Which, sets: list[str], consent: Consent) -> tuple[Lab, Origin]:
+    from nestlab.verbs import session as verbs
+
+    if found.file is None:
+        return verbs.read_again(site().home, found.lab, os.environ, sets)
+    lab, source = verbs.read(found.file, os.environ, sets)
+    if not consent.adopt:
+        hint = f"Call this one otherwise (`lab:` in {source.file}), or let it take over that lab: --adopt"
+        own_lab(lab.name, source.file, hint)
+    return lab, source
 
 
 def _machines(found: Which, paths: list[str], lab: str) -> tuple[str, ...]:

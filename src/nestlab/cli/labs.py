@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nestlab.cli import lab_work
-from nestlab.cli.common import lab_named, meant, one_lab
-from nestlab.cli.guard import MEND, answered, guarded, run, say
+from nestlab.cli.common import meant, one_lab
+from nestlab.cli.guard import guarded, run
 from nestlab.cli.options import Debug, Json, LabWord, NoWait, Sets, Words, Yes
 
 if TYPE_CHECKING:
-    from nestlab.home.targets import Which
+    pass
 
+Replace = Annotated[bool, typer.Option("--replace", help="Agree that disks are deleted, where the plan says so.")]
+Adopt = Annotated[bool, typer.Option("--adopt", help="Take over a lab of the same name that another file made.")]
 NoVerify = Annotated[bool, typer.Option("--no-verify", help="Skip the proofs at the end.")]
 
 
@@ -23,11 +24,14 @@ def up(
     words: Words = None,
     sets: Sets = None,
     no_verify: NoVerify = False,
+    replace: Replace = False,
+    adopt: Adopt = False,
     no_wait: NoWait = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int | None:
-    """Bring a lab up as its lab file says, and prove it. What is as it should be stays untouched.
+    """Bring a lab up as its lab file says, and prove it. What is as it should be stays untouched; what changed is
+    changed live or by a restart, with its disk kept. Before a disk is deleted it asks.
 
     \b
     Examples:
@@ -36,13 +40,20 @@ def up(
       nestlab up pair hv1/web                    one machine, and what it is in
       nestlab up lab.yaml --set machines.hv1.memory=4G
     """
-    return run(lab_work.bring_up(meant(words), sets or [], verify=not no_verify, no_wait=no_wait, as_json=as_json))
+    consent = lab_work.Consent(replace, adopt)
+    work = lab_work.bring_up(
+        meant(words), sets or [], verify=not no_verify, no_wait=no_wait, as_json=as_json, consent=consent
+    )
+    return run(work)
 
 
 @guarded
-def plan(words: Words = None, sets: Sets = None, as_json: Json = False, debug: Debug = False) -> int | None:
+def plan(
+    words: Words = None, sets: Sets = None, adopt: Adopt = False, as_json: Json = False, debug: Debug = False
+) -> int | None:
     """Show what `up` would do, with reasons, and how each machine would be accelerated. Changes nothing."""
-    return run(lab_work.show_plan(meant(words), sets or [], as_json=as_json))
+    consent = lab_work.Consent(adopt=adopt)
+    return run(lab_work.show_plan(meant(words), sets or [], as_json=as_json, consent=consent))
 
 
 @guarded
@@ -64,24 +75,43 @@ def stop(words: Words = None, no_wait: NoWait = False, as_json: Json = False, de
 
 
 @guarded
+def restart(words: Words = None, no_wait: NoWait = False, as_json: Json = False, debug: Debug = False) -> int | None:
+    """Shut machines down and start them as they were made; what runs inside them too. Disks stay.
+
+    \b
+    Examples:
+      nestlab restart hv1/web
+      nestlab restart pair 'hv*'
+    """
+    return run(lab_work.again("restart", "restart", meant(words), no_wait=no_wait, as_json=as_json))
+
+
+@guarded
+def recreate(
+    words: Words = None, yes: Yes = False, no_wait: NoWait = False, as_json: Json = False, debug: Debug = False
+) -> int | None:
+    """Delete machines with their disks, and make them again as they were made, with what is inside them. Names and
+    addresses stay. On a terminal it asks; elsewhere it needs --yes.
+
+    \b
+    Examples:
+      nestlab recreate hv1/web
+      nestlab recreate pair hv1 --yes
+    """
+    return run(lab_work.again("recreate", "anew", meant(words), no_wait=no_wait, as_json=as_json, agreed=yes))
+
+
+@guarded
 def down(
     words: Words = None, yes: Yes = False, no_wait: NoWait = False, as_json: Json = False, debug: Debug = False
 ) -> int | None:
-    """End machines and delete everything of them, disks too; without machines, the whole lab. On a terminal it asks.
+    """End machines and delete everything of them, disks too; without machines, the whole lab. On a terminal it shows
+    what is deleted, and asks.
 
     \b
     Examples:
       nestlab down pair
       nestlab down pair hv1/web --yes
     """
-    found = meant(words)
-    if not yes and not as_json and sys.stdin.isatty() and sys.stderr.isatty() and not _confirmed(found):
-        say("nothing was changed")
-        return MEND
-    return run(lab_work.change("down", "gone", found, no_wait=no_wait, as_json=as_json))
-
-
-def _confirmed(found: Which) -> bool:
-    name = lab_named(found)
-    what = ", ".join(found.machines) + f" of lab {name}" if found.machines else f"lab {name} with all its machines"
-    return answered(f"Delete {what}, disks included?")
+    work = lab_work.change("down", "gone", meant(words), no_wait=no_wait, as_json=as_json, agreed=yes)
+    return run(work)

@@ -13,7 +13,7 @@ from typing import Literal, Self
 from nestlab.base import patience
 from nestlab.base.errors import LabError, Unreachable
 from nestlab.base.events import Say
-from nestlab.engines import Asking, Engine, Inside
+from nestlab.engines import Asking, Engine, Inside, Weighing
 from nestlab.hosts.host import Host
 from nestlab.lab.blueprint import Blueprint, Spec
 from nestlab.lab.model import level_of, parent_of, within
@@ -128,6 +128,25 @@ class Nest:
             await asyncio.gather(*ahead.values(), return_exceptions=True)
         machines = complete(found, silent, self._before | self._specs)
         return Observed(machines, outer.links, outer.images)
+
+    async def weigh(self, seen: Observed, paths: Iterable[str]) -> Observed:
+        """What is seen, with what is written on the disks of some machines, as far as their hosts can be asked."""
+        inside: defaultdict[str, list[str]] = defaultdict(list)
+        for path in paths:
+            if path in seen.machines and not seen.machines[path].remembered:
+                inside[parent_of(path)].append(path)
+        found = await asyncio.gather(*(self._written(parent, each) for parent, each in inside.items()))
+        written = {path: size for each in found for path, size in each.items()}
+        machines = {path: replace(each, written=written.get(path)) for path, each in seen.machines.items()}
+        return replace(seen, machines=MappingProxyType(machines))
+
+    async def _written(self, parent: str, paths: Sequence[str]) -> Mapping[str, int]:
+        try:
+            async with asyncio.timeout(patience.allowed(self._answer, (await self.host(parent)).slowness)):
+                engine = await self.engine(parent)
+                return await engine.written(paths) if isinstance(engine, Weighing) else {}
+        except (LabError, OSError, TimeoutError):
+            return {}
 
     async def ask_setups(self, seen: Observed) -> Observed:
         """What was seen, with what the machines that have a setup and run are stamped with, as far as they answer."""

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from nestlab.base import patience
 from nestlab.base.errors import LabError, Unreachable
@@ -33,7 +34,7 @@ from nestlab.lab import addresses, blueprint_file
 from nestlab.lab.blueprint import PROBE, Blueprint, Leases, settle
 from nestlab.lab.model import Image, Lab, Pve
 from nestlab.plan import planner
-from nestlab.plan.steps import Boot, Build, Observed, Plan, Remove, Stop, Want
+from nestlab.plan.steps import Boot, Build, Observed, Plan, Remove, Stop, Want, Way
 from nestlab.show.render import Acceleration
 from nestlab.verbs import apply, connections, machine_setup
 from nestlab.verbs.nest import Asides, Nest, complete
@@ -113,10 +114,26 @@ class Session:
     def plan(self, want: Want = "running", machines: Sequence[str] = ()) -> Plan:
         """What is to be done, for the whole lab or for the machines given (with what is inside them, and for
         `running` what they are in). LabError for a machine that is not there."""
-        if machines:
-            wanted = planner.targets(want, machines, self.blueprint, self.observed)
-            return planner.plan(self.blueprint, self.observed, wanted, previous=self.previous)
-        return planner.plan(self.blueprint, self.observed, want, previous=self.previous)
+        wanted = planner.targets(want, machines, self.blueprint, self.observed) if machines else want
+        return planner.plan(self.blueprint, self.observed, wanted, previous=self.previous)
+
+    def plan_again(self, way: Literal["restart", "anew"], machines: Sequence[str]) -> Plan:
+        """What it takes to restart machines as they are, with what runs inside them, or to make them anew."""
+        wanted: dict[str, Want] = dict.fromkeys(machines, "running")
+        if way == "anew":
+            wanted = planner.targets("running", machines, self.blueprint, self.observed)
+        again: dict[str, Way] = dict.fromkeys(machines, way)
+        return planner.plan(self.blueprint, self.observed, wanted, previous=self.previous, again=again)
+
+    async def weighed(self, plan: Callable[[], Plan]) -> Plan:
+        """What `plan` plans, whose reasons tell how much is written on the disks that it deletes."""
+        todo = plan()
+        broken = {path for path, seen in self.observed.machines.items() if seen.state == "broken"}
+        doomed = broken | {change.path for change in todo.losses}
+        if not doomed:
+            return todo
+        self.observed = await self.nest.weigh(self.observed, sorted(doomed))
+        return plan()
 
     async def check(self, todo: Plan) -> tuple[str, ...]:
         """Notes about what is tight. LabError when the lab does not fit, or images cannot be built here."""
@@ -126,7 +143,7 @@ class Session:
             raise system_packages.lacking(missing, system_packages.release_here(), root=os.geteuid() == 0)
         sizes = {step.image: IMAGE_SIZE.get(self.blueprint.images[step.image].base or "", 0) for step in builds}
         ends = {step.path for step in todo.steps if step.verb in ("stop", "remove")}
-        starts = {step.path for step in todo.steps if step.verb in ("create", "boot")}
+        starts = {step.path for step in todo.steps if step.verb in ("create", "update", "boot")}
         run = {path for path, seen in self.observed.machines.items() if seen.state == "running"}
         wanted = (run - ends) | starts
         return await self.platform.check(self.blueprint, self.observed, wanted, sizes)
