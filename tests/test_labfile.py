@@ -160,12 +160,12 @@ def test_of_several_merged_mappings_the_earlier_counts_and_the_own_key_most() ->
     text = """
     lab: x
     machines:
-      a: &a {cpus: 2, memory: 1G, disk: 1G}
+      a: &a {cpus: 2, memory: 1G, disk: 8G}
       b: &b {cpus: 3, memory: 2G, accel: tcg}
       c: {<<: [*a, *b], memory: 3G}
     """
     c = lab(text).machines[2]
-    assert (c.cpus, c.memory, c.disk, c.accel) == (2, 3 * GIB, GIB, "tcg")
+    assert (c.cpus, c.memory, c.disk, c.accel) == (2, 3 * GIB, 8 * GIB, "tcg")
 
 
 def test_yaml_is_1_2() -> None:
@@ -207,12 +207,12 @@ def test_includes_are_merged_and_the_including_file_counts(tmp_path: Path) -> No
     (tmp_path / "main.yaml").write_text(
         "lab: x\ninclude: [sub/one.yaml, two.yaml]\nmachines: {m: {cpus: 4}}\nsegments: {own: }\n"
     )
-    (tmp_path / "sub" / "one.yaml").write_text("include: ../two.yaml\nmachines: {m: {cpus: 2, memory: 1G, disk: 1G}}")
-    (tmp_path / "two.yaml").write_text("segments: {wire: }\nmachines: {m: {disk: 2G, segments: [wire]}, n: {}}")
+    (tmp_path / "sub" / "one.yaml").write_text("include: ../two.yaml\nmachines: {m: {cpus: 2, memory: 1G, disk: 5G}}")
+    (tmp_path / "two.yaml").write_text("segments: {wire: }\nmachines: {m: {disk: 6G, segments: [wire]}, n: {}}")
     parsed = parse(tmp_path / "main.yaml", environ={})
     assert [machine.name for machine in parsed.machines] == ["m", "n"]
     m = parsed.machines[0]
-    assert (m.cpus, m.memory, m.disk, m.links) == (4, GIB, 2 * GIB, (Link("wire"),))
+    assert (m.cpus, m.memory, m.disk, m.links) == (4, GIB, 6 * GIB, (Link("wire"),))
     assert [segment.name for segment in parsed.segments] == ["wire", "own"]
 
 

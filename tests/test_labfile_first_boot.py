@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from nestlab import kinds
 from nestlab.base.errors import Mistake, Mistakes
 from nestlab.home import key_pairs
 from nestlab.images.image_files import key_of, recipe_of
+from nestlab.images.recipes import BUILTIN
 from nestlab.lab.model import File, Image, Lab, Machine, Setup
 from nestlab.labfile import parse_text, render
 
@@ -108,6 +110,38 @@ def test_what_cannot_be_added_to_an_image_is_found_when_the_file_is_read() -> No
     assert "tiny is no Debian system" in only("image: {from: tiny, packages: [curl]}").what
     assert "tiny is no Debian system" in only("image: {from: tiny, script: x}").what
     assert "nestlab writes it at every boot" in only("image: {from: debian, files: {/etc/hosts: x}}").what
+
+
+def test_a_disk_smaller_than_its_image_is_a_mistake_and_passed_over_in_defaults(tmp_path: Path) -> None:
+    wrong = only("disk: 3G")
+    assert (wrong.key, wrong.what) == ("machines.m.disk", "3G is less than the image has: 4G")
+    assert "16G" in only("hypervisor: kvm, disk: 5G").what
+    (tmp_path / "d.qcow2").write_bytes(b"QFI\xfb" + bytes(20) + (3 << 30).to_bytes(8) + bytes(80))
+    assert "3G" in only("image: {file: d.qcow2}, disk: 2G", tmp_path).what
+    assert machine("image: {file: d.qcow2}, disk: 3G", tmp_path).disk == 3 << 30
+    found = lab("lab: x\ndefaults: {disk: 5G}\nmachines: {a: {}, b: {hypervisor: kvm}}\n").machines
+    assert [each.disk for each in found] == [5 << 30, None]
+
+
+def test_the_disks_of_images_are_as_large_as_kinds_say() -> None:
+    sizes = {name: plain.disk for name, plain in kinds.plains().items()}
+    sizes |= {each.image: each.disk for each in kinds.kinds().values()}
+    assert sizes == {name: recipe.size for name, recipe in BUILTIN.items()}
+
+
+def test_an_address_that_two_have_is_found_beside_other_mistakes() -> None:
+    both = "{a: {segments: {w: 10.7.0.9}}, b: {segments: {w: 10.7.0.9}}}"
+    text = f"lab: x\nsegments: {{w: {{cidr: nonsense}}}}\nmachines: {both}\n"
+    with pytest.raises(Mistakes) as caught:
+        lab(text)
+    assert any("10.7.0.9 is the address of a already" in each.what for each in caught.value.mistakes)
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"), [("firmware", ""), ("memry", "memory"), ("segmnets", "segments"), ("addr", "")]
+)
+def test_a_key_is_guessed_only_where_it_is_close(word: str, meant: str) -> None:
+    assert (f"Did you mean `{meant}`?" in only(f"{word}: x").hint) == bool(meant)
 
 
 def test_what_a_user_calls_an_image_is_kept_and_makes_no_other_image_of_it() -> None:

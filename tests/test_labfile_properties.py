@@ -9,9 +9,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nestlab.base.errors import Mistakes
-from nestlab.lab.model import MIB, File, Image, Lab, Link, Machine, Pve, Segment
+from nestlab.home import key_pairs
+from nestlab.lab.model import MIB, File, Image, Lab, Link, Machine, Pve, Segment, Setup
 from nestlab.labfile import parse_text, render
 from nestlab.labfile.fields import RECORDS, RESERVED
+from nestlab.labfile.image_fields import SUITES
 
 PIECES = [
     *(f"{field.name}:" for record in RECORDS.values() for field in record.fields),
@@ -138,21 +140,31 @@ def test_any_set_is_a_lab_or_mistakes(path: str, value: str) -> None:
 
 NAMES = st.from_regex(r"[a-z]([a-z0-9-]{0,6}[a-z0-9])?", fullmatch=True).filter(lambda name: name not in RESERVED)
 TEXT = st.text(max_size=20)
+KEYS = [key_pairs.generate(comment=name).public for name in ("one", "two $x")]
 PATHS = st.from_regex(r"/[a-z ]{1,5}(/[a-zé.]{3,5}[a-z])?", fullmatch=True)
 
 
 @st.composite
 def images(draw: st.DrawFn, kind: str | None) -> Image:
     files = draw(st.lists(st.builds(File, PATHS, TEXT, st.none(), st.integers(0, 0o7777)), max_size=2))
+    base = "kvm" if kind else draw(st.sampled_from(["debian", "tiny"]))
+    packages = st.lists(st.from_regex(r"[a-z0-9][a-z0-9+.-]{1,6}", fullmatch=True), max_size=2, unique=True)
     return Image(
-        base="kvm" if kind else draw(st.sampled_from(["debian", "tiny"])),
+        base=base,
         mirror=draw(st.none() | st.just("http://mirror.invalid/debian")),
-        packages=tuple(
-            draw(st.lists(st.from_regex(r"[a-z0-9][a-z0-9+.-]{1,6}", fullmatch=True), max_size=2, unique=True))
-        ),
+        packages=() if base == "tiny" else tuple(draw(packages)),
         files=tuple({file.path: file for file in files}.values()),
-        script=draw(st.none() | TEXT),
+        script=None if base == "tiny" else draw(st.none() | TEXT),
+        suite=draw(st.none() | st.sampled_from(SUITES)),
+        kernel=draw(st.none() | st.sampled_from(["cloud", "generic", "linux-image-rt-amd64"])),
     )
+
+
+@st.composite
+def setups(draw: st.DrawFn) -> Setup | None:
+    files = draw(st.lists(st.builds(File, PATHS, TEXT, st.none(), st.integers(0, 0o7777)), max_size=2))
+    made = Setup(tuple({file.path: file for file in files}.values()), tuple(draw(st.lists(TEXT, max_size=2))))
+    return made if made != Setup() else None
 
 
 @st.composite
@@ -169,12 +181,14 @@ def machines(draw: st.DrawFn, name: str, segments: list[str], depth: int, *, on_
         image=image,
         cpus=draw(st.integers(1, 512)),
         memory=sum(each.memory for each in inner) + 448 * MIB + draw(st.integers(0, 1 << 40)),
-        disk=None if image.base == "tiny" else draw(st.none() | st.integers(1 << 20, 1 << 46)),
+        disk=None if image.base == "tiny" else draw(st.none() | st.integers(1 << 34, 1 << 46)),
         links=tuple(Link(segment) for segment in links),
         internet=draw(st.booleans()),
         accel=draw(st.sampled_from(["auto", "kvm", "tcg"])),
         cmdline=draw(st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=20)),
         node=node,
+        ssh_keys=tuple(draw(st.lists(st.sampled_from(KEYS), unique=True))),
+        setup=draw(setups()),
         machines=inner,
     )
 

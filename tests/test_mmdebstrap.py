@@ -29,7 +29,7 @@ def quiet(_: str) -> None:
             "downl",
             "mirror",
         ),
-        ("E: Unable to locate package no-such-package", "packages cannot be installed", "package names"),
+        ("E: Unable to locate package no-such-package", "has no package no-such-package", "Correct its name"),
         ("E: cannot find newuidmap", "user namespaces", "uidmap"),
         ("W: no entry in /etc/subuid for someone", "user namespaces", "add-subuids"),
         ("The following signatures couldn't be verified: NO_PUBKEY 6ED0E7B82643E131", "signature", "keyring"),

@@ -140,7 +140,7 @@ def test_only_another_image_makes_a_machine_anew_and_what_is_inside_it() -> None
         "create:hv1/web",
         "boot:hv1/web",
     ]
-    assert ways_of(steps)["hv1"] == ("anew", "anew: what its image kvm is made of; its disk is deleted")
+    assert ways_of(steps)["hv1"] == ("anew", "anew: image kvm -> kvm+curl; its disk is deleted")
     assert ways_of(steps)["hv1/web"] == ("anew", "anew: hv1, in which it runs, is made anew; it has no disk")
     assert [change.path for change in steps.losses] == ["hv1", "hv1/web"]
     assert needs(steps)["remove:hv1"] == ("stop:hv1/web",)

@@ -177,16 +177,19 @@ def test_the_last_line_counts_what_is_done_and_left() -> None:
 
 def test_images_are_a_table() -> None:
     shelf = [
-        StoredImage("kvm", "ab" * 32, 1_234_567_890, "6.12.48", ("pair", "three")),
+        StoredImage("kvm", "ab" * 32, 1_234_567_890, "6.12.48", ("pair", "three"), "kvm", "trixie"),
+        StoredImage("mine", "ef" * 32, 1_000_000, "6.1.0", (), "debian", "bookworm", "curl, script"),
         StoredImage("tiny", "cd" * 32, 41_000_000),
     ]
     assert_golden("render/images.txt", render.images(shelf))
     assert "nestlab images build" in render.images([])
 
 
-def test_an_image_with_additions_is_marked() -> None:
+def test_an_image_is_called_by_its_name_in_the_lab_file_or_by_what_was_added_to_nestlabs_own() -> None:
     assert render.image_name("k", Image("kvm")) == "kvm"
-    assert render.image_name("k", Image("kvm", script="true")) == "kvm+"
+    assert render.image_name("k", Image("kvm", script="true", name="mine")) == "mine"
+    assert render.image_name("k", Image("kvm", script="true")) == "kvm+script"
+    assert render.image_name("k", Image("debian", suite="sid", packages=("a", "b"))) == "debian+sid+a+…"
     assert render.image_name("k", Image(file="/disks/own.qcow2")) == "own.qcow2"
     assert render.image_name("ab" * 32, None) == "abababababab"
 

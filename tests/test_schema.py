@@ -63,7 +63,7 @@ GOOD = [
     "memory: 1.5GiB",
     'memory: "${M:-1}G"',
     "memory: 1g",
-    "disk: 17MB",
+    "disk: 17000MB",
     "segments: {wire: 10.77.0.9}",
     "segments: {wire: }",
     "segments: ",

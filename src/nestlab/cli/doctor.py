@@ -87,9 +87,9 @@ def doctor(
 
 def _split(words: Sequence[str], *, fix: bool) -> tuple[str, tuple[str, ...]]:
     """WHERE ("": this machine), and the checks that are named."""
+    from nestlab.base.did_you_mean import meant as guess
     from nestlab.doctor.checks import checks as all_checks
     from nestlab.doctor.remedies import FIXABLE
-    from nestlab.labfile.did_you_mean import meant as guess
 
     names = {check.name for check in all_checks}
     checks = tuple(word for word in words if fix and word in names)
@@ -132,9 +132,9 @@ def _consistent(*, fix: bool, undo: bool, facts: bool, from_facts: str, everywhe
 
 
 def _want(guests: Sequence[str]) -> Want:
+    from nestlab.base.did_you_mean import meant as guess
     from nestlab.doctor.finding import Want
     from nestlab.doctor.remedies import GUESTS
-    from nestlab.labfile.did_you_mean import meant as guess
 
     words = {word for each in guests for word in each.lower().split(",") if word}
     for unknown in sorted(words - GUESTS):

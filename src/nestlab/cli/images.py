@@ -61,6 +61,7 @@ def images_build(words: Names = None, as_json: Json = False, debug: Debug = Fals
 async def _build(wanted: Mapping[str, Image], *, as_json: bool) -> None:
     from nestlab.images import inventory, system_packages
     from nestlab.images.image_cache import folder_of, load
+    from nestlab.lab.image_titles import title_of
     from nestlab.show import live
 
     missing = [key for key in wanted if load(folder_of(key, home().cache)) is None]
@@ -73,7 +74,7 @@ async def _build(wanted: Mapping[str, Image], *, as_json: bool) -> None:
     async with live.showing(sys.stderr, wanted, width=14, paint=paint(sys.stderr)) as emit:
         await inventory.build(home(), wanted, emit)
     for key, image in wanted.items():
-        out(f"{image.base}  {key[:12]}  {'built' if key in missing else 'was built already'}")
+        out(f"{title_of(image)}  {key[:12]}  {'built' if key in missing else 'was built already'}")
 
 
 Chosen = Annotated[list[str], typer.Argument(metavar="NAME|DIGEST...", help="Names, or the start of digests.")]

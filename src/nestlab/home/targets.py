@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nestlab.base.did_you_mean import closest
 from nestlab.base.errors import LabError
 
 DEFAULT_FILES = ("lab.yaml", "nestlab.yaml")
@@ -103,10 +104,8 @@ def default(labs: Collection[str], cwd: Path, word: str = "") -> Which:
         names = " or ".join(DEFAULT_FILES)
         raise LabError(f"There is no lab, and no {names} here.", hint="`nestlab up FILE` makes a lab from a lab file.")
     if word:
-        from difflib import get_close_matches
-
-        close = get_close_matches(word, labs, n=1)
-        meant = f" Did you mean lab {close[0]}?" if close else ""
+        close = closest(word, tuple(sorted(labs)))
+        meant = f" Did you mean lab {close}?" if close else ""
         raise LabError(
             f"It is not clear which lab {word} is in.",
             hint=f"Labs: {', '.join(sorted(labs))}. Name one first, or write LAB:{word}.{meant}",
@@ -116,11 +115,9 @@ def default(labs: Collection[str], cwd: Path, word: str = "") -> Which:
 
 def no_such_lab(lab: str, labs: Collection[str]) -> LabError:
     """The error for a name that is no lab's."""
-    from difflib import get_close_matches
-
-    close = get_close_matches(lab, labs, n=1)
+    close = closest(lab, tuple(sorted(labs)))
     if close:
-        return LabError(f"There is no lab {lab}.", hint=f"Did you mean {close[0]}?")
+        return LabError(f"There is no lab {lab}.", hint=f"Did you mean {close}?")
     known = f"Labs: {', '.join(sorted(labs))}." if labs else "`nestlab up FILE` makes one from a lab file."
     return LabError(f"There is no lab {lab}.", hint=known)
 
@@ -149,12 +146,10 @@ def matches(path: str, pattern: str) -> bool:
 
 def no_such_machine(pattern: str, paths: Sequence[str], lab: str) -> LabError:
     """The error for a machine that the lab does not have."""
-    from difflib import get_close_matches
-
     if any(letter in pattern for letter in "*?["):
         return LabError(f"No machine of lab {lab} matches {pattern}.", hint=_list(paths))
     inner = [path for path in paths if path.endswith("/" + pattern)]
-    close = inner or get_close_matches(pattern, paths, n=1)
+    close = inner or [*filter(None, [closest(pattern, tuple(paths))])]
     hint = f"Did you mean {' or '.join(close[:3])}?" if close else _list(paths)
     return LabError(f"Lab {lab} has no machine {pattern}.", hint=hint)
 

@@ -100,7 +100,7 @@ def _users(ours: list[Any], theirs: Any) -> list[Any]:
 
 def meta_data(spec: Spec) -> str:
     """With other cards or another configuration it is another instance: cloud-init does all of its work again."""
-    image = replace(spec.machine.image, name=None)
+    image = replace(spec.machine.image, name=None, said=None)
     instance = digest_of(spec.path, spec.nics, spec.management, spec.machine.internet, image)
     return _json({"instance-id": f"nestlab-{instance}", "local-hostname": spec.machine.name})
 

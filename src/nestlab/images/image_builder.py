@@ -31,7 +31,7 @@ _PARTS |= {"root": "root.img", "agent": "agent"}
 
 async def make(recipe: Recipe, cache: Path, say: Say) -> BuiltImage:
     """Builds the image of a recipe, unless another process just did."""
-    what = f"The image {recipe.name}"
+    what = _title(recipe)
     folder = folder_of(recipe.digest, cache)
     with disk_errors(what, cache):
         async with making(folder, say) as partial:
@@ -44,7 +44,7 @@ async def make(recipe: Recipe, cache: Path, say: Say) -> BuiltImage:
 
 
 async def _fill(partial: Path, recipe: Recipe, cache: Path, say: Say) -> None:
-    say(f"building the image {recipe.name}")
+    say(f"building the image {recipe.called or recipe.name}")
     kept = package_cache.folder(cache)
     overlay, boot, debs = partial / "overlay.tar", partial / "boot.tar", partial / "debs.tar"
     overlay.write_bytes(overlay_tar(recipe))
@@ -54,12 +54,16 @@ async def _fill(partial: Path, recipe: Recipe, cache: Path, say: Say) -> None:
             os.ftruncate(outlets.root, recipe.size)
         words = debian.arguments(recipe, overlay=overlay, packages=kept, outlets=outlets)
         descriptors = (outlets.root, outlets.boot, outlets.packages)
-        await mmdebstrap(words, what=f"The image {recipe.name}", folder=partial, say=say, descriptors=descriptors)
+        await mmdebstrap(words, what=_title(recipe), folder=partial, say=say, descriptors=descriptors)
     say("making the kernel and the initramfs")
     await asyncio.to_thread(_assemble, partial, recipe)
     package_cache.keep(debs, cache)
     for path in (overlay, boot, debs):
         path.unlink()
+
+
+def _title(recipe: Recipe) -> str:
+    return f"The image {recipe.called or recipe.name}" + (f" ({recipe.said})" if recipe.said else "")
 
 
 def _outlet(stack: contextlib.ExitStack, path: Path) -> int:
@@ -124,7 +128,8 @@ def _assemble(partial: Path, recipe: Recipe) -> None:
         members = {member.name.removeprefix("./"): member for member in tar}
         names = sorted(name for name in members if name.startswith("boot/vmlinuz-"))
         if not names:
-            raise LabError(f"The package {recipe.kernel} brought no kernel.", hint="Name another kernel package.")
+            where = f" ({recipe.said})" if recipe.said else ""
+            raise LabError(f"The package {recipe.kernel}{where} brought no kernel.", hint="Name another `kernel:`.")
         version = names[-1].removeprefix("boot/vmlinuz-")
         packed = _read(tar, members[names[-1]])
         (partial / "bzImage").write_bytes(packed)

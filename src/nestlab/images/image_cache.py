@@ -6,8 +6,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from nestlab.images.recipes import Recipe
+from nestlab.images.recipes import BUILTIN, Recipe
 
 DESCRIPTION = "image.json"
 
@@ -31,6 +32,11 @@ class BuiltImage:
     kernel_version: str
     cmdline: tuple[str, ...]
     parts: Mapping[str, Part]
+    suite: str = ""
+    called: str = ""
+    """What the user called it when it was built; "" for nestlab's own."""
+    added: tuple[str, ...] = ()
+    """What was added to nestlab's own: packages, paths of files, `script`."""
 
     @property
     def kernel(self) -> Path:
@@ -117,6 +123,7 @@ def load(folder: Path) -> BuiltImage | None:
     try:
         value = json.loads((folder / DESCRIPTION).read_text())
         parts = {role: Part(**part) for role, part in value["parts"].items()}
+        recipe = value.get("recipe", {})
         return BuiltImage(
             name=value["name"],
             digest=value["digest"],
@@ -124,9 +131,19 @@ def load(folder: Path) -> BuiltImage | None:
             kernel_version=value["kernel_version"],
             cmdline=tuple(value["cmdline"]),
             parts=parts,
+            suite=str(recipe.get("suite", "")),
+            called=str(recipe.get("called", "")),
+            added=_added(value["name"], recipe),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _added(name: str, recipe: Mapping[str, Any]) -> tuple[str, ...]:
+    own = BUILTIN.get(name)
+    packages = [each for each in recipe.get("packages", ()) if own is None or each not in own.packages]
+    files = [each for each in recipe.get("files", ()) if own is None or each not in [file.path for file in own.files]]
+    return (*map(str, packages), *map(str, files), *(["script"] if recipe.get("script") else []))
 
 
 def describe(image: BuiltImage, recipe: Recipe) -> str:
@@ -144,6 +161,8 @@ def describe(image: BuiltImage, recipe: Recipe) -> str:
             "packages": list(recipe.packages),
             "files": [file.path for file in recipe.files],
             "mirror": recipe.mirror,
+            "script": bool(recipe.script),
+            "called": recipe.called,
         },
     }
     return json.dumps(value, indent=2) + "\n"

@@ -14,6 +14,7 @@ from nestlab.base.errors import LabError
 from nestlab.base.events import Say
 from nestlab.images.recipes import BUILTIN, Recipe, extend
 from nestlab.images.recipes import File as RecipeFile
+from nestlab.lab.image_titles import title_of
 from nestlab.lab.model import Image
 
 
@@ -56,7 +57,7 @@ def recipe_of(image: Image) -> Recipe:
             data = Path(file.source).read_bytes()
         except OSError as error:
             raise LabError(
-                f"image {image.base}: {file.source} cannot be read: {error.strerror}.",
+                f"image {title_of(image)}: {file.source} cannot be read: {error.strerror}.",
                 hint=f"It is to become {file.path} in the image; correct its `source`.",
             ) from None
         files.append(RecipeFile(file.path, data, file.mode))
@@ -68,7 +69,8 @@ def recipe_of(image: Image) -> Recipe:
         mirror=image.mirror,
         suite=image.suite,
         kernel=image.kernel,
-        called=image.name or "",
+        called=title_of(image),
+        said=image.said or "",
     )
 
 
@@ -106,7 +108,7 @@ class Cache:
         built = load(folder_of(key, self.root))
         if built is None:
             raise LabError(
-                f"The image {image.base} ({key[:12]}) is not built.",
+                f"The image {title_of(image)} ({key[:12]}) is not built.",
                 hint="`nestlab up` builds it; so does `nestlab images build`.",
             )
         files = {"kernel": built.kernel, "initrd": built.initrd, "boot": built.folder / built.parts["boot"].file}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,38 +20,67 @@ Emit = Callable[[Event], None]
 
 @dataclass(frozen=True)
 class StoredImage:
-    """One image in the cache as shown. `size` in bytes on the disk; `used`: the labs that need it."""
+    """One image in the cache as shown: its name for the user, and what it was made from. `size` in bytes on the disk;
+    `used`: the labs that need it."""
 
     name: str
     digest: str
     size: int
     kernel: str = ""
     used: tuple[str, ...] = ()
+    base: str = ""
+    suite: str = ""
+    added: str = ""
 
 
 def used(home: Home) -> dict[str, tuple[str, ...]]:
     """By image key: the labs that need it, also those of other state directories with the same cache. LabError when a
     lab cannot be read: then nothing is known to be unused."""
-    labs: dict[str, list[str]] = {}
+    labs: dict[str, dict[str, None]] = {}
+    for lab, key, _ in _needed(home):
+        labs.setdefault(key, {})[lab] = None
+    return {key: tuple(names) for key, names in labs.items()}
+
+
+def _needed(home: Home) -> Iterator[tuple[str, str, Image]]:
+    """(lab, key, image) of every image that a lab needs."""
     for each in home.joined():
         for name in each.labs():
             place = each.existing(name)
             shown = name if each == home else f"{name} (in {each.state})"
             for path in (place.blueprint, place.applied) if place else ():
                 blueprint = blueprint_file.load(path)
-                for key in blueprint.images if blueprint else ():
-                    if shown not in labs.setdefault(key, []):
-                        labs[key].append(shown)
-    return {key: tuple(names) for key, names in labs.items()}
+                for key, image in blueprint.images.items() if blueprint else ():
+                    yield shown, key, image
 
 
 def shelved(home: Home) -> list[StoredImage]:
     """All built images, with the labs that need them."""
     needed = used(home)
-    return [
-        StoredImage(each.name, each.digest, each.disk_usage, each.kernel_version, needed.get(each.digest, ()))
+    names = {key: image.name for _, key, image in _needed(home) if image.name}
+    shown = [
+        StoredImage(
+            names.get(each.digest) or each.called or each.name,
+            each.digest,
+            each.disk_usage,
+            each.kernel_version,
+            needed.get(each.digest, ()),
+            each.name,
+            each.suite,
+            _listed(each.added),
+        )
         for each in image_cache.ls(home.cache)
     ]
+    return sorted(shown, key=lambda each: (each.name, each.digest))
+
+
+def _listed(added: Sequence[str]) -> str:
+    """What was added to an image, in few words."""
+    files = [each for each in added if "/" in each]
+    words = [each for each in added if "/" not in each]
+    if files:
+        words.append(files[0] if len(files) == 1 else f"{len(files)} files")
+    return ", ".join(words[:3]) + (f" and {len(words) - 3} more" if len(words) > 3 else "")
 
 
 def chosen(home: Home, words: Sequence[str]) -> list[StoredImage]:

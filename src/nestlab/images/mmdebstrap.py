@@ -66,6 +66,10 @@ _FAILURES: tuple[tuple[str, str, str], ...] = (
 )
 
 
+_UNKNOWN = re.compile(r"Unable to locate package ([\w+.-]+)|Package '?([\w+.-]+)'? has no installation candidate")
+"""What apt says of a package that no list has, or that only others name."""
+
+
 @dataclass
 class Progress:
     """Turns lines of `mmdebstrap --verbose` into few lines for a person: the phase, and how far it is."""
@@ -188,6 +192,11 @@ def failure(what: str, lines: Sequence[str], status: int) -> LabError:
     """What a failed run means, from what it printed."""
     detail = "\n".join(line for line in lines[-_TAIL:] if line)
     text = "\n".join(lines)
+    if unknown := [*dict.fromkeys("".join(found) for found in _UNKNOWN.findall(text))]:
+        names, one = ", ".join(unknown[:8]), len(unknown) == 1
+        reason = f"Debian has no package{'' if one else 's'} {names} in that release"
+        hint = f"Correct {'its name' if one else 'their names'}, or choose another `suite`."
+        return LabError(f"{what} cannot be made: {reason}.", hint=hint, detail=detail)
     for pattern, reason, hint in _FAILURES:
         if re.search(pattern, text):
             return LabError(f"{what} cannot be made: {reason}.", hint=hint, detail=detail)

@@ -57,7 +57,9 @@ class Recipe:
     size: int = 4096 * _MIB
     cmdline: tuple[str, ...] = guest.CMDLINE
     called: str = ""
-    """What the user calls it; "" for nestlab's own. It is in no digest."""
+    """What the user calls it; "" for nestlab's own. It is in no digest, nor is `said`."""
+    said: str = ""
+    """Where the user says what is added to it, `FILE:LINE`, for errors."""
 
     @property
     def digest(self) -> str:
@@ -87,12 +89,13 @@ def extend(
     suite: str | None = None,
     kernel: str | None = None,
     called: str = "",
+    said: str = "",
 ) -> Recipe:
     """The recipe with more packages, more files and a script run after its own.
 
-    `suite`: of another release of Debian. `kernel`: `cloud`, `generic`, or the name of a package. `called`: the user's
-    own name for it. A file of the same path replaces the recipe's. Text files are UTF-8, mode 0644, or 0755 if they
-    start with `#!`.
+    `suite`: of another release of Debian. `kernel`: `cloud`, `generic`, or the name of a package. `called`,
+    `said`: the user's name for it, and where it stands. A file of the same path replaces the recipe's. Text files are
+    UTF-8, mode 0644, or 0755 if they start with `#!`.
     LabError: packages or a script for an image without a package manager.
     """
     packages = tuple(packages)
@@ -114,6 +117,7 @@ def extend(
         suite=suite or recipe.suite,
         kernel=KERNELS.get(kernel, kernel) if kernel else recipe.kernel,
         called=called,
+        said=said,
     )
 
 

@@ -14,7 +14,7 @@ IMAGES = (
         "tiny",
         128 * MIB,
         "Busybox and sshd, wholly in memory: boots in well under a second.",
-        disk=False,
+        disk=0,
         packages=False,
     ),
 )

@@ -191,7 +191,7 @@ def definition(
 
 def starting(machine: Machine) -> Machine:
     """A machine as far as its start decides what of it holds."""
-    image = replace(machine.image, name=None)
+    image = replace(machine.image, name=None, said=None)
     return replace(machine, node=None, disk=None, ssh_keys=(), setup=None, image=image)
 
 

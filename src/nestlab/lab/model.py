@@ -84,6 +84,8 @@ class Image:
     """User-data for the cloud-init in a file of the user's: a cloud-config, as JSON."""
     name: str | None = field(default=None, compare=False)
     """What the lab file calls it; images that differ in nothing else are the same."""
+    said: str | None = field(default=None, compare=False)
+    """Where the lab file says what is added to it, `FILE:LINE`, for errors."""
 
 
 def is_template(file: str | None) -> bool:

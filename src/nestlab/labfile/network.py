@@ -46,8 +46,7 @@ def check(segments: Section | None, uses: Sequence[Use]) -> Iterator[Complaint]:
             said: Mapping[str, Any] = about.values if isinstance(about, Section) else {}
             at: Mapping[str, Node] = about.at if isinstance(about, Section) else {}
             for name, address in (("cidr", "address"), ("cidr6", "address6")):
-                if name in said or name not in at:
-                    yield from _addresses(segment, said.get(name), name, address, users)
+                yield from _addresses(segment, said.get(name), name in at, name, address, users)
             if "cidr" in said:
                 yield from _room(at["cidr"], f"segments.{segment}.cidr", said["cidr"], users)
     yield from _macs(uses)
@@ -72,7 +71,10 @@ def _overlaps(segments: Section, version: int, name: str) -> Iterator[Complaint]
             widest = entry
 
 
-def _addresses(segment: str, cidr: str | None, name: str, address: str, uses: Sequence[Use]) -> Iterator[Complaint]:
+def _addresses(
+    segment: str, cidr: str | None, tried: bool, name: str, address: str, uses: Sequence[Use]
+) -> Iterator[Complaint]:
+    """`tried`: a network is said, rightly or not."""
     network = ipaddress.ip_network(cidr) if cidr else None
     owners: dict[str, Use] = {}
     for use in uses:
@@ -81,10 +83,10 @@ def _addresses(segment: str, cidr: str | None, name: str, address: str, uses: Se
             continue
         node, key = use.place(address)
         owner = owners.setdefault(said, use)
-        if network is None:
+        if network is None and not tried:
             hint = f"Say the network too: `segments: {{{segment}: {{{name}: …}}}}`, or leave the address out."
             yield node, key, f"{said} is in no network: the segment {segment} has no `{name}`", hint
-        elif (wrong := _misplaced(ipaddress.ip_address(said), network)) is not None:
+        elif network is not None and (wrong := _misplaced(ipaddress.ip_address(said), network)) is not None:
             yield node, key, f"{said} {wrong} of the segment {segment}", f"Choose one from {_usable(network)}."
         elif owner is not use:
             hint = "Give each its own; what an alias (*) repeats has the same address twice."

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from nestlab.base.did_you_mean import meant
 from nestlab.base.errors import Mistake
 from nestlab.labfile.compose import compose
-from nestlab.labfile.did_you_mean import meant
 from nestlab.labfile.fields import RECORDS
 from nestlab.labfile.nodes import Node, Pairs, Scalar, found, resolve, shortened
 from nestlab.labfile.shapes import Either, MapOf, Ref, Shape

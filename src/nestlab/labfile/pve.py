@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from nestlab.base.did_you_mean import meant
 from nestlab.lab.model import Pve
-from nestlab.labfile.did_you_mean import meant
 from nestlab.labfile.network import Complaint
 from nestlab.labfile.nodes import Items
 from nestlab.labfile.read import Section

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from nestlab.base.did_you_mean import meant
 from nestlab.base.errors import Mistake
 from nestlab.labfile.cloud_config import cloud_config
-from nestlab.labfile.did_you_mean import meant
 from nestlab.labfile.fields import MACHINES_LIMIT, RECORDS
 from nestlab.labfile.nodes import Items, Node, Pairs, Scalar, found, shortened
 from nestlab.labfile.scalars import Wrong, leaf

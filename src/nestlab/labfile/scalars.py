@@ -14,10 +14,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from nestlab.base.did_you_mean import meant
 from nestlab.base.errors import LabError
 from nestlab.lab.model import NAME, format_size, parse_size
 from nestlab.lab.pve_address import parse
-from nestlab.labfile.did_you_mean import meant
 from nestlab.labfile.nodes import Scalar, found, resolve, shortened
 from nestlab.labfile.shapes import (
     Address,

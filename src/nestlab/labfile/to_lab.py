@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from nestlab import kinds
-from nestlab.lab.model import GIB, File, Image, Lab, Link, Machine, Segment, Setup, format_size, is_template
+from nestlab.base.did_you_mean import meant
+from nestlab.lab.model import GIB, MIB, File, Image, Lab, Link, Machine, Segment, Setup, format_size, is_template
 from nestlab.labfile import pve
 from nestlab.labfile.additions import additions, own_files
-from nestlab.labfile.did_you_mean import meant
-from nestlab.labfile.disk_image import of_file
+from nestlab.labfile.disk_image import of_file, size_of
 from nestlab.labfile.fields import MEMORY
 from nestlab.labfile.network import Complaint, Use, check
 from nestlab.labfile.nodes import Node
@@ -94,6 +94,7 @@ class _Builder:
             script=given.get("script"),
             suite=given.get("suite"),
             kernel=given.get("kernel"),
+            said=f"{section.node.source.name}:{where.line}" if (where := _added_at(section)) else None,
         )
 
     def own_disk(self, section: Section) -> Image | None:
@@ -184,7 +185,7 @@ class _Builder:
             image=image,
             cpus=self.pick(section, "cpus")[0] or 1,
             memory=self.memory(section, kind, image, machines),
-            disk=self.only_where(section, "disk", image.base in _NO_DISK, f"{image.base} has no disk"),
+            disk=self.disk(section, image),
             links=links,
             internet=bool(self.pick(section, "internet")[0]),
             accel=self.pick(section, "accel")[0] or "auto",
@@ -273,6 +274,18 @@ class _Builder:
             self.wrong(section.keys[name], f"{section.key}.{name}", f"`{name}` means nothing here: {why}", hint)
         return None
 
+    def disk(self, section: Section, image: Image) -> int | None:
+        """As said. A mistake where it is smaller than the image, which is passed over in defaults."""
+        said = self.only_where(section, "disk", image.base in _NO_DISK, f"{image.base} has no disk")
+        least = disk_of(image)
+        if not said or said >= least:
+            return int(said) if said else None
+        if "disk" in section.at:
+            what = f"{format_size(said)} is less than the image has: {readable(least)}"
+            hint = f"Give it at least {readable(least)}, or leave it out: it takes only as much room as is written."
+            self.wrong(section.at["disk"], f"{section.key}.disk", what, hint)
+        return None
+
     def memory(self, section: Section, kind: str | None, image: Image, machines: tuple[Machine, ...]) -> int:
         """As said, or by the rules of the reference. A mistake when it cannot hold the machines inside."""
         said, node, key = self.pick(section, "memory")
@@ -320,6 +333,25 @@ class _Builder:
             places = value.at if isinstance(value, Section) else {}
             self.uses.append(Use(path, link, place, link_node, places))
         return tuple(links.values())
+
+
+def _added_at(section: Section) -> Node | None:
+    """Where an image says what is added to nestlab's own."""
+    keys = ("packages", "kernel", "suite", "script", "files", "mirror")
+    return next((section.keys[key] for key in keys if key in section.keys), None)
+
+
+def disk_of(image: Image) -> int:
+    """Bytes of the disk that an image has; 0 if it has none, or it cannot be told."""
+    if image.file is not None:
+        return size_of(image.file, image.format)
+    plain = kinds.plains().get(image.base or "")
+    return plain.disk if plain else next((each.disk for each in _kinds_of(image)), 0)
+
+
+def readable(size: int) -> str:
+    """A size rounded up to whole mebibytes."""
+    return format_size(-(-size // MIB) * MIB)
 
 
 def _kinds_of(image: Image) -> list[kinds.Kind]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nestlab.lab.blueprint import Nic, Spec
-from nestlab.lab.model import Image, format_size
+from nestlab.lab.image_titles import title_of
+from nestlab.lab.model import format_size
 
 
 def changes(old: Spec, new: Spec) -> str:
@@ -20,10 +21,10 @@ def _machine(old: Spec, new: Spec) -> Iterator[str]:
         if was != now:
             size = name in ("memory", "disk")
             yield f"{name} {_text(was, size)} -> {_text(now, size)}"
-    if _title(before.image) != _title(after.image):
-        yield f"image {_title(before.image)} -> {_title(after.image)}"
+    if title_of(before.image) != title_of(after.image):
+        yield f"image {title_of(before.image)} -> {title_of(after.image)}"
     elif old.image != new.image:
-        yield f"what its image {_title(after.image)} is made of"
+        yield f"what its image {title_of(after.image)} is made of"
     if old.management != new.management:
         yield f"management network {old.management} -> {new.management}"
 
@@ -34,10 +35,6 @@ def _text(value: object, size: bool) -> str:
     if size and isinstance(value, int):
         return format_size(value)
     return str(value) if value not in (None, "") else "none"
-
-
-def _title(image: Image) -> str:
-    return image.file or image.base or "?"
 
 
 def _cards(old: Spec, new: Spec) -> Iterator[str]:

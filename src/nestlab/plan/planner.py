@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from nestlab.base.did_you_mean import closest
 from nestlab.base.errors import LabError
 from nestlab.lab.blueprint import Blueprint, Spec
 from nestlab.lab.model import parent_of, within
@@ -70,10 +71,8 @@ def targets(want: Want, paths: Iterable[str], blueprint: Blueprint, observed: Ob
 
 
 def _no_such_machine(path: str, lab: str, known: list[str]) -> LabError:
-    from difflib import get_close_matches
-
-    close = get_close_matches(path, known, n=1)
-    hint = f"Did you mean {close[0]}?" if close else f"Its machines: {', '.join(known[:20]) or 'none'}."
+    close = closest(path, tuple(known))
+    hint = f"Did you mean {close}?" if close else f"Its machines: {', '.join(known[:20]) or 'none'}."
     return LabError(f"Lab {lab} has no machine {path}.", hint=hint)
 
 
@@ -207,14 +206,18 @@ class _Writer:
             self._add(Update(fate.grows, spec.path, needs=needs))
         if fate.introduce or fate.may_run:
             needs = (f"boot:{spec.path}",) if fate.boots else ()
-            self._add(
-                Introduce("its names changed" if fate.introduce else "it may know old names", spec.path, needs=needs)
-            )
+            self._add(Introduce(self._why_introduced(spec, fate), spec.path, needs=needs))
         seen, starts = self._observed.machines.get(spec.path), fate.boots and not fate.goes_on
         why = why_set_up(spec, seen, anew=fate.remade, starts=starts)
         if why and self._goals[spec.path] == "running":
-            needs = (f"boot:{spec.path}",) if fate.boots else ()
-            self._setups[spec.path] = self._add(SetUp(why, spec.path, needs=needs))
+            after = [f"boot:{spec.path}"] * fate.boots + [f"introduce:{spec.path}"] * (fate.introduce or fate.may_run)
+            self._setups[spec.path] = self._add(SetUp(why, spec.path, needs=tuple(after)))
+
+    def _why_introduced(self, spec: Spec, fate: Fate) -> str:
+        before = self._before.get(spec.path)
+        if not fate.introduce:
+            return "it may know old names"
+        return "its ssh keys changed" if before and before.hosts == spec.hosts else "its names changed"
 
     def _write_boot(self, spec: Spec, fate: Fate) -> None:
         outer = self._fates.get(spec.parent, NOTHING)

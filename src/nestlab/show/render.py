@@ -13,6 +13,7 @@ from nestlab.base.printable import printable
 from nestlab.base.proofs import Proof, Verdict
 from nestlab.images.inventory import StoredImage
 from nestlab.lab.blueprint import Blueprint
+from nestlab.lab.image_titles import title_of
 from nestlab.lab.model import Image
 from nestlab.plan.steps import Build, Connect, Disconnect, Plan, Remove, Step
 from nestlab.show.machine_table import counted
@@ -71,13 +72,10 @@ def subject(step: Step, images: Mapping[str, Image]) -> str:
 
 
 def image_name(key: str, image: Image | None) -> str:
-    """The name of an image for a person: its recipe's (with a `+` where the lab file adds to it), or its file's."""
+    """The name of an image for a person."""
     if image is None:
         return key if len(key) < 20 else key[:12]
-    if image.file:
-        return image.file.rpartition("/")[2]
-    added = image.packages or image.files or image.script
-    return f"{image.base}{'+' if added else ''}"
+    return title_of(image)
 
 
 _RUNS: Mapping[str, tuple[tuple[str, str], Style]] = {
@@ -222,13 +220,13 @@ def images(shelf: Sequence[StoredImage], paint: Paint = PLAIN) -> str:
     """The images in the cache."""
     if not shelf:
         return "no images are built yet; `nestlab images build kvm` builds one, and `nestlab up` those it needs"
-    cells = [["NAME", "DIGEST", "SIZE", "KERNEL", "USED BY"]]
-    styles: list[list[Style | None]] = [["dim"] * 5]
+    cells = [["NAME", "DIGEST", "SIZE", "FROM", "KERNEL", "ADDED", "USED BY"]]
+    styles: list[list[Style | None]] = [["dim"] * 7]
     for image in shelf:
-        cells.append(
-            [image.name, image.digest[:12], human(image.size), image.kernel or "-", " ".join(image.used) or "-"]
-        )
-        styles.append(["bold", None, None, None, None])
+        made = " ".join(filter(None, (image.base, image.suite)))
+        rest = [image.kernel or "-", image.added or "-", " ".join(image.used) or "-"]
+        cells.append([image.name, image.digest[:12], human(image.size), made or "-", *rest])
+        styles.append(["bold", *[None] * 6])
     return "\n".join(columns(cells, styles, paint))
 
 
