@@ -35,7 +35,7 @@ from nestlab.wire.pve.trust import Trust
 
 ONE = blueprints.draft("lab", blueprints.guest("web"), hosts="before")
 
-QUICK = Patience(tries=4, first=0.001, most=0.002)
+QUICK = Patience(tries=4, first=0.001, most=0.002, away=20)
 
 
 class PretendStock:

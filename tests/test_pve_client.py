@@ -172,7 +172,7 @@ async def test_nobody_there_is_told_at_once_and_after_a_meeting_waited_for(opene
             pauses.append(tried)
             return 0
 
-    pve._patience = Counted(tries=3)
+    pve._patience = Counted(tries=3, away=0)
     with pytest.raises(Unreachable, match=f"127.0.0.1:{server.port} does not answer"):
         await pve.create("/pools")
     assert pauses == [1, 2]

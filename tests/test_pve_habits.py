@@ -10,17 +10,19 @@ from types import MappingProxyType
 import pytest
 
 from blueprints import draft, guest, hypervisor
-from nestlab.base.errors import LabError
+from nestlab.base.errors import LabError, Unreachable
 from nestlab.engines.pve import resources
 from nestlab.engines.pve.engine import PveEngine
 from nestlab.lab.blueprint import Blueprint
 from nestlab.lab.model import Image, Pve
-from nestlab.plan.steps import Boot, Build, Create
+from nestlab.plan.steps import Boot, Build, Connect, Create, Disconnect, Remove, Step, Stop
 from nestlab.proxmox import setup
 from nestlab.testing.fake_pve import FakePve
 from nestlab.wire.pve.errors import PveError, refusal, shortened
+from nestlab.wire.pve.pvesh import Pvesh
 from nestlab.wire.pve.retries import Lost
-from pve_lab import ONE, Bench, PretendStock, assert_valid, bench, cluster, up
+from pve_lab import ONE, Bench, Meddled, PretendStock, assert_valid, bench, cluster, config, machine_of, once, up, vmid
+from pve_shell import Node
 from test_pve_cli import Shell, shell
 
 __all__ = ["shell"]
@@ -176,3 +178,125 @@ def test_check_of_a_lab_file_knows_whether_it_nests(shell: Shell, fake: FakePve,
     assert "ready" in shell.run("pve", "check", str(file)).stdout
     file.write_text(f"lab: nest\non: {shell.on}\nmachines:\n  hv: {{hypervisor: kvm}}\n")
     assert "not ready" in shell.run("pve", "check", str(file), status=2).stdout
+
+
+# -- what was not seen on a real one
+
+
+async def test_daemons_that_are_restarted_in_the_middle_of_an_up_are_waited_for(
+    fake: FakePve, tmp_path: Path
+) -> None:
+    """Requests find nobody for a while; what is being asked at that moment is cut off, and `up` again goes on."""
+    async with bench(fake, tmp_path) as made:
+        count = 0
+
+        def restart(method: str, path: str) -> None:
+            nonlocal count
+            count += 1
+            if count in (3, 9, 16, 24, 33, 43):
+                fake.restart_daemons(0.05)
+
+        api = Meddled(made.api, restart)
+        engine = made.engine_on(api, stock=PretendStock(api, made.on, made.built))
+        for _ in range(12):
+            try:
+                await up(made, engine=engine)
+                break
+            except Lost:
+                continue
+        assert count > 8
+        machines = [each for each in fake.vms.values() if not each.template]
+        assert [each.running for each in machines] == [True]
+
+
+async def test_a_task_outlives_the_daemons_that_began_it(made: Bench) -> None:
+    made.fake.slow("qmstart", 0.6)
+    cut = Meddled(made.api, once(lambda: made.fake.restart_daemons(0.2), "create", "/status/start"), after=True)
+    await up(made, engine=made.engine_on(cut))
+    assert [task.status for task in made.fake.tasks.all if task.kind == "qmstart"] == ["OK"]
+
+
+@pytest.mark.parametrize("at", ["Create", "Boot"])
+async def test_a_storage_that_is_full_is_told_and_leaves_what_up_goes_on_from(made: Bench, at: str) -> None:
+    engine, lab = made.engine(), ONE
+    if at == "Boot":
+        await engine.perform(Create("", "web"), ONE, made.say)
+        lab = draft("lab", guest("web"), hosts="after")
+    step: Step = Create("", "web") if at == "Create" else Boot("", "web")
+    total = made.fake.storages["local"].total
+    made.fake.fill("local")
+    with pytest.raises(LabError) as caught:
+        await engine.perform(step, lab, made.say)
+    assert caught.value.hint
+    made.fake.storages["local"].total = total
+    await up(made, lab)
+    assert len([each for each in made.fake.vms.values() if not each.template]) == 1
+    assert [volid for volid in made.fake.volumes if "once" in volid] == []
+
+
+async def test_a_node_that_goes_off_in_the_middle_is_told_and_nothing_is_made_twice(made: Bench) -> None:
+    lab = draft("lab", replace(guest("web"), node="pve2"), hosts="h")
+    off = Meddled(made.api, once(lambda: made.fake.node_down("pve2"), "create", "/status/start"))
+    with pytest.raises(Unreachable, match="pve2"):
+        await up(made, lab, engine=made.engine_on(off))
+    with pytest.raises(LabError):
+        await up(made, lab, engine=made.engine())
+    made.fake.node_down("pve2", down=False)
+    await up(made, lab)
+    assert [each.node for each in made.fake.vms.values() if not each.template] == ["pve2"]
+
+
+def test_a_certificate_that_is_renewed_is_told_with_both_fingerprints_and_believed_after_trust(
+    shell: Shell, fake: FakePve
+) -> None:
+    old = fake.fingerprint
+    new = fake.new_certificate()
+    said = shell.run("pve", "check", shell.on, status=2).output
+    assert old in said
+    assert new in said
+    kept = {"NESTLAB_PVE_FINGERPRINT": None}
+    shell.run("pve", "trust", shell.on, "--yes", env=kept)
+    assert "ready" in shell.run("pve", "check", shell.on, env=kept).stdout
+
+
+async def test_a_segment_of_a_zone_that_reaches_from_node_to_node_connects_machines_on_two(
+    fake: FakePve, tmp_path: Path
+) -> None:
+    with fake.world.lock:
+        for stage in (fake.world.sdn.config, fake.world.sdn.applied):
+            stage["zones"]["wide"] = {"zone": "wide", "type": "vxlan", "peers": "10.99.0.1,10.99.0.2"}
+    machines = [replace(guest(name), node=node) for name, node in (("a", "pve1"), ("b", "pve2"))]
+    lab = draft("lab", *machines, hosts="h")
+    async with bench(fake, tmp_path, Pve("pve://127.0.0.1", zone="wide")) as made:
+        await made.engine().check(lab, {"a", "b"})
+        for path in ("a", "b"):
+            await up(made, lab, path)
+        bridges = {str(config(made, path)["net0"]).partition("bridge=")[2].split(",")[0] for path in ("a", "b")}
+        assert {machine_of(fake, "lab", path).node for path in ("a", "b")} == {"pve1", "pve2"}  # type: ignore[union-attr]
+        assert len(bridges) == 1
+    async with bench(fake, tmp_path) as made:
+        with pytest.raises(LabError, match="end at a node"):
+            await made.engine("other").check(lab, {"a", "b"})
+
+
+async def test_a_lab_lives_its_life_over_pvesh_as_over_https(fake: FakePve, tmp_path: Path) -> None:
+    """`pve+ssh://` and `pve+local`: what is typed on a node is answered by the same stand-in."""
+    api = Pvesh(Node(fake, "pve1"))
+    lab, other = (draft("lab", replace(guest("web"), node="pve1"), hosts=hosts) for hosts in ("a", "b"))
+    async with bench(fake, tmp_path, Pve("pve+local")) as made:
+        engine = made.engine_on(api, stock=PretendStock(api, made.on, made.built))
+        assert [each for each in await setup.check(api, made.on) if each.ok is False] == []
+        await engine.check(lab, {"web"})
+        await engine.perform(Connect("", "wire"), lab, made.say)
+        await up(made, lab, engine=engine)
+        fake.set_config(vmid(made), memory=64)
+        assert [each.what for each in (await engine.observe()).machines["web"].drift] == ["memory is 64, wanted 128"]
+        await engine.perform(Stop("", "web"), lab, made.say)
+        await up(made, other, engine=engine)
+        assert config(made)["memory"] == "128"
+        with pytest.raises(PveError, match="does not exist"):
+            await api.get("/nodes/pve1/qemu/999/config")
+        await engine.perform(Remove("", "web"), other, made.say)
+        await engine.perform(Disconnect("", "wire"), other, made.say)
+    assert [each for each in fake.vms.values() if not each.template] == []
+    assert fake.world.sdn.applied["vnets"] == {}

@@ -16,6 +16,7 @@ import pytest
 from nestlab.base.errors import LabError
 from nestlab.base.events import Say
 from nestlab.engines.pve.boot_images import Role, Workshop, shape_of
+from nestlab.engines.pve.container_templates import OsTemplates
 from nestlab.engines.pve.images import Stock
 from nestlab.engines.pve.templates import mark_of
 from nestlab.engines.pve.uploads import files_of
@@ -558,3 +559,19 @@ async def test_uploads_that_nobody_goes_on_with_are_unused_after_a_day(fake: Fak
     assert [file.volid for file in found.files] == [volid]
     await stock.remove(found)
     assert volid not in fake.volumes
+
+
+async def test_a_container_template_that_no_container_needs_is_unused_and_can_be_removed(
+    fake: FakePve, desk: Desk, tmp_path: Path
+) -> None:
+    fake.storages["local"].content += ",vztmpl"
+    source = tmp_path / "debian.tar.zst"
+    source.write_bytes(b"a template")
+    stock, key, image = desk.stock(), "file-abc", Image(file=str(source))
+    volid = await OsTemplates(desk.api, ON).ensure(key, image, "pve1", quiet)
+    await desk.api.upload("pve1", "local", "vztmpl", source, "debian-13.tar.zst")
+    assert await stock.unused(keep={key}) == ()
+    [found] = await stock.unused()
+    assert (found.key, [file.volid for file in found.files]) == (key, [volid])
+    await stock.remove(found)
+    assert [each for each in fake.volumes if "vztmpl" in each] == ["local:vztmpl/debian-13.tar.zst"]

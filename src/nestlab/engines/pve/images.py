@@ -19,6 +19,7 @@ from typing import Any
 from nestlab.base.events import Say
 from nestlab.engines.pve import guest_requests, tags
 from nestlab.engines.pve.boot_images import Role, Shape, Workshop, shape_of
+from nestlab.engines.pve.container_templates import OsTemplates
 from nestlab.engines.pve.templates import Template, Templates, drives_of, mark_of
 from nestlab.engines.pve.uploads import File, Uploads
 from nestlab.engines.qemu.cargo import serial_of
@@ -55,6 +56,7 @@ class Stock:
         site = _site(self._locks)
         self._depot = Uploads(api, pve, site, self._locks)
         self._templates = Templates(api, pve, site)
+        self._containers = OsTemplates(api, pve)
         self._making: dict[tuple[str, str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
         self._made: dict[tuple[str, str, str], int] = {}
 
@@ -124,7 +126,7 @@ class Stock:
     async def unused(self, keep: Collection[str] = ()) -> tuple[Unused, ...]:
         """Images on the PVE that no machine in the pool was made from and that are not in `keep`, by key; and under ""
         what was begun more than a day ago and is not whole."""
-        files, templates, used = await asyncio.gather(self._depot.all(), self._templates.all(), self._used())
+        files, templates, used = await asyncio.gather(self._files(), self._templates.all(), self._used())
         keys = {each.key for each in files} | {each.key for each in templates}
         keys -= {*used, *keep, ""}
         found = [
@@ -143,7 +145,7 @@ class Stock:
         """Remove an image's templates, then its uploads. LabError, with everything still in place that is in use, when
         a machine is a linked clone of one."""
         if isinstance(what, str):
-            files, templates = await asyncio.gather(self._depot.all(), self._templates.all())
+            files, templates = await asyncio.gather(self._files(), self._templates.all())
             of_it = tuple(each for each in files if each.key == what)
             what = Unused(what, tuple(each for each in templates if each.key == what), of_it)
         for template in what.templates:
@@ -153,6 +155,11 @@ class Stock:
         # A file without its mark is not used by anybody, one with it may be: marks go first.
         for file in sorted(what.files, key=lambda file: file.role != "whole"):
             await self._depot.drop(file.volid, file.node or (await self._depot.nodes())[0])
+
+    async def _files(self) -> list[File]:
+        """All that nestlab has uploaded: disks, and templates of containers."""
+        disks, containers = await asyncio.gather(self._depot.all(), self._containers.all(await self._depot.nodes()))
+        return [*disks, *containers]
 
     async def _template(self, key: str, image: Image, node: str, storage: str, say: Say, *, shared: bool) -> int:
         title = image.base if image.file is None else "file"

@@ -157,6 +157,10 @@ class FakePve:
         self.fingerprint = self.server.certify(tuple(self.world.nodes))
         return self.fingerprint
 
+    def restart_daemons(self, seconds: float = 0.5) -> None:
+        """As `systemctl restart pveproxy pvedaemon`: connections end, and none is taken for a while; tasks go on."""
+        self.server.restart(seconds)
+
     def round(self) -> None:
         """pvestatd tells of all guests; what happens after that, lists do not know until the next round."""
         from nestlab.testing.fake_pve.endpoints.cluster import told

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import hashlib
 import ipaddress
 import json
 import re
+import socket
 import ssl
 import tempfile
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,6 +68,8 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, fake: FakePve) -> None:
         self.fake = fake
+        self.open: set[socket.socket] = set()
+        self.away = 0.0
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         super().__init__(("127.0.0.1", 0), Handler)
 
@@ -79,6 +84,16 @@ class Server(ThreadingHTTPServer):
             context.load_cert_chain(file)
         self.context = context
         return fingerprint(der)
+
+    def restart(self, seconds: float) -> None:
+        """All connections end, and none is taken for so many seconds."""
+        self.away = time.monotonic() + seconds
+        for each in list(self.open):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        return time.monotonic() >= self.away
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that goes away is no news."""
@@ -99,7 +114,12 @@ class Handler(BaseHTTPRequestHandler):
             self.request = self.server.context.wrap_socket(raw, server_side=True)
         else:
             self.close_connection = True
+        self.server.open.add(self.request)
         super().setup()
+
+    def finish(self) -> None:
+        self.server.open.discard(self.request)
+        super().finish()
 
     def log_message(self, format: str, *args: Any) -> None:
         """Quiet."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from nestlab.base.errors import LabError
 from nestlab.base.events import Say
+from nestlab.base.patience import allowed
 from nestlab.lab.pve_address import PORT
 from nestlab.wire.pve import encode, tasks, upload
 from nestlab.wire.pve.api import Params, Progress
@@ -137,7 +139,7 @@ class Pve:
             body, query = encode.body(params), ""
         address = encode.address(path) + (f"?{query}" if query else "")
         headers = {"Content-Type": "application/json"} if body is not None else {}
-        tried = 0
+        tried, since = 0, time.monotonic()
         while True:
             met = self._wires.met
             try:
@@ -146,8 +148,11 @@ class Pve:
                 return self._data(method, path, answer)
             except LabError as error:
                 tried += 1
-                hopeless = isinstance(error, Unsent) and not met
-                if hopeless or tried >= self._patience.tries or not repeatable(error, method):
+                unsent = isinstance(error, Unsent)
+                spent = tried >= self._patience.tries
+                if unsent and met:
+                    spent = spent and time.monotonic() - since > allowed(self._patience.away)
+                if spent or (unsent and not met) or not repeatable(error, method):
                     raise
             await asyncio.sleep(self._patience.pause(tried))
 

@@ -25,6 +25,9 @@ class Patience:
     tries: int = 6
     first: float = 0.5
     most: float = 8.0
+    away: float = 60.0
+    """Nominal seconds, however many tries that are, in which one who has answered before may take no connections: its
+    daemons are restarted, by an upgrade or a renewed certificate."""
 
     def pause(self, tried: int) -> float:
         """Seconds after so many tries."""
