@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 
 from blueprints import draft, guest, hypervisor
 from nestlab.base.errors import LabError, Unreachable
-from nestlab.engines.pve import resources
+from nestlab.engines.pve import resources, tags
 from nestlab.engines.pve.engine import PveEngine
-from nestlab.lab.blueprint import Blueprint
+from nestlab.home.directories import Home
+from nestlab.home.lock_holder import Holder
+from nestlab.lab import addresses, blueprint_file
+from nestlab.lab.blueprint import Blueprint, Leases, settle
 from nestlab.lab.model import Image, Pve
 from nestlab.plan.steps import Boot, Build, Connect, Create, Disconnect, Remove, Step, Stop
 from nestlab.proxmox import setup
 from nestlab.testing.fake_pve import FakePve
+from nestlab.testing.fake_pve.world import Guest
+from nestlab.verbs import session as verbs
 from nestlab.wire.pve.errors import PveError, refusal, shortened
 from nestlab.wire.pve.pvesh import Pvesh
 from nestlab.wire.pve.retries import Lost
@@ -180,12 +188,38 @@ def test_check_of_a_lab_file_knows_whether_it_nests(shell: Shell, fake: FakePve,
     assert "not ready" in shell.run("pve", "check", str(file), status=2).stdout
 
 
+def test_status_says_that_an_up_is_at_work_and_nothing_has_died_meanwhile(
+    shell: Shell, fake: FakePve, tmp_path: Path
+) -> None:
+    file = tmp_path / "lab.yaml"
+    file.write_text(f"lab: one\non: {shell.on}\nmachines:\n  web: {{image: debian}}\n")
+    place = Home(tmp_path / "state", tmp_path / "cache").lab("one")
+    lab, _ = verbs.read(file, {})
+    settled = settle(lab, addresses.lease(lab, Leases(), ()), dict.fromkeys([lab.machines[0].image], "image-1"))
+    blueprint_file.save(place.blueprint, settled)
+    mark = tags.Mark("one", "web", 100, "d", wanted="running")
+    options: dict[str, Any] = {"description": tags.line(mark), "tags": tags.tags("", mark), "name": "one-web"}
+    with fake.world.lock:
+        fake.world.guests[100] = Guest(100, "pve1", "qemu", config=options)
+    assert shell.json("status", "one")["machines"][0]["state"] == "died"
+
+    with place.lock.open("w") as held:  # as `home.lock` holds it, in another process
+        fcntl.flock(held, fcntl.LOCK_EX)
+        held.write(json.dumps(asdict(Holder(4711, "up", 0.0))))
+        held.flush()
+        said = shell.run("status", "one").stdout
+        assert "`nestlab up` (process 4711" in said.splitlines()[0]
+        assert "is at work on it" in said.splitlines()[0]
+        assert "nobody stopped it" not in said
+        data = shell.json("status", "one")
+        assert (data["at_work"]["verb"], data["machines"][0]["state"]) == ("up", "stopped")
+    assert shell.json("status", "one")["at_work"] is None
+
+
 # -- what was not seen on a real one
 
 
-async def test_daemons_that_are_restarted_in_the_middle_of_an_up_are_waited_for(
-    fake: FakePve, tmp_path: Path
-) -> None:
+async def test_daemons_that_are_restarted_in_the_middle_of_an_up_are_waited_for(fake: FakePve, tmp_path: Path) -> None:
     """Requests find nobody for a while; what is being asked at that moment is cut off, and `up` again goes on."""
     async with bench(fake, tmp_path) as made:
         count = 0
