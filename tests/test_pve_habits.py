@@ -15,6 +15,7 @@ import pytest
 from blueprints import draft, guest, hypervisor
 from nestlab.base.errors import LabError, Unreachable
 from nestlab.engines.pve import resources, tags
+from nestlab.engines.pve.assignment import NO_CPU
 from nestlab.engines.pve.engine import PveEngine
 from nestlab.home.directories import Home
 from nestlab.home.lock_holder import Holder
@@ -170,6 +171,8 @@ async def test_a_container_is_not_told_to_be_emulated(made: Bench, tmp_path: Pat
     assert "starting" in made.said
     assert not [text for text in made.said if "emulation" in text]
     assert (await engine.observe()).machines["box"].accel is None
+    [outlook] = await engine.outlook(lab, {"box"})
+    assert outlook.cpu == NO_CPU
 
 
 def test_check_says_a_hint_once(shell: Shell, fake: FakePve) -> None:

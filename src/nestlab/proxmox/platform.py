@@ -13,6 +13,7 @@ from nestlab.base.proofs import Proof
 from nestlab.engines import Engine
 from nestlab.engines.pve import consoles
 from nestlab.engines.pve import engine as pve
+from nestlab.engines.pve.assignment import NO_CPU
 from nestlab.engines.pve.engine import PveEngine
 from nestlab.engines.pve.images import Stock
 from nestlab.home.directories import Home, LabHome
@@ -120,7 +121,7 @@ class ProxmoxPlatform:
         return tuple(
             Acceleration(
                 path=each.path,
-                accel="kvm" if each.kvm else "tcg",
+                accel="" if each.cpu == NO_CPU else "kvm" if each.kvm else "tcg",
                 why=each.why,
                 cost=each.cost,
                 node=each.node,

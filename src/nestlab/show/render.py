@@ -111,7 +111,7 @@ def _placements(machines: Sequence[Acceleration], paint: Paint) -> list[str]:
     cells = [["MACHINE", "NODE", "STORAGE", "VMID", "CPU", "WHY"]]
     styles: list[list[Style | None]] = [["dim"] * 6]
     for each in machines:
-        cpu = each.cpu if each.accel == "kvm" else f"kvm: 0, {each.cpu}"
+        cpu = f"kvm: 0, {each.cpu}" if each.accel == "tcg" else each.cpu
         vmid = str(each.vmid) if each.vmid is not None else "next free"
         cells.append([each.path, each.node, each.storage or "-", vmid, cpu, each.why])
         styles.append(["bold", None, None, None, "yellow" if each.accel == "tcg" else None, "dim"])

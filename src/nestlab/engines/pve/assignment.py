@@ -18,6 +18,9 @@ from nestlab.lab.model import Pve
 from nestlab.wire.pve.api import Api
 from nestlab.wire.pve.errors import Denied, NodeUnreachable
 
+NO_CPU = "-"
+"""In place of a CPU: a container has its node's."""
+
 
 @dataclass(frozen=True)
 class Outlook:
@@ -52,7 +55,7 @@ class Layout:
         storage = spot.storage or (found.mark.storage if found else "")
         why = f"{spot.why}; {cpu.line}: {cpu.why}" if not spec.machine.container else f"{spot.why}; a container"
         if spec.machine.container:
-            return Outlook(spec.path, spot.node, storage, found.guest.vmid if found else None, "-", True, why)
+            return Outlook(spec.path, spot.node, storage, found.guest.vmid if found else None, NO_CPU, True, why)
         vmid = found.guest.vmid if found else None
         return Outlook(spec.path, spot.node, storage, vmid, cpu.line, cpu.kvm, why, cpu.cost)
 

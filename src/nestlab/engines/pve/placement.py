@@ -279,7 +279,8 @@ def _refusal(need: _Need, room: Room, store: Store | None, pve: Pve) -> str:
         named = f"storage {pve.storage}" if pve.storage else f"storage that takes content {content}"
         return f"it has no {named}; it has: {', '.join(each.name for each in room.stores) or 'none'}"
     if need.content and not need.content <= store.content:
-        return f"storage {store.name} takes no content {content} (pvesm set {store.name} --content …,{content})"
+        takes = ",".join(sorted({*store.content, *need.content} - {""}))
+        return f"storage {store.name} takes no content {content} (pvesm set {store.name} --content {takes})"
     if need.kvm and room.processor.kvm is False:
         return "it has no KVM, and the lab file says accel: kvm"
     if room.cpus and need.cpus > room.cpus:

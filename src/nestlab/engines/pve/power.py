@@ -244,11 +244,13 @@ class Runner:
         if await self._guests.runs(guest) == "stopped":
             what = f"{path} (VM {guest.vmid} on {guest.node}) stopped before it could be reached."
             return LabError(what, hint=f"See its console while it boots: `nestlab console`, or on {guest.node}.")
-        hint = f"Look at its console: `nestlab console`. {error.hint}".strip()
+        look = "" if "console" in error.hint else "Look at its console: `nestlab console`. "
+        hint = f"{look}{error.hint}".strip()
         if patience.LONGER not in hint:
             hint = f"{hint}\n{patience.LONGER}"
         if own:
-            hint = "An image of yours needs qemu-guest-agent and cloud-init, and must start both. " + hint
+            known = hint.replace(" Does qemu-guest-agent run in it?", "")
+            hint = f"An image of yours needs qemu-guest-agent and cloud-init, and must start both. {known}"
         return Unreachable(f"{path} (VM {guest.vmid} on {guest.node}) runs and is not reached: {error.what}", hint=hint)
 
 
