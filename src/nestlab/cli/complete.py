@@ -36,6 +36,31 @@ def machines_or_files(incomplete: str) -> list[str]:
     return [*(word for word in found if word.startswith(incomplete)), *_files(incomplete, ending="")]
 
 
+def goals(incomplete: str) -> list[str]:
+    """What `wait --for` takes."""
+    return [word for word in ("ssh", "proofs", "port:", "unit:") if word.startswith(incomplete)]
+
+
+def formats(incomplete: str) -> list[str]:
+    """What `graph --format` takes."""
+    return [word for word in ("mermaid", "dot") if word.startswith(incomplete)]
+
+
+def segments(incomplete: str) -> list[str]:
+    """Segments of all labs."""
+    found = sorted({name for lab in _labs() for name in _segments(lab)})
+    return [name for name in found if name.startswith(incomplete)]
+
+
+def _segments(name: str) -> Iterator[str]:
+    try:
+        place = _home().existing(name)
+        data: Any = json.loads(place.blueprint.read_text()) if place else {}
+        yield from (segment["name"] for segment in data.get("segments", ()))
+    except Exception:
+        return
+
+
 def _home() -> Home:
     return Home.of(os.environ, Path.home())
 

@@ -57,6 +57,7 @@ class Segment:
         self.name = name
         self.ports: dict[int, Port] = {}
         self.table: dict[bytes, tuple[Port, float]] = {}
+        self.mirrors: dict[Port, Port] = {}
         self.opened = 0
         self.listener = _listen(socket_name(name))
         loop.watch(self.listener.fileno(), self.accept)
@@ -70,6 +71,9 @@ class Segment:
 
     def leave(self, port: Port) -> None:
         del self.ports[port.number]
+        self.mirrors.pop(port, None)
+        for mirror in [mirror for mirror, watched in self.mirrors.items() if watched is port]:
+            mirror.close()  # there is nothing to capture any more
         for mac in [mac for mac, place in self.table.items() if place[0] is port]:
             del self.table[mac]
         port.flows.clear()
@@ -86,11 +90,15 @@ class Segment:
         if not source[0] & 1:
             self.learn(port, source, time.monotonic())
         if port.others is None:
-            port.others = tuple(other for other in self.ports.values() if other is not port)
+            others = (other for other in self.ports.values() if other not in self.mirrors)
+            port.others = tuple(other for other in others if other is not port)
         targets = port.others
         place = self.table.get(target)
         if place is not None:
             targets = () if place[0] is port else place[0].alone
+        if self.mirrors:
+            watching = [mirror for mirror, watched in self.mirrors.items() if watched is port or watched in targets]
+            targets = (*targets, *watching)
         if len(port.flows) >= FLOWS:
             port.flows.clear()
         port.flows[key] = targets
@@ -108,6 +116,11 @@ class Segment:
         """Forget who was silent for `AGE`. Flows are forgotten too, so that whoever still sends is seen again."""
         for mac in [mac for mac, place in self.table.items() if now - place[1] > AGE]:
             del self.table[mac]
+        self.changed()
+
+    def mirror(self, port: Port, watched: Port) -> None:
+        """From now on `port` gets a copy of every frame to or from `watched`, and no others."""
+        self.mirrors[port] = watched
         self.changed()
 
     def close(self) -> None:
@@ -164,6 +177,7 @@ class Switch:
             "status": self.status,
             "add": self.add,
             "remove": self.remove,
+            "mirror": self.mirror,
             "quit": self.quit,
         }
 
@@ -223,6 +237,12 @@ class Switch:
         if segment is not None:
             segment.close()
         return {"segments": list(self.segments)}
+
+    def mirror(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Make `port` of a segment one that captures: it gets a copy of what passes port `of`."""
+        segment = self.segments[_checked(request["segment"])]
+        segment.mirror(segment.ports[request["port"]], segment.ports[request["of"]])
+        return {}
 
     def quit(self, _request: dict[str, Any]) -> dict[str, Any]:
         """End the process once the answer is on its way. The pid file goes last: without it another may start."""

@@ -148,6 +148,15 @@ async def remove(directory: Path, segments: Iterable[str]) -> None:
                 await _ask(directory, {"do": "remove", "segment": segment})
 
 
+async def mirror(directory: Path, segment: str, port: int, of: int) -> None:
+    """Port `port` of a segment gets a copy of what passes port `of`. LabError where the switch cannot."""
+    try:
+        await _ask(directory, {"do": "mirror", "segment": segment, "port": port, "of": of})
+    except LabError as error:
+        hint = "A switch that an older nestlab started cannot capture: stop all machines of the lab, and start them."
+        raise LabError(error.what, hint=hint) from error
+
+
 async def stop(directory: Path) -> None:
     """No switch runs there and none of its sockets is left when this returns."""
     if _there(directory):
@@ -279,7 +288,7 @@ def _locked(lock: int) -> bool:
     return True
 
 
-async def _ask(directory: Path, request: Mapping[str, str], *, to_the_end: bool = False) -> dict[str, Any]:
+async def _ask(directory: Path, request: Mapping[str, str | int], *, to_the_end: bool = False) -> dict[str, Any]:
     """The switch's answer. `to_the_end`: return only when it has closed the connection, because it has ended."""
     try:
         async with asyncio.timeout(patience.allowed(PATIENCE)):

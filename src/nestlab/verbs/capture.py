@@ -1,0 +1,197 @@
+"""Capturing what passes a machine's card on a segment, as a pcap file.
+
+At level 1 the lab's switch copies it; inside a hypervisor it is read there, from the machine's port of the bridge; of a
+machine directly on a Proxmox VE it is read in the machine itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nestlab.base.errors import LabError
+from nestlab.engines.qemu.quick_status import guest_place
+from nestlab.lab.blueprint import Nic, Spec
+from nestlab.network import pcap
+from nestlab.network.network_script import bridge_name
+
+if TYPE_CHECKING:
+    from nestlab.hosts.host import Host
+    from nestlab.verbs.session import Session
+
+CARD_OF_GUEST = r"""
+read -r pid < "$1/pid" || { echo "it does not run" >&2; exit 4; }
+card=
+for file in /proc/"$pid"/fdinfo/*; do
+  while read -r key value; do
+    [ "$key" = iff: ] && [ "/sys/class/net/$value/master" -ef "/sys/class/net/$2" ] && card=$value
+  done < "$file"
+done 2>/dev/null
+"""
+"""Arguments: the machine's directory, a bridge. Finds the tap of its QEMU that is a port of the bridge (a tap's
+descriptor names its interface in fdinfo)."""
+
+OWN_CARD = r"""
+for path in /sys/class/net/*; do
+  read -r address < "$path/address" 2>/dev/null && [ "$address" = "$1" ] && [ ! -d "$path/bridge" ] && card=${path##*/}
+done
+"""
+"""Argument: the MAC address of a card of this machine."""
+
+READ = r"""
+[ -n "$card" ] || { echo "no card of it is on that segment" >&2; exit 4; }
+root=
+[ -w / ] || root="sudo -n"
+if command -v tcpdump >/dev/null; then exec $root tcpdump -q -U -n -s 0 -i "$card" -w -; fi
+command -v python3 >/dev/null || { echo "neither tcpdump nor python3 is installed" >&2; exit 5; }
+exec $root python3 -c '
+import socket, struct, sys, time
+card = sys.argv[1]
+packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+packets.bind((card, 0))
+membership = struct.pack("iHH8s", socket.if_nametoindex(card), 1, 0, b"")
+packets.setsockopt(263, 1, membership)
+out = sys.stdout.buffer
+out.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262144, 1))
+out.flush()
+while True:
+    frame = packets.recv(262144)
+    at = time.time()
+    out.write(struct.pack("<IIII", int(at), int(at % 1 * 1000000), len(frame), len(frame)) + frame)
+    out.flush()
+' "$card"
+"""
+"""Writes a pcap of `$card` to stdout: by tcpdump, else by Python (packet(7): 263 is SOL_PACKET, 1 is
+PACKET_ADD_MEMBERSHIP, its type 1 PACKET_MR_PROMISC)."""
+
+Frames = AsyncIterator[tuple[float, bytes]]
+
+
+@dataclass
+class Captured:
+    """How much was captured. `dropped`: frames that the switch could not hand over in time."""
+
+    frames: int = 0
+    bytes: int = 0
+    dropped: int = 0
+
+
+def card(spec: Spec, segment: str) -> Nic:
+    """The card of a machine on a segment. LabError where it has none."""
+    for nic in spec.nics:
+        if nic.segment == segment:
+            return nic
+    known = ", ".join(nic.segment for nic in spec.nics) or "none"
+    raise LabError(f"{spec.path} is not on a segment {segment}.", hint=f"Its segments: {known}.")
+
+
+async def capture(
+    session: Session,
+    path: str,
+    segment: str,
+    write: Callable[[bytes], None],
+    *,
+    count: int | None = None,
+    seconds: float | None = None,
+    begun: Callable[[], None] = lambda: None,
+) -> Captured:
+    """Write a pcap of what passes the machine's card, until `count` frames or `seconds` have passed, the machine goes
+    down or this is cancelled (then it returns, too): the file is whole at any time. `begun` is called as soon as
+    nothing more is missed."""
+    spec = session.blueprint[path]
+    nic = card(spec, segment)
+    write(pcap.HEADER)
+    captured = Captured()
+    try:
+        async with asyncio.timeout(None) as limit, _opened(session, spec, nic, captured) as frames:
+            if seconds is not None:
+                limit.reschedule(asyncio.get_running_loop().time() + seconds)
+            begun()
+            async with aclosing(frames):  # type: ignore[type-var]
+                async for at, frame in frames:
+                    write(pcap.record(at, frame))
+                    captured.frames += 1
+                    captured.bytes += len(frame)
+                    if count is not None and captured.frames >= count:
+                        break
+    except TimeoutError:
+        pass
+    except asyncio.CancelledError:
+        pass  # Ctrl-C is how a capture ends
+    return captured
+
+
+@asynccontextmanager
+async def _opened(session: Session, spec: Spec, nic: Nic, captured: Captured) -> AsyncIterator[Frames]:
+    if spec.machine.container:
+        raise LabError(f"{spec.path} is a container: nothing is captured in one.", hint="Name a virtual machine.")
+    if spec.parent:
+        host = await session.nest.host(spec.parent)
+        place = guest_place(session.blueprint.lab).of(spec.path).root
+        script = CARD_OF_GUEST + READ
+        async with _read(host, spec.path, ("sh", "-c", script, "capture", place, bridge_name(nic.segment))) as frames:
+            yield frames
+    elif session.blueprint.on is not None:
+        host = await session.nest.host(spec.path)
+        async with _read(host, spec.path, ("sh", "-c", OWN_CARD + READ, "capture", nic.mac)) as frames:
+            yield frames
+    else:
+        async with _from_switch(session, spec, nic, captured) as frames:
+            yield frames
+
+
+@asynccontextmanager
+async def _from_switch(session: Session, spec: Spec, nic: Nic, captured: Captured) -> AsyncIterator[Frames]:
+    from nestlab.home.paths import Place
+    from nestlab.network import switch_capture
+
+    directory = type(session.place.root)(Place(str(session.place.root)).switch)
+    seen = (await session.look()).machines.get(spec.path)
+    pid = seen.pid if seen else None
+    async with switch_capture.capture(directory, nic.segment, pid, nic.mac) as source:
+
+        async def frames() -> Frames:
+            async for frame in source.frames():
+                yield time.time(), frame
+
+        try:
+            yield frames()
+        finally:
+            await source.count_dropped()
+            captured.dropped = source.dropped
+
+
+@asynccontextmanager
+async def _read(host: Host, path: str, argv: tuple[str, ...]) -> AsyncIterator[Frames]:
+    """The frames of a pcap that a command on a host writes to its stdout; the command ends with the context."""
+    async with host.start(argv) as command:
+        command.close_input()
+        chunks = command.chunks()
+        records = pcap.Records()
+        head = b""
+        async for chunk in chunks:
+            head = chunk
+            break
+        if not head:
+            said = (await command.result()).stderr.decode(errors="replace").strip().splitlines()
+            where = host.path or "this machine"
+            what = f"Nothing of {path} can be captured on {where}: {said[-1] if said else 'it said nothing'}."
+            raise LabError(what, hint=f"Try by hand: nestlab ssh {where}")
+
+        async def frames() -> Frames:
+            try:
+                for each in records.feed(head):
+                    yield each
+                async for more in chunks:
+                    for each in records.feed(more):
+                        yield each
+            except ValueError as error:
+                raise LabError(
+                    f"What captures {path} writes no capture: {error}.", hint="Is its tcpdump one?"
+                ) from error
+
+        yield frames()
