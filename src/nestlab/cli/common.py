@@ -33,7 +33,9 @@ def site() -> Site:
 
 def meant(words: Sequence[str] | None) -> Which:
     """The lab and the machines that the words of a command mean."""
-    return which(words or (), home().labs(), here())
+    from nestlab.cli import complete
+
+    return which(words or (), home().labs(), here(), complete.paths)
 
 
 def here() -> Path:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nestlab.cli import lab_work
+from nestlab.cli.absent import absent_lab
 from nestlab.cli.common import meant, one_lab
-from nestlab.cli.guard import guarded, run
+from nestlab.cli.guard import guarded, run, say
 from nestlab.cli.options import Debug, Json, LabWord, NoWait, Sets, Words, Yes
 
 if TYPE_CHECKING:
@@ -106,12 +107,16 @@ def down(
     words: Words = None, yes: Yes = False, no_wait: NoWait = False, as_json: Json = False, debug: Debug = False
 ) -> int | None:
     """End machines and delete everything of them, disks too; without machines, the whole lab. On a terminal it shows
-    what is deleted, and asks.
+    what is deleted, and asks. A lab that is not there is no error.
 
     \b
     Examples:
       nestlab down pair
       nestlab down pair hv1/web --yes
     """
+    gone = absent_lab(words)
+    if gone is not None:
+        say(f"There is no lab {gone}: nothing is to be ended." if gone else "There is no lab: nothing is to be ended.")
+        return None
     work = lab_work.change("down", "gone", meant(words), no_wait=no_wait, as_json=as_json, agreed=yes)
     return run(work)

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from nestlab.base import patience
-from nestlab.cli.common import home, one_lab, paint, print_json, site
+from nestlab.cli.common import home, lab_named, meant, paint, print_json, site
 from nestlab.cli.guard import out, run
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nestlab.home.lock_holder import Holder
     from nestlab.lab.blueprint import Blueprint
     from nestlab.plan.steps import Observed
+    from nestlab.show.machine_table import Row
 
 ANSWER = 5.0
 """Nominal seconds a hypervisor has to answer where its guest agent did not."""
@@ -33,7 +34,7 @@ def wanted(words: Sequence[str]) -> bool:
 
 
 def read(words: Sequence[str]) -> None:
-    """`nestlab status [LAB] [--json] [--deep]`."""
+    """`nestlab status [LAB] [MACHINE...] [--json] [--deep]`."""
     status([word for word in words[1:] if word not in _OPTIONS], as_json="--json" in words, deep="--deep" in words)
 
 
@@ -43,12 +44,15 @@ def status(words: Sequence[str] | None, *, as_json: bool, deep: bool) -> None:
     from nestlab.lab import blueprint_file
     from nestlab.show import machine_table
 
-    name = one_lab(words)
+    found = meant(words)
+    name = lab_named(found)
     place = labs.existing(home(), name)
     blueprint = blueprint_file.load(place.blueprint)
     observed = _look(place, blueprint, deep=deep)
     holder = lock_holder.holder(place.lock)
     machines = machine_table.rows(blueprint, _in_work(observed, holder), time.time())
+    if found.machines:
+        machines = _only(machines, found.machines, name, whole=as_json)
     if as_json:
         at_work = asdict(holder) if holder else None
         print_json({**machine_table.data(name, machines), "at_work": at_work})
@@ -68,6 +72,19 @@ def _in_work(observed: Observed, holder: Holder | None) -> Observed:
         for path, seen in observed.machines.items()
     }
     return replace(observed, machines=machines)
+
+
+def _only(machines: list[Row], patterns: Sequence[str], lab: str, *, whole: bool) -> list[Row]:
+    """The machines that are meant, with what is inside them; for people (not `whole`) also with those they are in."""
+    from nestlab.home.targets import expand
+    from nestlab.lab.model import within
+
+    chosen = expand(patterns, [row.path for row in machines], lab)
+    return [
+        row
+        for row in machines
+        if any(within(row.path, path) or (not whole and within(path, row.path)) for path in chosen)
+    ]
 
 
 def _look(place: LabHome, blueprint: Blueprint | None, *, deep: bool) -> Observed:

@@ -13,7 +13,7 @@ from nestlab.base.errors import LabError, Mistakes
 from nestlab.cli import quick_status
 from nestlab.cli.common import home, paint, print_json
 from nestlab.cli.guard import guarded, out
-from nestlab.cli.options import Debug, Json, LabWord, Sets
+from nestlab.cli.options import Debug, Json, Sets, Words
 
 if TYPE_CHECKING:
     pass
@@ -25,9 +25,9 @@ Deep = Annotated[
 
 
 @guarded
-def status(words: LabWord = None, deep: Deep = False, as_json: Json = False, debug: Debug = False) -> int | None:
-    """Show the machines of a lab as a tree: state, level, acceleration, addresses, uptime, memory; on a Proxmox VE also
-    node and VMID."""
+def status(words: Words = None, deep: Deep = False, as_json: Json = False, debug: Debug = False) -> int | None:
+    """Show the machines of a lab, or some of them, as a tree: state, level, acceleration, addresses, uptime, memory; on
+    a Proxmox VE also node and VMID."""
     quick_status.status(words, as_json=as_json, deep=deep)
     return None
 

@@ -29,8 +29,14 @@ class Which:
     machines: tuple[str, ...] = ()
 
 
-def which(words: Sequence[str], labs: Collection[str], cwd: Path) -> Which:
-    """What `words` mean. LabError when they name several labs, or none and it cannot be told which is meant."""
+def which(
+    words: Sequence[str],
+    labs: Collection[str],
+    cwd: Path,
+    paths_of: Callable[[str], Iterable[str]] = lambda _: (),
+) -> Which:
+    """What `words` mean. LabError when they name several labs, or none and it cannot be told which is meant.
+    `paths_of` tells the machines of a lab: words that name no lab mean the one that has them all."""
     words = list(words)
     first = words[0] if words else ""
     if first and _is_file(first, labs, cwd):
@@ -45,8 +51,16 @@ def which(words: Sequence[str], labs: Collection[str], cwd: Path) -> Which:
         if lab not in labs:
             raise no_such_lab(lab, labs)
         return Which(lab=lab, machines=tuple(_machines(words, lab)))
+    if first and len(labs) > 1 and not any((cwd / name).is_file() for name in DEFAULT_FILES):
+        having = [lab for lab in labs if _has(list(paths_of(lab)), list(_machines(words, None)))]
+        if len(having) == 1:
+            return Which(lab=having[0], machines=tuple(_machines(words, None)))
     found = default(labs, cwd, first)
     return Which(found.file, found.lab, tuple(_machines(words, None)))
+
+
+def _has(paths: Sequence[str], patterns: Sequence[str]) -> bool:
+    return all(any(matches(path, pattern) for path in paths) for pattern in patterns)
 
 
 def _is_file(word: str, labs: Collection[str], cwd: Path) -> bool:

@@ -22,6 +22,15 @@ QUIET = 3.0
 
 _CHUNK = 1 << 16
 
+RESET = (
+    b"\x1b7"  # the cursor stays where it is, whatever of this moves it
+    b"\x1b[?1049l"  # the screen that full-screen programs leave
+    b"\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l"  # mouse and paste are not reported
+    b"\x1b[!p\x1b[?7h\x1b[r\x1b[?25h\x1b[0m\x1b(B\x0f\x1b>\x1b[?1l"  # modes, margins, cursor, colours, letters, keys
+    b"\x1b8"
+)
+"""What makes a terminal usable again after a machine had it: xterm's sequences, which all terminals of today know."""
+
 
 @contextlib.contextmanager
 def raw(source: int) -> Iterator[bool]:
@@ -55,6 +64,9 @@ async def attach(socket: str, *, source: int = 0, sink: int = 1) -> None:
                 for task in (send, show):
                     task.cancel()
                 _, shown = await asyncio.gather(send, show, return_exceptions=True)
+                if os.isatty(sink):
+                    with contextlib.suppress(OSError):
+                        os.write(sink, RESET)
             if isinstance(shown, OSError) and not isinstance(shown, (BrokenPipeError, ConnectionError)):
                 raise unwritten(shown)
     finally:
