@@ -1,0 +1,58 @@
+"""Fits lines to the width of a terminal without breaking words. Pure, and light to import."""
+
+from __future__ import annotations
+
+import re
+
+_STYLE = re.compile(r"\x1b\[[0-9;]*m")
+_WORDS = re.compile(r"(\s*)((?:`[^`\n]*`|[^\s`]|`)+)")
+"""Blanks and a word; a command in backticks is one word with what touches it."""
+
+
+def fit(text: str, width: int | None) -> str:
+    """The text with its lines at most `width` columns long, broken between words; None: as it is. What goes on stands
+    below the last column of a table that begins in the left half, else at the line's own indentation. A word that is
+    longer than a line stays whole."""
+    if width is None or width < 20:
+        return text
+    return "\n".join(line if _length(line) <= width else _fitted(line, width) for line in text.split("\n"))
+
+
+def _length(text: str) -> int:
+    return len(_STYLE.sub("", text))
+
+
+def _fitted(line: str, width: int) -> str:
+    hang = _hang(_STYLE.sub("", line), width)
+    lines, at = [""], 0
+    for blank, word in _words(line, width - hang):
+        here, size = _length(blank), _length(word)
+        if at and at + here + size > width:
+            lines.append(" " * hang)
+            at, blank, here = hang, "", 0
+        lines[-1] += blank + word
+        at += here + size
+    return "\n".join(each.rstrip(" ") for each in lines)
+
+
+def _words(line: str, room: int) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for blank, word in _WORDS.findall(line):
+        if _length(word) <= room:
+            found.append((blank, word))
+            continue
+        first = True
+        for inner, part in re.findall(r"(\s*)(\S+)", word):  # a command that no line holds
+            found.append((blank if first else inner, part))
+            first = False
+    return found
+
+
+def _hang(line: str, width: int) -> int:
+    """The column at which what goes on begins."""
+    indent = len(line) - len(line.lstrip(" "))
+    starts = [match.end() for match in re.finditer(r"(?<=\S) {2,}", line)]
+    if not starts:
+        return indent
+    near = [at for at in starts if at <= width // 2]
+    return near[-1] if near and near[-1] == starts[-1] else min(indent + 4, width // 2)
