@@ -182,6 +182,49 @@ def test_exec_without_a_command_or_machine_says_what_is_missing(console: Console
     assert "has no machine hv9" in console.run("exec", "hv9", "--", "true", status=2).stderr
 
 
+def test_a_command_follows_the_machine_as_people_type_it(console: Console) -> None:
+    console.run("up", "pair.yaml", "--no-verify")
+    for words in (
+        ("--json", "hv1", "ls", "-la", "--json"),
+        ("pair", "hv1", "--json", "ls", "-la", "--json"),
+        ("--json", "hv1", "--", "ls", "-la", "--json"),
+    ):
+        [row] = [json.loads(line) for line in console.run("exec", *words).stdout.splitlines()]
+        assert row["stdout"] == "hv1 says ls -la --json\n"
+    both = console.run("exec", "--json", "hv1", "hv2", "--", "ls").stdout.splitlines()
+    assert sorted(json.loads(line)["machine"] for line in both) == ["hv1", "hv2"]
+    assert "not reached by ssh" in console.run("ssh", "hv1", "ls", "-la", status=2).stderr
+    console.lab("other").write_text("lab: other\nmachines: {single: {image: tiny}}\n")
+    console.run("up", "other.yaml", "--no-verify")
+    assert json.loads(console.run("exec", "--json", "single", "ls").stdout)["machine"] == "single"
+
+
+def test_status_of_some_machines_shows_those(console: Console) -> None:
+    console.run("up", "pair.yaml", "--no-verify")
+    rows = console.json("status", "pair", "hv1", "--deep")["machines"]
+    assert [row["path"] for row in rows] == ["hv1", "hv1/web"]
+    rows = console.json("status", "pair", "hv*/web", "--deep")["machines"]
+    assert [row["path"] for row in rows] == ["hv1/web", "hv2/web"]
+    table = console.run("status", "pair", "hv2/web", "--deep").stdout
+    assert "hv2" in table
+    assert "hv1" not in table
+    assert "has no machine hv9" in console.run("status", "pair", "hv9", "--deep", status=2).stderr
+
+
+def test_down_of_a_lab_that_is_not_there_ends_well_with_a_word(console: Console) -> None:
+    assert "There is no lab" in console.run("down").stderr
+    assert "There is no lab pair: nothing" in console.run("down", "pair.yaml", "--yes").stderr
+    assert "There is no lab pair: nothing" in console.run("down", "pair", "--yes").stderr
+    console.run("up", "pair.yaml", "--no-verify")
+    assert "There is no lab other: nothing" in console.run("down", "other", "--yes").stderr
+    assert "There is no lab other: nothing" in console.run("down", "other:hv1", "--yes").stderr
+    assert "no machine hv3" in console.run("down", "hv3", "--yes", status=2).stderr
+    assert "no machine hv1/db" in console.run("down", "hv1/db", "--yes", status=2).stderr
+    assert console.state("pair", "hv1") == "running"
+    console.run("down", "pair", "--yes")
+    assert "There is no lab pair: nothing" in console.run("down", "pair", "--yes").stderr
+
+
 def test_logs_tell_that_a_machine_never_had_a_console(console: Console) -> None:
     console.run("up", "pair.yaml", "--no-verify")
     console.world.answer = None

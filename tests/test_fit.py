@@ -31,7 +31,9 @@ def test_a_command_in_backticks_stays_in_one_line_where_one_holds_it() -> None:
 
 
 def test_a_word_longer_than_a_line_stays_whole() -> None:
-    assert fit("see /a/very/long/path/that/no/line/holds there", 20) == "see\n/a/very/long/path/that/no/line/holds\nthere"
+    assert (
+        fit("see /a/very/long/path/that/no/line/holds there", 20) == "see\n/a/very/long/path/that/no/line/holds\nthere"
+    )
 
 
 def test_colours_have_no_width() -> None:

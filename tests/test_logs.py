@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from nestlab.base.errors import LabError
+from nestlab.cli.logs import Lines
 from nestlab.home.paths import Place
 from nestlab.hosts.local import LocalHost
 from nestlab.verbs import logs
@@ -64,3 +68,38 @@ async def test_following_shows_what_is_written_later(tmp_path: Path) -> None:
         with Path(boot.file).open("a") as file:  # noqa: ASYNC230
             file.write("second\n")
         assert await anext(lines) == b"second"
+
+
+SAID = [b"\x1b[32mbooting\x1b[0m\r", b"50%\r100%", b"\x1b[6nlogin: \x07"]
+
+
+async def shown(capfd: pytest.CaptureFixture[str], **how: bool) -> str:
+    async def each() -> AsyncIterator[bytes]:
+        for line in SAID:
+            yield line
+
+    lines = Lines("hv1", **{"raw": False, "follow": False, "as_json": False, **how})
+    lines.boot = 2
+    await lines.all(each())
+    sys.stdout.flush()
+    return capfd.readouterr().out
+
+
+async def test_what_a_console_said_does_nothing_to_a_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    assert await shown(capfd) == "booting\n50%\n100%\nlogin: \\x07\n"
+
+
+async def test_as_json_lines_are_data(capfd: pytest.CaptureFixture[str]) -> None:
+    lines = ["booting", "50%", "100%", "login: \\x07"]
+    assert json.loads(await shown(capfd, as_json=True)) == {"machine": "hv1", "boot": 2, "lines": lines}
+    followed = (await shown(capfd, as_json=True, follow=True)).splitlines()
+    assert [json.loads(line)["line"] for line in followed] == lines
+
+
+async def test_raw_is_every_byte(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    async def each() -> AsyncIterator[bytes]:
+        yield SAID[0]
+
+    await Lines("hv1", raw=True, follow=False, as_json=False).all(each())
+    sys.stdout.flush()
+    assert capfdbinary.readouterr().out == SAID[0] + b"\n"

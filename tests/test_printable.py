@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from nestlab.base.errors import LabError
 from nestlab.base.paint import PLAIN, Paint
-from nestlab.base.printable import one_line, printable
+from nestlab.base.printable import console_lines, one_line, printable
 from nestlab.doctor.finding import Remedy, Write
 from nestlab.doctor.fix_preview import show
 from nestlab.doctor.report import Visit, summary, text, visit
@@ -50,3 +50,26 @@ def test_what_fix_would_change_shows_them_too_and_its_diffs_stay_diffs() -> None
 def test_an_error_shows_them_too() -> None:
     said = error(LabError("What\x07.", hint="Do\x1b[0m.", detail="one\r\ntwo\x1b"), PLAIN)
     assert said == "error: What\\x07.\nDo\\x1b[0m.\none\ntwo\\x1b"
+
+
+CONSOLE = [
+    (b"\x1b[0;32m  OK  \x1b[0m] Started \x1b[0;1;39mssh.service\x1b[0m.\r", ["  OK  ] Started ssh.service."]),
+    (b"\x1b[6n\x1b[c\x1b]0;title\x07\x1bP$q q\x1b\\login: ", ["login: "]),
+    (b"\xc2\x9b6n\xc2\x9d52;c;cm0gLXJm\x07x", ["x"]),
+    (b"10%\r20%\r\r100%\r", ["10%", "20%", "100%"]),
+    (b"\x1b]0;never ended, so it is shown", ["0;never ended, so it is shown"]),
+    (b"bell\x07 and \x1b", ["bell\\x07 and \\x1b"]),
+    (b"tab\tstays", ["tab\tstays"]),
+    (b"\xff\xfe", ["\ufffd\ufffd"]),
+    (b"", [""]),
+]
+
+
+def test_a_console_is_told_without_its_sequences() -> None:
+    assert [console_lines(line) for line, _ in CONSOLE] == [lines for _, lines in CONSOLE]
+
+
+@given(st.binary())
+def test_nothing_that_a_console_says_acts_on_a_terminal(line: bytes) -> None:
+    for each in console_lines(line):
+        assert not any((ord(letter) < 0x20 and letter != "\t") or 0x7F <= ord(letter) < 0xA0 for letter in each)

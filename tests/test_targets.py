@@ -44,6 +44,17 @@ def test_machines_may_be_separated_by_commas(tmp_path: Path) -> None:
     assert which(["one:hv1,hv2/web"], ["one", "two"], tmp_path).machines == ("hv1", "hv2/web")
 
 
+def test_a_machine_that_one_lab_has_says_which_lab(tmp_path: Path) -> None:
+    paths = {"one": ["hv1", "hv1/a"], "two": ["hv1", "b"]}.__getitem__
+    assert which(["b"], ["one", "two"], tmp_path, paths) == Which(lab="two", machines=("b",))
+    assert which(["hv1,hv1/*"], ["one", "two"], tmp_path, paths).lab == "one"
+    for word in ("hv1", "c"):
+        with pytest.raises(LabError, match="not clear which lab"):
+            which([word], ["one", "two"], tmp_path, paths)
+    (tmp_path / "lab.yaml").touch()
+    assert which(["b"], ["one", "two"], tmp_path, paths).file == tmp_path / "lab.yaml"
+
+
 @pytest.mark.parametrize(
     ("words", "labs", "what", "hint"),
     [

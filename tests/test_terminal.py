@@ -93,6 +93,23 @@ async def test_control_bracket_leaves_a_terminal_which_is_as_it_was(tmp_path: Pa
             os.close(descriptor)
 
 
+async def test_a_terminal_is_usable_again_whatever_the_machine_did_to_it(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    try:
+        async with guest(tmp_path) as there:
+            attached = asyncio.ensure_future(terminal.attach(there.path, source=theirs, sink=theirs))
+            await is_raw(theirs)
+            os.write(ours, b"bye" + terminal.ESCAPE)
+            await attached
+        shown = b""
+        while not shown.endswith(terminal.RESET):
+            shown += os.read(ours, 1000)
+        assert shown.startswith(b"login: ") or shown == terminal.RESET
+    finally:
+        for descriptor in (ours, theirs):
+            os.close(descriptor)
+
+
 async def test_what_is_typed_after_leaving_belongs_to_the_next_reader(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     sink = os.open(os.devnull, os.O_WRONLY)

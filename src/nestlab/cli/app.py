@@ -8,6 +8,7 @@ import typer
 
 from nestlab.cli import connect, copy, doctor, explain, images, labs, logs, machines, observe, proxmox, status
 from nestlab.cli.command_words import WithCommand
+from nestlab.cli.fitted import FittedCommand, FittedTyper
 from nestlab.cli.guard import out
 
 HELP = """Nested virtualization labs from one file, with a proof for every level.
@@ -38,7 +39,7 @@ Exit status: 0 done, 1 a bug in nestlab, 2 something for you to mend (also a
 proof that fails), 130 interrupted. ssh and exec: the command's own.
 """
 
-app = typer.Typer(
+app = FittedTyper(
     name="nestlab",
     help=HELP,
     no_args_is_help=True,
@@ -103,7 +104,7 @@ _VERBS = (
 )
 
 for _name, _verb, _short in _VERBS:
-    _cls = WithCommand if _name in ("ssh", "exec") else None
+    _cls = WithCommand if _name in ("ssh", "exec") else FittedCommand
     app.command(_name, cls=_cls, short_help=_short)(_verb)
 app.add_typer(images.images, name="images", short_help="List, build and remove images.")
 app.add_typer(proxmox.group, name="pve", short_help="Set up and check a Proxmox VE for labs.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from typer.core import TyperCommand
+from nestlab.cli.fitted import FittedCommand
 
 TAIL = "nestlab.tail"
 """Where a command line's context has the words of the command."""
@@ -14,7 +14,7 @@ CHOOSING = ("--all", "--on")
 """Options that say on which machines: then no word does."""
 
 
-class WithCommand(TyperCommand):
+class WithCommand(FittedCommand):
     """A command of nestlab that runs another one: what follows the machine, or `--`, belongs to that, options too."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

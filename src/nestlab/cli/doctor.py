@@ -13,7 +13,7 @@ import typer
 from nestlab.base.errors import LabError
 from nestlab.cli import complete
 from nestlab.cli.common import home, meant, one_lab, paint, print_json, site
-from nestlab.cli.guard import MEND, answered, guarded, out, run, say
+from nestlab.cli.guard import MEND, answered, guarded, out, run, say, show, width
 from nestlab.cli.options import Debug, Json, Yes
 
 if TYPE_CHECKING:
@@ -248,9 +248,9 @@ def _show(visits: Sequence[Visit], *, as_json: bool, walked: bool = False, platf
         told = {"platform": platform.seen} if platform is not None else {}
         print_json({**told, "hosts": data, "summary": report.summary(visits)} if walked else data[0])
     else:
-        out("\n\n".join(report.text(each, paint()) for each in visits))
+        out("\n\n".join(report.text(each, paint(), width(sys.stdout)) for each in visits))
         if walked:
-            out("\n" + report.summary(visits))
+            show("\n" + report.summary(visits))
     return None if report.ok(visits, walked=walked) else MEND
 
 
@@ -336,8 +336,8 @@ def _changes(before: Visit, after: Visit) -> None:
     old = {finding.check: finding for finding in before.findings}
     new = tuple(finding for finding in after.findings if old.get(finding.check) != finding)
     out("")
-    out(text(replace(after, findings=new), paint()).rsplit("\n\n", 1)[0] if new else after.where)
-    out(f"\n{after.verdict}")
+    out(text(replace(after, findings=new), paint(), width(sys.stdout)).rsplit("\n\n", 1)[0] if new else after.where)
+    show(f"\n{after.verdict}")
 
 
 async def _undo(where: str, want: Want, *, yes: bool, as_json: bool) -> int | None:

@@ -3,13 +3,14 @@ would cost more than all the rest. The machine is asked while the doctor is impo
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
 from nestlab.base import patience
 from nestlab.base.errors import LabError
 from nestlab.cli import doctor_begin
-from nestlab.cli.guard import MEND, out, paint
+from nestlab.cli.guard import MEND, out, paint, width
 
 PATIENCE = 60.0
 """Nominal seconds for all that is asked; what can hang has deadlines of its own."""
@@ -34,7 +35,7 @@ def doctor(words: Sequence[str]) -> int:
 
         out(json.dumps(found.data(), indent=1, ensure_ascii=False))
     else:
-        out(report.text(found, paint()))
+        out(report.text(found, paint(), width(sys.stdout)))
     return 0 if report.ok([found]) else MEND
 
 

@@ -10,7 +10,7 @@ import typer
 
 from nestlab.base.errors import LabError
 from nestlab.cli.common import paint, print_json
-from nestlab.cli.guard import MEND, guarded, out
+from nestlab.cli.guard import MEND, guarded, show
 from nestlab.cli.options import Debug, Json
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def explain(words: Words = None, as_json: Json = False, debug: Debug = False) ->
         what = f"{where} is empty." if empty else f"Nothing in {where} is known to nestlab."
         hint = WHAT if empty else MORE
         raise LabError(what, hint=hint)
-    out("\n\n".join(_shown(each, paint()) for each in found))
+    show("\n\n".join(_shown(each, paint()) for each in found))
     return None
 
 

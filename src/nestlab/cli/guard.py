@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ParamSpec
 
 from nestlab.base.errors import LabError, unwritten
+from nestlab.base.fit import fit
 from nestlab.base.paint import Paint
 from nestlab.cli.streams import Unwritten
 
@@ -130,14 +131,30 @@ def paint(stream: Any = None) -> Paint:
 
 
 def out(text: str, end: str = "\n") -> None:
-    """What was asked for, on stdout."""
+    """What was asked for, on stdout, as it is."""
     sys.stdout.write(text + end)
 
 
+def show(text: str) -> None:
+    """What was asked for, for people: on a terminal its lines fit, broken between words."""
+    out(fit(text, width(sys.stdout)))
+
+
+def width(stream: Any) -> int | None:
+    """Columns of the terminal that a stream is, or what COLUMNS says of it; None: it is none."""
+    try:
+        if not stream.isatty():
+            return None
+        said = os.environ.get("COLUMNS", "")
+        return int(said) if said.isdigit() else os.get_terminal_size(stream.fileno()).columns or None
+    except (OSError, ValueError):
+        return None
+
+
 def say(text: str) -> None:
-    """A line on stderr; a stderr that is gone is no reason to fail."""
+    """Lines on stderr, which fit a terminal; a stderr that is gone is no reason to fail."""
     with contextlib.suppress(OSError, ValueError):
-        sys.stderr.write(text + "\n")
+        sys.stderr.write(fit(text, width(sys.stderr)) + "\n")
         sys.stderr.flush()
 
 

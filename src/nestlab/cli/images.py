@@ -11,7 +11,8 @@ import typer
 
 from nestlab.base.paint import human
 from nestlab.cli.common import home, paint, print_json
-from nestlab.cli.guard import agreed, guarded, out, run, say
+from nestlab.cli.fitted import FittedTyper
+from nestlab.cli.guard import agreed, guarded, out, run, say, show
 from nestlab.cli.options import Debug, Json, Yes
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 KEPT = "nothing was removed"
 
-images = typer.Typer(
+images = FittedTyper(
     help="The images that machines boot: list, build ahead, remove.",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -40,7 +41,7 @@ def images_ls(as_json: Json = False, debug: Debug = False) -> int | None:
     if as_json:
         print_json({"images": [asdict(each) for each in found]})
     else:
-        out(render.images(found, paint()))
+        show(render.images(found, paint()))
     return None
 
 
@@ -115,7 +116,7 @@ def images_gc(on: On = "", yes: Yes = False, debug: Debug = False) -> int | None
 
         return run(_gc_there(on_of(on), yes=yes))
     unused = [each for each in inventory.shelved(home()) if not each.used]
-    out(render.images(unused, paint()) if unused else "every image is needed by a lab")
+    show(render.images(unused, paint()) if unused else "every image is needed by a lab")
     if unused and not agreed(yes, f"Remove {len(unused)} images, {human(sum(each.size for each in unused))}?", KEPT):
         return None
     out(f"freed {human(inventory.collect(home()))}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from nestlab.base.errors import LabError
 from nestlab.cli.common import here, home, lab_named, own_lab, paint, print_json, site
-from nestlab.cli.guard import MEND, answered, on_terminal, out, say
+from nestlab.cli.guard import MEND, answered, on_terminal, say, show, width
 
 if TYPE_CHECKING:
     from nestlab.base.events import Event
@@ -74,8 +74,8 @@ async def show_plan(found: Which, sets: list[str], *, as_json: bool, consent: Co
         if as_json:
             print_json(render.plan_data(todo, accelerated))
             return
-        out(render.plan(todo, session.blueprint, paint()))
-        out(render.accelerations(accelerated, paint()))
+        show(render.plan(todo, session.blueprint, paint()))
+        show(render.accelerations(accelerated, paint()))
 
 
 async def prove(name: str, *, as_json: bool) -> int | None:
@@ -119,7 +119,7 @@ async def change(
         if want == "gone" and not machines:
             verbs.forget(session.place)
             if not as_json:
-                out(f"{name}: nothing of it is left")
+                show(f"{name}: nothing of it is left")
         else:
             await session.look()
             _conclude(session, as_json=as_json)
@@ -205,11 +205,11 @@ async def _announce(session: Session, todo: Plan, notes: tuple[str, ...], *, as_
     if as_json:
         _print_event("plan", {**render.plan_data(todo, accelerated), "notes": list(notes)})
         return
-    out(render.plan(todo, session.blueprint, paint(), most=MOST))
+    show(render.plan(todo, session.blueprint, paint(), most=MOST))
     if accelerated:
-        out(render.accelerations(accelerated, paint()))
+        show(render.accelerations(accelerated, paint()))
     for note in notes:
-        out(f"note: {note}")
+        show(f"note: {note}")
     sys.stdout.flush()
 
 
@@ -250,7 +250,8 @@ def _conclude(session: Session, *, as_json: bool) -> None:
     if as_json:
         _print_event("machines", machine_table.data(session.blueprint.lab, machines))
         return
-    out(f"\n{machine_table.head(session.blueprint.lab, machines, paint())}\n{machine_table.table(machines, paint())}")
+    table = machine_table.table(machines, paint(), width(sys.stdout))
+    show(f"\n{machine_table.head(session.blueprint.lab, machines, paint())}\n{table}")
 
 
 def _print_verdict(verdict: Any, *, as_json: bool) -> None:
@@ -259,7 +260,7 @@ def _print_verdict(verdict: Any, *, as_json: bool) -> None:
     if as_json:
         _print_event("proofs", verdict.data())
     else:
-        out(f"\n{render.verdict(verdict, paint())}")
+        show(f"\n{render.verdict(verdict, paint())}")
 
 
 def _program() -> str:
@@ -301,7 +302,7 @@ def _print_next(session: Session) -> None:
         several=several,
         program=_program(),
     )
-    out(f"\n{text}")
+    show(f"\n{text}")
 
 
 def _print_event(kind: str, data: dict[str, Any]) -> None:

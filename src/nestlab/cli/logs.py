@@ -55,7 +55,7 @@ async def _logs(found: Which, number: int, *, follow: bool, listed: bool, raw: b
     from nestlab.verbs import logs as kept
 
     async with below(found) as (path, host, place, far):
-        show = _Lines(path, raw=raw, follow=follow, as_json=as_json)
+        show = Lines(path, raw=raw, follow=follow, as_json=as_json)
         if far is not None:
             await _logs_afar(far, path, number, show, listed=listed)
             return
@@ -69,7 +69,7 @@ async def _logs(found: Which, number: int, *, follow: bool, listed: bool, raw: b
             await show.all(lines)
 
 
-class _Lines:
+class Lines:
     """Shows the lines of a log: fit for a terminal, as they are (`raw`), or as JSON: one document, or one for each line
     where they are followed."""
 
@@ -109,7 +109,7 @@ async def _each(lines: Sequence[bytes]) -> AsyncIterator[bytes]:
         yield line
 
 
-async def _logs_afar(far: ProxmoxPlatform, path: str, number: int, show: _Lines, *, listed: bool) -> None:
+async def _logs_afar(far: ProxmoxPlatform, path: str, number: int, show: Lines, *, listed: bool) -> None:
     """Of a machine on a Proxmox VE, which keeps nothing of what consoles say: its own journal."""
     if listed:
         what = f"Proxmox VE keeps no consoles: which boots {path} remembers, its own journal says."

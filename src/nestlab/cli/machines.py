@@ -6,11 +6,12 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nestlab.base.errors import LabError
+from nestlab.base.printable import printable
 from nestlab.cli import complete
 from nestlab.cli.command_words import TAIL
 from nestlab.cli.common import lab_named, meant, print_json, site
@@ -149,6 +150,11 @@ async def _one_of(session: Session, path: str, command: list[str], width: int, *
         return 255
 
 
+def _safe(text: str, stream: Any) -> str:
+    """What a machine printed, without effect on a terminal if that is where it goes."""
+    return printable(text) if stream.isatty() else text
+
+
 async def _prefixed(running: Running, prefix: str) -> int:
     """Its lines as they come, each behind the machine's name: stdout on stdout, stderr, at the end, on stderr."""
     running.close_input()
@@ -156,13 +162,13 @@ async def _prefixed(running: Running, prefix: str) -> int:
     async for chunk in running.chunks():
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
-            out(prefix + line.decode(errors="replace"))
+            out(prefix + _safe(line.decode(errors="replace"), sys.stdout))
         sys.stdout.flush()
     if rest:
-        out(prefix + rest.decode(errors="replace"))
+        out(prefix + _safe(rest.decode(errors="replace"), sys.stdout))
     result = await running.result()
     for text in result.stderr.decode(errors="replace").splitlines():
-        say(prefix + text)
+        say(prefix + _safe(text, sys.stderr))
     return result.status
 
 

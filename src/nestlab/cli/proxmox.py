@@ -11,14 +11,15 @@ import typer
 from nestlab.base.errors import LabError
 from nestlab.cli import complete
 from nestlab.cli.common import home, lab_named, meant, print_json, site
-from nestlab.cli.guard import MEND, agreed, guarded, out, run, say
+from nestlab.cli.fitted import FittedTyper
+from nestlab.cli.guard import MEND, agreed, guarded, run, say, show
 from nestlab.cli.options import Debug, Json, MachineWord, NoWait, Yes
 
 if TYPE_CHECKING:
     from nestlab.home.targets import Which
     from nestlab.lab.model import Pve
 
-group = typer.Typer(
+group = FittedTyper(
     help="A Proxmox VE as the host of labs: set it up, check it, believe its certificate.",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -140,7 +141,7 @@ async def _migrate(
         if as_json:
             print_json({"machine": path, "node": seen.node, "state": seen.state, "stopped": list(crossing.stopped)})
         else:
-            out(f"{path} is on {seen.node} now, {seen.state}")
+            show(f"{path} is on {seen.node} now, {seen.state}")
     return None
 
 
@@ -150,13 +151,13 @@ def _tell(crossing: object) -> None:
     assert isinstance(crossing, Crossing)
     move, ruling = crossing.move, crossing.ruling
     how = "while it runs" if move.running and ruling.online else "switched off"
-    out(f"{move.path}: from {move.source.node} to {move.target.node}, {how}: {ruling.why}")
+    show(f"{move.path}: from {move.source.node} to {move.target.node}, {how}: {ruling.why}")
     if move.inside:
-        out(f"  inside it run {', '.join(move.inside)}")
+        show(f"  inside it run {', '.join(move.inside)}")
     if crossing.stopped:
-        out("  they are stopped first and started again after")
+        show("  they are stopped first and started again after")
     for note in crossing.notes:
-        out(f"  {note}")
+        show(f"  {note}")
 
 
 def on_of(word: str) -> Pve:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from nestlab.base.errors import LabError
 from nestlab.cli.common import home, paint, print_json
-from nestlab.cli.guard import MEND, agreed, out, say
+from nestlab.cli.guard import MEND, agreed, out, say, show
 
 if TYPE_CHECKING:
     from nestlab.lab.model import Pve
@@ -132,7 +132,7 @@ async def check(on: Pve, bridges: Sequence[str], *, hypervisors: bool, as_json: 
     if as_json:
         print_json({"address": on.address, "ok": ok, "points": [asdict(point) for point in points]})
     else:
-        out(_table(points))
+        show(_table(points))
         out(f"{paint()('green', 'ready')}: labs can be made there" if ok else paint()("red", "not ready"))
     return None if ok else MEND
 

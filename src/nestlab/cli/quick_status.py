@@ -3,6 +3,7 @@ machines' agents answer. Typer alone would cost more than all the rest."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nestlab.base import patience
 from nestlab.cli.common import home, lab_named, meant, paint, print_json, site
-from nestlab.cli.guard import out, run
+from nestlab.cli.guard import run, show, width
 
 if TYPE_CHECKING:
     from nestlab.home.directories import LabHome
@@ -59,7 +60,7 @@ def status(words: Sequence[str] | None, *, as_json: bool, deep: bool) -> None:
         return
     head = machine_table.head(name, machines, paint())
     work = f"; {holder} is at work on it" if holder else ""
-    out(f"{head}{work}\n{machine_table.table(machines, paint())}")
+    show(f"{head}{work}\n{machine_table.table(machines, paint(), width(sys.stdout))}")
 
 
 def _in_work(observed: Observed, holder: Holder | None) -> Observed:

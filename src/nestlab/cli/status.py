@@ -12,7 +12,7 @@ import typer
 from nestlab.base.errors import LabError, Mistakes
 from nestlab.cli import quick_status
 from nestlab.cli.common import home, paint, print_json
-from nestlab.cli.guard import guarded, out
+from nestlab.cli.guard import guarded, out, show
 from nestlab.cli.options import Debug, Json, Sets, Words
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def ls(as_json: Json = False, debug: Debug = False) -> int | None:
     for each in found:
         cells.append([each.lab, str(each.machines), str(each.running), each.error or each.file or "-"])
         styles.append(["bold", None, "green" if each.running else None, "red" if each.error else None])
-    out("\n".join(columns(cells, styles, paint())))
+    show("\n".join(columns(cells, styles, paint())))
     return None
 
 
@@ -106,7 +106,7 @@ def validate(file: File, sets: Sets = None, as_json: Json = False, debug: Debug 
         return None
     from nestlab.show.machine_table import counted
 
-    out(f"{file}: ok: lab {lab.name}, {counted(count, 'machine')}, {counted(len(lab.segments), 'segment')}")
+    show(f"{file}: ok: lab {lab.name}, {counted(count, 'machine')}, {counted(len(lab.segments), 'segment')}")
     return None
 
 

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nestlab.base.fit import fit
 from nestlab.base.paint import Paint, Style
 from nestlab.base.printable import one_line, printable
 from nestlab.doctor.diagnose import diagnose, first_broken, verdict
@@ -14,6 +15,7 @@ from nestlab.hosts import speed
 from nestlab.hosts.facts import Facts
 
 WIDTH = 100
+"""Columns of a report where no terminal is narrower."""
 VIRTUALIZATION = frozenset({"vmx", "svm"})
 STYLES: dict[str, Style] = {"ok": "green", "note": "cyan", "warn": "yellow", "fail": "red"}
 _NOTHING_WANTED = Want()
@@ -67,45 +69,46 @@ def ok(visits: Sequence[Visit], *, walked: bool = False) -> bool:
     return not any(each.error or (each.broken and not (walked and _emulated(each, visits))) for each in visits)
 
 
-def text(each: Visit, paint: Paint) -> str:
+def text(each: Visit, paint: Paint, width: int | None = None) -> str:
     """A host: who it is, its findings (what is not as it should be with why and what to do), and the verdict. What the
-    host said does nothing to a terminal."""
+    host said does nothing to a terminal, of which `width` are the columns; commands stay in one line each."""
+    most = WIDTH if width is None else min(WIDTH, width)
     facts = each.facts
     about = ", ".join(filter(None, (facts.distribution, facts.kernel and f"Linux {facts.kernel}", facts.model)))
     head = paint("bold", one_line(each.where)) + f"  level {each.level}" + (f"  {one_line(about)}" if about else "")
     wide = max((len(finding.check) for finding in each.findings), default=0)
-    lines = [head]
+    lines = [fit(head, width)]
     if facts.slowness:
-        lines.append(paint("dim", f"  speed: {speed.sentence(facts.slowness)}"))
+        lines.append(paint("dim", fit(f"  speed: {speed.sentence(facts.slowness)}", width)))
     for finding in each.findings:
-        lines += _finding(finding, wide, each.word, paint)
-    return "\n".join([*lines, *_unseen(facts), "", *_wrapped(each.verdict, "")])
+        lines += _finding(finding, wide, each.word, paint, most)
+    return "\n".join([*lines, *_unseen(facts, most), "", *_wrapped(each.verdict, "", most)])
 
 
-def _unseen(facts: Facts) -> list[str]:
+def _unseen(facts: Facts, most: int) -> list[str]:
     """What a user who is not root could not see."""
     if facts.uid in (0, -1) or not facts.unseen:
         return []
     what = "; ".join(f"{name} ({why})" for name, why in sorted(facts.unseen.items()))
-    return ["", *_wrapped(f"Not seen by {facts.user or 'this user'}: {what}. Root may see it.", "  ")]
+    return ["", *_wrapped(f"Not seen by {facts.user or 'this user'}: {what}. Root may see it.", "  ", most)]
 
 
-def _finding(finding: Finding, wide: int, where: str, paint: Paint) -> list[str]:
+def _finding(finding: Finding, wide: int, where: str, paint: Paint, most: int) -> list[str]:
     level = paint(STYLES[finding.level], f"{finding.level:<4}")
     indent = " " * (2 + 4 + 2 + wide + 2)
-    seen = _wrapped(finding.seen, indent)
+    seen = _wrapped(finding.seen, indent, most)
     lines = [f"  {level}  {finding.check:<{wide}}  {seen[0].lstrip()}", *seen[1:]]
     if finding.level == "ok":
         return lines
     for part in (finding.why, finding.do):
-        lines += [paint("dim", line) for line in _wrapped(part, indent)] if part else []
+        lines += [paint("dim", line) for line in _wrapped(part, indent, most)] if part else []
     doctor = f"nestlab doctor {where} --fix" if where else "nestlab doctor --fix"
     commands = (printable(command.replace("nestlab doctor --fix", doctor)) for command in finding.commands)
     return [*lines, *(f"{indent}  {command}" for command in commands)]
 
 
-def _wrapped(sentence: str, indent: str) -> list[str]:
-    width = max(WIDTH, len(indent) + 50)
+def _wrapped(sentence: str, indent: str, most: int) -> list[str]:
+    width = max(most, len(indent) + 30)
     text = printable(sentence)
     wrap = textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
     return wrap or [""]

@@ -117,8 +117,13 @@ def branches(paths: Sequence[str]) -> list[str]:
     return lines
 
 
-def table(machines: Sequence[Row], paint: Paint = PLAIN) -> str:
-    """The machines as an aligned tree, with what is known about those that do not run."""
+_LEAST = ("RESIDENT", "LEVEL", "UPTIME", "ACCEL")
+"""Columns that a narrow terminal does without, in this order."""
+
+
+def table(machines: Sequence[Row], paint: Paint = PLAIN, width: int | None = None) -> str:
+    """The machines as an aligned tree, with what is known about those that do not run. `width`: columns of the
+    terminal."""
     if not machines:
         return "no machines"
     placed = any(row.node for row in machines)
@@ -130,6 +135,12 @@ def table(machines: Sequence[Row], paint: Paint = PLAIN) -> str:
         cells.append([name, row.state, str(row.level), row.accel or "", *_details(row), *place])
         accel: Style | None = "yellow" if row.accel == "tcg" else None
         styles.append(["bold", _STATE.get(row.state), None, accel, *([None] * (len(head) - 4))])
+    for name in _LEAST if width is not None else ():
+        if width is None or max(map(len, columns(cells, styles, PLAIN))) <= width:
+            break
+        at = cells[0].index(name)
+        cells = [[*row[:at], *row[at + 1 :]] for row in cells]
+        styles = [[*row[:at], *row[at + 1 :]] for row in styles]
     lines = columns(cells, styles, paint)
     notes = [f"{row.path}: {_note(row)}" for row in machines if _note(row)]
     return "\n".join([*lines, *(["", *notes] if notes else [])])
