@@ -7,18 +7,21 @@ import io
 import json
 import lzma
 import os
+import shutil
 import struct
+import subprocess
 import tarfile
 from pathlib import Path
 
 import pytest
 
 from nestlab.base.errors import LabError
-from nestlab.images import BuiltImage, Part, build, find, gc, ls, package_cache, rm
+from nestlab.images import BuiltImage, Part, build, find, ls, package_cache, qemu_runtime, rm
 from nestlab.images.image_builder import checksum, overlay_tar
 from nestlab.images.image_cache import DESCRIPTION, describe, folder_of
 from nestlab.images.kernel import unpack, vmlinux
 from nestlab.images.recipes import BUILTIN, DEBIAN, TINY, Recipe, extend
+from nestlab.images.unused import remove, unused
 
 ELF = b"\x7fELF" + bytes(range(256)) * 8
 
@@ -102,14 +105,53 @@ def test_removing_an_image_twice_is_removing_it_once(tmp_path: Path) -> None:
     assert list((tmp_path / "images").iterdir()) == []
 
 
-def test_gc_keeps_what_is_named_and_says_what_it_freed(tmp_path: Path) -> None:
+def collect(cache: Path, keep: set[str]) -> int:
+    return sum(remove(each) for each in unused(cache, keep))
+
+
+def test_what_is_unused_is_what_is_removed(tmp_path: Path) -> None:
     kept, lost = stored(DEBIAN, tmp_path), stored(TINY, tmp_path)
-    usage = lost.disk_usage
-    assert gc(tmp_path, {kept.digest}) == usage
+    for digest in (kept.digest, lost.digest):
+        (tmp_path / "pve" / f"{digest}.boot").mkdir(parents=True)
+    (tmp_path / "runtime" / "0123456789abcdef").mkdir(parents=True)
+    (tmp_path / "runtime" / qemu_runtime.digest()).mkdir()
+    for name, time in (("a_1_amd64.deb", 1), ("a_2_amd64.deb", 2), (".b_1_all.deb.x", 1)):
+        (package_cache.folder(tmp_path) / name).write_bytes(b"package")
+        os.utime(package_cache.folder(tmp_path) / name, (time, time))
+    (tmp_path / "images" / ".dead.partial").mkdir()
+    (tmp_path / "images" / ".dead.lock").touch()
+    (tmp_path / "images" / ".gone.removed-999999999").mkdir()
+    found = unused(tmp_path, {kept.digest})
+    assert [each.what for each in found] == [
+        f"image tiny {lost.digest[:12]}",
+        f"boot disk for a Proxmox VE, of image {lost.digest[:12]}",
+        "an older QEMU of nestlab's own, 0123456789ab",
+        "1 package of which a newer version is kept",
+        "unfinished: packages",
+        "unfinished: images/dead.partial",
+        "unfinished: images/gone.removed-9999999",
+    ]
+    assert found[0].size == lost.disk_usage
+    assert all(path.exists() for each in found for path in each.paths)
+    for each in found:
+        remove(each)
+    assert not any(path.exists() for each in found for path in each.paths)
+    assert unused(tmp_path, {kept.digest}) == ()
     assert ls(tmp_path) == (kept,)
+    assert (package_cache.folder(tmp_path) / "a_2_amd64.deb").exists()
 
 
-def test_gc_removes_what_a_killed_build_left_and_not_what_a_living_one_makes(tmp_path: Path) -> None:
+def test_a_qemu_that_machines_run_from_is_used(tmp_path: Path) -> None:
+    folder = tmp_path / "runtime" / "0123456789abcdef"
+    folder.mkdir(parents=True)
+    shutil.copy("/bin/sleep", folder / "qemu")
+    with subprocess.Popen([str(folder / "qemu"), "1000"]) as process:
+        assert unused(tmp_path, set()) == ()
+        process.kill()
+    assert len(unused(tmp_path, set())) == 1
+
+
+def test_what_a_living_build_makes_is_not_unused(tmp_path: Path) -> None:
     import fcntl
 
     images = tmp_path / "images"
@@ -118,12 +160,12 @@ def test_gc_removes_what_a_killed_build_left_and_not_what_a_living_one_makes(tmp
         (images / f".{name}.lock").touch()
     with (images / ".living.lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        gc(tmp_path, set())
+        collect(tmp_path, set())
         assert {path.name for path in images.iterdir()} == {".living.lock", ".living.partial"}
 
 
-def test_gc_of_a_cache_that_is_not_there_frees_nothing(tmp_path: Path) -> None:
-    assert gc(tmp_path / "none", set()) == 0
+def test_a_cache_that_is_not_there_has_nothing_unused(tmp_path: Path) -> None:
+    assert collect(tmp_path / "none", set()) == 0
 
 
 def test_a_checksum_does_not_tell_a_sparse_copy_from_a_full_one(tmp_path: Path) -> None:
@@ -149,7 +191,7 @@ def test_packages_are_kept_and_the_superseded_pruned(tmp_path: Path) -> None:
     newer = package_cache.folder(tmp_path) / "a_2_amd64.deb"
     newer.write_bytes(b"new")
     os.utime(package_cache.folder(tmp_path) / "a_1_amd64.deb", (1, 1))
-    package_cache.prune(tmp_path)
+    collect(tmp_path, set())
     assert sorted(path.name for path in package_cache.folder(tmp_path).iterdir()) == [
         "a_2_amd64.deb",
         "b_1%3a2_all.deb",

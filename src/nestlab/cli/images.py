@@ -100,8 +100,9 @@ On = Annotated[
 
 @images.command("gc")
 @guarded
-def images_gc(on: On = "", yes: Yes = False, debug: Debug = False) -> int | None:
-    """Remove all images that no lab needs, and what killed builds left. Shows them first.
+def images_gc(on: On = "", yes: Yes = False, as_json: Json = False, debug: Debug = False) -> int | None:
+    """Remove all that no lab needs: images, superseded packages, older QEMUs of nestlab's own, and what killed builds
+    left. Shows it first.
 
     \b
     Examples:
@@ -115,11 +116,18 @@ def images_gc(on: On = "", yes: Yes = False, debug: Debug = False) -> int | None
         from nestlab.cli.proxmox import on_of
 
         return run(_gc_there(on_of(on), yes=yes))
-    unused = [each for each in inventory.shelved(home()) if not each.used]
-    show(render.images(unused, paint()) if unused else "every image is needed by a lab")
-    if unused and not agreed(yes, f"Remove {len(unused)} images, {human(sum(each.size for each in unused))}?", KEPT):
+    found = inventory.unused(home())
+    if as_json:
+        rows = [{"what": each.what, "bytes": each.size, "paths": [str(path) for path in each.paths]} for each in found]
+        print_json({"unused": rows})
+        if not yes:
+            return None
+    else:
+        show(render.unused(found, paint()))
+    if not found or not agreed(yes, f"Remove all this, {human(sum(each.size for each in found))}?", KEPT):
         return None
-    out(f"freed {human(inventory.collect(home()))}")
+    freed = human(inventory.collect(home(), found))
+    say(f"freed {freed}") if as_json else out(f"freed {freed}")
     return None
 
 

@@ -91,16 +91,44 @@ def remove(folder: Path) -> None:
     shutil.rmtree(doomed)
 
 
-def sweep(parent: Path) -> None:
-    """Removes what killed processes left in `parent`; what a living one is making stays."""
-    for lock in parent.glob(".*.lock"):
-        name = lock.name.removeprefix(".").removesuffix(".lock")
+def left_behind(parent: Path) -> list[Path]:
+    """What killed processes left in `parent`: unfinished folders, and those half removed. What a living process is
+    making is not among it."""
+    found = []
+    for lock in sorted(parent.glob(".*.lock")):
+        partial = lock.with_name(f"{lock.name.removesuffix('.lock')}.partial")
         with _try_lock(lock) as mine:
-            if mine and not _worked_in(_partial_of(parent / name)):
-                remove(_partial_of(parent / name))
-                lock.unlink()
-    for doomed in parent.glob(".*.removed-*"):
-        shutil.rmtree(doomed, ignore_errors=True)
+            if mine and partial.exists() and not _worked_in(partial):
+                found.append(partial)
+    doomed = parent.glob(".*.removed-*")
+    return [*found, *sorted(each for each in doomed if not _lives(each.name.rpartition("-")[2]))]
+
+
+def sweep_one(path: Path) -> None:
+    """Removes what `left_behind` found, unless somebody works in it now."""
+    if not path.name.endswith(".partial"):
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    lock = path.with_name(f"{path.name.removesuffix('.partial')}.lock")
+    with _try_lock(lock) as mine:
+        if mine and not _worked_in(path):
+            remove(path)
+            lock.unlink(missing_ok=True)
+
+
+def sweep(parent: Path) -> None:
+    """Removes what killed processes left in `parent`, with the locks of what nobody makes; what a living process is
+    making stays."""
+    for left in left_behind(parent):
+        sweep_one(left)
+    for lock in parent.glob(".*.lock"):
+        with _try_lock(lock) as mine:
+            if mine and not _worked_in(lock.with_name(f"{lock.name.removesuffix('.lock')}.partial")):
+                lock.unlink(missing_ok=True)
+
+
+def _lives(pid: str) -> bool:
+    return Path("/proc", pid).exists() if pid.isdigit() else False
 
 
 def _lock_of(folder: Path) -> Path:

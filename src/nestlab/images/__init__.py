@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nestlab.images.image_cache import BuiltImage, Part, find, gc, ls, rm
+from nestlab.images.image_cache import BuiltImage, Part, find, ls, rm
 from nestlab.images.recipes import Recipe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from nestlab.base.events import Say
 
-__all__ = ["BuiltImage", "Part", "build", "find", "gc", "ls", "rm"]
+__all__ = ["BuiltImage", "Part", "build", "find", "ls", "rm"]
 
 
 async def build(recipe: Recipe, cache: Path, say: Say) -> BuiltImage:

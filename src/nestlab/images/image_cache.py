@@ -95,29 +95,6 @@ def rm(cache: Path, digest: str) -> None:
     remove(folder_of(digest, cache))
 
 
-def gc(cache: Path, keep: set[str]) -> int:
-    """Removes the images whose digest is not in `keep`, what killed builds left, and superseded packages.
-
-    Disks made of images for a Proxmox VE go with them. Returns the bytes freed by images, disks and packages.
-    """
-    from nestlab.home.cache import remove, sweep
-    from nestlab.images.package_cache import prune
-
-    freed = 0
-    for image in ls(cache):
-        if image.digest not in keep:
-            freed += image.disk_usage
-            rm(cache, image.digest)
-    for disk in (cache / "pve").glob("[0-9a-z]*.*/"):
-        if disk.name.rpartition(".")[0] not in keep:
-            freed += sum(path.stat().st_blocks * 512 for path in disk.iterdir())
-            remove(disk)
-    for folder in (cache / "images", cache / "pve"):
-        if folder.is_dir():
-            sweep(folder)
-    return freed + prune(cache)
-
-
 def load(folder: Path) -> BuiltImage | None:
     """The image in a folder, or None if there is none or its description cannot be read."""
     try:

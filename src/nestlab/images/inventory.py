@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nestlab.base.errors import LabError
 from nestlab.base.events import Began, Ended, Event, Failed, Finished, Said, Started
@@ -14,6 +15,9 @@ from nestlab.images import image_cache
 from nestlab.images.recipes import BUILTIN
 from nestlab.lab import blueprint_file
 from nestlab.lab.model import Image
+
+if TYPE_CHECKING:
+    from nestlab.images.unused import Unused
 
 Emit = Callable[[Event], None]
 
@@ -109,9 +113,24 @@ def remove(home: Home, each: StoredImage) -> None:
     image_cache.rm(home.cache, each.digest)
 
 
-def collect(home: Home) -> int:
-    """Remove the images that no lab needs and what killed builds left. Returns the bytes freed."""
-    return image_cache.gc(home.cache, set(used(home)))
+def unused(home: Home) -> tuple[Unused, ...]:
+    """All that is in the cache and no lab needs. LabError when a lab cannot be read."""
+    from nestlab.images.unused import unused as look
+
+    return look(home.cache, set(used(home)))
+
+
+def collect(home: Home, found: Sequence[Unused] | None = None) -> int:
+    """Remove what was found unused (None: all that is). Returns the bytes freed."""
+    from nestlab.home.cache import sweep
+    from nestlab.images.unused import remove as take
+
+    still = {each.paths: each for each in unused(home)}
+    freed = sum(take(still[each.paths]) for each in (still.values() if found is None else found) if each.paths in still)
+    for folder in (home.cache / "images", home.cache / "pve", home.cache / "runtime"):
+        if folder.is_dir():
+            sweep(folder)
+    return freed
 
 
 def to_build(words: Sequence[str], environ: Mapping[str, str]) -> dict[str, Image]:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import tarfile
+import time
 from pathlib import Path
+
+ABANDONED = 3600.0
+"""Seconds after which a file that takes a moment to write is no longer being written."""
 
 
 def folder(cache: Path) -> Path:
@@ -30,15 +34,20 @@ def keep(archive: Path, cache: Path) -> int:
     return count
 
 
-def prune(cache: Path) -> int:
-    """Removes all but the newest file of every package and architecture; returns the bytes freed."""
+def superseded(cache: Path) -> tuple[Path, ...]:
+    """All but the newest file of every package and architecture."""
     newest: dict[tuple[str, str], Path] = {}
-    freed = 0
+    older = []
     for path in sorted((cache / "packages").glob("*.deb"), key=lambda path: path.stat().st_mtime):
         package, _, rest = path.name.partition("_")
         key = (package, rest.rpartition("_")[2])
-        superseded, newest[key] = newest.get(key), path
-        if superseded is not None:
-            freed += superseded.stat().st_size
-            superseded.unlink()
-    return freed
+        if key in newest:
+            older.append(newest[key])
+        newest[key] = path
+    return tuple(older)
+
+
+def unfinished(cache: Path) -> tuple[Path, ...]:
+    """Files that a killed build left half written."""
+    now = time.time()
+    return tuple(path for path in (cache / "packages").glob(".*.deb.*") if now - path.stat().st_mtime > ABANDONED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nestlab.base.errors import LabError
 from nestlab.base.events import Began, Ended, Event, Failed, Finished, Said, Started
@@ -17,6 +17,9 @@ from nestlab.lab.image_titles import title_of
 from nestlab.lab.model import Image
 from nestlab.plan.steps import Build, Connect, Disconnect, Plan, Remove, Step
 from nestlab.show.machine_table import counted
+
+if TYPE_CHECKING:
+    from nestlab.images.unused import Unused
 
 
 @dataclass(frozen=True)
@@ -227,6 +230,16 @@ def images(shelf: Sequence[StoredImage], paint: Paint = PLAIN) -> str:
         rest = [image.kernel or "-", image.added or "-", " ".join(image.used) or "-"]
         cells.append([image.name, image.digest[:12], human(image.size), made or "-", *rest])
         styles.append(["bold", *[None] * 6])
+    return "\n".join(columns(cells, styles, paint))
+
+
+def unused(found: Sequence[Unused], paint: Paint = PLAIN) -> str:
+    """What can go from the cache, with its size."""
+    if not found:
+        return "all that the cache keeps is needed"
+    cells = [["UNUSED", "SIZE"], *([each.what, human(each.size)] for each in found)]
+    styles: list[list[Style | None]] = [["dim", "dim"]]
+    styles += [[None, None] for _ in found]
     return "\n".join(columns(cells, styles, paint))
 
 

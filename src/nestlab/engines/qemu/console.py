@@ -6,6 +6,8 @@ import re
 from collections import deque
 from dataclasses import dataclass, field
 
+from nestlab.base.printable import one_line
+
 READY = b"nestlab: ready"
 """What nestlab's own images write once sshd listens."""
 
@@ -35,13 +37,13 @@ class Watch:
     def feed(self, line: bytes) -> None:
         clean = _ESCAPES.sub(b"", line).rstrip()
         if clean:
-            self.tail.append(clean.decode(errors="replace"))
+            self.tail.append(one_line(clean.decode(errors="replace")))
         if clean.endswith(READY) or clean.startswith(READY):
             self.ready = True
         for pattern, meaning in FATAL:
             match = pattern.search(clean)
             if match and not self.fatal:
-                said = match.group(1).decode(errors="replace").strip() if match.groups() else ""
+                said = one_line(match.group(1).decode(errors="replace").strip()) if match.groups() else ""
                 self.fatal = meaning.format(said).rstrip(": ")
 
     @property

@@ -1,0 +1,79 @@
+"""Finds what the cache keeps and nothing needs: images and their disks, packages, older QEMUs, unfinished builds."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from nestlab.home import cache as folders
+from nestlab.images import image_cache, package_cache, qemu_runtime
+
+
+@dataclass(frozen=True)
+class Unused:
+    """Something that can go. `size`: bytes on the disk; `paths`: files and folders, all of them."""
+
+    what: str
+    size: int
+    paths: tuple[Path, ...]
+
+
+def unused(cache: Path, keep: Collection[str]) -> tuple[Unused, ...]:
+    """Everything in the cache that is needed by none of the images in `keep` (digests), and by no machine that runs."""
+    return tuple(_each(cache, keep))
+
+
+def remove(found: Unused) -> int:
+    """Remove it, as far as it still is there and nobody has begun to work with it; the bytes freed."""
+    for path in found.paths:
+        if not path.is_dir():
+            path.unlink(missing_ok=True)
+        elif path.name.startswith("."):
+            folders.sweep_one(path)
+        else:
+            folders.remove(path)
+    return found.size
+
+
+def _each(cache: Path, keep: Collection[str]) -> Iterator[Unused]:
+    for image in image_cache.ls(cache):
+        if image.digest not in keep:
+            yield Unused(f"image {image.name} {image.digest[:12]}", image.disk_usage, (image.folder,))
+    for disk in sorted((cache / "pve").glob("[0-9a-z]*.*/")):
+        digest, _, kind = disk.name.rpartition(".")
+        if digest not in keep:
+            yield Unused(f"{kind} disk for a Proxmox VE, of image {digest[:12]}", _size(disk), (disk,))
+    for runtime in sorted((cache / "runtime").glob("[0-9a-f]*/")):
+        if runtime.name != qemu_runtime.digest() and not _runs_from(runtime):
+            yield Unused(f"an older QEMU of nestlab's own, {runtime.name[:12]}", _size(runtime), (runtime,))
+    packages = package_cache.superseded(cache)
+    if packages:
+        many = f"{len(packages)} package{'s' * (len(packages) > 1)} of which a newer version is kept"
+        yield Unused(many, sum(map(_size, packages)), packages)
+    half = package_cache.unfinished(cache)
+    if half:
+        yield Unused("unfinished: packages", sum(map(_size, half)), half)
+    for parent in (cache / "images", cache / "pve", cache / "runtime"):
+        for left in folders.left_behind(parent):
+            yield Unused(f"unfinished: {parent.name}/{left.name.strip('.')[:20]}", _size(left), (left,))
+
+
+def _size(path: Path) -> int:
+    """Bytes that a file, or all in a folder, takes on the disk."""
+    total = 0
+    for each in (path, *path.rglob("*")) if path.is_dir() else (path,):
+        with contextlib.suppress(OSError):
+            total += each.lstat().st_blocks * 512
+    return total
+
+
+def _runs_from(folder: Path) -> bool:
+    """Whether a process was started from a program in the folder."""
+    wanted = str(folder).encode() + b"/"
+    for each in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if wanted in each.read_bytes():
+                return True
+    return False
