@@ -17,12 +17,13 @@ from nestlab.wire.qmp import Monitor
 
 class Pretended:
     """A QEMU's monitor with block nodes and devices. `port`: it has the free port; `refuses`: commands it does not
-    do; `deaf`: its guest never lets go of a device."""
+    do; `deaf`: its guest never lets go of a device; `slow`: it does when asked so many times more."""
 
-    def __init__(self, *, port: bool = True, refuses: str = "", deaf: bool = False) -> None:
+    def __init__(self, *, port: bool = True, refuses: str = "", deaf: bool = False, slow: int = 0) -> None:
         self.nodes: dict[str, dict[str, Any]] = {}
         self.devices: dict[str, dict[str, Any]] = {}
         self.port, self.refuses, self.deaf = port, refuses, deaf
+        self.slow = slow
         self.open = 0
         self._events: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
 
@@ -61,7 +62,8 @@ class Pretended:
             case "device_del":
                 if given["id"] not in self.devices:
                     raise LabError("there is no such device")
-                if not self.deaf:
+                self.slow -= 1
+                if not self.deaf and self.slow < 0:
                     del self.devices[given["id"]]
                     self._events.put_nowait({"data": {"path": "/virtio-backend"}})
                     self._events.put_nowait({"data": {"device": given["id"]}})
@@ -111,8 +113,17 @@ async def test_what_a_killed_copy_left_is_taken_away_first() -> None:
         await lost.__aexit__(None, None, None)
 
 
+async def test_a_guest_that_takes_its_time_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attached_disk, "MOMENT", 0.01)
+    qemu = Pretended(slow=3)
+    async with attached_disk.attached(qemu.talk, "/f", "abc", writable=False):
+        pass
+    assert (qemu.nodes, qemu.devices) == ({}, {})
+
+
 async def test_a_guest_that_does_not_let_go_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attached_disk, "GRACE", 0.0)
+    monkeypatch.setattr(attached_disk, "MOMENT", 0.01)
     qemu = Pretended(deaf=True)
     async with attached_disk.attached(qemu.talk, "/f", "abc", writable=False):
         pass

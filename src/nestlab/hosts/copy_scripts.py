@@ -130,7 +130,7 @@ SIZE = """
 
 DISK = """
 n=0
-while [ $n -lt 300 ]; do
+while [ $n -lt "$2" ]; do
   for f in /sys/block/vd*/serial; do
     s=
     { read -r s < "$f"; } 2>/dev/null
@@ -143,5 +143,6 @@ while [ $n -lt 300 ]; do
 done
 exit 1
 """
-"""Argument: serial. Waits for the virtio disk of that serial, 30 seconds or more, and prints its device. It is to be
-read ahead far: each request passes through all levels. (read fails at a file without a newline, but still reads it.)"""
+"""Arguments: serial; tenths of a second. Waits that long for the virtio disk of that serial, and prints its device. It
+is to be read ahead far: each request passes through all levels. (read fails at a file without a newline, but still
+reads it.)"""

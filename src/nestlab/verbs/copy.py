@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from nestlab.base import patience
 from nestlab.base.errors import LabError
 from nestlab.engines.attaching import Attaching
 from nestlab.home import lock
@@ -38,6 +39,9 @@ LARGE = 2 << 20
 
 SLACK = 64 << 20
 """Bytes that an archive may have beside its files, and that stay free on this machine's disk."""
+
+APPEARS = 20.0
+"""Nominal seconds in which an attached disk is seen by the machine's kernel."""
 
 RECORD = 10240
 """Bytes: what tar fills an archive up to."""
@@ -170,7 +174,8 @@ async def _attached(
                     raise _UnableError
                 await stack.enter_async_context(engine.attached(each, device, serial, writable=writable))
                 host = await session.nest.host(each)
-                device = (await host.run(["sh", "-c", DISK, "disk", serial])).text.strip()
+                tenths = str(int(10 * patience.allowed(APPEARS)))
+                device = (await host.run(["sh", "-c", DISK, "disk", serial, tenths])).text.strip()
             transfer.way = "disk"
             file.path.unlink(missing_ok=True)  # QEMU has it open: whatever ends us, nothing is left
         except (LabError, OSError) as error:

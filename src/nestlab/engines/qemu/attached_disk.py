@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING
 
+from nestlab.base import patience
 from nestlab.base.errors import LabError
 from nestlab.engines.qemu.argv import HOTPLUG_PORT
 
@@ -21,8 +23,11 @@ if TYPE_CHECKING:
 PREFIX = "nestlab-disk-"
 """What the ids of such disks start with."""
 
-GRACE = 30.0
-"""Seconds a machine has to let go of a disk."""
+GRACE = 20.0
+"""Nominal seconds a machine has to let go of a disk."""
+
+MOMENT = 1.0
+"""Seconds for which the monitor is kept from others while a machine lets go of a disk; most take a tenth of it."""
 
 Talk = Callable[[], AbstractAsyncContextManager["Monitor"]]
 
@@ -34,20 +39,29 @@ async def attached(talk: Talk, file: str, serial: str, *, writable: bool) -> Asy
     sees to it that there is one at a time. LabError where the machine cannot take a disk."""
     node = f"{PREFIX}{serial}"
     async with talk() as monitor:
-        for old in await _left(monitor):
-            await _take(monitor, old)
-        await monitor.execute("blockdev-add", **blockdev(node, file, writable=writable))
-        try:
-            port = {"bus": HOTPLUG_PORT} if await _has_port(monitor) else {}
-            device = {"driver": "virtio-blk-pci", "id": f"{node}-device", "drive": node, "serial": serial}
-            await monitor.execute("device_add", **device, **port)
-        except LabError:
-            await monitor.execute("blockdev-del", node_name=node)
-            raise
+        left = await _left(monitor)
+        if not left:
+            await _add(monitor, node, file, serial, writable=writable)
+    if left:
+        for old in left:
+            await _take(talk, old)
+        async with talk() as monitor:
+            await _add(monitor, node, file, serial, writable=writable)
     try:
         yield
     finally:
         await asyncio.shield(asyncio.ensure_future(_detach(talk, node)))
+
+
+async def _add(monitor: Monitor, node: str, file: str, serial: str, *, writable: bool) -> None:
+    await monitor.execute("blockdev-add", **blockdev(node, file, writable=writable))
+    try:
+        port = {"bus": HOTPLUG_PORT} if await _has_port(monitor) else {}
+        device = {"driver": "virtio-blk-pci", "id": f"{node}-device", "drive": node, "serial": serial}
+        await monitor.execute("device_add", **device, **port)
+    except LabError:
+        await monitor.execute("blockdev-del", node_name=node)
+        raise
 
 
 def blockdev(node: str, file: str, *, writable: bool) -> dict[str, object]:
@@ -60,8 +74,7 @@ def blockdev(node: str, file: str, *, writable: bool) -> dict[str, object]:
 async def _detach(talk: Talk, node: str) -> None:
     """What cannot be taken away now is taken by the next who attaches one."""
     with contextlib.suppress(LabError, OSError):
-        async with talk() as monitor:
-            await _take(monitor, node)
+        await _take(talk, node)
 
 
 async def _left(monitor: Monitor) -> list[str]:
@@ -69,21 +82,34 @@ async def _left(monitor: Monitor) -> list[str]:
     return [str(each["node-name"]) for each in found if str(each.get("node-name", "")).startswith(PREFIX)]
 
 
-async def _take(monitor: Monitor, node: str) -> None:
-    """Take a disk away; the guest has a say in it, and QEMU tells when it has let go."""
-    device = f"{node}-device"
+async def _take(talk: Talk, node: str) -> None:
+    """Take a disk away; the guest has a say in it, and QEMU tells when it has let go. LabError if it does not."""
+    until = time.monotonic() + patience.allowed(GRACE)
+    while True:
+        async with talk() as monitor:
+            await _released(monitor, f"{node}-device")
+            try:
+                await monitor.execute("blockdev-del", node_name=node)
+            except LabError:
+                if time.monotonic() >= until:
+                    raise
+            else:
+                return
+        await asyncio.sleep(MOMENT / 2)
+
+
+async def _released(monitor: Monitor, device: str) -> None:
+    """Ask the guest to let go of a device, and wait a moment for it."""
     async with monitor.events("DEVICE_DELETED") as events:
         try:
             await monitor.execute("device_del", id=device)
         except LabError:
-            pass  # it never came to be
-        else:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(GRACE):
-                    async for event in events:
-                        if event.get("data", {}).get("device") == device:
-                            break
-    await monitor.execute("blockdev-del", node_name=node)
+            return  # it is gone, or was asked before
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(MOMENT):
+                async for event in events:
+                    if event.get("data", {}).get("device") == device:
+                        break
 
 
 async def _has_port(monitor: Monitor) -> bool:
