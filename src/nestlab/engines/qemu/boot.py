@@ -243,3 +243,9 @@ async def _until_ssh(boot: Boot, lines: AsyncIterator[bytes], watch: Watch, host
         for task in (reading, knocking):
             task.cancel()
         await asyncio.gather(reading, knocking, return_exceptions=True)
+
+
+async def cancelled(work: asyncio.Future[None]) -> None:
+    """Work that nobody waits for any more is over when this returns."""
+    work.cancel()
+    await asyncio.wait({work})

@@ -10,7 +10,7 @@ import asyncio
 import time
 from asyncio import Future
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -20,11 +20,12 @@ from nestlab.base import patience
 from nestlab.base.errors import LabError, Unreachable
 from nestlab.base.events import Say
 from nestlab.engines import Sshd
+from nestlab.engines.attaching import Attached
 from nestlab.engines.introduce import introduce
 from nestlab.engines.qemu import attached_disk, launch, observed, scripts
 from nestlab.engines.qemu.accel import Accelerator, Choice, choose, presume
 from nestlab.engines.qemu.argv import Launch, argv, name_of
-from nestlab.engines.qemu.boot import Boot, start
+from nestlab.engines.qemu.boot import Boot, cancelled, start
 from nestlab.engines.qemu.cargo import Cargo
 from nestlab.engines.qemu.create import Maker
 from nestlab.engines.qemu.environment import Environment, Programs, Wires
@@ -156,9 +157,7 @@ class QemuEngine:
         async with self._monitor(path) as monitor:
             return "kvm" if await monitor.kvm() else "tcg"
 
-    def attached(
-        self, path: str, file: str, serial: str, *, writable: bool = False
-    ) -> AbstractAsyncContextManager[None]:
+    def attached(self, path: str, file: str, serial: str, *, writable: bool = False) -> Attached:
         """See `nestlab.engines.attaching`."""
         return attached_disk.attached(lambda: self._monitor(path), file, serial, writable=writable)
 
@@ -246,7 +245,7 @@ class QemuEngine:
             if choice.presumed:
                 await asyncio.wait({starting}, timeout=patience.allowed(DOUBT, self.parent.slowness))
                 if (not starting.done() or starting.exception()) and not (await self.parent.facts()).hardware:
-                    await _cancelled(starting)
+                    await cancelled(starting)
                     await self._kill(spec.path)
                     self._maker.glance = None
                     choice = await self.choice(spec)
@@ -254,8 +253,8 @@ class QemuEngine:
                     starting = asyncio.ensure_future(self._start(spec, blueprint, choice, say))
             await starting
         finally:
-            await _cancelled(measuring)
-            await _cancelled(starting)
+            await cancelled(measuring)
+            await cancelled(starting)
 
     async def _start(self, spec: Spec, blueprint: Blueprint, choice: Choice, say: Say) -> None:
         environment = self.environment
@@ -398,9 +397,3 @@ class QemuEngine:
     async def _forget(self, path: str) -> None:
         for key in [key for key in self._hosts if key[0] == path]:
             await self._hosts.pop(key).close()
-
-
-async def _cancelled(work: asyncio.Future[None]) -> None:
-    """Work that nobody waits for any more is over when this returns."""
-    work.cancel()
-    await asyncio.wait({work})
