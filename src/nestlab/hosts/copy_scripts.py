@@ -54,10 +54,55 @@ files() {
 }
 """
 
+_MERGE_AT_ONCE = r"""
+# The same in one process where there is Perl, as in every Debian: in an emulated machine each one costs its time.
+if command -v perl >/dev/null; then merge() { perl -e '
+use strict;
+sub there { my ($p) = @_; return -l $p || -e $p }
+sub directory { my ($p) = @_; return -d $p && !-l $p }
+sub move {
+  my ($from, $to) = @_;
+  return if rename $from, $to;
+  system("mv", "-f", "--", $from, $to) == 0 or exit 1;
+}
+sub merge {
+  my ($from, $to) = @_;
+  my @about = stat $from;
+  chmod 0700 | $about[2] & 07777, $from;
+  opendir my $list, $from or die "$from: $!
+";
+  my @names = grep { $_ ne "." && $_ ne ".." } readdir $list;
+  for my $name (@names) {
+    my ($a, $b) = ("$from/$name", "$to/$name");
+    if (!directory($a)) {
+      die "$b: it is a directory
+" if directory($b);
+      move($a, $b);
+    }
+    elsif (directory($b)) { merge($a, $b) }
+    elsif (there($b)) { die "$b: there is something else already
+" }
+    else {
+      my $mode = (stat $a)[2] & 07777;
+      chmod $mode | 0200, $a if !-w $a;
+      move($a, $b);
+      chmod $mode, $b if !-w $b || !($mode & 0200);
+    }
+  }
+  rmdir $from;
+  chmod $about[2] & 07777, $to or die "$to: $!
+";
+  utime $about[9], $about[9], $to;
+}
+merge(@ARGV)' -- "$@"; }
+fi
+"""
+
 RECEIVE = (
     _SAY
     + _PROGRESS
     + _MERGE
+    + _MERGE_AT_ONCE
     + r"""
 t=$1; new=; watch=
 clean() {
