@@ -355,6 +355,17 @@ async def test_an_archive_that_would_escape_is_not_passed_on(tmp_path: Path, cas
     assert list((tmp_path / "place").iterdir()) == []
 
 
+async def test_a_sparse_file_is_passed_on_whole(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"")
+    os.truncate(tmp_path / "x", 1 << 20)
+    with (tmp_path / "x").open("r+b") as file:
+        file.seek(500000)
+        file.write(b"data")
+    await proc.run(["tar", "-S", "-cf", f"{tmp_path}/archive", "-C", str(tmp_path), "./x"])
+    await copy.between(Liar(tmp_path / "archive"), "x", LocalHost(), f"{tmp_path}/copy")
+    assert (tmp_path / "copy").read_bytes() == (tmp_path / "x").read_bytes()
+
+
 async def test_an_archive_goes_by_a_disk_as_by_a_stream(host: Host, tree: Path, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.write_bytes(b"")

@@ -71,7 +71,10 @@ def relay(stream: Any, sink: Any) -> None:
                 member.uid = member.gid = 0
                 member.uname = member.gname = ""
                 member.pax_headers = {}
-                out.addfile(member, archive.extractfile(member) if member.isreg() else None)
+                content = archive.extractfile(member) if member.isreg() else None
+                if content is not None:
+                    member.type = tarfile.REGTYPE  # also what was sparse: it is written in full
+                out.addfile(member, content)
     except tarfile.ReadError as error:
         if not began:
             raise EOFError from error

@@ -15,6 +15,7 @@ import concurrent.futures
 import contextlib
 import os
 import posixpath
+import re
 import stat
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
@@ -57,7 +58,7 @@ async def want_directory(target: str, host: Host | None = None) -> None:
 async def size_of(host: Host, source: str) -> tuple[str, int] | None:
     """What `source` is on a host, `d` for a directory and `f` for a file, and its bytes; None if it cannot be told."""
     said = (await host.run(["sh", "-c", SIZE, "cp", source or "."], check=False)).text.split()
-    if len(said) < 2 or not said[1].isdigit():
+    if len(said) < 2 or not re.fullmatch(r"[0-9]{1,18}", said[1]):
         return None
     return said[0], int(said[1]) * (1024 if said[0] == "d" else 1)
 
