@@ -22,6 +22,17 @@ TABLE: tuple[Signature, ...] = (
         Rank.CAUSE,
     ),
     Signature(
+        "arm-no-nv2",
+        r"FEAT_NV2?.{0,60}not (?:supported|available|present)|kvm-arm\.mode=nested.{0,80}(?:not|ignored|unsupported)"
+        r"|Nested Virtuali[sz]ation \(FEAT_NV",
+        "This ARM CPU or host has no FEAT_NV2, without which its guests cannot have guests of their own.",
+        "For one level nothing is missing. For two: a CPU with FEAT_NV2 (Armv8.4 or newer, as in newer Neoverse), "
+        "Linux 6.16 booted with kvm-arm.mode=nested; else emulate the inner level: -accel tcg.",
+        NV,
+        "kvm [1]: Nested Virtualization (FEAT_NV2) not supported on this CPU",
+        Rank.CAUSE,
+    ),
+    Signature(
         "arm-no-el3-for-guest",
         r"mach-virt: .{0,40}does not support providing Security extensions",
         "secure=on gives the guest EL3 (TrustZone), which neither KVM nor HVF can.",
@@ -33,7 +44,8 @@ TABLE: tuple[Signature, ...] = (
     ),
     Signature(
         "arm-hyp-mode",
-        r"HYP mode not available|All CPU\(s\) started at EL1",
+        r"HYP mode not available|All CPU\(s\) started at EL1"
+        r"|EL2 not available|EL2 is not available",
         "This ARM kernel was started in EL1, so KVM has no hypervisor mode to run in: the firmware, or the hypervisor "
         "below, keeps EL2. On ARM that, not vmx or svm, is what guests need.",
         "On real hardware the boot firmware must start the kernel in EL2. In a virtual machine its host must give it "
@@ -143,5 +155,16 @@ TABLE: tuple[Signature, ...] = (
         NV,
         "[    0.002130] CPU features: detected: Nested Virtualization Support",
         Rank.NOTE,
+    ),
+    Signature(
+        "hvf-missing",
+        r"invalid accelerator hvf|HVF is not (?:available|supported)",
+        "This QEMU cannot use macOS's hypervisor: it was built without it, or is for another architecture than the "
+        "Mac's (x86 guests on Apple silicon are only emulated).",
+        "On Apple silicon use qemu-system-aarch64 with -accel hvf, for x86 guests -accel tcg; on an Intel Mac "
+        "qemu-system-x86_64.",
+        "QEMU documentation: system/introduction (accelerators)",
+        "qemu-system-x86_64: -accel hvf: invalid accelerator hvf",
+        Rank.CAUSE,
     ),
 )

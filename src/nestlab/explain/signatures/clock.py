@@ -23,7 +23,8 @@ TABLE: tuple[Signature, ...] = (
     Signature(
         "tsc-unstable",
         r"Marking TSC unstable|tsc: Fast TSC calibration failed|Unable to calibrate against PIT"
-        r"|Measured \d{1,20} cycles TSC warp|check_tsc_sync_source failed",
+        r"|Measured \d{1,20} cycles TSC warp|check_tsc_sync_source failed"
+        r"|sched_clock: Marking unstable|clocksource \w{2,12} skewed \d{3,14} ns",
         "The guest does not trust the CPU's time stamp counter: below it is not stable, or the CPUs wait for each "
         "other.",
         "Let it use kvm-clock (`cat /sys/devices/system/clocksource/clocksource0/current_clocksource`); give it no "
@@ -96,6 +97,17 @@ TABLE: tuple[Signature, ...] = (
         "`server` on the others), or ptp_kvm from the host.",
         "chrony.conf(5)",
         "chronyd[612]: Can't synchronise: no selectable sources",
+        Rank.NOTE,
+    ),
+    Signature(
+        "tsc-adjust",
+        r"TSC ADJUST differs|TSC_ADJUST|APIC (?:calibration not consistent|frequency too slow|timer disabled due to)"
+        r"|NOHZ.{0,20}local_softirq_pending|clocksource: 'tsc' wd_now",
+        "Harmless in a virtual machine: its timers were measured while other levels had the CPU, or the host sets the "
+        "TSC itself.",
+        "Nothing, while the time is right (`chronyc tracking`).",
+        TIME,
+        "[Firmware Bug]: TSC ADJUST differs within socket(s), fixing all errors",
         Rank.NOTE,
     ),
 )

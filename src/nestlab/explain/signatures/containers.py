@@ -50,7 +50,8 @@ TABLE: tuple[Signature, ...] = (
     Signature(
         "docker-apparmor-profile",
         r"apparmor failed to apply profile|AppArmor enabled on system but the .{1,40} profile could not be loaded"
-        r"|unable to apply apparmor profile|Failed to (?:load|set) apparmor (?:profile|label)",
+        r"|unable to apply apparmor profile|Failed to (?:load|set) apparmor (?:profile|label)"
+        r"|policy admin privileges to manage profiles",
         "The inner engine wants to load an AppArmor profile of its own, and the outer container may not: AppArmor is "
         "the host's.",
         "Give the outer container nesting (`pct set VMID --features nesting=1`, `lxc config set NAME security.nesting "
@@ -174,6 +175,39 @@ TABLE: tuple[Signature, ...] = (
         "virtual machine.",
         LXC,
         "mknod: /srv/root/dev/null: Operation not permitted",
+        Rank.CAUSE,
+    ),
+    Signature(
+        "container-asks-for-nesting",
+        r"requires nesting\b|security\.nesting=true|Failed to create cgroup|crun: mount `\w{3,10}` to",
+        "The container runs containers or a newer systemd, and was started without nesting.",
+        "`incus config set NAME security.nesting=true` (LXD: `lxc config set …`), Proxmox VE `pct set VMID --features "
+        "nesting=1`; then restart it.",
+        "Incus documentation: security.nesting; " + LXC,
+        "Error: The image used by this instance requires nesting. Please set security.nesting=true on the instance",
+        Rank.CAUSE,
+        Sure.LIKELY,
+    ),
+    Signature(
+        "container-sysctl",
+        r"/proc/sys/(?:vm|kernel|net|fs)/\S{1,60}:? (?:permission denied|operation not permitted|read-only file system)"
+        r"|sysctl: (?:setting|permission denied on) key.{0,80}(?:denied|read-only|ignoring)",
+        "A container may not set this kernel parameter: it belongs to the host (or to a namespace it was not given).",
+        "Set it on the host (a file in /etc/sysctl.d); net.* of its own network a container may set with nesting, or "
+        "by `docker run --sysctl`.",
+        "sysctl.d(5); Docker documentation: --sysctl",
+        "open /proc/sys/kernel/panic: permission denied",
+        Rank.CAUSE,
+        Sure.LIKELY,
+    ),
+    Signature(
+        "container-snap",
+        r"cannot mount squashfs image|system does not fully support snapd",
+        "Snaps are squashfs images, which a container may mount by FUSE only.",
+        "Install squashfuse inside, and on the host: `pct set VMID --features fuse=1,nesting=1`; or install the "
+        "package as a .deb.",
+        LXC + "; snapcraft.io: LXD and LXC",
+        'error: system does not fully support snapd: cannot mount squashfs image using "squashfs"',
         Rank.CAUSE,
     ),
 )

@@ -98,4 +98,14 @@ TABLE: tuple[Signature, ...] = (
         "net0: virtio=BC:24:11:2E:C5:4A,bridge=vmbr0,firewall=1",
         Rank.NOTE,
     ),
+    Signature(
+        "cpu-feature-depends",
+        r"feature depends on other features that were not requested: (?P<feature>\S{3,60})",
+        "The CPU model has {feature} put in by hand, without what it depends on; QEMU leaves it out.",
+        "Take features of VMX as a whole: `-cpu host` (libvirt host-passthrough), or a named model of the real vendor "
+        "without extra ones.",
+        "QEMU documentation: system/qemu-cpu-models",
+        "warning: This feature depends on other features that were not requested: MSR(48DH).vmx-apicv-register",
+        Rank.NOTE,
+    ),
 )

@@ -11,8 +11,10 @@ TABLE: tuple[Signature, ...] = (
         "libvirt-no-kvm",
         r"could not find capabilities for .{0,60}domaintype=kvm|does not support virt type 'kvm'"
         r"|Domain requires KVM, but it is not available|no supported architecture for os type 'hvm'"
-        r"|Host does not support domain type kvm|Host does not support any virtualization options"
-        r"|(?:the accel 'kvm'|KVM) is not supported by '[^']{1,120}' on this host|unknown OS type:? hvm",
+        r"|Host does not support domain type kvm|Host does not support any virtualization options|(?:the accel 'kvm'"
+        r"|KVM) is not supported by '[^']{1,120}' on this host|unknown OS type:? hvm"
+        r"|could not get preferred machine for .{0,80}type=kvm|CPU mode 'host-(?:passthrough"
+        r"|model)' for \w{3,12} qemu domain",
         "libvirt knows of no KVM on this machine.",
         "Run `nestlab doctor`; if /dev/kvm is there, `sudo systemctl restart libvirtd`: it looks only at its start.",
         "kubernetes/minikube#2991; virsh(1) (domcapabilities)",
@@ -49,7 +51,8 @@ TABLE: tuple[Signature, ...] = (
     ),
     Signature(
         "libvirt-features-missing",
-        r"does not provide required features: |doesn't match specification: missing features: ",
+        r"does not provide required features: |doesn't match specification: missing features: "
+        r"|match specification: extra features: ",
         "The CPU of this host lacks features that the machine's CPU asks for; the line names them.",
         "For vmx or svm see `nestlab doctor`. Else use host-passthrough, or a model that all hosts have; do not list "
         "vmx features by hand.",

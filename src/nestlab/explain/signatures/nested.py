@@ -24,7 +24,8 @@ TABLE: tuple[Signature, ...] = (
     ),
     Signature(
         "vmm-triple-fault",
-        r"KVM_EXIT_SHUTDOWN|VcpuExit::Shutdown|Unexpected VM[- ]?exit:? Shutdown|triple fault|TripleFault",
+        r"KVM_EXIT_SHUTDOWN|VcpuExit::Shutdown|Unexpected VM[- ]?exit:? Shutdown|triple fault|TripleFault"
+        r"|TRIPLE_FAULT|causing a virtual CPU to enter the shutdown state",
         "The guest ended in a triple fault: at its first instructions that is mostly not its own fault but that of the "
         "VMX or SVM which the level below emulates (the same guest runs on bare metal).",
         "`nestlab doctor` here runs a guest of a few instructions (`runs`): if that fails too, update the outer "
@@ -49,7 +50,8 @@ TABLE: tuple[Signature, ...] = (
     ),
     Signature(
         "vmm-internal-error",
-        r"KVM_EXIT_INTERNAL_ERROR|VcpuExit::InternalError|unexpected (?:KVM )?exit reason",
+        r"KVM_EXIT_INTERNAL_ERROR|VcpuExit::InternalError|unexpected (?:KVM )?exit reason"
+        r"|VcpuRun\(EmulationFail|EmulationFailed|nested_(?:vmx|svm)_run.{0,40}fail",
         "KVM gave the guest up: it met an instruction that it could not emulate or an exit it does not know, in a "
         "nest mostly because the level below reports it wrongly.",
         "Update the outer level's kernel or hypervisor; see that ept or npt is on: `cat "
@@ -108,5 +110,16 @@ TABLE: tuple[Signature, ...] = (
         "Linux documentation: admin-guide/kernel-parameters (kvm-intel.ept, kvm-amd.npt)",
         "/sys/module/kvm_intel/parameters/ept:N",
         Rank.CAUSE,
+    ),
+    Signature(
+        "kvm-run-failed",
+        r"kvm run failed (?P<why>[A-Z][\w ]{3,40})",
+        "KVM could not go on with the guest ({why}): it stumbled over an instruction or over memory that it cannot "
+        "reach; in a nest often because the level below reports an exit wrongly.",
+        "Read what the host's `dmesg` said at that time. Update the outer level's kernel, give this machine the "
+        "host's CPU, and see that ept or npt is on; on ARM leave virtualization=on out.",
+        API + " (KVM_RUN)",
+        "error: kvm run failed Bad address",
+        told=Sure.LIKELY,
     ),
 )

@@ -96,13 +96,15 @@ TABLE: tuple[Signature, ...] = (
     ),
     Signature(
         "wsl2-no-virtualization",
-        r"ensure virtualization is enabled in the BIOS|HCS_E_HYPERV_NOT_INSTALLED|\b0x80370102\b",
+        r"ensure virtualization is enabled in the BIOS|WSL2 is not supported with your current machine configuration"
+        r"|WSL2 is unable to start because virtualization is not enabled|HCS_E_HYPERV_NOT_INSTALLED|\b0x80370102\b",
         "WSL2 needs a hypervisor of its own, and this Windows has no virtualization to start one.",
         "Switch it on in the firmware, or give this virtual machine vmx or svm (CPU host); then `wsl --install "
         "--no-distribution` and restart.",
         "Microsoft: Troubleshooting WSL",
         "Please enable the Virtual Machine Platform Windows feature and ensure virtualization is enabled in the BIOS.",
         Rank.CAUSE,
+        below=True,
     ),
     Signature(
         "windows-msr-stop",
@@ -124,7 +126,7 @@ TABLE: tuple[Signature, ...] = (
     ),
     Signature(
         "windows-vbs",
-        r"virtualization-based security\s{1,40}running",
+        r"virtualization-based security\s{1,40}(?:status:\s{1,20})?running",
         "This Windows runs on a hypervisor of its own (VBS), which makes it slow in a virtual machine.",
         "If it need not nest: CPU x86-64-v3, or `bcdedit /set hypervisorlaunchtype off`. Else on Intel hv-evmcs.",
         "QEMU documentation: system/i386/hyperv; qm.conf(5)",
@@ -139,5 +141,15 @@ TABLE: tuple[Signature, ...] = (
         "Xen wiki: Nested Virtualization in Xen; xcp-ng/xcp#562",
         "libxl: error: HVM not supported on this host",
         Rank.CAUSE,
+    ),
+    Signature(
+        "windows-clock-watchdog",
+        r"CLOCK_WATCHDOG_TIMEOUT|SECURE_KERNEL_ERROR",
+        "Windows stopped, because a virtual CPU did not answer in time: the host is overloaded, or Windows' own "
+        "hypervisor (VBS, Hyper-V, WSL 2) in it does not get on with the level below.",
+        "Give it fewer CPUs than the host has, with the hv- enlightenments (Intel: hv-evmcs); if it need not nest, "
+        "`bcdedit /set hypervisorlaunchtype off` and memory integrity off.",
+        "QEMU documentation: system/i386/hyperv",
+        "Stop code: CLOCK_WATCHDOG_TIMEOUT",
     ),
 )

@@ -95,7 +95,8 @@ TABLE: tuple[Signature, ...] = (
         "host-no-passthrough",
         r"host doesn't support (?:passthrough|VFIO PCI passthrough|legacy PCI passthrough)|no IOMMU detected"
         r"|please verify that IOMMU is enabled|DMAR: No ATSR|AMD-Vi: (?:Unable to|failed)|IOMMU: not (?:enabled"
-        r"|supported)",
+        r"|supported)"
+        r"|device assignment IOMMU support\s{0,40}: WARN|IOMMU is enabled by kernel\s{0,40}: WARN",
         "This host has no working IOMMU, so it can give no real device to a guest.",
         "On real hardware switch VT-d or AMD-Vi on in the firmware, on Intel boot with intel_iommu=on. In a virtual "
         "machine the level below must give a virtual IOMMU (QEMU -device intel-iommu, Proxmox VE viommu=intel); "
@@ -119,7 +120,8 @@ TABLE: tuple[Signature, ...] = (
     ),
     Signature(
         "vfio-device-stuck",
-        r"Unable to power on device, stuck in D3|Unable to change power state from D3cold|not ready \d{3,6}ms after ",
+        r"Unable to power on device, stuck in D3|Unable to change power state from D3cold|not ready \d{3,6}ms after "
+        r"|no available reset mechanism",
         "The device did not come back after its reset: it does not support one, or an outer level does not pass it on.",
         "Power the host off and on. Keep the device out of the host's own drivers (vfio-pci.ids=), and see the "
         "vendor's reset quirks; a device passed on twice needs a reset at each level.",

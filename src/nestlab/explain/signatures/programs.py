@@ -115,7 +115,10 @@ TABLE: tuple[Signature, ...] = (
         r"|is not present|ENOENT|ENODEV|unavailable|not detected)|(?:no|missing|without|find|needs?|requires?|expects?"
         r"|access|open|stat) (?:the )?(?:device )?'?\"?/dev/kvm\b|KVM support is missing"
         r"|KVM acceleration cannot be used|Error creating (?:the )?KVM object|\bKvm\(Error\(2\)\)"
-        r"|KVM support available: False|The KVM module is loaded: no|HypervisorCreate\(",
+        r"|KVM support available: False|The KVM module is loaded: no|HypervisorCreate\(|does not support accel kvm"
+        r"|kernel module kvm(?:_intel|_amd)? (?:is )?not (?:available|found|loaded)|kvm_(?:intel"
+        r"|amd) kernel module not found|kernel property not found|Failed to access virtuali[sz]ation technologies"
+        r"|PR_KVM_UNAVAILABLE",
         "The program finds no /dev/kvm: this CPU has no vmx or svm, the KVM module is not loaded, or this container "
         "was not given the device.",
         "`ls -l /dev/kvm`, then `sudo modprobe kvm_intel` or `kvm_amd` and read what it says; "
@@ -171,7 +174,8 @@ TABLE: tuple[Signature, ...] = (
         r"|detected|loaded|accessible)|hardware (?:virtuali[sz]ation|acceleration) (?:support |extensions? )?(?:is "
         r"|are )?(?:not |un|dis)(?:available|enabled|abled|supported|present|detected)|VT-x (?:is |are )?(?:not "
         r"|un)(?:available|enabled|supported)|AMD-V (?:is |are )?(?:not |un)(?:available|enabled|supported)"
-        r"|AMD-V is disabled in the BIOS|VT-x is disabled in the BIOS|requires? KVM\b|KVM is required",
+        r"|AMD-V is disabled in the BIOS|VT-x is disabled in the BIOS|requires? KVM\b|KVM is required"
+        r"|KVM isn't (?:available|supported|usable|enabled)|\bKVM: not supported",
         "The program wants hardware virtualization, and finds none on this machine.",
         "`grep -cwE 'vmx|svm' /proc/cpuinfo` and `ls -l /dev/kvm` there: 0 means that the firmware or the level below "
         "does not "

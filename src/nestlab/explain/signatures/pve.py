@@ -231,4 +231,13 @@ TABLE: tuple[Signature, ...] = (
         "TASK ERROR: start failed: QEMU exited with code 1",
         Rank.SYMPTOM,
     ),
+    Signature(
+        "service-failed",
+        r"Job for (?P<unit>[\w@.-]{3,60}) failed because|TASK ERROR: timeout waiting on systemd",
+        "A service did not start; its own log says why.",
+        "`journalctl -b -n 50 -u UNIT`, and give that to `nestlab explain`.",
+        "systemctl(1), journalctl(1)",
+        "Job for libvirtd.service failed because the control process exited with error code.",
+        Rank.SYMPTOM,
+    ),
 )

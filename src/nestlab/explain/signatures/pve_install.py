@@ -71,7 +71,8 @@ TABLE: tuple[Signature, ...] = (
     Signature(
         "pve-bootloader",
         r"unable to update boot loader config|unable to install the (?:EFI|i386-pc) boot loader|bootloader setup errors"
-        r"|chroot \S{1,80} (?:update-grub|grub-install|proxmox-boot-tool)",
+        r"|chroot \S{1,80} (?:update-grub|grub-install|proxmox-boot-tool)"
+        r"|grub-install: error: .{0,80}(?:modinfo\.sh doesn't exist|cannot find EFI|failed)",
         "The installer could not make the system bootable: update-grub or grub-install failed in the target. Often the "
         "medium is an ISO packed into an initrd and booted by UEFI, so that its own parts are missing.",
         "Read the lines before it in /tmp/install-low-level-start-session.log (Alt+F3, or the shell of the debug "

@@ -40,6 +40,17 @@ TABLE: tuple[Signature, ...] = (
         below=True,
     ),
     Signature(
+        "kvm-refused",
+        r"accel=kvm: No accelerator found|KVM_CREATE_VM.{0,20}(?:Inappropriate ioctl|Invalid argument)"
+        r"|Could not access KVM kernel module: (?!Permission denied|No such file or directory)",
+        "QEMU cannot use KVM here: /dev/kvm is missing or is no KVM, or it refuses this kind of machine.",
+        "`ls -l /dev/kvm`, `sudo dmesg | grep -i kvm`; `nestlab doctor` names the layer that is missing. Without KVM: "
+        "`accel: tcg`.",
+        INVOCATION + " (-accel)",
+        "qemu-system-x86_64: -machine accel=kvm: No accelerator found",
+        below=True,
+    ),
+    Signature(
         "pvm-msr",
         r"failed to set MSR 0x10a\b",
         "KVM here takes no IA32_ARCH_CAPABILITIES: it is mostly no real kvm_intel or kvm_amd but a provider in "

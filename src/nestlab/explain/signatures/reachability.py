@@ -129,4 +129,15 @@ TABLE: tuple[Signature, ...] = (
         "neighbour: arp_cache: neighbor table overflow!",
         Rank.CAUSE,
     ),
+    Signature(
+        "ping-lost",
+        r"100% packet loss",
+        "Nothing came back: the machine is off, a firewall or missing route drops it, or a port below refuses the MAC "
+        "addresses of inner guests. If only large packets are lost, it is the MTU.",
+        "Follow it level by level from the outside in: `ping`, `ip neigh`, `tcpdump -eni DEV icmp or arp` where it "
+        "stops.",
+        "ping(8), tcpdump(8)",
+        "3 packets transmitted, 0 received, 100% packet loss, time 2031ms",
+        Rank.GENERAL,
+    ),
 )

@@ -20,7 +20,8 @@ TABLE: tuple[Signature, ...] = (
     ),
     Signature(
         "virtualbox-in-use",
-        r"VERR_VMX_IN_VMX_ROOT_MODE|VERR_SVM_IN_USE|disable the KVM kernel extension, recompile your kernel",
+        r"VERR_VMX_IN_VMX_ROOT_MODE|VERR_SVM_IN_USE|disable the KVM kernel extension, recompile your kernel"
+        r"|VMX already in use|SVM already in use",
         "KVM holds the CPU's virtualization: since Linux 6.12 as soon as its module is loaded, not only while guests "
         "run. VirtualBox before 7.2.10 cannot share it.",
         "Update VirtualBox to 7.2.10 or newer (then without enable_virt_at_load=0). With an older one: `sudo modprobe "
@@ -144,5 +145,19 @@ TABLE: tuple[Signature, ...] = (
         "Could not open /dev/vmmon: No such file or directory.",
         Rank.CAUSE,
         Sure.LIKELY,
+    ),
+    Signature(
+        "vmware-long-mode",
+        r"longmodeincompat|noLongmode|64-bit (?:guest|operation) .{0,40}not (?:supported|possible)"
+        r"|Binary translation is incompatible",
+        "VMware cannot run a 64-bit guest here: it sees no VT-x or AMD-V, off in the firmware or not given to this "
+        "virtual machine.",
+        "On real hardware switch VT-x on in the firmware; under Hyper-V switch that off; in a virtual machine the "
+        'level below must give vmx or svm (vhv.enable = "TRUE" on VMware).',
+        "VMware: Running Nested VMs (doc-8970)",
+        "Msg_Post: Error: msg.cpuid.noLongmodeQuestionFmt This virtual machine is configured for 64-bit guest systems.",
+        Rank.CAUSE,
+        Sure.LIKELY,
+        below=True,
     ),
 )

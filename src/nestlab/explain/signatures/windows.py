@@ -176,4 +176,40 @@ TABLE: tuple[Signature, ...] = (
         "The VM size Standard_B2s does not support nested virtualization.",
         Rank.CAUSE,
     ),
+    Signature(
+        "hyperv-hcs",
+        r"\b0x80370114\b|\b0x80370109\b|HCS_E_(?:SERVICE_NOT_AVAILABLE|CONNECTION_TIMEOUT)|\b0xc0351000\b",
+        "Windows' service for virtual machines could not start one: Virtual Machine Platform or Hyper-V is not whole, "
+        "its hypervisor does not run, or the host is too slow (a virtual machine without VT-x emulates).",
+        "`Enable-WindowsOptionalFeature -Online -FeatureName VirtualMachinePlatform`, `bcdedit /set "
+        "hypervisorlaunchtype auto`, restart; `wsl --update`. In a virtual machine its host must give it vmx or svm.",
+        "Microsoft: Troubleshooting WSL",
+        "Error code: Wsl/Service/CreateVm/HCS/0x80370114",
+        Rank.CAUSE,
+        Sure.LIKELY,
+        below=True,
+    ),
+    Signature(
+        "hyperv-nesting-needs",
+        r"nested virtuali[sz]ation requires.{0,40}(?:configuration )?version"
+        r"|dynamic memory.{0,40}nested virtuali[sz]ation|nested virtuali[sz]ation.{0,60}dynamic memory",
+        "Hyper-V nests only in machines of configuration version 8.0 or newer, and with memory that is not dynamic "
+        "while guests run in them.",
+        "With the machine off: `Update-VMVersion NAME`, `Set-VMMemory NAME -DynamicMemoryEnabled $false`, "
+        "`Set-VMProcessor NAME -ExposeVirtualizationExtensions $true`.",
+        HYPERV,
+        "Nested virtualization requires configuration version 8.0 or greater.",
+        Rank.CAUSE,
+    ),
+    Signature(
+        "hyperv-amd-version",
+        r"nested virtuali[sz]ation is not supported (?:on|for) AMD"
+        r"|AMD processors?.{0,60}nested virtuali[sz]ation.{0,20}not",
+        "Hyper-V nests on AMD only from Windows 11 and Server 2022 on, in machines of configuration version 9.3 or "
+        "newer.",
+        "Update Windows, or leave ExposeVirtualizationExtensions off.",
+        "M2Team/NanaBox#17; " + HYPERV,
+        "Nested virtualization is not supported on AMD processors on this version of Windows.",
+        Rank.CAUSE,
+    ),
 )

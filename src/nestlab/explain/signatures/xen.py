@@ -11,7 +11,8 @@ TABLE: tuple[Signature, ...] = (
     Signature(
         "xen-nested-needs-hap",
         r"Shadow Paging and Nested Virtuali[sz]ation are mutually exclusive|Nested virt not supported without HAP"
-        r"|HAP requested but not available|nested.{0,30}requires (?:HAP|hardware assisted paging)",
+        r"|HAP requested but not available|nested.{0,30}requires (?:HAP|hardware assisted paging)"
+        r"|hvm domain requires hap|requires hap=1",
         "Nested HVM needs hardware assisted paging (HAP): this host's CPU has no EPT or NPT, it is off in the "
         "firmware or not passed on to this Xen, or the machine is not HVM or has hap=0.",
         '`xl dmesg | grep -i hap` on the host must show EPT or NPT. Then type="hvm", hap=1 and nestedhvm=1 for the '
@@ -24,7 +25,8 @@ TABLE: tuple[Signature, ...] = (
         "xen-nested-unavailable",
         r"Nested virt requested but not available|nested HVM.{0,40}(?:not supported|not available|cannot)"
         r"|nestedhvm.{0,60}(?:not supported|invalid|cannot|altp2m)|feature_nested_virt"
-        r"|nested-virt.{0,60}(?:not supported|restricted|not licensed)",
+        r"|nested-virt.{0,60}(?:not supported|restricted|not licensed)"
+        r"|nestedhvm and PoD",
         "This Xen cannot give the machine nested HVM: it is PV or PVH, altp2m is on, or the CPU or this version has "
         "it off (it is experimental).",
         "Make the machine HVM with hap=1 and without altp2m; XCP-ng 8.3: `xe vm-param-set uuid=UUID "
@@ -36,7 +38,8 @@ TABLE: tuple[Signature, ...] = (
     Signature(
         "xen-hvm-required",
         r"VM_HVM_REQUIRED|HVM is required for this operation|\(XEN\) (?:VMX|SVM).{0,60}(?:disabled|not supported"
-        r"|failed|locked)|\(XEN\) HVM: .{0,40}(?:not|failed)|hvm_(?:capable|enabled).{0,20}false",
+        r"|failed|locked)|\(XEN\) HVM: .{0,40}(?:not|failed)|hvm_(?:capable|enabled).{0,20}false"
+        r"|hvm building failed",
         "Xen has no VT-x or AMD-V on this host, and so no HVM: it is off in the firmware, or this Xen is a virtual "
         "machine that was not given it.",
         "`xl info | grep virt_caps` must show hvm. Switch it on in the firmware; in a virtual machine give it the "
@@ -73,7 +76,8 @@ TABLE: tuple[Signature, ...] = (
     Signature(
         "bhyve-no-vmm",
         r"vm_create: Device not configured|/dev/vmm.{0,40}(?:no such file|not configured|not supported"
-        r"|permission denied)|vm_open: .{0,60}(?:Device not configured|could not)|kernel module vmm.{0,30}not loaded",
+        r"|permission denied)|vm_open: .{0,60}(?:Device not configured|could not)|kernel module vmm.{0,30}not loaded"
+        r"|vmm_open: Device not configured|does not support bhyve",
         "bhyve cannot make a machine: vmm.ko is not loaded, or it found no usable VT-x or AMD-V when it was.",
         '`sudo kldload vmm` and read `dmesg | tail`; for good vmm_load="YES" in /boot/loader.conf. A stale machine '
         "of that name: `sudo bhyvectl --destroy --vm=NAME`.",
@@ -93,5 +97,28 @@ TABLE: tuple[Signature, ...] = (
         "vmctl: start vm command failed: Operation not supported by device",
         Rank.CAUSE,
         below=True,
+    ),
+    Signature(
+        "xen-nested-crash",
+        r"\(XEN\).{0,80}(?:nvmx_|nsvm_|nestedhvm|vvmx)|domain_crash called from \S{0,40}(?:vmx|svm|hvm)"
+        r"|\(XEN\).{0,40}Unhandled vmexit",
+        "Xen ended the machine over an exit or a state in its code for hardware guests; with a hypervisor inside that "
+        "is its nested HVM, which is experimental.",
+        "Update Xen; give the inner hypervisor fewer CPUs and no memory ballooning; for labs put KVM at this level "
+        "instead.",
+        XEN,
+        "(XEN) domain_crash called from arch/x86/hvm/vmx/vvmx.c:2713",
+        Rank.CAUSE,
+        Sure.LIKELY,
+    ),
+    Signature(
+        "bhyve-exit",
+        r"exit_reason\s{1,4}\d{1,3}\b|VMX error: VMfail|vm_run error -?\d{1,3}",
+        "bhyve gave the guest up at an exit that it does not handle: guests of bhyve cannot run hypervisors of their "
+        "own.",
+        "Leave VMX and SVM alone inside that guest (no KVM, Hyper-V or VBS), or use another machine for the lab.",
+        BHYVE,
+        "\texit_reason\t33 (VM entry failed)",
+        told=Sure.LIKELY,
     ),
 )
