@@ -59,7 +59,7 @@ async def test_of_two_who_want_the_same_one_makes_it_and_the_other_waits(tmp_pat
         waiting.set()
 
     async def one(number: int) -> None:
-        async with making(tmp_path / "thing", say) as partial:
+        async with making(tmp_path / "thing", say, "the image x") as partial:
             if partial is not None:
                 made.append(number)
                 entered.set()
@@ -69,7 +69,7 @@ async def test_of_two_who_want_the_same_one_makes_it_and_the_other_waits(tmp_pat
     await entered.wait()
     await asyncio.gather(first, one(2))
     assert made == [1]
-    assert said == ["waiting: another process is making thing"]
+    assert said == ["waiting: another process is making the image x"]
 
 
 async def test_waiting_can_be_cancelled(tmp_path: Path) -> None:

@@ -48,6 +48,21 @@ def replan(world: FakeWorld, new: Blueprint, old: Blueprint, want: Mapping[str, 
     return plan(new, look(world, new, old), want, previous=old)
 
 
+def test_a_program_that_the_host_lacks_is_a_step_of_its_own_before_the_machines_there() -> None:
+    blueprint = pair()
+    world = FakeWorld()
+    world.lacking = {"qemu"}
+    todo = plan(blueprint, look(world, blueprint))
+    assert needs(todo)["install:qemu"] == ()
+    for spec in blueprint.specs:
+        made = needs(todo)[f"create:{spec.path}"]
+        assert ("install:qemu" in made) == (not spec.parent), "inside, QEMU is part of the image"
+    do(world, todo, blueprint)
+    assert not plan(blueprint, look(world, blueprint))
+    world.lacking = {"qemu"}
+    assert not plan(blueprint, look(world, blueprint)), "what runs needs no program"
+
+
 def test_an_empty_world_gets_images_segments_and_machines_outside_in() -> None:
     steps = plan(draft("lab", hypervisor("hv1", guest("web"))), Observed())
     verbs = [each.split("-")[0] for each in ids(steps)]

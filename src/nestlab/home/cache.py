@@ -16,14 +16,15 @@ _POLL = 0.2
 
 
 @contextlib.asynccontextmanager
-async def making(folder: Path, say: Say) -> AsyncIterator[Path | None]:
+async def making(folder: Path, say: Say, what: str = "") -> AsyncIterator[Path | None]:
     """Holds the lock of `folder` and yields an empty folder to fill, or None if `folder` is there already.
 
     What was filled becomes `folder` when the block ends well, in one rename; otherwise it is removed. What a killed
-    process left is removed first. The lock belongs to the process: the kernel drops it with its holder.
+    process left is removed first. The lock belongs to the process: the kernel drops it with its holder. Those that wait
+    for it are told `what` another one makes.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    async with _locked(_lock_of(folder), folder.name, say):
+    async with _locked(_lock_of(folder), what or folder.name[:12], say):
         if os.path.lexists(folder):
             yield None
             return
@@ -163,6 +164,6 @@ async def _locked(path: Path, name: str, say: Say) -> AsyncIterator[None]:
                 yield
                 return
         if not told:
-            say(f"waiting: another process is making {name[:12]}")
+            say(f"waiting: another process is making {name}")
             told = True
         await asyncio.sleep(_POLL)

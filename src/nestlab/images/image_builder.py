@@ -34,7 +34,7 @@ async def make(recipe: Recipe, cache: Path, say: Say) -> BuiltImage:
     what = _title(recipe)
     folder = folder_of(recipe.digest, cache)
     with disk_errors(what, cache):
-        async with making(folder, say) as partial:
+        async with making(folder, say, f"the image {recipe.name}") as partial:
             if partial is not None:
                 await _fill(partial, recipe, cache, say)
     image = load(folder)

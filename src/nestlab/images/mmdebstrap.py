@@ -69,6 +69,9 @@ _FAILURES: tuple[tuple[str, str, str], ...] = (
 _UNKNOWN = re.compile(r"Unable to locate package ([\w+.-]+)|Package '?([\w+.-]+)'? has no installation candidate")
 """What apt says of a package that no list has, or that only others name."""
 
+BASE = 30
+"""Percent of the bar that the base system takes."""
+
 
 @dataclass
 class Progress:
@@ -78,28 +81,32 @@ class Progress:
     total: int = 0
     done: int = 0
     shown: int = -10
-    phases: tuple[tuple[str, str], ...] = field(
+    low: int = 0
+    """Where the bar stands before the packages at work now: there is one bar for the base system and the others."""
+    phases: tuple[tuple[str, str, int], ...] = field(
         default=(
-            ("I: running apt-get update", "reading the package lists"),
-            ("I: downloading packages", "downloading the base system"),
-            ("I: extracting archives", "extracting the base system"),
-            ("I: installing essential", "installing the base system"),
-            ("I: installing remaining", "installing the packages"),
+            ("I: running apt-get update", "reading the package lists", 0),
+            ("I: downloading packages", "downloading the base system", 0),
+            ("I: extracting archives", "extracting the base system", 0),
+            ("I: installing essential", "installing the base system", 0),
+            ("I: installing remaining", "installing the other packages", BASE),
         )
     )
 
     def read(self, line: str) -> None:
         """Takes one line of output."""
-        for start, words in self.phases:
+        for start, words, low in self.phases:
             if line.startswith(start):
+                self.low = low
                 self.say(words)
                 return
         count = re.search(r"(\d+) newly installed", line)
         if count:
-            self.total, self.done, self.shown = 2 * int(count[1]), 0, -10
+            self.total, self.done = 2 * int(count[1]), 0
         elif line.startswith(("Unpacking ", "Setting up ")) and self.total:
             self.done += 1
-            percent = min(100, 100 * self.done // self.total)
+            high = 100 if self.low else BASE
+            percent = min(high, self.low + (high - self.low) * self.done // self.total)
             if percent >= self.shown + 10:
                 self.shown = percent
                 self.say(f"installing the packages: {percent} %")

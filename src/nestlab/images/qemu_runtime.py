@@ -94,6 +94,19 @@ async def system() -> Runtime | None:
             return None
 
 
+def unpacked(cache: Path) -> bool:
+    """Whether nestlab's own QEMU is in the cache."""
+    return _load(cache / "runtime" / digest()) is not None
+
+
+async def lacking(accel: Accel, cache: Path) -> bool:
+    """Whether machines of this acceleration need nestlab's own QEMU, and it is not there yet."""
+    if unpacked(cache):
+        return False
+    found = await system()
+    return found is None or found.qemu.version < GOOD_ENOUGH[accel]
+
+
 async def runtime(cache: Path, say: Say) -> Runtime:
     """nestlab's own QEMU, from the cache or unpacked into it (some 45 MB to download, 190 MB on disk).
 
@@ -105,7 +118,7 @@ async def runtime(cache: Path, say: Say) -> Runtime:
     if found is not None:
         return found
     with disk_errors(_WHAT, cache):
-        async with making(folder, say) as partial:
+        async with making(folder, say, _WHAT) as partial:
             if partial is not None:
                 await _unpack(partial, say)
     found = _load(folder)
@@ -127,7 +140,7 @@ def parse_version(text: str) -> Version | None:
 
 
 async def _unpack(partial: Path, say: Say) -> None:
-    say("unpacking nestlab's own QEMU")
+    say("downloading nestlab's own QEMU, some 45 MB")
     archive = partial / "packages.tar"
     words = [
         "--variant=extract",
@@ -138,6 +151,7 @@ async def _unpack(partial: Path, say: Say) -> None:
         str(archive),
     ]
     await mmdebstrap(words, what=_WHAT, folder=partial, say=say)
+    say("unpacking it")
     await _untar(archive, partial)
     archive.unlink()
     tools = {name: tool.version for name, tool in (await _probed(partial)).items()}

@@ -20,6 +20,7 @@ from nestlab.plan.steps import (
     Connect,
     Create,
     Disconnect,
+    Install,
     Introduce,
     Observed,
     Plan,
@@ -126,6 +127,7 @@ class _Writer:
         """By path: the step after which the machine does not run any more."""
         self._outer_ends: list[str] = []
         self._builds: dict[str, str] = {}
+        self._installs: tuple[str, ...] = ()
         self._connects: dict[str, str] = {}
         self._setups: dict[str, str] = {}
         self._in_use: dict[tuple[str, str], str] = {}
@@ -135,6 +137,7 @@ class _Writer:
         self._write_ends()
         self._write_segments()
         self._write_builds()
+        self._write_installs()
         for spec in self._blueprint.specs:
             self._write_start(spec)
         for path, fate in self._fates.items():
@@ -197,6 +200,16 @@ class _Writer:
         for key, path in missing.items():
             self._builds[key] = self._add(Build(f"{path} needs it", key))
 
+    def _write_installs(self) -> None:
+        """Programs for what is made or boots on the lab's host."""
+        starts = [spec.path for spec in self._blueprint.specs if not spec.parent and self._boots(spec.path)]
+        if starts:
+            why = f"{starts[0]} runs on it, and what this host has is missing or too old"
+            self._installs = tuple(self._add(Install(why, each)) for each in sorted(self._observed.lacking))
+
+    def _boots(self, path: str) -> bool:
+        return self._fates.get(path, NOTHING).boots
+
     def _write_start(self, spec: Spec) -> None:
         fate = self._fates.get(spec.path, NOTHING)
         if fate.boots:
@@ -225,6 +238,8 @@ class _Writer:
         needs += [self._setups[spec.parent]] if spec.parent in self._setups else []
         if fate.start != "boot" or not spec.parent:
             needs += self._images_of(spec)
+        if not spec.parent:
+            needs += self._installs
         if spec.path in self._ends and not fate.vanishes:
             needs.insert(0, self._ends[spec.path])
         if fate.late:

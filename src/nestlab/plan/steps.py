@@ -67,6 +67,8 @@ class Observed:
     links: frozenset[str] = frozenset()
     images: frozenset[str] = frozenset()
     """Keys of images that are built (or files that exist) on the lab's host."""
+    lacking: frozenset[str] = frozenset()
+    """Programs that machines on the lab's host need, and that are not there: `qemu`."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,17 @@ class Build(Step):
     @property
     def subject(self) -> str:
         return self.image
+
+
+@dataclass(frozen=True)
+class Install(Step):
+    """Fetch a program that machines on the lab's host run on, and that this host lacks."""
+
+    program: str
+
+    @property
+    def subject(self) -> str:
+        return self.program
 
 
 @dataclass(frozen=True)
@@ -178,7 +191,19 @@ class Remove(_OfMachine):
     """End it and delete everything of it, with all that is inside. Of what is not there: nothing."""
 
 
-STEPS: tuple[type[Step], ...] = (Build, Connect, Disconnect, Create, Update, Boot, Introduce, SetUp, Stop, Remove)
+STEPS: tuple[type[Step], ...] = (
+    Build,
+    Install,
+    Connect,
+    Disconnect,
+    Create,
+    Update,
+    Boot,
+    Introduce,
+    SetUp,
+    Stop,
+    Remove,
+)
 
 Way = Literal["live", "restart", "anew", "remove"]
 """How a change reaches a machine that is there: `live` without a restart; `restart` with a stop and a start, its disk

@@ -15,7 +15,7 @@ from nestlab.images.inventory import StoredImage
 from nestlab.lab.blueprint import Blueprint
 from nestlab.lab.image_titles import title_of
 from nestlab.lab.model import Image
-from nestlab.plan.steps import Build, Connect, Disconnect, Plan, Remove, Step
+from nestlab.plan.steps import Build, Connect, Disconnect, Install, Plan, Remove, Step
 from nestlab.show.machine_table import counted
 
 if TYPE_CHECKING:
@@ -71,7 +71,13 @@ def subject(step: Step, images: Mapping[str, Image]) -> str:
         return f"image {image_name(step.image, images.get(step.image))}"
     if isinstance(step, Connect | Disconnect):
         return f"segment {step.segment}"
+    if isinstance(step, Install):
+        return PROGRAMS.get(step.program, step.program)
     return step.subject
+
+
+PROGRAMS: Mapping[str, str] = {"qemu": "nestlab's QEMU"}
+"""What programs that are fetched are called."""
 
 
 def image_name(key: str, image: Image | None) -> str:
@@ -185,6 +191,8 @@ def named(happened: Event, images: Mapping[str, Image]) -> str:
         return happened.path
     if verb == "build":
         return f"image {image_name(about, images.get(about))}"
+    if verb == "install":
+        return PROGRAMS.get(about, about)
     return f"segment {about}" if verb in ("connect", "disconnect") else about
 
 

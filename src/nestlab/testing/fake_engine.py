@@ -28,6 +28,7 @@ from nestlab.plan.steps import (
     Connect,
     Create,
     Disconnect,
+    Install,
     Introduce,
     Observed,
     Remove,
@@ -72,6 +73,7 @@ class FakeWorld:
         self.machines: dict[tuple[str, str], FakeMachine] = {}
         self.links: set[tuple[str, str]] = set()
         self.images: set[str] = set()
+        self.lacking: set[str] = set()
         self.files: dict[str, bytes] = {}
         self.done: list[tuple[str, str]] = []
         self.commands: list[tuple[str, tuple[str, ...]]] = []
@@ -166,6 +168,8 @@ class FakeWorld:
         match step:
             case Build():
                 self.images.add(step.image)
+            case Install():
+                self.lacking.discard(step.program)
             case Connect():
                 self.links.add((lab, step.segment))
             case Disconnect():
@@ -258,7 +262,7 @@ class FakeEngine:
         if self.parent:
             return Observed(machines)
         links = frozenset(segment for lab, segment in self.world.links if lab == self.lab)
-        return Observed(machines, links, frozenset(self.world.images))
+        return Observed(machines, links, frozenset(self.world.images), frozenset(self.world.lacking))
 
     async def perform(self, step: Step, blueprint: Blueprint, say: Say) -> None:
         await self.world.perform(self.lab, self.parent, step, blueprint, say)

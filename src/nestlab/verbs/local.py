@@ -11,6 +11,7 @@ from nestlab.base.events import Say
 from nestlab.engines import Engine
 from nestlab.engines.qemu.accel import Accelerator
 from nestlab.engines.qemu.engine import Environment, Programs, QemuEngine, Wires
+from nestlab.engines.qemu.environment import OwnQemu
 from nestlab.engines.qemu.quick_status import guest_place
 from nestlab.home.directories import Home, LabHome
 from nestlab.home.lab_keys import LabKeys
@@ -18,6 +19,7 @@ from nestlab.home.paths import Place
 from nestlab.home.speeds import Speeds
 from nestlab.hosts.host import Host
 from nestlab.hosts.local import LocalHost
+from nestlab.images import qemu_runtime
 from nestlab.images.image_files import Cache
 from nestlab.images.qemu_runtime import Tool, choose_qemu, choose_qemu_img
 from nestlab.lab.model import Pve
@@ -72,10 +74,26 @@ def site(home: Home) -> Site:
 
     here = _programs_here(home)
 
+    asked_before: dict[str, bool] = {}
+
+    async def lacking(host: Host) -> bool:
+        if qemu_runtime.unpacked(home.cache):
+            return False
+        if "qemu" not in asked_before:
+            accel: Accelerator = "kvm" if (await host.facts()).hardware else "tcg"
+            asked_before["qemu"] = await qemu_runtime.lacking(accel, home.cache)
+        return asked_before["qemu"]
+
+    async def install(say: Say) -> None:
+        await qemu_runtime.runtime(home.cache, say)
+        asked_before.clear()
+
+    own = OwnQemu(lacking, install)
+
     def on(lab: str, parent: Host) -> Engine:
         place = Place(str(home.lab(lab).root))
         wires = Wires(lab, Path(place.switch))
-        return QemuEngine(parent, Environment(lab, place, lab_keys(lab), library, here, wires, speeds(lab)))
+        return QemuEngine(parent, Environment(lab, place, lab_keys(lab), library, here, wires, speeds(lab), own))
 
     def inside(lab: str, parent: Host) -> Engine:
         environment = Environment(lab, guest_place(lab), lab_keys(lab), library, GUEST_PROGRAMS, speeds=speeds(lab))

@@ -127,7 +127,7 @@ class Nest:
                 each.cancel()
             await asyncio.gather(*ahead.values(), return_exceptions=True)
         machines = complete(found, silent, self._before | self._specs)
-        return Observed(machines, outer.links, outer.images)
+        return Observed(machines, outer.links, outer.images, outer.lacking)
 
     async def weigh(self, seen: Observed, paths: Iterable[str]) -> Observed:
         """What is seen, with what is written on the disks of some machines, as far as their hosts can be asked."""

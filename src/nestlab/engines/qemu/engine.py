@@ -36,7 +36,20 @@ from nestlab.hosts.local import LocalHost
 from nestlab.hosts.ssh import SshHost
 from nestlab.lab.blueprint import Blueprint, Spec
 from nestlab.plan.steps import Boot as BootStep
-from nestlab.plan.steps import Build, Connect, Create, Disconnect, Introduce, Observed, Remove, Seen, Step, Stop, Update
+from nestlab.plan.steps import (
+    Build,
+    Connect,
+    Create,
+    Disconnect,
+    Install,
+    Introduce,
+    Observed,
+    Remove,
+    Seen,
+    Step,
+    Stop,
+    Update,
+)
 
 if TYPE_CHECKING:
     from nestlab.wire.qmp import Monitor
@@ -103,12 +116,17 @@ class QemuEngine:
         links = await wires.observe() if wires else frozenset[str]()
         images = self.environment.library.present() if self.parent.level == 0 else frozenset[str]()
         seen = {each.path: each for each in looks}
-        return Observed(MappingProxyType(seen), links, images)
+        own = self.environment.own_qemu
+        lacking = frozenset({"qemu"}) if own is not None and await own.lacking(self.parent) else frozenset[str]()
+        return Observed(MappingProxyType(seen), links, images, lacking)
 
     async def perform(self, step: Step, blueprint: Blueprint, say: Say) -> str | None:
         match step:
             case Build(image=key):
                 await self.environment.library.build(key, blueprint.images[key], say)
+            case Install():
+                if self.environment.own_qemu is not None:
+                    await self.environment.own_qemu.install(say)
             case Connect():
                 if self.environment.wires:
                     names = (segment.name for segment in blueprint.segments)

@@ -50,6 +50,14 @@ class Wires:
 
 
 @dataclass(frozen=True)
+class OwnQemu:
+    """nestlab's own QEMU: whether a host lacks it, and how it is fetched."""
+
+    lacking: Callable[[Host], Awaitable[bool]]
+    install: Callable[[Say], Awaitable[None]]
+
+
+@dataclass(frozen=True)
 class Environment:
     """What the engine works with on its host. `wires`: None inside a hypervisor,
     where Linux bridges carry the segments."""
@@ -62,3 +70,5 @@ class Environment:
     wires: Wires | None = None
     speeds: Speeds = field(default_factory=Speeds)
     """How slow hosts were, which waits depend on."""
+    own_qemu: OwnQemu | None = None
+    """None where QEMU is part of the host's image."""
