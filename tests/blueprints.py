@@ -99,7 +99,9 @@ def look(world: FakeWorld, blueprint: Blueprint, previous: Blueprint | None = No
         waiting += [path for path, seen in inner.items() if seen.state == "running"]
     before = previous.by_path() if previous else {}
     links = frozenset(segment for of, segment in world.links if of == lab)
-    return Observed(complete(found, silent, before | blueprint.by_path()), links, frozenset(world.images), frozenset(world.lacking))
+    return Observed(
+        complete(found, silent, before | blueprint.by_path()), links, frozenset(world.images), frozenset(world.lacking)
+    )
 
 
 def machines(depth: int = 3) -> st.SearchStrategy[tuple[Machine, ...]]:

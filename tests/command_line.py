@@ -16,7 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-UP_TO = 900
+from waiting import VERY_LONG
+
+UP_TO = VERY_LONG
 """Seconds after which a command that hangs is a failure."""
 
 

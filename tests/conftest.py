@@ -13,6 +13,7 @@ import pytest
 
 from nestlab.home.directories import Home
 from nestlab.images.qemu_runtime import Tool, choose_qemu
+from waiting import STRETCH
 
 if TYPE_CHECKING:
     from nestlab.testing.fake_pve import FakePve
@@ -22,6 +23,15 @@ if TYPE_CHECKING:
 # and then interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item], config: pytest.Config) -> None:
+    """How long a test may hang: what boots machines takes minutes, on a machine five times slower half an hour."""
+    usual = float(config.getini("timeout")) * STRETCH
+    for item in items:
+        if item.get_closest_marker("timeout") is None:
+            boots = item.get_closest_marker("guest") or item.get_closest_marker("slow")
+            item.add_marker(pytest.mark.timeout(4 * usual if boots else usual))
 
 
 @pytest.fixture(scope="session")

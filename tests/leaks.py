@@ -9,7 +9,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-SETTLE = 10.0
+from waiting import LONG
+
+SETTLE = LONG
 """Seconds that processes which were told to end may still be seen."""
 
 

@@ -29,6 +29,7 @@ from nestlab.testing.fake_pve.refusals import died
 from nestlab.testing.fake_pve.world import Volume
 from nestlab.wire import qga
 from pve_qemu import RealAgent
+from waiting import LONG
 
 CACHE = Home.of(os.environ, Path.home()).cache
 GRACE = 40.0
@@ -89,7 +90,7 @@ class Machines:
                 argv, env={**os.environ, **self.runtime.qemu.env}, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         self.running[guest.vmid] = Machine(process, folder)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + LONG
         while not (folder / "qga").exists():
             if process.poll() is not None or time.monotonic() > deadline:
                 raise died(f"start failed: QEMU exited with code 1: {(folder / 'log').read_text()}")

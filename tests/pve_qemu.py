@@ -26,6 +26,7 @@ from nestlab.wire.pve.client import Pve
 from nestlab.wire.pve.login import Token
 from nestlab.wire.pve.retries import Patience
 from nestlab.wire.pve.trust import Trust
+from waiting import LONG
 
 PROGRAM = shutil.which("qemu-ga", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
 needs_agent = pytest.mark.skipif(PROGRAM is None, reason="needs qemu-ga")
@@ -94,7 +95,7 @@ def agent_here(folder: Path) -> Iterator[Path]:
     with (folder / "qga.log").open("wb") as log:
         process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + LONG
         while not socket.exists():
             assert process.poll() is None, (folder / "qga.log").read_text()
             assert time.monotonic() < deadline

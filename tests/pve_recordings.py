@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from nestlab.testing.fake_pve import FakePve
+from waiting import LONG
 
 FOLDER = Path(os.environ.get("NESTLAB_PVE_RECORDINGS") or "recordings-nowhere")
 """Recordings of a Proxmox VE, which are not part of the repository."""
@@ -121,7 +122,7 @@ def kept(pve: FakePve) -> http.client.HTTPSConnection:
     """The connection to this fake; http.client opens it again when it was closed."""
     if pve.url not in LINES:
         context = ssl._create_unverified_context()
-        LINES[pve.url] = http.client.HTTPSConnection("127.0.0.1", pve.port, timeout=20, context=context)
+        LINES[pve.url] = http.client.HTTPSConnection("127.0.0.1", pve.port, timeout=LONG, context=context)
     return LINES[pve.url]
 
 
@@ -130,7 +131,7 @@ def ask(pve: FakePve, one: Recorded, headers: Mapping[str, str]) -> Answer:
     sending = {**headers, **one.headers}
     path, body = sent(one, sending)
     plain = one.name == "plain-http"
-    line = http.client.HTTPConnection("127.0.0.1", pve.port, timeout=20) if plain else kept(pve)
+    line = http.client.HTTPConnection("127.0.0.1", pve.port, timeout=LONG) if plain else kept(pve)
     try:
         line.request(one.method, quote(path, safe="/%:?&=@!+,;~'()*-._"), body, sending)
         response = line.getresponse()

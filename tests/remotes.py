@@ -13,6 +13,7 @@ from nestlab.base.errors import LabError
 from nestlab.hosts import remote
 from nestlab.hosts.ssh import SshHost, at
 from sshd import PROGRAM, USER, Sshd
+from waiting import LONG
 
 needs_sshd = pytest.mark.skipif(PROGRAM is None, reason="needs an sshd")
 
@@ -85,7 +86,9 @@ async def failure(address: str, ask: remote.Ask | None = None, timeout: float = 
 
 
 def keygen(*options: str) -> str:
-    return subprocess.run(["ssh-keygen", "-q", *options], check=True, capture_output=True, text=True, timeout=30).stdout
+    return subprocess.run(
+        ["ssh-keygen", "-q", *options], check=True, capture_output=True, text=True, timeout=LONG
+    ).stdout
 
 
 def generate(path: Path, kind: str, *options: str) -> Path:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from waiting import LONG
+
 GREETING = {"QMP": {"version": {"qemu": {"major": 10, "minor": 0, "micro": 3}, "package": ""}, "capabilities": ["oob"]}}
 
 
@@ -47,20 +49,20 @@ def server(path: Path, *scripts: Sequence[Step]) -> Iterator[Server]:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen(4)
-        listener.settimeout(30)
+        listener.settimeout(LONG)
         thread = threading.Thread(target=_serve, args=(listener, scripts, found))
         thread.start()
         try:
             yield found
         finally:
-            thread.join(timeout=30)
+            thread.join(timeout=LONG)
             assert not thread.is_alive()
 
 
 def _serve(listener: socket.socket, scripts: Sequence[Sequence[Step]], found: Server) -> None:
     for script in scripts:
         connection, _ = listener.accept()
-        connection.settimeout(30)
+        connection.settimeout(LONG)
         rest = ""
         with connection, contextlib.suppress(ConnectionError):
             for step in script:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from nestlab.home import key_pairs
 from nestlab.wire import ssh
+from waiting import LONG
 
 PROGRAM = shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
 USER = pwd.getpwuid(os.getuid()).pw_name
@@ -106,7 +107,7 @@ def sshd(folder: Path, *lines: str) -> Iterator[Sshd]:
 
 
 def _until_listening(server: Sshd) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + LONG
     while time.monotonic() < deadline and server.process.poll() is None:
         with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", server.port)):
             return

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from nestlab.network.switch import CONTROL, PID, socket_name
+from waiting import LONG
 
 SOURCE = str(Path(__file__).resolve().parent.parent / "src")
 BROADCAST = b"\xff" * 6
-LIMIT = 20.0
+LIMIT = LONG
 """Seconds after which a test gives up; nothing is measured by it."""
 
 

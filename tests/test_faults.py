@@ -19,6 +19,7 @@ from command_line import Cli
 from nestlab.engines.qemu import boot
 from nestlab.engines.qemu.argv import name_of
 from nestlab.home.paths import Place
+from waiting import VERY_LONG
 
 pytestmark = [pytest.mark.guest, pytest.mark.slow]
 
@@ -113,7 +114,7 @@ def test_a_panic_after_up_is_found_and_repaired(cli: Cli) -> None:
 
 
 def until_state(cli: Cli, state: str) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + VERY_LONG
     while cli.states("one")["t"] != state and time.monotonic() < deadline:
         time.sleep(0.2)
     assert cli.states("one")["t"] == state
@@ -124,7 +125,7 @@ def test_poweroff_and_reboot_inside_are_understood(cli: Cli) -> None:
     cli("exec", "t", "--", "reboot", status=None)
     cli("exec", "t", "--", "true", status=None)
     assert cli.steps(file) == [], "a machine that reboots is still there"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + VERY_LONG
     while cli("exec", "t", "--", "true", status=None).status and time.monotonic() < deadline:
         time.sleep(0.5)
     cli("exec", "t", "--", "poweroff", status=None)

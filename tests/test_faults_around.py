@@ -19,6 +19,7 @@ import pytest
 import leaks
 from command_line import Cli
 from nestlab.home.directories import Home
+from waiting import VERY_LONG
 
 pytestmark = [pytest.mark.guest, pytest.mark.slow]
 
@@ -98,7 +99,7 @@ def test_a_disk_that_fills_up_while_building_is_told(cli: Cli) -> None:
 def test_without_a_network_a_build_says_so(cli: Cli) -> None:
     env = Cli(cli.home, {"NESTLAB_CACHE": str(cli.home / "cache")}).environment
     words = ["unshare", "-n", sys.executable, "-m", "nestlab", "images", "build", "tiny"]
-    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=VERY_LONG)
     assert done.returncode == 2
     assert "cannot be downloaded" in done.stderr
 
@@ -110,7 +111,7 @@ def test_a_disk_that_fills_up_pauses_the_machine_and_room_lets_it_go_on(cli: Cli
         file = cli.file(DEBIAN)
         full("up", file, "--no-verify")
         with full.running("exec", "t", "--", "dd", "if=/dev/urandom", "of=/big", "bs=1M", "count=60", "oflag=direct"):
-            deadline = time.monotonic() + 120
+            deadline = time.monotonic() + VERY_LONG
             while full.states("one")["t"] != "paused" and time.monotonic() < deadline:
                 time.sleep(0.5)
         assert "disk" in full.machines("one")["t"]["why"]

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from sshd import PROGRAM, USER, Sshd, sshd
+from waiting import LONG
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs an sshd")
 
@@ -59,7 +60,7 @@ def test_a_command_whose_reader_goes_away_ends(server: Sshd) -> None:
         assert process.stdout is not None
         assert process.stdout.read(4) == b"y\ny\n"
         process.stdout.close()
-        assert process.wait(timeout=60) == 141
+        assert process.wait(timeout=LONG) == 141
 
 
 def test_a_command_whose_output_has_no_room_ends_with_an_error(server: Sshd) -> None:
@@ -86,7 +87,7 @@ class Terminal:
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("4H", lines, columns, 0, 0))
 
     def until(self, mark: bytes) -> bytes:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + LONG
         while mark not in self.said and time.monotonic() < deadline:
             if select.select([self.fd], [], [], 1)[0]:
                 self.said += os.read(self.fd, 65536)

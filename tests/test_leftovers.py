@@ -13,6 +13,7 @@ import pytest
 from nestlab.home import lock
 from nestlab.home.directories import Home
 from nestlab.verbs import leftovers
+from waiting import LONG
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 
@@ -76,7 +77,7 @@ def test_a_process_whose_directory_is_gone_is_found_and_ended(home: Home) -> Non
             (found,) = mine(home)
             assert (found.pid, found.why) == (stale.pid, f"{gone} is gone")
             leftovers.remove(found)
-            stale.wait(timeout=30)
+            stale.wait(timeout=LONG)
             assert used.poll() is None
         finally:
             stale.kill()

@@ -18,10 +18,12 @@ from typing import Any
 
 import pytest
 
+from waiting import LONG, VERY_LONG
+
 pytestmark = pytest.mark.guest
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
-UP_TO = 900
+UP_TO = VERY_LONG
 """Seconds after which a command that hangs is a failure."""
 
 
@@ -122,7 +124,7 @@ def test_a_command_ends_when_nobody_reads_it_any_more(cli: Cli, machine: str) ->
         assert process.stdout is not None
         assert process.stdout.readline() == b"y\n"
         process.stdout.close()
-        assert process.wait(timeout=120) == 141
+        assert process.wait(timeout=LONG) == 141
     cli.run("exec", machine, "--", "sh", "-c", "! grep -qsx yes /proc/[0-9]*/comm")
 
 
@@ -207,7 +209,7 @@ def test_secrets_are_for_the_user_alone(cli: Cli) -> None:
 
 def test_down_leaves_nothing(cli: Cli) -> None:
     cli.run("down", "pair", "--yes")
-    until = time.monotonic() + 10
+    until = time.monotonic() + LONG
     while cli.qemus() and time.monotonic() < until:
         time.sleep(0.1)
     assert cli.qemus() == []

@@ -16,6 +16,7 @@ from golden_files import assert_golden
 from nestlab.lab.blueprint import Nic, Spec
 from nestlab.lab.model import Image, Machine
 from nestlab.network.network_script import bridge_name, dhcp, resolv_conf, script
+from waiting import LONG
 
 MANAGEMENT = "52:54:00:00:00:0f"
 PLAIN = Nic("wire", "52:54:00:aa:00:01", 1400, ("10.77.0.11/24", "fd77::11/64"))
@@ -151,7 +152,7 @@ def run(
     lines += ["ip -j -d address show", "ip -j route show"]
     lines += [f"cat {name} 2>/dev/null || echo none" for name in names]
     done = subprocess.run(
-        [*(UNSHARE or []), "sh", "-c", "\n".join(lines)], capture_output=True, text=True, check=False, timeout=60
+        [*(UNSHARE or []), "sh", "-c", "\n".join(lines)], capture_output=True, text=True, check=False, timeout=LONG
     )
     assert done.returncode == 0, done.stderr
     *statuses, links, routes = done.stdout.splitlines()[: -len(SETTINGS)]

@@ -16,6 +16,7 @@ import pytest
 import leaks
 from command_line import Cli
 from own_disk import SENTENCE, build, cd
+from waiting import VERY_LONG
 
 pytestmark = [
     pytest.mark.guest,
@@ -50,7 +51,7 @@ def cli() -> Iterator[Cli]:
 
 def settled(cli: Cli) -> None:
     """cloud-init restarts sshd when it is nearly done; until then a login may be cut off."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + VERY_LONG
     while cli("exec", "mine", "--", "sh", "-c", "cloud-init status --wait; :", status=None).status != 0:
         assert time.monotonic() < deadline
         time.sleep(1)
@@ -85,7 +86,7 @@ def test_what_was_written_is_there_after_a_stop(cli: Cli) -> None:
 
 
 def test_a_cd_boots_and_says_so_on_the_console(cli: Cli) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + VERY_LONG
     while SENTENCE not in said(cli) and time.monotonic() < deadline:
         time.sleep(1)
     assert SENTENCE in said(cli)

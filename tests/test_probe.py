@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 
 from nestlab.hosts import probe
 from nestlab.hosts.facts import Facts
+from waiting import LONG
 
 AS, OBJCOPY = shutil.which("as"), shutil.which("objcopy")
 
 
 def run_probe(*argv: str, **options: object) -> dict[str, object]:
     command = [sys.executable, "-ISE", *argv]
-    result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, **options)  # type: ignore[call-overload]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=LONG, **options)  # type: ignore[call-overload]
     return dict(json.loads(result.stdout))
 
 

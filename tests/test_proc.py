@@ -14,6 +14,7 @@ import pytest
 import leaks
 from nestlab.base.errors import LabError
 from nestlab.wire import proc
+from waiting import LONG
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +32,7 @@ def alive(pid: int) -> bool:
 
 
 def until_dead(pid: int) -> bool:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + LONG
     while alive(pid) and time.monotonic() < deadline:
         time.sleep(0.01)
     return not alive(pid)

@@ -16,6 +16,7 @@ from nestlab.testing.fake_pve.published import schema
 from nestlab.wire.pve import agent as door
 from nestlab.wire.pve.errors import Denied
 from pve_qemu import VMID, RealAgent, agent_here, client, needs_agent, started
+from waiting import LONG
 
 BINARY = bytes(range(256)) * 800
 """More than one request takes, and not one byte of it is safe."""
@@ -91,7 +92,7 @@ async def test_a_command_that_takes_too_long_is_ended(real: FakePve) -> None:
     async with client(real) as api:
         with pytest.raises(LabError, match=r"did not end within 0\.3 s on hv1"):
             await made(api).run(["sleep", "7654"], timeout=0.3)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LONG):
             while (await made(api).run(["pgrep", "-f", "^sleep 7654"], check=False)).status == 0:
                 pass
 
@@ -142,11 +143,11 @@ async def test_an_agent_that_tells_no_addresses_is_heard_out(pve: FakePve) -> No
 async def test_waiting_lasts_until_it_answers(pve: FakePve) -> None:
     started(pve)
     async with client(pve) as api:
-        waiting = asyncio.ensure_future(made(api).wait(10))
+        waiting = asyncio.ensure_future(made(api).wait(LONG))
         await asyncio.sleep(0.5)
         assert not waiting.done()
         pve.boot_agent(VMID)
-        await asyncio.wait_for(waiting, 3)
+        await asyncio.wait_for(waiting, LONG)
 
 
 async def test_waiting_ends_in_time_and_at_once_when_the_machine_stopped(pve: FakePve) -> None:

@@ -31,6 +31,7 @@ from nestlab.images.qemu_runtime import Runtime, choose_qemu
 from nestlab.lab.blueprint import Nic, Spec
 from nestlab.lab.model import MIB, Image, Machine
 from nestlab.wire.qga import Agent
+from waiting import VERY_LONG
 
 pytestmark = [pytest.mark.guest, pytest.mark.slow]
 
@@ -39,7 +40,7 @@ OUT = "52:54:00:cc:00:01"
 """The card on a bridge with DHCP."""
 WIRE = Nic("wire", "52:54:00:aa:00:01", 1500, ("10.77.0.11/24",))
 BOOT = "menu=on,strict=on,reboot-timeout=1000"
-PATIENCE = 240.0
+PATIENCE = VERY_LONG
 
 
 def quiet(_: str) -> None:
@@ -182,12 +183,14 @@ async def test_a_hypervisor_boots_from_its_disks_and_its_agent_opens_kvm(folder:
         print(f"the agent answered after {seconds:.1f} s")
         assert int(guest.run("grep", "-c", "-w", "svm", "/proc/cpuinfo")) == 1
         until = "for i in $(seq 300); do [ -e /dev/kvm ] && break; sleep 0.2; done; exec 3<>/dev/kvm && echo open"
-        assert guest.run("sh", "-c", until, timeout=90) == "open"
+        assert guest.run("sh", "-c", until, timeout=VERY_LONG) == "open"
         assert guest.run("hostname") == "hv1"
         assert "10.77.0.11/24" in guest.run("ip", "-o", "-4", "address", "show", "dev", "br-wire")
         assert guest.run("cat", "/etc/hosts") == "127.0.0.1 localhost"
         grown = "for i in $(seq 300); do set -- $(stat -fc '%b %S' /); [ $(($1 * $2 >> 20)) -gt 16600 ] && break;"
-        assert int(guest.run("sh", "-c", f"{grown} sleep 0.2; done; echo $(($1 * $2 >> 20))", timeout=90)) > 16600
+        assert (
+            int(guest.run("sh", "-c", f"{grown} sleep 0.2; done; echo $(($1 * $2 >> 20))", timeout=VERY_LONG)) > 16600
+        )
         serial = serial_of(cargo.key, "boot")
         disks = guest.run("sh", "-c", CARGO, "cargo", "/run/x", serial).splitlines()
         assert [line.split()[0] for line in disks] == ["root", "boot", "nestlab-id", serial]
@@ -200,7 +203,7 @@ async def test_a_guest_with_a_card_on_a_bridge_gets_its_address_there_by_dhcp(fo
     async with started("debian", "pc", folder, spec_of("debian", WIRE), *cards, dhcp=True) as guest:
         await asyncio.to_thread(guest.wait)
         leased = "for i in $(seq 300); do ip -4 -o address show | grep -F 10.0.2.15/24 && break; sleep 0.2; done"
-        assert "10.0.2.15/24" in guest.run("sh", "-c", leased, timeout=90)
+        assert "10.0.2.15/24" in guest.run("sh", "-c", leased, timeout=VERY_LONG)
         assert "default via 10.0.2.2" in guest.run("sh", "-c", "sleep 1; ip route show default")
         assert guest.run("cat", "/etc/resolv.conf") == "nameserver 10.0.2.3"
         assert "10.77.0.11/24" in guest.run("ip", "-o", "-4", "address", "show")
@@ -224,7 +227,7 @@ async def test_the_smallest_image_boots_without_a_disk_of_its_own_and_is_reached
             assert guest.process.poll() is None, guest.told()
             try:
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
-                greeting = await asyncio.wait_for(reader.read(8), 5)
+                greeting = await asyncio.wait_for(reader.read(8), VERY_LONG)
                 writer.close()
             except (OSError, TimeoutError):
                 greeting = b""

@@ -22,6 +22,7 @@ from nestlab.wire.pve.retries import Lost, Patience, repeatable
 from nestlab.wire.pve.trust import Trust
 from nestlab.wire.pve.wires import read
 from pve_door import APART, BUSY, CUT, QUICK, TOKEN, UPID, Open, Script, opening
+from waiting import LONG
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def opened(tmp_path: Path) -> Open:
 
 def test_the_door_opens_without_loading_its_library() -> None:
     code = "import sys, nestlab.wire.pve.client, nestlab.wire.pve.pvesh; print('aiohttp' in sys.modules)"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LONG, check=True)
     assert said.stdout == "False\n"
 
 

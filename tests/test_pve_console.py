@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import os
 import pty
-from collections.abc import AsyncIterator, Callable, Iterator
+import termios
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -18,6 +19,7 @@ from nestlab.wire.pve.client import Pve
 from nestlab.wire.pve.login import Password
 from nestlab.wire.pve.trust import Trust
 from pve_qemu import VMID, client, started
+from waiting import until
 
 
 @pytest.fixture
@@ -37,12 +39,6 @@ async def joined(path: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio
 
 def opened(pve: FakePve) -> consoles.Console:
     return list(pve.world.consoles.values())[-1]
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not holds():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
 
 
 async def test_what_is_typed_arrives_byte_by_byte_and_what_is_shown_comes_back(pve: FakePve) -> None:
@@ -90,7 +86,8 @@ async def test_this_terminal_joins_it_and_leaves_by_control_bracket(pve: FakePve
     try:
         async with client(pve) as api, console.attached(api, "pve1", VMID) as path:
             joining = asyncio.ensure_future(terminal.attach(path, source=theirs, sink=write))
-            await asyncio.sleep(0.1)
+            # until it has its terminal raw, Ctrl-C would interrupt
+            await until(lambda: not termios.tcgetattr(theirs)[3] & termios.ICANON)
             os.write(ours, b"\x03ls\r")
             await until(lambda: opened(pve).typed == b"\x03ls\r")
             os.write(ours, terminal.ESCAPE)

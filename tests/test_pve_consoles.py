@@ -17,6 +17,7 @@ from nestlab.testing.fake_pve import Agent, FakePve, Guest
 from nestlab.testing.fake_pve.consoles import GREETING
 from nestlab.wire.pve import console
 from pve_qemu import VMID, RealAgent, agent_here, client, needs_agent, started
+from waiting import LONG
 
 CT = 200
 
@@ -46,7 +47,7 @@ def program(folder: Path, name: str, script: str) -> None:
 async def sitting(path: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     reader, writer = await asyncio.open_unix_connection(path)
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LONG):
             yield reader, writer
     finally:
         writer.close()

@@ -17,6 +17,7 @@ from nestlab.lab.model import GIB, Segment
 from nestlab.plan.steps import Boot, Create, Introduce, Remove, Stop
 from nestlab.wire.pve.errors import PveError
 from pve_lab import ONE, Bench, config, seen, up, vmid
+from waiting import until
 
 RENAMED = draft("lab", guest("web"), hosts="after")
 CHANGED = draft("lab", guest("web", memory=256), hosts="before")
@@ -286,14 +287,14 @@ async def test_a_hibernated_machine_goes_on_where_it_was_and_can_be_removed(made
 
 
 async def test_a_task_that_nobody_follows_any_more_is_waited_for(made: Bench) -> None:
-    made.fake.slow("qmclone", 0.6)
+    made.fake.slow("qmclone", 3)
     engine = made.engine()
     work = asyncio.ensure_future(engine.perform(Create("", "web"), ONE, made.say))
-    await asyncio.sleep(0.4)
-    assert [task.kind for task in made.fake.tasks.all if task.status is None] == ["qmclone"]
+    tasks = made.fake.tasks.all
+    await until(lambda: "qmclone" in [task.kind for task in tasks if task.status is None])
     work.cancel()
     await asyncio.wait({work})
-    await asyncio.sleep(1)
+    await until(lambda: all(task.status is not None for task in tasks))
     state = await seen(made)
     assert state is not None
     assert state.state == "broken"

@@ -10,7 +10,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -29,6 +28,7 @@ from nestlab.wire.result import Result
 from pve_qemu import VMID, RealAgent, agent_here, client, needs_agent, started
 from remotes import needs_sshd
 from sshd import USER, Sshd, sshd
+from waiting import LONG, settled, until, wait_until
 
 DATA = os.urandom(300_000)
 TOOLS = ("sh", "dd", "base64", "mktemp", "mkfifo", "cat", "mv", "rm", "wc", "tail", "sleep", "kill", "setsid", "grep")
@@ -44,7 +44,7 @@ class Here:
 
     async def run(self, argv: Sequence[str], *, input: bytes | None = None, check: bool = True) -> Result:
         done = await asyncio.to_thread(
-            subprocess.run, argv, input=input or b"", capture_output=True, env={"PATH": self.path}, timeout=20
+            subprocess.run, argv, input=input or b"", capture_output=True, env={"PATH": self.path}, timeout=LONG
         )
         return Result(tuple(argv), done.returncode, done.stdout, done.stderr)
 
@@ -107,20 +107,15 @@ def processes(folder: str) -> list[int]:
     return found
 
 
-async def gone(folder: str, within: float) -> None:
-    async with asyncio.timeout(within):
-        while Path(folder).exists() or processes(folder):  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
+async def gone(folder: str) -> None:
+    await until(lambda: not Path(folder).exists() and not processes(folder))
 
 
 @pytest.fixture(autouse=True)
 def nothing_stays() -> Iterator[None]:
     before = relays()
     yield
-    deadline = time.monotonic() + 5
-    while relays() - before and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert relays() - before == set()
+    wait_until(lambda: not relays() - before)
 
 
 @pytest.fixture
@@ -149,7 +144,7 @@ async def sent_back(agent: Agent, at: int) -> None:
     stream = await tunnel.connect(agent, at)
     async with ended(stream) as (reader, writer):
         writer.write(DATA)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(LONG):
             assert await reader.readexactly(len(DATA)) == DATA
     assert stream.trouble == ""
 
@@ -211,7 +206,7 @@ async def test_the_last_words_of_a_port_arrive_before_the_end(tmp_path: Path, co
 
     guest = here(narrow(tmp_path / "bin", "dash", connector))
     async with port(speak) as at, ended(await tunnel.connect(guest, at)) as (reader, _):
-        assert await asyncio.wait_for(reader.read(), 30) == DATA
+        assert await asyncio.wait_for(reader.read(), LONG) == DATA
 
 
 async def test_one_that_is_not_read_is_not_sent_without_end() -> None:
@@ -227,9 +222,9 @@ async def test_one_that_is_not_read_is_not_sent_without_end() -> None:
     async with port(flood) as at:
         stream = await tunnel.connect(here(), at)
         async with ended(stream):
-            await asyncio.sleep(2)
-            held = sum(path.stat().st_size for path in Path(stream._folder).glob("o.*"))
-            assert 0 < held < (relay.WINDOW + 2) * 120_000
+            folder = Path(stream._folder)
+            held = await settled(lambda: sum(path.stat().st_size for path in folder.glob("o.*")))
+            assert held < (relay.WINDOW + 2) * 120_000
 
 
 async def test_what_a_port_does_not_read_does_not_pile_up_in_the_guest() -> None:
@@ -237,9 +232,9 @@ async def test_what_a_port_does_not_read_does_not_pile_up_in_the_guest() -> None
         stream = await tunnel.connect(here(), at)
         async with ended(stream) as (_, writer):
             writer.write(bytes(60 << 20))
-            await asyncio.sleep(3)
-            held = len(list(Path(stream._folder).glob("i.*")))
-            assert 0 < held <= 2 * tunnel.AHEAD
+            folder = Path(stream._folder)
+            held = await settled(lambda: len(list(folder.glob("i.*"))))
+            assert held <= 2 * tunnel.AHEAD
 
 
 async def test_a_stream_whose_taker_has_gone_ends_though_the_port_hangs() -> None:
@@ -250,7 +245,7 @@ async def test_a_stream_whose_taker_has_gone_ends_though_the_port_hangs() -> Non
             async with asyncio.timeout(1):
                 await asyncio.get_running_loop().sock_sendall(stream.socket, bytes(60 << 20))
         stream.socket.close()
-        await gone(stream._folder, 5)
+        await gone(stream._folder)
 
 
 async def test_a_relay_that_nobody_asks_ends_with_all_its_processes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,10 +256,8 @@ async def test_a_relay_that_nobody_asks_ends_with_all_its_processes(monkeypatch:
         result = await Here().run(["sh", "-c", relay.START, "sh", str(at)], input=hurried.encode())
         folder = result.text.strip()
         assert Path(folder).stat().st_mode & 0o777 == 0o700
-        async with asyncio.timeout(15):
-            while not processes(folder):  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
-        await gone(folder, 15)
+        await until(lambda: processes(folder))
+        await gone(folder)
 
 
 async def test_closing_leaves_nothing_though_the_port_hangs() -> None:
@@ -273,7 +266,7 @@ async def test_closing_leaves_nothing_though_the_port_hangs() -> None:
         async with ended(stream) as (_, writer):
             writer.write(bytes(10 << 20))
             await asyncio.sleep(0.5)
-        await gone(stream._folder, 3)
+        await gone(stream._folder)
 
 
 @needs_agent
@@ -293,7 +286,7 @@ async def test_lost_answers_and_a_silent_agent_are_survived(real: FakePve) -> No
                 real.fail_next("/agent/file-read", 500, "QEMU guest agent is not running", times=2)
                 real.fail_next("/agent/file-write", 596, "Broken pipe")
                 writer.write(word)
-                assert await asyncio.wait_for(reader.readexactly(len(word)), 20) == word
+                assert await asyncio.wait_for(reader.readexactly(len(word)), LONG) == word
         assert stream.trouble == ""
 
 
@@ -304,7 +297,7 @@ async def test_the_stream_breaks_when_the_machine_stops(real: FakePve) -> None:
         folder = stream._folder
         async with ended(stream) as (reader, _):
             real.vms[VMID].running = False
-            assert await asyncio.wait_for(reader.read(), 10) == b""
+            assert await asyncio.wait_for(reader.read(), LONG) == b""
         assert "hv1 does not run any more" in stream.trouble
     await Here().run(["sh", "-c", relay.STOP, "sh", folder])
 
@@ -370,9 +363,7 @@ async def test_a_lost_connection_is_made_anew(real: FakePve, tmp_path: Path) -> 
             assert (await hv1.run(["echo", "1"])).text == "1\n"
             there = await hv1.connect()
             server.kill_connections()
-            async with asyncio.timeout(20):
-                while not there.closed:  # noqa: ASYNC110
-                    await asyncio.sleep(0.02)
+            await until(lambda: there.closed)
             assert (await hv1.run(["echo", "2"])).text == "2\n"
             await hv1.close()
 

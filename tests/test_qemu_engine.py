@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import tempfile
@@ -50,8 +49,8 @@ def no_qemu_inside() -> Iterator[None]:
 
 async def kill_web(nest: Nest) -> None:
     pid = (await nest.observe()).machines["hv/web"].pid
-    await (await nest.host("hv")).run(("kill", "-9", str(pid)))
-    await asyncio.sleep(1)  # until the kernel has taken the process away
+    gone = 'kill -9 "$1"; while kill -0 "$1" 2>/dev/null; do sleep 0.1; done'
+    await (await nest.host("hv")).run(("sh", "-c", gone, "kill", str(pid)))
 
 
 async def test_the_qemu_engine_lives_through_the_contract() -> None:

@@ -16,6 +16,7 @@ from nestlab.engines.qemu import scripts
 from nestlab.engines.qemu.first_guest import Opening
 from nestlab.engines.qemu.identity import archive
 from nestlab.hosts.local import LocalHost
+from waiting import LONG
 
 NAME = "nestlab:pair:hv1/web"
 CARD = bytes(range(256)) * 300
@@ -100,7 +101,7 @@ async def test_a_shell_that_is_not_needed_is_ended(tmp_path: Path) -> None:
 
 def made(shell: str, root: Path, stdin: bytes) -> subprocess.CompletedProcess[bytes]:
     argv = [*shell.split(), "-c", scripts.alone(scripts.PREPARE), "prepare", *prepare(root)]
-    return subprocess.run(argv, input=stdin, capture_output=True, timeout=20)
+    return subprocess.run(argv, input=stdin, capture_output=True, timeout=LONG)
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -133,7 +134,7 @@ def renewed(shell: str, root: Path, *words: str) -> subprocess.CompletedProcess[
     digest, made_from, size = words
     papers = archive({"made.new": (f'{{"digest":"{digest}","root":"{made_from}","disk":{size}}}\n'.encode(), 0o600)})
     argv = [*shell.split(), "-c", scripts.alone(scripts.PREPARE), "prepare", NAME, str(root)]
-    return subprocess.run([*argv, digest, made_from, "yes", size], input=papers, capture_output=True, timeout=20)
+    return subprocess.run([*argv, digest, made_from, "yes", size], input=papers, capture_output=True, timeout=LONG)
 
 
 @pytest.mark.parametrize("shell", SHELLS)

@@ -18,6 +18,7 @@ from nestlab.base.errors import LabError, Unreachable
 from nestlab.images.qemu_runtime import Tool
 from nestlab.wire import qga, qmp
 from scripted import GREETING, Hang, Hear, Say, Step, server
+from waiting import LONG
 
 READY: list[Step] = [Say(GREETING), Hear(), Say({"return": {}, "id": "ID"})]
 EVENT = {"event": "STOP", "timestamp": {"seconds": 1, "microseconds": 2}}
@@ -45,7 +46,7 @@ def qemu(tmp_path: Path, qemu_tool: Tool) -> Iterator[str]:
         f"unix:{path},server=on,wait=off",
     ]
     process = subprocess.Popen(argv, env={**os.environ, **qemu_tool.env}, stdin=subprocess.DEVNULL)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + LONG
     while time.monotonic() < deadline:
         with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
             probe.connect(str(path))

@@ -28,6 +28,7 @@ from remotes import (
     url,
 )
 from sshd import USER, Sshd, sshd
+from waiting import LONG
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ async def test_it_is_connected_to_again_when_the_connection_was_lost(server: Ssh
     async with reached(url(server)) as host:
         there = await host.connect()
         server.kill_connections()
-        await asyncio.wait_for(there.asyncssh.wait_closed(), 10)
+        await asyncio.wait_for(there.asyncssh.wait_closed(), LONG)
         with pytest.raises(Unreachable) as caught:
             await there.run(["true"])
         assert caught.value.hint.endswith(f"Try: ssh -p {server.port} {USER}@127.0.0.1")

@@ -18,6 +18,7 @@ from nestlab.hosts import remote
 from nestlab.wire import client_keys, known_hosts, ssh_refusals
 from remotes import failure, generate, give_key, know, make_home, needs_sshd, penalties, put, reached, url
 from sshd import USER, Sshd, sshd
+from waiting import LONG
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +117,7 @@ def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def add(key: Path) -> None:
-    subprocess.run(["ssh-add", "-q", str(key)], check=True, timeout=30, stdin=subprocess.DEVNULL)
+    subprocess.run(["ssh-add", "-q", str(key)], check=True, timeout=LONG, stdin=subprocess.DEVNULL)
 
 
 @needs_sshd

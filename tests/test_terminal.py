@@ -16,6 +16,7 @@ import pytest
 
 from nestlab.base.errors import LabError
 from nestlab.hosts import terminal
+from waiting import LONG
 
 
 @dataclass
@@ -28,7 +29,7 @@ class Guest:
     came: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def wait_for(self, text: bytes) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LONG):
             while text not in self.heard:
                 self.came.clear()
                 await self.came.wait()
@@ -55,7 +56,7 @@ async def guest(folder: Path) -> AsyncIterator[Guest]:
 
 async def is_raw(terminal: int) -> None:
     """Until then what is typed belongs to the line discipline."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LONG):
         for _ in itertools.count():
             if not termios.tcgetattr(terminal)[3] & termios.ICANON:
                 return

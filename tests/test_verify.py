@@ -14,6 +14,7 @@ from nestlab.lab.blueprint import Blueprint, Nic, Spec
 from nestlab.lab.model import Machine
 from nestlab.verbs.reachability import ALL_PAIRS, pairs_of
 from nestlab.verbs.verify import ASK, _Machine, _of_machine, _told, _words
+from waiting import LONG
 
 MODULES = ("kvm_intel", "kvm_amd", "kvm_pvm")
 
@@ -124,7 +125,7 @@ def test_every_shell_says_what_the_machine_is_and_whom_it_reaches(shell: str, bu
         "127.0.0.1",
         "nowhere.invalid",
     ]
-    text = subprocess.run(argv, capture_output=True, text=True, env={"PATH": str(tmp_path)}, timeout=20).stdout
+    text = subprocess.run(argv, capture_output=True, text=True, env={"PATH": str(tmp_path)}, timeout=LONG).stdout
     machine = _told(spec(1), text)
     assert machine.reached == {"127.0.0.1": True, "nowhere.invalid": False}
     assert machine.arch == os.uname().machine
