@@ -27,6 +27,16 @@ HYPERVISOR = Machine("hv", hypervisor="kvm")
 GUEST = Machine("web")
 
 
+def test_what_several_emulated_cpus_mean_for_a_hypervisor_is_part_of_what_emulation_costs() -> None:
+    nothing = Facts()
+    one, two = (choose(nothing, replace(HYPERVISOR, cpus=cpus), "hv", "this machine").cost for cpus in (1, 2))
+    assert two.startswith(one)
+    assert "`cpus: 1` is safe" in two
+    assert "panic" not in one
+    assert "panic" not in choose(nothing, replace(GUEST, cpus=2), "web", "this machine").cost
+    assert not choose(INTEL, replace(HYPERVISOR, cpus=2), "hv", "this machine").cost
+
+
 @pytest.mark.parametrize("facts", [INTEL, AMD])
 def test_a_host_that_ran_a_guest_gives_kvm(facts: Facts) -> None:
     assert choose(facts, HYPERVISOR, "hv", "this machine").accel == "kvm"

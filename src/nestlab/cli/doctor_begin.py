@@ -67,7 +67,7 @@ def examine() -> None:
         script = file.read()
     try:
         _examining.append(Asked(["sh", "-c", script], PROBE))
-        _measuring.append(Asked(["sh", SPEED]))
+        _measuring.append(Asked(["sh", SPEED, "3"]))
     except OSError as error:
         _examining.append(error)
 

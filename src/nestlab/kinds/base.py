@@ -23,6 +23,11 @@ class Kind:
     description: str
 
 
+SMP_EMULATED = "; with more than one CPU such a hypervisor was seen to panic, rarely: `cpus: 1` is safe"
+"""What emulation costs a hypervisor with several virtual CPUs, after what it costs every one. Seen with QEMU 10.0.13
+(thread=multi): an interrupt taken right after VMRUN found the guest's GS, and the kernel faulted for ever."""
+
+
 @dataclass(frozen=True)
 class Plain:
     """A built-in image for machines that run nothing inside. `disk`: bytes of its disk, 0 for none;

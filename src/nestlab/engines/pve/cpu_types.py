@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from nestlab.base.errors import LabError
+from nestlab.kinds.base import SMP_EMULATED
 from nestlab.lab.model import Machine
 
 PLAIN = "x86-64-v2-AES"
@@ -88,6 +89,7 @@ def _emulated(machine: Machine, why: str) -> Cpu:
     cost = "emulated: about 20 times slower than hardware"
     if machine.hypervisor:
         cost = "emulated, with AMD SVM emulated for its guests: about 20 times slower than hardware; containers are not"
+        cost += SMP_EMULATED if machine.cpus > 1 else ""
     return Cpu(EMULATED, False, why, cost)
 
 

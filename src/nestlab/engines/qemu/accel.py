@@ -7,6 +7,7 @@ from typing import Literal
 
 from nestlab.base.errors import LabError
 from nestlab.hosts.facts import Facts
+from nestlab.kinds.base import SMP_EMULATED
 from nestlab.lab.model import Machine, level_of
 
 Accelerator = Literal["kvm", "tcg"]
@@ -92,5 +93,6 @@ def _cost(machine: Machine, path: str) -> str:
     if level_of(path) > 1:
         return "emulated inside a guest: about 10 times slower to boot and 25 to 60 times slower to compute"
     if machine.hypervisor:
-        return "emulated, with AMD SVM emulated for its guests: about 20 times slower than hardware"
+        cost = "emulated, with AMD SVM emulated for its guests: about 20 times slower than hardware"
+        return cost + (SMP_EMULATED if machine.cpus > 1 else "")
     return "emulated: about 20 times slower than hardware"
