@@ -36,6 +36,11 @@ def test_a_word_longer_than_a_line_stays_whole() -> None:
     )
 
 
+def test_a_line_quoted_from_a_file_stays_as_what_points_into_it() -> None:
+    quoted = "  12 | machines: {hv: {hypervisor: kvm, memory: lots}}\n     |                                        ^"
+    assert fit(quoted, 30) == quoted
+
+
 def test_colours_have_no_width() -> None:
     red = Paint(on=True)("red", "error:")
     assert fit(f"{red} one two three four", 20) == f"{red} one two three\nfour"
@@ -51,5 +56,8 @@ def test_without_a_width_or_a_sensible_one_nothing_changes(width: int | None) ->
 def test_nothing_is_lost_and_only_words_are_longer_than_a_line(text: str, width: int) -> None:
     fitted = fit(text, width)
     assert fitted.split() == text.split()
-    assert all(len(line) <= width or len(re.findall(r"\S+", line)) == 1 or line in text for line in fitted.split("\n"))
+    assert all(
+        len(line) <= width or re.match(r"\s*(\d+ \||\|)", line) or len(re.findall(r"\S+", line)) == 1 or line in text
+        for line in fitted.split("\n")
+    )
     assert fit(fitted, width).split() == text.split()

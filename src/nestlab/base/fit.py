@@ -8,14 +8,18 @@ _STYLE = re.compile(r"\x1b\[[0-9;]*m")
 _WORDS = re.compile(r"(\s*)((?:`[^`\n]*`|[^\s`]|`)+)")
 """Blanks and a word; a command in backticks is one word with what touches it."""
 
+_SOURCE = re.compile(r"\s*(?:\d+ \||\|\s*\^)")
+"""A line quoted from a file, and the one below it that points into it: broken, it would point elsewhere."""
+
 
 def fit(text: str, width: int | None) -> str:
     """The text with its lines at most `width` columns long, broken between words; None: as it is. What goes on stands
     below the last column of a table that begins in the left half, else at the line's own indentation. A word that is
-    longer than a line stays whole."""
+    longer than a line stays whole, as does a line quoted from a file."""
     if width is None or width < 20:
         return text
-    return "\n".join(line if _length(line) <= width else _fitted(line, width) for line in text.split("\n"))
+    lines = text.split("\n")
+    return "\n".join(line if _length(line) <= width or _SOURCE.match(line) else _fitted(line, width) for line in lines)
 
 
 def _length(text: str) -> int:
