@@ -3,14 +3,18 @@ process of its own where signals, pipes and start-up matter."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import pty
 import re
 import select
 import signal
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -197,6 +201,26 @@ def test_a_command_follows_the_machine_as_people_type_it(console: Console) -> No
     console.lab("other").write_text("lab: other\nmachines: {single: {image: tiny}}\n")
     console.run("up", "other.yaml", "--no-verify")
     assert json.loads(console.run("exec", "--json", "single", "ls").stdout)["machine"] == "single"
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["doctor", "--help"], ["pve", "setup", "--help"], ["up", "no such.yaml"]]
+)
+def test_help_and_errors_fit_a_narrow_terminal(console: Console, words: list[str]) -> None:
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 60, 0, 0))
+    env = {key: value for key, value in {**os.environ, **console.env}.items() if key not in ("COLUMNS", "NO_COLOR")}
+    argv = [sys.executable, "-m", "nestlab", *words]
+    with subprocess.Popen(argv, env=env, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, cwd=console.folder):
+        os.close(theirs)
+        said = b""
+        with contextlib.suppress(OSError):  # a terminal without a writer has no end but an error
+            while data := os.read(ours, 65536):
+                said += data
+    os.close(ours)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", said.decode()).splitlines()
+    assert len(lines) > 1
+    assert [line for line in lines if len(line) > 60 and len(line.split()) > 1] == []
 
 
 def test_status_of_some_machines_shows_those(console: Console) -> None:
