@@ -221,6 +221,18 @@ def test_explain_ends_with_status_2_where_there_is_nothing_to_explain(tmp_path: 
     assert "Nothing in that text" in run("long " * 2000, status=2).stderr
 
 
+def test_explain_says_so_where_nothing_found_is_a_cause() -> None:
+    assert "Nothing of this is a failure by itself." in run("RTNETLINK answers: File exists").stdout
+    assert "follows from another failure" in run("Kernel panic - not syncing: Fatal exception").stdout
+    assert "by itself" not in run("modprobe: FATAL: Module kvm_intel is in use.").stdout
+
+
+def test_explain_names_the_level_below_and_what_is_typed_there() -> None:
+    said = run(input=b"DMI: Amazon EC2 m7g.large/\nKVM acceleration can NOT be used\n").stdout
+    assert "below  This log shows Amazon EC2:" in said
+    assert "$ aws ec2 modify-instance-cpu-options" in said
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read all")
 def test_a_file_that_may_not_be_read_is_a_message(tmp_path: Path) -> None:
     log = tmp_path / "log"

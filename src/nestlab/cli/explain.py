@@ -50,8 +50,20 @@ def explain(words: Words = None, as_json: Json = False, debug: Debug = False) ->
         what = f"{where} is empty." if empty else f"Nothing in {where} is known to nestlab."
         hint = WHAT if empty else MORE
         raise LabError(what, hint=hint)
-    show("\n\n".join(_shown(each, paint()) for each in found))
+    show("\n\n".join([*(_shown(each, paint()) for each in found), *_missing(found)]))
     return None
+
+
+def _missing(found: tuple[Explained, ...]) -> list[str]:
+    """What to give as well, where nothing that was found is a cause."""
+    from nestlab.explain.signatures import Rank
+
+    lowest = min(each.signature.rank for each in found)
+    if lowest < Rank.SYMPTOM:
+        return []
+    if lowest == Rank.NOTE:
+        return [f"Nothing of this is a failure by itself. {MORE}"]
+    return [f"All of this follows from another failure. {MORE}"]
 
 
 def _text(words: list[str]) -> tuple[str, str]:
@@ -101,5 +113,5 @@ def _below(below: Below | None, colours: Paint) -> list[str]:
     """Who mends the level below, and what is typed there."""
     if below is None:
         return []
-    name = f"This log is of a machine on {below.name}. " if below.name else ""
+    name = f"This log shows {below.name}: " if below.name else ""
     return [f"  below  {name}{below.way.do}", *(f"         $ {colours('green', line)}" for line in below.way.commands)]

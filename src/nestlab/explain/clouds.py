@@ -133,7 +133,7 @@ _GCE_ON = (
 GCE = Cloud(
     "Google Compute Engine",
     Nests.SWITCH,
-    "Intel types (N1, N2, C2, C3, N4 and others; Haswell or later) nest when that is switched on; E2, AMD, Arm and "
+    "Intel types (N1, N2, C2, C3 and others; Haswell or later) nest when that is switched on; E2, AMD, Arm and "
     "memory-optimized types never do, whatever the switch says.",
     Way(
         "For this machine (it restarts, its disks stay): export it, set advancedMachineFeatures."
@@ -251,7 +251,8 @@ TENCENT = _rents_metal(
     ("Tencent Cloud",),
     "a Cloud Physical Machine",
     "Tencent Cloud: CVM FAQ",
-    log=("tencent cloud cvm",),
+    Nests.UNPROMISED,
+    ("tencent cloud cvm",),
 )
 ORACLE = _rents_metal(
     "Oracle Cloud",

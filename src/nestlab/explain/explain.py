@@ -141,8 +141,6 @@ def _parts(needle: str) -> tuple[bytes, ...]:
 def _look(signature: Signature, data: bytes, lowered: bytes, words: bytes, taken: set[int]) -> _Seen | None:
     """The lines that match and are not taken yet; they are taken then."""
     seen = None
-    if signature.beside and not any(word.encode() in lowered for word in signature.beside):
-        return None
     over = max((lowered.rfind(word.encode()) for word in signature.unless), default=-1)
     for needle in needles(signature.pattern):
         if not all(part in words for part in _parts(needle)):

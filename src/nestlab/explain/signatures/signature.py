@@ -45,8 +45,8 @@ class Signature:
     documented. `example` is a line as it is really printed.
 
     `told`: how sure, where it is not what the rank has (certain for a cause, likely for a refusal). `below`: the cure
-    is the level below, so what is known of that one is told, too. `beside`: words (small letters) any of which must
-    stand somewhere in the same log. `unless`: words none of which may follow in it: with them it went on and is well.
+    is the level below, so what is known of that one is told, too. `unless`: words (small letters) none of which
+    may follow in the same log: with them it went on and is well.
     """
 
     name: str
@@ -58,7 +58,6 @@ class Signature:
     rank: Rank = Rank.REFUSAL
     told: Sure | None = None
     below: bool = False
-    beside: tuple[str, ...] = ()
     unless: tuple[str, ...] = ()
 
     @property

@@ -1,4 +1,4 @@
-"""What VirtualBox and VMware say: who owns VMX and SVM beside KVM, and faults of theirs as the level below."""
+"""What VirtualBox says: who owns VMX and SVM beside KVM, and faults of its own as the level below."""
 
 from __future__ import annotations
 
@@ -100,64 +100,12 @@ TABLE: tuple[Signature, ...] = (
         Rank.SYMPTOM,
     ),
     Signature(
-        "vmware-no-nesting",
-        r"does not support nested virtuali[sz]ation on this host|Module '?\"?HV'?\"? power on failed"
-        r"|Feature 'hv\.capable' was|\bhv\.capable\b.{0,60}(?:absent|0)",
-        "VMware cannot give its machine VT-x or AMD-V here: on Windows its Hyper-V is running (WSL 2, memory "
-        "integrity, Credential Guard), on ESXi or Linux the CPU, or the hypervisor below, does not give them.",
-        "Windows: `bcdedit /set hypervisorlaunchtype off`, memory integrity off, restart. ESXi in a machine: "
-        'vhv.enable = "TRUE" for that. Or untick virtualized VT-x/EPT for this machine if it need not nest.',
-        "VMware: Running Nested VMs (doc-8970); Broadcom knowledge base 2146361",
-        "VMware Workstation does not support nested virtualization on this host.",
+        "virtualbox-no-virtualization",
+        r"VERR_(?:VMX_NO_VMX|SVM_NO_SVM|VMX_MSR_ALL_VMX_DISABLED|VMX_MSR_VMXON_DISABLED|SVM_DISABLED)",
+        "VirtualBox sees no VT-x or AMD-V: it is off in the firmware, or not given to this virtual machine.",
+        "Switch it on in the firmware; for a machine of VirtualBox: `VBoxManage modifyvm NAME --nested-hw-virt on`.",
+        "VirtualBox manual: Nested Virtualization",
+        "VT-x is not available (VERR_VMX_NO_VMX).",
         Rank.CAUSE,
-        below=True,
-    ),
-    Signature(
-        "vmware-hyperv",
-        r"VMware (?:Workstation|Player) and Hyper-V are not compatible",
-        "Windows runs Hyper-V, beside which this VMware cannot run.",
-        "Update VMware (15.5.5 and newer run beside Hyper-V, without nesting), or `bcdedit /set hypervisorlaunchtype "
-        "off` and restart.",
-        "Broadcom knowledge base 2146361",
-        "VMware Workstation and Hyper-V are not compatible. Remove the Hyper-V role from the system before running.",
-        Rank.CAUSE,
-    ),
-    Signature(
-        "vmware-monitor-panic",
-        r"MONITOR PANIC|VMware \w{2,20} unrecoverable error|vcpu-\d{1,3}:VERIFY",
-        "VMware's monitor failed while it ran this machine: with a hypervisor inside mostly in its own code for "
-        "nesting.",
-        "Update VMware and the virtual hardware version; give the inner hypervisor fewer CPUs; keep vmware.log for "
-        "the report.",
-        "VMware: Running Nested VMs (doc-8970)",
-        "vmx| E1: PANIC: MONITOR PANIC: vcpu-0:VERIFY vmcore/vmm/intr/apic.c:1130",
-        told=Sure.LIKELY,
-    ),
-    Signature(
-        "vmware-monitor-mode",
-        r"Module '?\"?MonitorMode'?\"? power on failed|Failed to initialize monitor device|vmmon.{0,60}(?:not loaded"
-        r"|no such file)|Could not open /dev/vmmon",
-        "VMware's kernel module vmmon is not loaded or cannot have the CPU: it is not built for this kernel, Secure "
-        "Boot refuses it, or KVM holds VT-x since Linux 6.12.",
-        "`sudo vmware-modconfig --console --install-all`; sign it under Secure Boot; and `sudo modprobe -r kvm_intel` "
-        "(or kvm_amd), or boot with kvm.enable_virt_at_load=0.",
-        "VMware Workstation documentation; " + ADMIN,
-        "Could not open /dev/vmmon: No such file or directory.",
-        Rank.CAUSE,
-        Sure.LIKELY,
-    ),
-    Signature(
-        "vmware-long-mode",
-        r"longmodeincompat|noLongmode|64-bit (?:guest|operation) .{0,40}not (?:supported|possible)"
-        r"|Binary translation is incompatible",
-        "VMware cannot run a 64-bit guest here: it sees no VT-x or AMD-V, off in the firmware or not given to this "
-        "virtual machine.",
-        "On real hardware switch VT-x on in the firmware; under Hyper-V switch that off; in a virtual machine the "
-        'level below must give vmx or svm (vhv.enable = "TRUE" on VMware).',
-        "VMware: Running Nested VMs (doc-8970)",
-        "Msg_Post: Error: msg.cpuid.noLongmodeQuestionFmt This virtual machine is configured for 64-bit guest systems.",
-        Rank.CAUSE,
-        Sure.LIKELY,
-        below=True,
     ),
 )

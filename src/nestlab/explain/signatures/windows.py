@@ -212,4 +212,74 @@ TABLE: tuple[Signature, ...] = (
         "Nested virtualization is not supported on AMD processors on this version of Windows.",
         Rank.CAUSE,
     ),
+    Signature(
+        "hyperv-already-running",
+        r"Hyper-V cannot be installed: A hypervisor is already running",
+        "Windows sees that it runs in a virtual machine whose CPU has no vmx or svm.",
+        "Give it one at the level below, then stop and start it; no setting of this Windows helps.",
+        "Microsoft: Nested Virtualization in Hyper-V",
+        "Hyper-V cannot be installed: A hypervisor is already running.",
+        Rank.CAUSE,
+        below=True,
+    ),
+    Signature(
+        "hyperv-processor",
+        r"Hyper-V cannot be installed: The processor does not have required virtualization capabilities",
+        "Windows sees no VT-x or AMD-V, or not what Hyper-V needs of it (SLAT).",
+        "Give the machine host, or a real vendor's model with nested-virt, and keep ept or npt on below; then stop and "
+        "start it.",
+        "Microsoft: Hyper-V requirements; PVE wiki: Nested Virtualization",
+        "Hyper-V cannot be installed: The processor does not have required virtualization capabilities.",
+        Rank.CAUSE,
+        below=True,
+    ),
+    Signature(
+        "wsl2-no-virtualization",
+        r"ensure virtualization is enabled in the BIOS|WSL2 is not supported with your current machine configuration"
+        r"|WSL2 is unable to start because virtualization is not enabled|HCS_E_HYPERV_NOT_INSTALLED|\b0x80370102\b",
+        "WSL2 needs a hypervisor of its own, and this Windows has no virtualization to start one.",
+        "Switch it on in the firmware, or give this virtual machine vmx or svm (CPU host); then `wsl --install "
+        "--no-distribution` and restart.",
+        "Microsoft: Troubleshooting WSL",
+        "Please enable the Virtual Machine Platform Windows feature and ensure virtualization is enabled in the BIOS.",
+        Rank.CAUSE,
+        below=True,
+    ),
+    Signature(
+        "windows-msr-stop",
+        r"SYSTEM_THREAD_EXCEPTION_NOT_HANDLED|KMODE_EXCEPTION_NOT_HANDLED",
+        "Windows 10 1803 and later stop like this on a host CPU when KVM refuses a register that they read.",
+        "On the host: `echo 1 | sudo tee /sys/module/kvm/parameters/ignore_msrs`, and `options kvm ignore_msrs=1` in "
+        "/etc/modprobe.d.",
+        "PVE wiki: Nested Virtualization; quickemu-project/quickemu#88",
+        "Stop code: SYSTEM_THREAD_EXCEPTION_NOT_HANDLED",
+    ),
+    Signature(
+        "windows-hypervisor-error",
+        r"\bHYPERVISOR_ERROR\b",
+        "The Hyper-V inside of this machine stopped: it does not agree with the CPU or the enlightenments it is given.",
+        "Intel: `qm set VMID --cpu 'host,flags=+hv-evmcs'`, or `--cpu host,level=30`; AMD: host without hv-evmcs. "
+        "Update the host's kernel, and take a snapshot before you enable the role.",
+        "QEMU documentation: system/i386/hyperv; microsoft/openvmm#3646",
+        "Stop code: HYPERVISOR_ERROR",
+    ),
+    Signature(
+        "windows-vbs",
+        r"virtualization-based security\s{1,40}(?:status:\s{1,20})?running",
+        "This Windows runs on a hypervisor of its own (VBS), which makes it slow in a virtual machine.",
+        "If it need not nest: CPU x86-64-v3, or `bcdedit /set hypervisorlaunchtype off`. Else on Intel hv-evmcs.",
+        "QEMU documentation: system/i386/hyperv; qm.conf(5)",
+        "Virtualization-based security    Running",
+        Rank.NOTE,
+    ),
+    Signature(
+        "windows-clock-watchdog",
+        r"CLOCK_WATCHDOG_TIMEOUT|SECURE_KERNEL_ERROR",
+        "Windows stopped, because a virtual CPU did not answer in time: the host is overloaded, or Windows' own "
+        "hypervisor (VBS, Hyper-V, WSL 2) in it does not get on with the level below.",
+        "Give it fewer CPUs than the host has, with the hv- enlightenments (Intel: hv-evmcs); if it need not nest, "
+        "`bcdedit /set hypervisorlaunchtype off` and memory integrity off.",
+        "QEMU documentation: system/i386/hyperv",
+        "Stop code: CLOCK_WATCHDOG_TIMEOUT",
+    ),
 )

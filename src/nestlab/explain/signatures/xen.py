@@ -121,4 +121,13 @@ TABLE: tuple[Signature, ...] = (
         "\texit_reason\t33 (VM entry failed)",
         told=Sure.LIKELY,
     ),
+    Signature(
+        "xen-hvm",
+        r"HVM not supported|HVM is not (?:supported|available)|HVM not available",
+        "Xen sees no VT-x or AMD-V, so only paravirtual guests run. KVM inside of a Xen guest is not supported at all.",
+        "Give the machine that runs Xen the CPU host, and stop and start it; put KVM labs on KVM, not on Xen.",
+        "Xen wiki: Nested Virtualization in Xen; xcp-ng/xcp#562",
+        "libxl: error: HVM not supported on this host",
+        Rank.CAUSE,
+    ),
 )
