@@ -277,6 +277,17 @@ def test_validate_shows_every_mistake_with_its_place(console: Console) -> None:
     assert len(mistakes) >= 2
 
 
+def test_validate_takes_the_lab_file_here_or_that_of_a_lab(console: Console) -> None:
+    console.run("up", "pair.yaml", "--no-verify")
+    assert "ok: lab pair" in console.run("validate", "pair").stdout
+    console.file.rename(console.file.with_name("lab.yaml"))
+    assert "ok: lab pair" in console.run("validate").stdout
+    assert "There is no lab other" in console.run("validate", "other", status=2).stderr
+    large = console.run("validate", "--set", "machines.hv1.memory=9000G").stdout
+    assert "note: " in large
+    assert "9000G is more than the" in large
+
+
 def test_the_schema_is_json(console: Console) -> None:
     assert json.loads(console.run("schema").stdout)["$schema"].startswith("https://json-schema.org/")
 

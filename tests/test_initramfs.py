@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import stat
+import tarfile
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nestlab.images import initramfs
+from nestlab.images import image_builder, initramfs
 from nestlab.images.initramfs import Entry
+from nestlab.images.recipes import TINY, extend
 
 DEPENDENCIES = """\
 kernel/drivers/net/virtio_net.ko: kernel/drivers/net/net_failover.ko kernel/net/core/failover.ko
@@ -93,3 +96,23 @@ def test_a_module_that_is_built_in_or_absent_is_left_out() -> None:
 
 def test_a_module_is_named_as_proc_modules_spells_it() -> None:
     assert initramfs.module_name("kernel/arch/x86/kvm/kvm-amd.ko.xz") == "kvm_amd"
+
+
+def test_files_of_the_user_replace_those_of_the_base() -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        info = tarfile.TarInfo("usr/bin/busybox")
+        info.size = 4
+        tar.addfile(info, io.BytesIO(b"busy"))
+    buffer.seek(0)
+    wanted = {"/etc/passwd": "alice", "/bin/ls": "#!/bin/sh\n", "/sbin/hello": "#!/bin/sh\n", "/etc/new": "new"}
+    with tarfile.open(fileobj=buffer) as tar:
+        members = {member.name: member for member in tar}
+        entries = list(image_builder._userland(tar, members, extend(TINY, files=wanted)))
+    found = unpack(initramfs.cpio(entries))
+    assert found["etc/passwd"].data == b"alice"
+    assert found["etc/new"].data == b"new"
+    assert found["bin/ls"] == initramfs.file("bin/ls", b"#!/bin/sh\n", 0o755)
+    assert found["bin/hello"].mode == stat.S_IFREG | 0o755
+    assert stat.S_ISLNK(found["sbin"].mode)
+    assert stat.S_ISLNK(found["bin/cat"].mode)

@@ -29,6 +29,82 @@ def labs_and_machines(incomplete: str) -> list[str]:
     return [*_files(incomplete), *labs(incomplete), *machines(incomplete)]
 
 
+def labs_and_files(incomplete: str) -> list[str]:
+    """Lab files here, then labs."""
+    return [*_files(incomplete), *labs(incomplete)]
+
+
+def machine_then_command(incomplete: str) -> list[str]:
+    """The first word of `ssh`: what follows the machine is typed for that machine."""
+    told = [word for word in _typed()[2:] if not word.startswith("-")]
+    return machines(incomplete) if not told and "--" not in _typed() else []
+
+
+def machines_then_command(incomplete: str) -> list[str]:
+    """The words of `exec` up to `--`."""
+    return machines(incomplete) if "--" not in _typed() else []
+
+
+def doctor_words(incomplete: str) -> list[str]:
+    """What `doctor` looks at; after `--fix` also the checks that can be mended."""
+    checks: tuple[str, ...] = ()
+    if "--fix" in _typed():
+        from nestlab.doctor.remedies import FIXABLE
+
+        checks = tuple(FIXABLE)
+    return [*(word for word in checks if word.startswith(incomplete)), *machines(incomplete)]
+
+
+def built_images(incomplete: str) -> list[str]:
+    """The images in the cache, by name; by digest where several have one name."""
+    from nestlab.images import inventory
+
+    try:
+        found = inventory.shelved(_home())
+    except Exception:
+        return []
+    names = [each.name for each in found]
+    words = [each.name if names.count(each.name) == 1 else each.digest[:12] for each in found]
+    return [word for word in words if word.startswith(incomplete)]
+
+
+def images_to_build(incomplete: str) -> list[str]:
+    """nestlab's own images, then lab files here."""
+    from nestlab.kinds import images
+
+    return [*(name for name in images() if name.startswith(incomplete)), *_files(incomplete)]
+
+
+def set_keys(incomplete: str) -> list[str]:
+    """What `--set` may put over the lab file that is meant: the next part of a key, or a value that is one of few."""
+    from nestlab.cli.set_keys import offered
+
+    try:
+        return offered(incomplete, _lab_file())
+    except Exception:
+        return []
+
+
+def _typed() -> list[str]:
+    """The words before the cursor, as the shell's completion script hands them over."""
+    words = os.environ.get("_TYPER_COMPLETE_ARGS") or os.environ.get("COMP_WORDS", "")
+    before = os.environ.get("COMP_CWORD", "")
+    return words.split()[: int(before)] if before.isdecimal() else words.split()
+
+
+def _lab_file() -> Path | None:
+    """The lab file that the words so far mean."""
+    from nestlab.home import labs as known
+    from nestlab.home.targets import which
+
+    words = [word for word in _typed()[2:] if word.endswith((".yaml", ".yml")) or word in _labs()]
+    found = which(words[:1], _labs(), Path.cwd())
+    if found.file is not None:
+        return found.file
+    source = known.load(known.existing(_home(), found.lab))
+    return source.file if source else None
+
+
 def machines_or_files(incomplete: str) -> list[str]:
     """What `cp` takes: a machine with its colon, or a local path."""
     names = _labs()

@@ -27,7 +27,7 @@ Words = Annotated[
     typer.Argument(
         metavar="[WHERE] [CHECK...]",
         help="Nothing (this machine), ssh://[user@]host[:port], or a machine of a lab; checks after --fix.",
-        autocompletion=complete.machines,
+        autocompletion=complete.doctor_words,
     ),
 ]
 Fix = Annotated[bool, typer.Option("--fix", help="Mend what fails, or the checks named; shows it first and asks.")]

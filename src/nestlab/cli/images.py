@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nestlab.base.paint import human
+from nestlab.cli import complete
 from nestlab.cli.common import home, paint, print_json
 from nestlab.cli.fitted import FittedTyper
 from nestlab.cli.guard import agreed, guarded, out, run, say, show
@@ -46,7 +47,12 @@ def images_ls(as_json: Json = False, debug: Debug = False) -> int | None:
 
 
 Names = Annotated[
-    list[str] | None, typer.Argument(metavar="[NAME|FILE]...", help="kvm, debian, tiny, or a lab file (none: all).")
+    list[str] | None,
+    typer.Argument(
+        metavar="[NAME|FILE]...",
+        help="kvm, debian, tiny, or a lab file (none: all).",
+        autocompletion=complete.images_to_build,
+    ),
 ]
 
 
@@ -78,7 +84,12 @@ async def _build(wanted: Mapping[str, Image], *, as_json: bool) -> None:
         out(f"{title_of(image)}  {key[:12]}  {'built' if key in missing else 'was built already'}")
 
 
-Chosen = Annotated[list[str], typer.Argument(metavar="NAME|DIGEST...", help="Names, or the start of digests.")]
+Chosen = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="NAME|DIGEST...", help="Names, or the start of digests.", autocompletion=complete.built_images
+    ),
+]
 
 
 @images.command("rm")

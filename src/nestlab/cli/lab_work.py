@@ -71,11 +71,21 @@ async def show_plan(found: Which, sets: list[str], *, as_json: bool, consent: Co
         await session.look(setups=True)
         todo = await session.weighed(lambda: session.plan("running", machines))
         accelerated = await session.accelerations()
+        refused = None
+        try:
+            notes = await session.check(todo)
+        except LabError as error:
+            notes, refused = (), error
         if as_json:
-            print_json(render.plan_data(todo, accelerated))
+            told = {"what": refused.what, "hint": refused.hint} if refused else None
+            print_json({**render.plan_data(todo, accelerated), "notes": list(notes), "refused": told})
             return
         show(render.plan(todo, session.blueprint, paint()))
         show(render.accelerations(accelerated, paint()))
+        for note in notes:
+            show(f"note: {note}")
+        if refused:
+            show(f"note: `up` would refuse this: {refused.what}\n{refused.hint}")
 
 
 async def prove(name: str, *, as_json: bool) -> int | None:

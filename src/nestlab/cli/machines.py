@@ -33,7 +33,7 @@ Words = Annotated[
     typer.Argument(
         metavar="MACHINE COMMAND",
         help="Machines, such as hv1/web, hv1,hv2 or hv*, and the command.",
-        autocompletion=complete.machines,
+        autocompletion=complete.machines_then_command,
     ),
 ]
 All = Annotated[bool, typer.Option("--all", help="On all machines that run.")]
@@ -44,7 +44,9 @@ LabOption = Annotated[str, typer.Option("--lab", metavar="LAB", help="Of this la
 SshWords = Annotated[
     list[str],
     typer.Argument(
-        metavar="MACHINE [COMMAND]", help="Such as hv1/web, or LAB:hv1/web.", autocompletion=complete.machines
+        metavar="MACHINE [COMMAND]",
+        help="Such as hv1/web, or LAB:hv1/web.",
+        autocompletion=complete.machine_then_command,
     ),
 ]
 

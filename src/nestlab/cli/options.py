@@ -25,7 +25,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON: one document, or
 Debug = Annotated[bool, typer.Option("--debug", help="Show every command that is run, on stderr.")]
 Sets = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Put a value over the lab file's: machines.hv1.memory=4G"),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Put a value over the lab file's: machines.hv1.memory=4G",
+        autocompletion=complete.set_keys,
+    ),
 ]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Fail at once if another nestlab is at work on the lab.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nestlab.base.errors import LabError, Mistakes
-from nestlab.cli import quick_status
-from nestlab.cli.common import home, paint, print_json
+from nestlab.cli import complete, quick_status
+from nestlab.cli.common import here, home, meant, paint, print_json
 from nestlab.cli.guard import guarded, out, show
 from nestlab.cli.options import Debug, Json, Sets, Words
 
@@ -85,16 +85,25 @@ def _known(name: str) -> _Known:
     return _Known(name, count, running, str(source.file) if source else "", str(place.root))
 
 
-File = Annotated[Path, typer.Argument(metavar="FILE", help="A lab file.", show_default=False)]
+Checked = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="FILE|LAB",
+        help="A lab file or the name of a lab; left out: as for the other verbs.",
+        autocompletion=complete.labs_and_files,
+    ),
+]
 
 
 @guarded
-def validate(file: File, sets: Sets = None, as_json: Json = False, debug: Debug = False) -> int | None:
+def validate(words: Checked = None, sets: Sets = None, as_json: Json = False, debug: Debug = False) -> int | None:
     """Check a lab file, and show every mistake with its place. Exit status 2 if there is one."""
-    from nestlab.labfile import parse
+    from nestlab.labfile import check
 
+    file, known = _lab_file(words)
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
-        lab = parse(file, environ=os.environ, sets=sets or [])
+        lab, notes = check(file, environ=os.environ, sets=[*known, *(sets or [])], memory=memory)
     except Mistakes as mistakes:
         if not as_json:
             raise
@@ -102,12 +111,33 @@ def validate(file: File, sets: Sets = None, as_json: Json = False, debug: Debug 
         return 2
     count = sum(1 for _ in lab.walk())
     if as_json:
-        print_json({"ok": True, "lab": lab.name, "machines": count, "segments": len(lab.segments)})
+        counts = {"machines": count, "segments": len(lab.segments)}
+        print_json({"ok": True, "lab": lab.name, **counts, "notes": [asdict(note) for note in notes]})
         return None
     from nestlab.show.machine_table import counted
 
     show(f"{file}: ok: lab {lab.name}, {counted(count, 'machine')}, {counted(len(lab.segments), 'segment')}")
+    for note in notes:
+        show(f"note: {note}")
     return None
+
+
+def _lab_file(words: list[str] | None) -> tuple[Path, tuple[str, ...]]:
+    """The lab file that is meant, and what is put over it: that of a lab, where one is named."""
+    from nestlab.home import labs
+    from nestlab.home.targets import no_such_lab
+
+    found = meant(words)
+    if found.machines:
+        raise no_such_lab(found.machines[0], home().labs())
+    if found.file is not None:
+        # As a person would write it: messages name it.
+        return found.file.relative_to(here()) if found.file.is_relative_to(here()) else found.file, ()
+    known = labs.load(labs.existing(home(), found.lab))
+    if known is None:
+        what = f"Which lab file lab {found.lab} was made from is not known."
+        raise LabError(what, hint="Name the file: nestlab validate FILE")
+    return known.file, known.sets
 
 
 @guarded

@@ -168,8 +168,9 @@ def _userland(
     yield initramfs.file("init", guest.init(recipe.base), 0o755)
     if recipe.base == "initramfs":
         programs = _programs(tar, members, "programs")
-        added = {file.path.lstrip("/"): (file.data, file.mode) for file in recipe.files}
-        yield from tiny.userland(programs | added)
+        yield from tiny.userland(programs)
+        # The later entry of a path counts: what the user puts there is what is there.
+        yield from (initramfs.file(tiny.place_of(file.path), file.data, file.mode) for file in recipe.files)
 
 
 def _programs(tar: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo], what: str) -> dict[str, tuple[bytes, int]]:

@@ -71,6 +71,8 @@ class Recipe:
         }
         if self.agent:
             value["agent"] = self.agent
+        if self.base == "initramfs" and self.files:
+            value["order"] = "files replace those of the base"
         canonical = json.dumps(value, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 

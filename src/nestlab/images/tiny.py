@@ -44,6 +44,12 @@ def agent(files: Mapping[str, tuple[bytes, int]]) -> Iterator[initramfs.Entry]:
     yield initramfs.file("bin/shutdown", _SHUTDOWN, 0o755)
 
 
+def place_of(path: str) -> str:
+    """Where a file of a path is in the archive, in which /sbin is /bin."""
+    bare = path.lstrip("/")
+    return f"bin/{bare.removeprefix('sbin/')}" if bare.startswith("sbin/") else bare
+
+
 def userland(files: Mapping[str, tuple[bytes, int]], applets: Iterable[str] = ()) -> Iterator[initramfs.Entry]:
     """Entries for programs and libraries (path to contents and mode), accounts, and busybox's names."""
     for path, (data, mode) in files.items():

@@ -6,7 +6,7 @@ reference (`reference`) are generated from it. The way of a file: `compose` (YAM
 must fit together on a segment) -> `Lab`. `render` goes back.
 """
 
-from nestlab.labfile.parse import parse, parse_text
+from nestlab.labfile.parse import check, parse, parse_text
 from nestlab.labfile.render import render
 
-__all__ = ["parse", "parse_text", "render"]
+__all__ = ["check", "parse", "parse_text", "render"]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nestlab.base.errors import Mistake, Mistakes
 from nestlab.lab.model import Lab
+from nestlab.labfile.host_memory import too_large
 from nestlab.labfile.load import Loader
 from nestlab.labfile.nodes import Pairs
 from nestlab.labfile.overrides import assign
@@ -26,6 +27,15 @@ def parse(path: Path, *, environ: Mapping[str, str], sets: Sequence[str] = ()) -
     return _lab(loader.file(path), loader.mistakes, sets, str(path))
 
 
+def check(
+    path: Path, *, environ: Mapping[str, str], sets: Sequence[str] = (), memory: int = 0
+) -> tuple[Lab, tuple[Mistake, ...]]:
+    """As `parse`, with notes on what a computer with so many bytes of memory does not hold."""
+    loader = Loader(environ)
+    notes: list[Mistake] = []
+    return _lab(loader.file(path), loader.mistakes, sets, str(path), notes, memory), tuple(notes)
+
+
 def parse_text(
     text: str, name: str = "lab", *, environ: Mapping[str, str], sets: Sequence[str] = (), directory: Path | None = None
 ) -> Lab:
@@ -35,13 +45,23 @@ def parse_text(
     return _lab(loader.text(source), loader.mistakes, sets, name)
 
 
-def _lab(root: Pairs | None, mistakes: list[Mistake], sets: Sequence[str], name: str) -> Lab:
+def _lab(
+    root: Pairs | None,
+    mistakes: list[Mistake],
+    sets: Sequence[str],
+    name: str,
+    notes: list[Mistake] | None = None,
+    memory: int = 0,
+) -> Lab:
     if root is None:
         raise Mistakes(_sorted(mistakes, name))
     root, wrong = assign(root, sets, root.source.directory)
     mistakes.extend(wrong)
     reader = Reader()
-    lab = build(reader.lab(root), reader)
+    section = reader.lab(root)
+    lab = build(section, reader)
+    if notes is not None:
+        notes += too_large(lab, section, memory)
     mistakes.extend(reader.mistakes)
     if mistakes:
         raise Mistakes(_sorted(mistakes, name))
