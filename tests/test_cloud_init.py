@@ -177,3 +177,33 @@ def test_without_a_card_that_leads_to_its_host_only_the_others_are_set_up() -> N
     assert network["ethernets"]["out0"]["match"] == {"macaddress": out.lower()}
     assert network["ethernets"]["out0"]["dhcp4"] is True
     assert network["ethernets"]["lab0"]["dhcp4"] is False
+
+
+def said(user: str = "root", **theirs: Any) -> Any:
+    """The user-data of a machine whose image says more to cloud-init."""
+    image = Image(file="/disk.qcow2", user=user, cloud_init=json.dumps(theirs))
+    return settings_of("user-data", replace(SPEC, machine=replace(SPEC.machine, image=image)), user)
+
+
+def test_what_the_image_says_is_merged_with_what_nestlab_says() -> None:
+    mine = {"path": "/etc/motd", "content": "hello"}
+    settings = said(packages=["nginx"], write_files=[mine], ssh={"emit_keys_to_console": True}, package_update=True)
+    assert settings["packages"] == ["nginx"]
+    assert [each["path"] for each in settings["write_files"]] == ["/etc/hosts", "/etc/motd"]
+    assert settings["ssh"] == {"emit_keys_to_console": True}
+    assert settings["package_update"] is True
+    assert settings["hostname"] == "web"
+
+
+def test_users_of_both_are_there_and_one_that_both_name_once() -> None:
+    users = said("admin", users=["default", "alice", {"name": "admin", "shell": "/bin/zsh"}])["users"]
+    assert users[0] == "default"
+    assert [each if isinstance(each, str) else each["name"] for each in users] == ["default", "admin", "alice"]
+    assert users[1]["shell"] == "/bin/zsh"
+    assert users[1]["ssh_authorized_keys"] == [KEY.strip()]
+
+
+def test_all_keys_may_log_in() -> None:
+    image = seed(SPEC, KEY + "ssh-ed25519 DDDD me\n", PRIVATE, PUBLIC, MANAGEMENT)
+    user_data = json.loads(files_of(image)["user-data"].decode().removeprefix("#cloud-config\n"))
+    assert user_data["ssh_authorized_keys"] == [KEY.strip(), "ssh-ed25519 DDDD me"]

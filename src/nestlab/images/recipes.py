@@ -16,6 +16,11 @@ BUILDER = 4
 
 DEFAULT_SUITE = "trixie"
 
+_MODULAR = ("virtio_pci", "virtio_console", "crc32c_generic", "ext4", "af_packet")
+"""Modules without which a machine has no drive, no agent and no root: Debian's cloud kernel has them built in since
+6.12; others, and older ones, do not. What a kernel lacks is left out."""
+
+
 KERNELS: Mapping[str, str] = {"cloud": "linux-image-cloud-amd64", "generic": "linux-image-amd64"}
 """Debian's kernels by what the lab file calls them: for virtual machines, and with the drivers of all hardware."""
 
@@ -116,6 +121,7 @@ def extend(
         script="\n".join(part for part in (recipe.script, script) if part),
         mirror=mirror if mirror is not None else recipe.mirror,
         size=size if size is not None else recipe.size,
+        modules=(*_MODULAR, *recipe.modules) if suite or kernel else recipe.modules,
         suite=suite or recipe.suite,
         kernel=KERNELS.get(kernel, kernel) if kernel else recipe.kernel,
         called=called,
