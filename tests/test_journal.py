@@ -7,7 +7,7 @@ import pytest
 
 from nestlab.base.errors import LabError
 from nestlab.base.events import Began, Ended, Event, Finished, Said, Started
-from nestlab.home.journal import KEEP, Journal, read, runs, start
+from nestlab.home.journal import KEEP, Journal, last_steps, read, runs, start
 
 EVENTS: list[Event] = [
     Began(1.0, verb="up", lab="pair", steps=("boot:hv1",)),
@@ -80,3 +80,13 @@ def test_a_directory_that_cannot_be_made_is_a_labs_error(tmp_path: Path) -> None
     (tmp_path / "journal").write_text("a file")
     with pytest.raises(LabError, match="cannot be written"):
         start(tmp_path / "journal", "up")
+
+
+def test_what_was_done_with_a_machine_last_is_found_in_the_newest_run_that_did_something(tmp_path: Path) -> None:
+    for now, step, at in ((0, "boot:a", 10.0), (60, "stop:a", 70.0), (120, "boot:b", 130.0)):
+        with start(tmp_path, "up", now=now) as journal:
+            journal.write(Finished(at, step, step[-1], 1.0))
+            journal.write(Said(at, "boot:c", "c", "not done"))
+    (tmp_path / "20010101T000000Z-up.jsonl").write_text("damaged\n")
+    assert last_steps(tmp_path, ["a", "b", "c"]) == {"a": ("stop", 70.0), "b": ("boot", 130.0)}
+    assert last_steps(tmp_path / "none", ["a"]) == {}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nestlab.base import patience
 from nestlab.cli.common import home, lab_named, meant, paint, print_json, site
-from nestlab.cli.guard import run, show, width
+from nestlab.cli.guard import run, say, show, width
 
 if TYPE_CHECKING:
     from nestlab.home.directories import LabHome
@@ -103,6 +103,8 @@ def _look(place: LabHome, blueprint: Blueprint | None, *, deep: bool) -> Observe
     hypervisors = frozenset(spec.parent for spec in specs if spec.parent)
     found = quick_status.status(Place(str(place.root)), place.name, hypervisors)
     if found.silent:
+        if sys.stderr.isatty() and quick_status.late(found):
+            say(f"{', '.join(quick_status.late(found))}: no answer at once; asking by ssh, which takes longer")
         return _asked(place, deep=True, answer=ANSWER)
     return Observed({**found.machines, **_unknown(specs, found.machines)})
 

@@ -7,6 +7,7 @@ import struct
 from functools import cache
 from pathlib import Path
 
+from nestlab.base import patience
 from nestlab.base.errors import LabError
 from nestlab.hosts import probe
 from nestlab.hosts.facts import Facts, Kvm
@@ -60,7 +61,8 @@ async def over_shell(host: Host, timeout: float) -> Facts:
     """The facts of a host with a POSIX shell. One command, or a second where it has no Perl; `timeout` in seconds."""
     seed, second = struct.unpack("<QQ", os.urandom(16))
     arguments = (MARK, probe.PATHS, " ".join(probe.MARKS), " ".join(probe.MODULES), _memory(seed, second), _sregs())
-    quick = ("sh", "-c", QUICK, "quick", _source("ask.pl"), *arguments, str(probe.DEADLINE))
+    deadline = patience.allowed(probe.DEADLINE, host.slowness)
+    quick = ("sh", "-c", QUICK, "quick", _source("ask.pl"), *arguments, f"{deadline:.0f}")
     result = await host.run(quick, check=False, timeout=timeout)
     if result.status == 0:
         return of_marks(result.text, probe.answer(seed, second))

@@ -308,7 +308,7 @@ def _options(known: Known, keys: Keys, timeout: float) -> dict[str, Any]:
         "connect_timeout": None,
         "login_timeout": timeout,
         "keepalive_interval": login.KEEPALIVE[0],
-        "keepalive_count_max": login.KEEPALIVE[1],
+        "keepalive_count_max": login.silences(),
         "agent_forwarding": False,
         "x11_forwarding": False,
         "request_pty": True,  # asked for only with a terminal's type

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nestlab.base import patience
+
 if TYPE_CHECKING:
     import asyncssh
 
@@ -84,7 +86,7 @@ async def _ask_agent(keys: Keys, path: str) -> None:
     import asyncssh
 
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(patience.allowed(10)):
             keys.agent = await asyncssh.connect_agent(path)
             keys.pairs = list(await keys.agent.get_keys())
     except (OSError, ValueError) as error:

@@ -7,18 +7,24 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nestlab.base import patience
 from nestlab.base.errors import LabError, Unreachable
 
 if TYPE_CHECKING:
     import asyncssh
 
 KEEPALIVE = (15, 8)
-"""Seconds between questions to a silent host, and how many may stay without an answer. Long: a machine that is
-paused for a snapshot, or starved under emulation, is not gone; one whose QEMU ended closes its connection at once."""
+"""Seconds between questions to a silent host, and how many (nominally) may stay without an answer. Long: a machine that
+is paused for a snapshot, or starved under emulation, is not gone; one whose QEMU ended closes its connection."""
 
 KEY_EXCHANGES = ("curve25519-sha256", "curve25519-sha256@libssh.org", "ecdh-sha2-nistp256")
 CIPHERS = ("aes128-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr")
 MACS = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-256")
+
+
+def silences() -> int:
+    """How many questions may stay without an answer."""
+    return max(KEEPALIVE[1], round(patience.allowed(KEEPALIVE[1])))
 
 
 def identity(key: Path, host_key: str) -> tuple[asyncssh.SSHKey, asyncssh.SSHKey]:
@@ -75,7 +81,7 @@ async def login(
                 compression_algs=["none"],
                 login_timeout=timeout,
                 keepalive_interval=KEEPALIVE[0],
-                keepalive_count_max=KEEPALIVE[1],
+                keepalive_count_max=silences(),
             )
     except (TimeoutError, OSError, asyncssh.Error) as error:
         expected, got = pinned.get_fingerprint(), offered[0].get_fingerprint() if offered else ""

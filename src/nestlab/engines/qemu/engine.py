@@ -22,7 +22,7 @@ from nestlab.base.events import Say
 from nestlab.engines import Sshd
 from nestlab.engines.attaching import Attached
 from nestlab.engines.introduce import introduce
-from nestlab.engines.qemu import attached_disk, launch, observed, scripts
+from nestlab.engines.qemu import attached_disk, launch, observed, scripts, shutdown
 from nestlab.engines.qemu.accel import Accelerator, Choice, choose, presume
 from nestlab.engines.qemu.argv import Launch, argv, name_of
 from nestlab.engines.qemu.boot import Boot, cancelled, start
@@ -344,7 +344,8 @@ class QemuEngine:
 
     async def _stop(self, path: str, say: Say) -> str | None:
         paths, name = self.environment.place.of(path), name_of(self.environment.lab, path)
-        asked = await self._ask_to_end(path)
+        agent = self.environment.place.of(path).agent
+        asked = await shutdown.ask_to_end(self.parent, path, agent, lambda: self.host(path), self._monitor)
         slow = patience.inside(self.parent.slowness, "kvm")
         grace = round(5 * patience.allowed(GRACE, slow)) if asked else 0
         say("shutting down" if asked else "ending it: it does not answer")
@@ -356,52 +357,6 @@ class QemuEngine:
         paths, name = self.environment.place.of(path), name_of(self.environment.lab, path)
         await self.parent.run(("sh", "-c", scripts.STOP, "stop", name, paths.root, "0", "crash"))
         await self._forget(path)
-
-    async def _ask_to_end(self, path: str) -> bool:
-        try:
-            if not await self._can_act(path):
-                return False
-            host = await self.host(path)
-            if (await host.run(("sh", "-c", scripts.POWEROFF), check=False, timeout=20)).status == 0:
-                return True
-        except LabError:
-            pass  # also when it went down before it said so
-        return await self._ask_agent(path) or await self._power_button(path)
-
-    async def _can_act(self, path: str) -> bool:
-        """A paused machine goes on, to shut down; one whose disk fails cannot."""
-        async with self._monitor(path) as monitor:
-            if await monitor.status() in ("paused", "io-error"):
-                await monitor.execute("cont")
-                await asyncio.sleep(1)
-            return await monitor.status() != "io-error"
-
-    async def _ask_agent(self, path: str) -> bool:
-        """By its guest agent, which few systems but nestlab's own have."""
-        from nestlab.wire.qga import Agent
-
-        def ask(socket: str) -> None:
-            with Agent(socket, timeout=self._allowed(15.0), where=path) as agent:
-                agent.shutdown()
-
-        socket = self.environment.place.of(path).agent
-        try:
-            if not self.parent.level:
-                await asyncio.to_thread(ask, socket)
-            else:
-                async with self.parent.unix(socket) as here:
-                    await asyncio.to_thread(ask, here)
-        except LabError:
-            return False
-        return True
-
-    async def _power_button(self, path: str) -> bool:
-        try:
-            async with self._monitor(path) as monitor:
-                await monitor.powerdown()
-        except LabError:
-            return False
-        return True
 
     async def _remove(self, path: str) -> None:
         place = self.environment.place

@@ -34,6 +34,11 @@ class QuickStatus:
     silent: tuple[str, ...]
 
 
+def late(found: QuickStatus) -> tuple[str, ...]:
+    """The hypervisors on the lab's host whose agents did not answer in time."""
+    return tuple(path for path in found.silent if "/" not in path)
+
+
 def guest_place(lab: str) -> Place:
     """A lab's directory inside a hypervisor of its own."""
     return Place(f"{GUEST_ROOT}/labs/{lab}")

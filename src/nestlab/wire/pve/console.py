@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
+from nestlab.base import patience
 from nestlab.base.errors import LabError, Unreachable
 from nestlab.wire.pve.api import Api, Params
 
@@ -31,7 +32,7 @@ LOOK = 1.0
 """Seconds between two looks at the size of our terminal."""
 
 ENTRANCE = 15.0
-"""Seconds in which a terminal opens. (termproxy waits 10 for its client.)"""
+"""Nominal seconds in which a terminal opens. (termproxy waits 10 for its client.)"""
 
 SETTLE = 0.3
 """Seconds after the first output until keys are sent: before `qm terminal` has made its terminal raw, they would be
@@ -144,7 +145,7 @@ async def _opened(
 async def _let_in(socket: aiohttp.ClientWebSocketResponse, user: str, where: str) -> bytes:
     said = b""
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(ENTRANCE):
+        async with asyncio.timeout(patience.allowed(ENTRANCE)):
             while len(said) < 2 and (data := await _next(socket)):
                 said += data
     if said[:2] == b"OK":
