@@ -36,6 +36,7 @@ def rows(**changed: Any) -> list[dict[str, Any]]:
         {},
         {"kvm": None},
         {"cpu": "cputype=host"},
+        {"memory": "current=2048"},
         {"net0": "bridge=nl1,virtio=02:aa"},
         {"net0": "virtio=02:AA,bridge=nl1,firewall=0,queues=4"},
         {"net7": "virtio=02:BB,bridge=vmbr0"},

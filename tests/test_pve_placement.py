@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blueprints import WIRE, draft, guest, hypervisor
@@ -189,6 +189,7 @@ clusters = st.lists(st.tuples(st.integers(1, 24), st.integers(2, 8), st.integers
 policies = st.sampled_from(["spread", "pack"])
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(machines, min_size=1, max_size=8, unique_by=lambda machine: machine.name), clusters, policies)
 def test_what_is_placed_fits_and_stays_together(
     wanted: list[object], sizes: list[tuple[int, int, int]], policy: str

@@ -204,6 +204,9 @@ def test_what_to_type_next_names_the_lab_where_there_are_several() -> None:
     assert ".venv/bin/nestlab ssh hv1/web " in render.next_lines(
         "pair", "hv1/web", "hv1", several=False, program=".venv/bin/nestlab"
     )
+    only = render.next_lines("pair", None, None, console="box", several=False)
+    assert "nestlab console box " in only
+    assert "ssh" not in only
     assert "nestlab ssh pair:hv1/web " in render.next_lines("pair", "hv1/web", "hv1", several=True)
 
 

@@ -24,7 +24,7 @@ _LIVE = {"qemu": re.compile(r"name|net\d+"), "lxc": re.compile(r"cores|memory|sw
 _DEFAULTS = {"kvm": "1", "sockets": "1", "firewall": "0", "ip": "", "ip6": ""}
 """What an option is that is not there, where that is what nestlab says, too."""
 
-_FIRST = {"cpu": "cputype", "agent": "enabled", "machine": "type"}
+_FIRST = {"cpu": "cputype", "agent": "enabled", "machine": "type", "memory": "current"}
 """The name of the part that may stand without one."""
 
 

@@ -26,6 +26,8 @@ _HEAD = re.compile(r"^([\w-]+): reloading network config$")
 _FAILED = re.compile(r"\bfail(?:ed|ure)?\b|\berror\b|incompatible|unable to|cannot|No route to host", re.IGNORECASE)
 _LAST = re.compile(r"^(?:TASK |command 'pvesh set |proxy handler failed)")
 
+_AT_WORK = (None, "", "RUNNING")
+
 
 async def finished(api: Api, upid: str) -> Mapping[str, str]:
     """What went wrong in a task that applies the SDN, by node, once it has ended."""
@@ -48,12 +50,9 @@ def complaints(log: Sequence[str]) -> dict[str, str]:
 async def last_failure(api: Api, node: str) -> str:
     """Why the last reload of a node's network failed; "" when it did not, or that is not for us to know."""
     try:
-        rows = await api.get(f"/nodes/{node}/tasks", {"typefilter": "srvreload", "limit": 20})
-        last = max(
-            (row for row in rows or [] if str(row.get("id") or "") == "networking" and row.get("status")),
-            key=lambda row: int(row.get("starttime") or 0),
-            default=None,
-        )
+        rows = await api.get(f"/nodes/{node}/tasks", {"typefilter": "srvreload", "source": "all", "limit": 20})
+        ended = [row for row in rows or [] if row.get("id") == "networking" and row.get("status") not in _AT_WORK]
+        last = max(ended, key=lambda row: int(row.get("starttime") or 0), default=None)
         if last is None or str(last["status"]) == "OK" or str(last["status"]).startswith("WARNINGS"):
             return ""
         lines = await _log(api, str(last["upid"]))
