@@ -123,6 +123,20 @@ async def test_a_zone_that_was_never_applied_is_told(fake: FakePve, tmp_path: Pa
     assert points["SDN zone on pve1"].do == "Apply it: pvesh set /cluster/sdn"
 
 
+async def test_a_node_that_lacks_a_network_of_the_zone_is_told(fake: FakePve, tmp_path: Path) -> None:
+    for stage in (fake.world.sdn.config, fake.world.sdn.applied):
+        stage["zones"]["nestlab"] = {"zone": "nestlab", "type": "simple"}
+        stage["vnets"]["nlabc"] = {"vnet": "nlabc", "zone": "nestlab", "type": "vnet"}
+    fake.nodes["pve2"].lacks = {"nlabc"}
+    async with bench(fake, tmp_path) as made:
+        points = {point.what: point for point in await setup.check(made.api, made.on)}
+    assert points["SDN zone on pve1"].ok is True
+    assert (points["SDN zone on pve2"].ok, points["SDN zone on pve2"].seen) == (
+        False,
+        "networks of nestlab are missing",
+    )
+
+
 async def test_storages_that_cannot_be_seen_are_not_guessed(fake: FakePve, tmp_path: Path) -> None:
     name, secret = fake.add_token("lab@pve", "poor", {"/pool/nestlab": "VM.Audit Pool.Audit", "/nodes": "Sys.Audit"})
     async with bench(fake, tmp_path, login=(name, secret)) as made:

@@ -303,8 +303,11 @@ async def _loaded(api: Api, zone: str, node: str) -> Point:
         return Point(what, False, f"its network was not reloaded: {reason}", again)
     if status == "available":
         return Point(what, True, f"{zone} is loaded")
-    seen = f"{zone} is {status} there" if status else f"{zone} is not there: it was not applied, or is for other nodes"
-    return Point(what, False, seen, f"Apply it: pvesh set {network_reload.SDN}")
+    told = {
+        "": f"{zone} is not there: it was not applied, or is for other nodes",
+        "error": f"networks of {zone} are missing",
+    }
+    return Point(what, False, told.get(status, f"{zone} is {status}"), f"Apply it: pvesh set {network_reload.SDN}")
 
 
 async def _bridged(api: Api, bridges: Sequence[str], node: str) -> list[Point]:

@@ -339,11 +339,18 @@ def reload(ask: Ask, task: Task, node: Node) -> None:
 
 @serve("GET", "/nodes/{node}/sdn/zones")
 def node_zones(ask: Ask) -> Any:
-    return [{"zone": name, "status": "available"} for name, zone in sorted(ask.world.sdn.applied["zones"].items())
+    """Every zone that is for the node; in error when it lacks one of its networks (pve-network, Zones.pm: status)."""
+    lacks = ask.world.nodes[ask.node].lacks
+    wrong = {vnet["zone"] for name, vnet in ask.world.sdn.applied["vnets"].items() if name in lacks}
+    return [{"zone": name, "status": "error" if name in wrong else "available"}
+            for name, zone in sorted(ask.world.sdn.applied["zones"].items())
             if not zone.get("nodes") or ask.node in zone["nodes"].split(",")]  # fmt: skip
 
 
 @serve("GET", "/nodes/{node}/sdn/zones/{zone}/content")
 def zone_content(ask: Ask) -> Any:
     names = sorted(name for name, vnet in ask.world.sdn.applied["vnets"].items() if vnet["zone"] == ask["zone"])
-    return [{"vnet": name, "status": "available", "statusmsg": None} for name in names]
+    lacks = ask.world.nodes[ask.node].lacks
+    text = "vnet is not generated. Please check the 'reload network' task log."
+    return [{"vnet": name, "status": "error" if name in lacks else "available",
+             "statusmsg": text if name in lacks else None} for name in names]  # fmt: skip
