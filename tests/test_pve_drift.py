@@ -164,6 +164,18 @@ async def test_a_stopped_machine_is_set_back_when_it_is_started(made: Bench) -> 
     assert (config(made)["memory"], config(made)["cpu"]) == ("128", "host")
 
 
+async def test_an_identity_disk_that_somebody_took_away_is_made_again(made: Bench) -> None:
+    await running(made)
+    await made.engine().perform(Stop("", "web"), LAB, made.say)
+    await made.api.set(f"/nodes/pve1/qemu/{vmid(made)}/config", {"delete": "virtio2"})
+    assert "virtio2" not in config(made)
+    found = await seen(made)
+    assert found is not None
+    assert [each.what for each in found.drift] == ["virtio2 is gone, wanted serial=nestlab-id"]
+    await again(made)
+    assert "serial=nestlab-id" in str(config(made)["virtio2"])
+
+
 async def test_a_container_is_compared_and_set_back_too(made: Bench, tmp_path: Path) -> None:
     (tmp_path / "debian.tar.zst").write_bytes(b"a template")
     image = Image(file=str(tmp_path / "debian.tar.zst"))

@@ -10,13 +10,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nestlab.engines.pve.hardware import IDENTITY
+from nestlab.engines.qemu.launch import ID_SERIAL
 from nestlab.lab.model import MIB
 from nestlab.plan.steps import Drift
 
 KEPT = re.compile(
     r"name|cores|sockets|memory|balloon|cpu|kvm|machine|ostype|scsihw|agent|serial0|hotplug|hostname|swap|features|net\d+"
 )
-"""The options that are compared: all that nestlab sets but disks, which are the machine's content."""
+"""The options that are compared: all that nestlab sets, and of disks the one that says who the machine is."""
+
+_WHO = f"{IDENTITY}=serial={ID_SERIAL}"
 
 _LIVE = {"qemu": re.compile(r"name|net\d+"), "lxc": re.compile(r"cores|memory|swap|net\d+")}
 """What takes effect while a machine or a container runs (qemu-server: `hotplug: network,usb`; PVE::LXC::Config)."""
@@ -39,7 +43,8 @@ class Change:
 
 def options_of(params: Mapping[str, Any]) -> tuple[str, ...]:
     """What of the parameters that a machine is made with is remembered, as `key=value`."""
-    return tuple(f"{key}={value}" for key, value in params.items() if KEPT.fullmatch(key))
+    who = (_WHO,) if "scsihw" in params else ()  # a container has no such disk
+    return (*(f"{key}={value}" for key, value in params.items() if KEPT.fullmatch(key)), *who)
 
 
 def changes(options: Iterable[str], rows: Sequence[Mapping[str, Any]], kind: str) -> tuple[Change, ...]:

@@ -16,6 +16,7 @@ from nestlab.engines.pve import drift, network_reload
 from nestlab.engines.pve.cpu_types import EMULATED
 from nestlab.engines.pve.create import Maker
 from nestlab.engines.pve.guests import Guests
+from nestlab.engines.pve.hardware import IDENTITY
 from nestlab.engines.pve.protocols import Door
 from nestlab.engines.pve.resources import Found, Guest
 from nestlab.engines.pve.segments import Segments
@@ -77,7 +78,8 @@ class Runner:
             await self._guests.unlocked(guest, say)
             if guest.lock != HIBERNATED:
                 found = await self._introduced(found, spec, blueprint, say)
-                await self._set_back(found, say, running=False)
+                if await self._set_back(found, say, running=False):
+                    await self._maker.renew(guest, spec, blueprint, found.mark, say)
                 mark = await self._guests.note(guest, started)
                 found = replace(found, mark=mark)
             found = await self._start(found, spec, say)
@@ -182,17 +184,19 @@ class Runner:
         mark = await self._guests.note(found.guest, lambda mark: replace(mark, names=spec.names, told="", since=0))
         return replace(found, mark=mark)
 
-    async def _set_back(self, found: Found, say: Say, *, running: bool) -> None:
-        """The options that somebody changed are as nestlab set them."""
+    async def _set_back(self, found: Found, say: Say, *, running: bool) -> bool:
+        """The options that somebody changed are as nestlab set them. True: its identity disk is still to be made."""
         changes = [each for each in await self._guests.changes(found) if each.drift.live or not running]
         for each in changes:
             say(f"setting back what was changed by hand: {each.drift.what}")
         params: dict[str, str | int] = {each.key: each.value for each in changes}
+        nobody = params.pop(IDENTITY, None) is not None
         config = f"{found.guest.base}/config"
-        if changes and found.guest.kind == "lxc":
+        if params and found.guest.kind == "lxc":
             await self._api.set(config, params)  # PVE knows no task for a container's
-        elif changes:
+        elif params:
             await self._guests.work(self._api.create, config, params, say)
+        return nobody
 
     async def _start(self, found: Found, spec: Spec, say: Say) -> Found:
         guest = found.guest
@@ -248,9 +252,9 @@ class Runner:
         hint = f"{look}{error.hint}".strip()
         if patience.LONGER not in hint:
             hint = f"{hint}\n{patience.LONGER}"
+        hint = hint.replace(" Does qemu-guest-agent run in it?", "")  # in nestlab's own it does
         if own:
-            known = hint.replace(" Does qemu-guest-agent run in it?", "")
-            hint = f"An image of yours needs qemu-guest-agent and cloud-init, and must start both. {known}"
+            hint = f"An image of yours needs qemu-guest-agent and cloud-init, and must start both. {hint}"
         return Unreachable(f"{path} (VM {guest.vmid} on {guest.node}) runs and is not reached: {error.what}", hint=hint)
 
 
