@@ -441,3 +441,38 @@ def test_wsl_says_that_windows_10_never_nests() -> None:
 def test_virtualbox_beside_kvm_depends_on_both_versions(kernel: str, told: bool) -> None:
     facts = replace(host("intel-nested-y"), kernel=kernel, kernel_modules={"vboxdrv": Module(loaded=True)})
     assert ("before VirtualBox 7.2.10" in found(facts)["other-hypervisor"].do) == told
+
+
+# Machines of a lab.
+
+
+def small(facts: Facts) -> Facts:
+    """As large as nestlab makes a hypervisor by itself."""
+    sizes = {"/": 900 << 20, "/var/lib": 900 << 20}
+    return replace(facts, cpus=1, memory=960 << 20, memory_available=600 << 20, disk=sizes, swap=0)
+
+
+def test_nestlabs_own_sizes_are_no_reason_to_warn() -> None:
+    facts = small(host("vm-tcg-svm"))
+    capacity = {"memory", "cpus", "disk", "swap"}
+    levels = {name: each.level for name, each in found(facts, Want(role="hypervisor")).items() if name in capacity}
+    assert levels == {"memory": "ok", "cpus": "ok", "disk": "ok"}
+    assert found(facts)["disk"].level == "warn"
+
+
+def test_a_machine_of_a_lab_whose_memory_or_disk_is_nearly_used_up_is_warned_of() -> None:
+    facts = replace(small(host("vm-tcg-svm")), memory_available=20 << 20, disk={"/var/lib": 10 << 20})
+    findings = found(facts, Want(role="hypervisor"))
+    assert (findings["memory"].level, findings["disk"].level) == ("warn", "warn")
+    assert "`memory:`" in findings["memory"].do
+
+
+def test_a_plain_guest_does_not_fail_for_being_one() -> None:
+    facts = small(host("vm-kvm-no-vmx"))
+    findings = diagnose(facts, Want(role="plain"))
+    assert {finding.level for finding in findings} <= {"ok", "note"}
+    assert verdict(facts, findings) == (
+        "This is a plain guest, which is to have no guests of its own: nothing is broken."
+    )
+    assert "hypervisor: kvm" in found(facts, Want(role="plain"))["outer"].do
+    assert first_broken(diagnose(facts)) is not None

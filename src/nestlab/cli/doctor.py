@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from nestlab.doctor.finding import Remedy, Want
     from nestlab.doctor.report import Visit
     from nestlab.hosts.host import Host
+    from nestlab.lab.blueprint import Spec
 
 Words = Annotated[
     list[str] | None,
@@ -147,16 +149,17 @@ def _want(guests: Sequence[str]) -> Want:
 
 
 @asynccontextmanager
-async def _host(where: str) -> AsyncIterator[tuple[str, int, Host]]:
-    """A host by its name on the command line: how it is called, its level in the nest, and the host."""
+async def _host(where: str, want: Want) -> AsyncIterator[tuple[str, int, Host, Want]]:
+    """A host by its name on the command line: how it is called, its level in the nest, the host, and what it is to be
+    good for, to which a machine of a lab adds its role."""
     from nestlab.hosts import local, ssh
 
     if not where:
-        yield "this machine", 0, local.LocalHost()
+        yield "this machine", 0, local.LocalHost(), want
     elif where.startswith("ssh://"):
         remote = ssh.at(where, ask=_ask_key if sys.stdin.isatty() else None)
         try:
-            yield remote.path, 0, remote
+            yield remote.path, 0, remote, want
         finally:
             await remote.close()
     elif "://" in where:
@@ -164,8 +167,12 @@ async def _host(where: str) -> AsyncIterator[tuple[str, int, Host]]:
     else:
         from nestlab.cli.machines import at
 
-        async with at(meant([where])) as (_, path, host):
-            yield path, host.level, host
+        async with at(meant([where])) as (session, path, host):
+            yield path, host.level, host, _in_role(want, session.blueprint[path])
+
+
+def _in_role(want: Want, spec: Spec) -> Want:
+    return replace(want, role="hypervisor" if spec.machine.hypervisor else "plain")
 
 
 def _ask_key(question: str) -> bool:
@@ -181,7 +188,7 @@ async def _visit(where: str, level: int, host: Host, want: Want) -> Visit:
 
 
 async def _look(where: str, want: Want, *, show_facts: bool, as_json: bool) -> int | None:
-    async with _host(where) as (name, level, host):
+    async with _host(where, want) as (name, level, host, want):
         found = await _visit(name, level, host, want)
     if show_facts:
         out(found.facts.to_json())
@@ -206,7 +213,8 @@ async def _walk(lab: str, want: Want, *, show_facts: bool, as_json: bool) -> int
             if path and (seen is None or seen.state != "running"):
                 return Visit(name, level, error=f"it is {seen.state if seen else 'not there'}.")
             try:
-                return await _visit(name, level, await session.nest.host(path), want)
+                here = _in_role(want, session.blueprint[path]) if path else want
+                return await _visit(name, level, await session.nest.host(path), here)
             except LabError as error:
                 return Visit(name, level, error=error.what)
 
@@ -265,7 +273,7 @@ async def _fix(
     from nestlab.doctor.fix_preview import show
     from nestlab.doctor.remedies import remedies
 
-    async with _host(where) as (name, level, host):
+    async with _host(where, want) as (name, level, host, want):
         before = await _visit(name, level, host, want)
         risk = advisories.risk(before.facts)
         found = remedies(before.facts, checks, want=want, temporary=temporary, accept_risk=accept_risk, risk=risk)
@@ -344,7 +352,7 @@ async def _undo(where: str, want: Want, *, yes: bool, as_json: bool) -> int | No
     from nestlab.doctor import surgery
     from nestlab.doctor.fix_preview import show_undo
 
-    async with _host(where) as (name, level, host):
+    async with _host(where, want) as (name, level, host, want):
         record = await surgery.pending(host)
         if record is not None:
             _tell(show_undo(record), as_json=as_json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from nestlab.doctor.checks import checks, questions
 from nestlab.doctor.finding import LAYERS, Finding, Want
@@ -13,8 +14,24 @@ _NOTHING_WANTED = Want()
 
 def diagnose(facts: Facts, want: Want = _NOTHING_WANTED) -> tuple[Finding, ...]:
     """What every check that applies found: one finding each, by layer. Never raises."""
-    found = (check.rule(facts, want) for check in checks)
+    found = [check.rule(facts, want) for check in checks]
+    if want.role == "plain" and not questions.flag(facts):
+        found = [_of_plain(finding) for finding in found if finding is not None]
     return tuple(_offered(finding, facts, want) for finding in found if finding is not None)
+
+
+_PLAIN = "This is a plain guest: the lab file says no `hypervisor:` for it"
+
+
+def _of_plain(finding: Finding) -> Finding | None:
+    """What keeps a plain guest from nesting is no fault of it: that is said once, and the rest left out."""
+    if finding.level != "fail":
+        return finding
+    if finding.check != "outer":
+        return None
+    why = "nestlab lends vmx or svm to hypervisors, so there is no KVM in here, and none is wanted."
+    do = "Nothing, unless guests are to run in it: then say `hypervisor: kvm` for it in the lab file."
+    return replace(finding, level="note", seen=_PLAIN, why=why, do=do, commands=())
 
 
 def _offered(finding: Finding, facts: Facts, want: Want) -> Finding:
@@ -37,6 +54,8 @@ def verdict(facts: Facts, findings: Iterable[Finding]) -> str:
     broken = first_broken(found)
     if not (facts.kernel or facts.provider or questions.flags_known(facts)):
         return "Nothing is known of this host: it said neither its kernel nor its CPU."
+    if any(finding.seen == _PLAIN for finding in found) and broken is None:
+        return "This is a plain guest, which is to have no guests of its own: nothing is broken."
     if broken is not None and broken.check == "architecture" and not questions.x86_any(facts):
         name = "an ARM host" if questions.arm(facts) else "a host of another architecture"
         own = "its KVM runs guests of its own architecture" if facts.kvm.opened else "/dev/kvm could not be opened"

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from nestlab.hosts.facts import Facts
 
 Level = Literal["ok", "note", "warn", "fail"]
+Role = Literal["", "hypervisor", "plain"]
 Layer = Literal[
     "place",  # what the host itself runs in: a VM, a container, WSL
     "cpu",  # virtualization of the CPU, and the firmware's locks on it
@@ -29,11 +30,13 @@ LEVELS: tuple[Level, ...] = get_args(Level)
 @dataclass(frozen=True)
 class Want:
     """What the host is to be good for. `guests`: hypervisors or systems that need more (`windows`, `esxi`, `macos`);
-    `memory` and `cpus` of guests to come (bytes; 0: not said)."""
+    `memory` and `cpus` of guests to come (bytes; 0: not said). `role`: what a lab file makes it, "" for a host that is
+    no machine of a lab."""
 
     guests: frozenset[str] = frozenset()
     memory: int = 0
     cpus: int = 0
+    role: Role = ""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ IOMMU = Voice("iommu", "capacity")
 SMALL = 2 * questions.GIB
 """Less is too little for one hypervisor with one small guest (Proxmox VE's least is 2 GB and its guests')."""
 ROOMY = 8 * questions.GIB
+MEMORY_LEFT, DISK_LEFT = 64 << 20, 256 << 20
+"""Of a machine of a lab, whose sizes its lab file chose: less of what is left is worth a word."""
 DISK_LEAST = 16 * questions.GIB
 """Proxmox VE's installer wants this for one node; a useful one takes 32 GiB."""
 
@@ -34,6 +36,12 @@ def memory(facts: Facts, want: Want) -> Finding | None:
         )
     said = f"{questions.gib(free)} of {questions.gib(max(facts.memory, free))} are available"
     why = "An inner hypervisor holds all of its guests' memory for good: it cannot be ballooned or shared away."
+    if want.role:
+        if free >= MEMORY_LEFT:
+            return MEMORY.ok(f"{said}; its size is the lab file's")
+        return MEMORY.warn(
+            said, "What runs in it is soon ended for want of memory.", "Raise `memory:` in the lab file."
+        )
     if want.memory > free:
         do = f"Stop other guests, ask for less, or add memory: {questions.gib(want.memory - free)} are missing."
         return MEMORY.warn(f"{said}, and {questions.gib(want.memory)} are wanted", why, do)
@@ -60,7 +68,7 @@ def cpus(facts: Facts, want: Want) -> Finding | None:
             " Proxmox VE refuses a machine with more than its node has.",
             f"Ask for {facts.cpus} at most, in one machine.",
         )
-    if facts.cpus < 2:
+    if facts.cpus < 2 and not want.role:
         return CPUS.note(
             many, "An inner hypervisor and its guests then take turns.", "Two at least make a nested guest bearable."
         )
@@ -76,6 +84,10 @@ def disk(facts: Facts, want: Want) -> Finding | None:
         return DISK.note("Unknown: free disk space was not seen", "Machines need disks.", "See it.", "df -h /var/lib")
     path = "/var/lib" if "/var/lib" in facts.disk else min(facts.disk)
     said = f"{questions.gib(facts.disk[path])} are free in {path}"
+    if want.role:
+        if facts.disk[path] >= DISK_LEFT:
+            return DISK.ok(f"{said}; its size is the lab file's")
+        return DISK.warn(said, "When it is full, the guests on it stop.", "Raise `disk:` in the lab file.")
     if facts.disk[path] < DISK_LEAST:
         return DISK.warn(
             said,
@@ -88,7 +100,7 @@ def disk(facts: Facts, want: Want) -> Finding | None:
 @checks(*SWAP)
 def swap(facts: Facts, want: Want) -> Finding | None:
     """Swap, for when memory is short"""
-    if not facts.examined or not facts.memory:
+    if not facts.examined or not facts.memory or (want.role and not facts.swap):
         return None
     if facts.swap:
         return SWAP.ok(f"{questions.gib(facts.swap)} of swap")
