@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 
+from nestlab.explain.configurations import Remark, remarks
 from nestlab.explain.level_below import Below, level_below
 from nestlab.explain.signatures import TABLE, Rank, Signature, Sure
 
@@ -87,10 +88,22 @@ def explain(text: str) -> tuple[Explained, ...]:
     asks = next((signature for signature, _ in found if signature.below), None)
     below = level_below(lowered) if asks else None
     first = found[0][0].rank if found else Rank.NOTE
-    return tuple(
+    said = tuple(
         _explained(signature, seen, data, _sure(signature, first), below if signature is asks else None)
         for signature, seen in found
     )
+    configured = tuple(_configured(each) for each in remarks(data.decode(errors="replace")))
+    better = {each.number for each in configured}
+    said = tuple(each for each in said if each.signature.rank != Rank.NOTE or each.number not in better)
+    return (*said, *configured) if first <= Rank.REFUSAL else (*configured, *said)
+
+
+def _configured(found: Remark) -> Explained:
+    """What stands in a configuration, as if a program had said it."""
+    sure = "certain: it stands there" if found.sure else "possible: wrong only if it is to have guests of its own"
+    rank = Rank.CAUSE if found.sure else Rank.NOTE
+    signature = Signature(found.name, "", found.cause, found.do, found.see, found.line, rank)
+    return Explained(signature, found.number, found.line, 1, found.cause, found.do, sure)
 
 
 def _sure(signature: Signature, first: Rank) -> str:
