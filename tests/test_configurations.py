@@ -34,8 +34,8 @@ def names(text: str) -> list[str]:
 @pytest.mark.parametrize(
     ("line", "name", "do"),
     [
-        ("cpu: x86-64-v2-AES", "cpu-without-virtualization", "qm set VMID --cpu host"),
-        ("cpu: cputype=kvm64", "cpu-without-virtualization", "qm set VMID --cpu host"),
+        ("cpu: x86-64-v2-AES", "cpu-model-without-virtualization", "qm set VMID --cpu host"),
+        ("cpu: cputype=kvm64", "cpu-model-without-virtualization", "qm set VMID --cpu host"),
         ("cpu: kvm64,flags=+vmx", "cpu-by-hand", "qm set VMID --cpu host"),
         ("cpu: host,flags=-svm", "cpu-flag-off", "qm set VMID --cpu host"),
         ("args: -cpu qemu64,+svm", "pve-args-cpu", "qm set VMID --delete args"),

@@ -110,7 +110,7 @@ def _pve_cpu(at: int, line: str, value: str, *, emulated: bool) -> Iterator[Rema
         told = f"The CPU model {model} has neither vmx nor svm: guests in this machine get no KVM."
         do = f"If it is to have guests of its own: {_PVE_HOST[0].lower()}{_PVE_HOST[1:]}"
         do += " Proxmox VE 9.1 and later can also add `flags=+nested-virt` to that model."
-        yield _remark("cpu-without-virtualization", at, line, (told, do, _PVE_SEE), sure=False)
+        yield _remark("cpu-model-without-virtualization", at, line, (told, do, _PVE_SEE), sure=False)
 
 
 def _firewall(at: int, line: str, key: str, value: str) -> Remark:

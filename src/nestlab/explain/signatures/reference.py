@@ -21,6 +21,11 @@ that every program prints for many reasons, then what follows from other lines, 
 each says how sure it is. `--json` prints the same as data. The exit status is 0 if something is known, 2 if nothing is
 or the file cannot be read. Nothing is sent anywhere.
 
+A machine's configuration is read as well: `qm config VMID`, cpu-models.conf, `virsh dumpxml NAME`, a command line of
+QEMU. CPU models that were put together by hand are named (vmx or svm added to a generic model or to another vendor's,
+or taken away, a second `-cpu` past the manager's own), KVM that is off, and what keeps frames of nested guests from a
+card (`firewall=1`, libvirt's filters, macvtap).
+
 Where the level below is to be mended, it says that too: for the hypervisor or the cloud that the log shows (by its DMI
 lines, kernel or host names), or in general. A cloud's tenant is told the provider's own switch.
 
