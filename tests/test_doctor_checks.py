@@ -461,14 +461,15 @@ def test_nestlabs_own_sizes_are_no_reason_to_warn() -> None:
 
 
 def test_a_machine_of_a_lab_whose_memory_or_disk_is_nearly_used_up_is_warned_of() -> None:
-    facts = replace(small(host("vm-tcg-svm")), memory_available=20 << 20, disk={"/var/lib": 10 << 20})
+    facts = replace(small(host("vm-tcg-svm")), memory_available=10 << 20, disk={"/var/lib": 10 << 20})
     findings = found(facts, Want(role="hypervisor"))
     assert (findings["memory"].level, findings["disk"].level) == ("warn", "warn")
     assert "`memory:`" in findings["memory"].do
 
 
-def test_a_plain_guest_does_not_fail_for_being_one() -> None:
-    facts = small(host("vm-kvm-no-vmx"))
+@pytest.mark.parametrize("flags", [frozenset({"lm"}), frozenset({"lm", "svm", "hypervisor"})])
+def test_a_plain_guest_does_not_fail_for_being_one(flags: frozenset[str]) -> None:
+    facts = replace(small(host("vm-kvm-no-vmx")), flags=flags)
     findings = diagnose(facts, Want(role="plain"))
     assert {finding.level for finding in findings} <= {"ok", "note"}
     assert verdict(facts, findings) == (

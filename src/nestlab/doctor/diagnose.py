@@ -15,23 +15,22 @@ _NOTHING_WANTED = Want()
 def diagnose(facts: Facts, want: Want = _NOTHING_WANTED) -> tuple[Finding, ...]:
     """What every check that applies found: one finding each, by layer. Never raises."""
     found = [check.rule(facts, want) for check in checks]
-    if want.role == "plain" and not questions.flag(facts):
+    if want.role == "plain" and not facts.provider and not facts.kvm.opened:
         found = [_of_plain(finding) for finding in found if finding is not None]
     return tuple(_offered(finding, facts, want) for finding in found if finding is not None)
 
 
+_NESTING = ("place", "cpu", "module", "device", "proof", "lasting")
 _PLAIN = "This is a plain guest: the lab file says no `hypervisor:` for it"
 
 
 def _of_plain(finding: Finding) -> Finding | None:
     """What keeps a plain guest from nesting is no fault of it: that is said once, and the rest left out."""
-    if finding.level != "fail":
-        return finding
-    if finding.check != "outer":
-        return None
-    why = "nestlab lends vmx or svm to hypervisors, so there is no KVM in here, and none is wanted."
-    do = "Nothing, unless guests are to run in it: then say `hypervisor: kvm` for it in the lab file."
-    return replace(finding, level="note", seen=_PLAIN, why=why, do=do, commands=())
+    if finding.check == "outer":
+        why = "Its image has no KVM, or its CPU neither vmx nor svm: none is wanted in it."
+        do = "Nothing, unless guests are to run in it: then say `hypervisor: kvm` for it in the lab file."
+        return replace(finding, level="note", seen=_PLAIN, why=why, do=do, commands=())
+    return finding if finding.level == "ok" or finding.layer not in _NESTING else None
 
 
 def _offered(finding: Finding, facts: Facts, want: Want) -> Finding:

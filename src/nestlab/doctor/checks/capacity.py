@@ -20,7 +20,7 @@ IOMMU = Voice("iommu", "capacity")
 SMALL = 2 * questions.GIB
 """Less is too little for one hypervisor with one small guest (Proxmox VE's least is 2 GB and its guests')."""
 ROOMY = 8 * questions.GIB
-MEMORY_LEFT, DISK_LEFT = 64 << 20, 256 << 20
+MEMORY_LEFT, DISK_LEFT = 16 << 20, 256 << 20
 """Of a machine of a lab, whose sizes its lab file chose: less of what is left is worth a word."""
 DISK_LEAST = 16 * questions.GIB
 """Proxmox VE's installer wants this for one node; a useful one takes 32 GiB."""
@@ -79,7 +79,7 @@ def cpus(facts: Facts, want: Want) -> Finding | None:
 def disk(facts: Facts, want: Want) -> Finding | None:
     """Disk space for nested machines"""
     if not facts.disk:
-        if not facts.examined:
+        if not facts.examined or want.role:
             return None
         return DISK.note("Unknown: free disk space was not seen", "Machines need disks.", "See it.", "df -h /var/lib")
     path = "/var/lib" if "/var/lib" in facts.disk else min(facts.disk)
@@ -165,7 +165,7 @@ def polling(facts: Facts, want: Want) -> Finding | None:
 @checks(*IOMMU)
 def iommu(facts: Facts, want: Want) -> Finding | None:
     """An IOMMU, for devices that are passed through to nested guests"""
-    if facts.iommu is None:
+    if facts.iommu is None or (want.role and not facts.iommu):
         return None
     if facts.iommu:
         return IOMMU.ok(f"{facts.iommu} IOMMU groups")

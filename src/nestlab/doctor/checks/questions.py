@@ -141,7 +141,9 @@ def reason(facts: Facts, *names: str) -> str:
 
 
 def gib(size: int) -> str:
-    """Bytes for people: `3.5 GiB`."""
+    """Bytes for people: `3.5 GiB`, `54 MiB`."""
+    if 0 < size < GIB:
+        return f"{size >> 20} MiB"
     return f"{size / GIB:.1f}".removesuffix(".0") + " GiB"
 
 

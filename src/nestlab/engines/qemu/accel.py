@@ -46,7 +46,7 @@ def _cure(facts: Facts, where: str) -> str:
     """What gives that host KVM, for the person who asked for it."""
     doctor = "nestlab doctor" if where == "this machine" else f"nestlab doctor {where}"
     if _forbidden(facts):
-        return f"As root there: usermod -aG kvm {facts.user or 'USER'}; then log in again. `{doctor}` says more."
+        return f"As a rule, as root there: usermod -aG kvm {facts.user or 'USER'}; then log in again. See `{doctor}`."
     return f"`{doctor}` says what is missing there."
 
 
@@ -70,7 +70,7 @@ def why_not(facts: Facts, *, hypervisor: bool) -> str:
     flag = {"kvm_intel": "vmx", "kvm_amd": "svm"}.get(facts.provider)
     if _forbidden(facts):
         who = f"the user {facts.user}" if facts.user else "this user"
-        return f"/dev/kvm is there, but {who} may not open it, being outside its group kvm (`nestlab doctor` says more)"
+        return f"/dev/kvm is there, but {who} may not open it: as a rule its group kvm may (see `nestlab doctor`)"
     if not kvm.opened:
         return f"/dev/kvm cannot be opened ({kvm.error or 'no reason given'})"
     if flag is None:
