@@ -68,14 +68,15 @@ def why_not(facts: Facts, *, hypervisor: bool) -> str:
     """Why a guest of this host cannot have KVM ("" when it can); a hypervisor must also be given vmx or svm."""
     kvm = facts.kvm
     flag = {"kvm_intel": "vmx", "kvm_amd": "svm"}.get(facts.provider)
+    if flag is None and facts.provider:  # nobody's group helps there
+        return f"/dev/kvm is there, but it is {facts.provider}, not kvm_intel or kvm_amd"
     if _forbidden(facts):
         who = f"the user {facts.user}" if facts.user else "this user"
         return f"/dev/kvm is there, but {who} may not open it: as a rule its group kvm may (see `nestlab doctor`)"
     if not kvm.opened:
         return f"/dev/kvm cannot be opened ({kvm.error or 'no reason given'})"
     if flag is None:
-        what = facts.provider or "no vendor module"
-        return f"/dev/kvm is there, but it is {what}, not kvm_intel or kvm_amd"
+        return "/dev/kvm is there, but it is no vendor module, not kvm_intel or kvm_amd"
     if flag not in facts.flags:
         return f"the CPU shows no {flag}"
     if kvm.api is None:
