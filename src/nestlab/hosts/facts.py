@@ -192,7 +192,7 @@ class Facts:
             data = json.loads(text)
             if not isinstance(data, dict):
                 raise ValueError("facts are a JSON object")
-            if not _hints(Facts).keys() & data.keys():
+            if "findings" in data or not _hints(Facts).keys() & data.keys():
                 raise ValueError(_what_else(data))
             found: Facts = _decode(Facts, data, "facts")
         except RecursionError:
