@@ -362,6 +362,19 @@ def test_an_instance_that_can_be_changed_is_stopped_changed_and_started() -> Non
     assert "anew" not in finding.do.replace("request that one anew", "")
 
 
+def test_an_old_instance_on_xen_is_known_to_be_amazons() -> None:
+    facts = replace(host("vm-kvm-no-vmx"), machine="xen", virtualization="xen", dmi={"bios_version": "4.11.amazon"})
+    assert "change its type" in found(facts)["outer"].do
+    assert "nestedhvm" not in text(facts, Want())
+
+
+def test_an_amd_machine_of_google_is_told_to_change_its_type() -> None:
+    facts = replace(host("vm-gcp"), vendor="AuthenticAMD", model="AMD EPYC 7B12", flags=frozenset({"lm", "hypervisor"}))
+    finding = found(replace(facts, provider=""))["outer"]
+    assert finding.do.startswith("This is an AMD machine.")
+    assert "set-machine-type" in finding.commands[1]
+
+
 def test_a_provider_that_does_not_nest_is_said_not_to() -> None:
     finding = found(host("vm-hetzner"))["outer"]
     assert "Hetzner Cloud does not nest" in finding.do

@@ -116,7 +116,7 @@ EC2 = Cloud(
     ),
     "EC2 User Guide: Use nested virtualization; EC2 API: ModifyInstanceCpuOptions, DescribeInstanceTypes; "
     "hashicorp/terraform-provider-aws#46568; aws/containers-roadmap#2784",
-    dmi=("Amazon EC2",),
+    dmi=("Amazon EC2", ".amazon"),
     detected="amazon",
     log=("amazon ec2", ".compute.internal", ".ec2.internal", "@ip-10-", "@ip-172-", " ip-10-", " ip-172-", ".amazon "),
     kernel="aws",

@@ -95,7 +95,8 @@ KUBEVIRT = Outer(
 )
 HYPERV = Outer(
     "Hyper-V",
-    "On the outer Windows host, in an elevated PowerShell, with this machine switched off (dynamic memory off, too).",
+    "On the outer Windows host, in an elevated PowerShell, with this machine switched off (dynamic memory off, too)."
+    " For AMD it must be Windows 11 or Server 2022 or later, for Intel Windows 10 or Server 2016.",
     (
         "Stop-VM -Name NAME",
         "Set-VMProcessor -VMName NAME -ExposeVirtualizationExtensions $true",
@@ -135,7 +136,8 @@ OUTERS: dict[str, Outer] = {
     "vmware": Outer(
         "VMware",
         "On the outer host, with this machine switched off, tick `Expose hardware assisted virtualization to the guest"
-        " OS` (ESXi) or `Virtualize Intel VT-x/EPT or AMD-V/RVI` (Workstation, Fusion); it is this line of the .vmx.",
+        " OS` (ESXi) or `Virtualize Intel VT-x/EPT or AMD-V/RVI` (Workstation, Fusion); it is this line of the .vmx."
+        " Workstation on Windows cannot while Hyper-V, VBS or memory integrity is on there.",
         ('vhv.enable = "TRUE"', "govc vm.change -vm NAME -nested-hv-enabled=true"),
         Advice(
             "If you want that: with this machine switched off, tick `Expose IOMMU to the guest OS` (this line of the"
@@ -146,7 +148,8 @@ OUTERS: dict[str, Outer] = {
     "microsoft": HYPERV,
     "oracle": Outer(
         "VirtualBox",
-        "On the outer host, with this machine switched off.",
+        "On the outer host, with this machine switched off. On Windows it cannot while Hyper-V, VBS or memory integrity"
+        " is on there.",
         ("VBoxManage modifyvm NAME --nested-hw-virt on",),
         Advice(
             "If you want that: on the outer host, with this machine switched off, give it a virtual IOMMU.",
@@ -192,6 +195,8 @@ def outer(facts: Facts, machine: str) -> Outer:
     """Who runs this machine, as exactly as its DMI tells."""
     if cloud := clouds.by_dmi(facts.dmi.values(), machine):
         way = cloud.below(facts.dmi.get("product_name", ""))
+        if cloud is clouds.GCE and facts.family == "amd":
+            way = clouds.Way(f"This is an AMD machine. {cloud.types} {cloud.move.do}", cloud.move.commands)
         anew = Advice("Memory encryption is chosen when a machine is created there: create another without it.")
         return Outer(cloud.name, way.do, way.commands, RENTED_IOMMU, anew, rented=True)
     if machine in ("kvm", "qemu"):
