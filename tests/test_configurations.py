@@ -50,7 +50,8 @@ def test_a_configuration_of_proxmox_ve_that_cannot_nest_is_told_why_and_how(line
     text = PVE.format(line)
     assert name in names(text)
     assert do in next(each.do for each in remarks(text) if each.name == name)
-    assert name in [each.signature.name for each in explain(text)]
+    numbers = {each.number for each in remarks(text)}
+    assert numbers <= {each.number for each in explain(text)}
 
 
 @pytest.mark.parametrize(
@@ -140,11 +141,18 @@ def test_the_line_that_is_shown_is_the_one_with_the_cpu() -> None:
     assert (found[0].number, found[0].line) == (3, "-cpu kvm64,+vmx \\")
 
 
+def test_no_line_is_explained_twice() -> None:
+    numbers = [each.number for each in explain(PVE.format("args: -cpu kvm64,+vmx\nnet0: e1000,firewall=1"))]
+    assert sorted(set(numbers)) == sorted(numbers)
+
+
 def test_what_a_program_says_comes_before_what_may_be_wrong_in_a_configuration() -> None:
-    text = "Could not access KVM kernel module: No such file or directory\n" + PVE.format("cpu: kvm64,flags=+vmx")
-    ranks = [each.signature.name for each in explain(text)]
-    assert ranks[-1] == "cpu-by-hand"
-    assert len(ranks) > 1
+    text = "Could not access KVM kernel module: No such file or directory\n" + PVE.format(
+        "cpu: host\nnet0: e1000,firewall=1"
+    )
+    said = explain(text)
+    assert said[0].number == 1
+    assert said[-1].signature.name == "pve-firewall-on-nested-card"
 
 
 def test_a_command_that_is_to_be_typed_holds_nothing_of_a_hostile_file() -> None:

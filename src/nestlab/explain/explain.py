@@ -92,7 +92,8 @@ def explain(text: str) -> tuple[Explained, ...]:
         _explained(signature, seen, data, _sure(signature, first), below if signature is asks else None)
         for signature, seen in found
     )
-    configured = tuple(_configured(each) for each in remarks(data.decode(errors="replace")))
+    known = {each.number for each in said if each.signature.rank != Rank.NOTE}
+    configured = tuple(_configured(each) for each in remarks(data.decode(errors="replace")) if each.number not in known)
     better = {each.number for each in configured}
     said = tuple(each for each in said if each.signature.rank != Rank.NOTE or each.number not in better)
     return (*said, *configured) if first <= Rank.REFUSAL else (*configured, *said)
