@@ -44,6 +44,13 @@ few instructions on /dev/kvm. It works without root and says what it could not s
 | `--fix [CHECK...]` | mend what fails, or the checks named: `nested`, `lasting`, `ignore-msrs` |
 | `--undo` | restore what was there before, files to the byte, and the running values |
 
+In a virtual machine it says who is to do what: the owner of the level below on that host, in the words of its
+hypervisor; a cloud's tenant by the provider's own switch or by another type, or that the provider does not nest (one
+catalogue for all of nestlab, `src/nestlab/explain/clouds.py`). A CPU model that was put together by hand is told as
+that (`nestlab explain` reads the configuration itself). ARM hosts get answers in ARM's words: EL2, FEAT_NV2,
+`kvm-arm.mode=nested`. Sizes of a machine of a lab are the lab file's choice, and a plain guest does not fail for being
+one.
+
 ## Mending, and taking it back
 `--fix` first shows every change: a diff of each file, the commands, what would wait for a reboot, and which guests are
 in the way. Then it asks, or takes `--yes`. It writes one file of its own, `/etc/modprobe.d/zz-nestlab.conf`, and edits
