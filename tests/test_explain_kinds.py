@@ -363,6 +363,9 @@ def test_a_general_error_that_stands_alone_is_told_as_possible() -> None:
         "virtualization: kvm",
         "options kvm enable_virt_at_load=1",
         "tcpdump: listening on ens18",
+        "adduser: user is already a member of the KVM group",
+        "kvm-pvm: triple fault delivering vec=8 err=0 cpl=3",
+        "RLIMIT_MEMLOCK unlimited",
     ],
 )
 def test_what_went_on_or_is_well_is_not_explained_as_a_failure(text: str) -> None:

@@ -21,7 +21,7 @@ NO_KVM = [
     ("• The KVM module is loaded: no", "kvm-device-absent"),
     ("qemu-system-x86_64: -accel kvm: Could not access KVM kernel module: Permission denied", "kvm-device-forbidden"),
     ("cloud-hypervisor: cannot open /dev/kvm: Permission denied (os error 13)", "kvm-group"),
-    ("libguestfs: warning: current user is not a member of the KVM group (group ID 36)", "android-emulator-permission"),
+    ("libguestfs: warning: current user is not a member of the KVM group (group ID 36)", "user-not-in-kvm-group"),
     ("emulator: CPU acceleration status: Could not open /dev/kvm : Is a directory", "kvm-device-is-a-directory"),
     ("ERROR: neither Intel VT-x or AMD-V found", "needs-cpu-virtualization"),
     ("• The CPU is capable of virtualization: no", "needs-cpu-virtualization"),

@@ -24,8 +24,8 @@ TABLE: tuple[Signature, ...] = (
     ),
     Signature(
         "vmm-triple-fault",
-        r"KVM_EXIT_SHUTDOWN|VcpuExit::Shutdown|Unexpected VM[- ]?exit:? Shutdown|triple fault|TripleFault"
-        r"|TRIPLE_FAULT|causing a virtual CPU to enter the shutdown state",
+        r"KVM_EXIT_SHUTDOWN(?! =)|VcpuExit::Shutdown|Unexpected VM[- ]?exit:? Shutdown|triple fault(?! (?:handler"
+        r"|delivering))|TripleFault|TRIPLE_FAULT|causing a virtual CPU to enter the shutdown state",
         "The guest ended in a triple fault: at its first instructions that is mostly not its own fault but that of the "
         "VMX or SVM which the level below emulates (the same guest runs on bare metal).",
         "`nestlab doctor` here runs a guest of a few instructions (`runs`): if that fails too, update the outer "

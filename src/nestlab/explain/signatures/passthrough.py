@@ -26,7 +26,7 @@ TABLE: tuple[Signature, ...] = (
         r"vfio_(?:container_)?dma_map\(.{0,120}= -12\b|VFIO_MAP_DMA.{0,40}(?:-12\b|Cannot allocate memory)"
         r"|vfio.{0,80}memory listener initialization failed.{0,160}Cannot allocate memory"
         r"|cannot limit locked memory of process|locking memory failed|mlockall?.{0,20}: Cannot allocate memory"
-        r"|RLIMIT_MEMLOCK",
+        r"|RLIMIT_MEMLOCK.{0,40}(?:exceed|too (?:low|small)|fail)",
         "The limit of locked memory, not memory itself, is used up: passed-through devices pin all of the guest's "
         "memory, and behind a virtual IOMMU once for each device.",
         "libvirt: declare the IOMMU as <iommu>, not by qemu:commandline, or raise <memtune><hard_limit> to memory × "

@@ -21,9 +21,9 @@ TABLE: tuple[Signature, ...] = (
         below=True,
     ),
     Signature(
-        "android-emulator-permission",
-        r"user doesn't have permissions to use KVM|member of the KVM group|not (?:a member of"
-        r"|in) the '?\"?kvm'?\"? group",
+        "user-not-in-kvm-group",
+        r"user doesn't have permissions to use KVM|\bnot (?:a )?member of (?:the )?'?kvm'? group"
+        r"|user is not in (?:the )?'?kvm'? group",
         "/dev/kvm is there, but this user may not open it.",
         '`sudo usermod -aG kvm $USER`, then log in anew. On a CI runner: a udev rule `KERNEL=="kvm", GROUP="kvm", '
         'MODE="0666"` in /etc/udev/rules.d, then `sudo udevadm trigger --name-match=kvm`.',
@@ -174,7 +174,7 @@ TABLE: tuple[Signature, ...] = (
         r"|detected|loaded|accessible)|hardware (?:virtuali[sz]ation|acceleration) (?:support |extensions? )?(?:is "
         r"|are )?(?:not |un|dis)(?:available|enabled|abled|supported|present|detected)|VT-x (?:is |are )?(?:not "
         r"|un)(?:available|enabled|supported)|AMD-V (?:is |are )?(?:not |un)(?:available|enabled|supported)"
-        r"|AMD-V is disabled in the BIOS|VT-x is disabled in the BIOS|requires? KVM\b|KVM is required"
+        r"|AMD-V is disabled in the BIOS|VT-x is disabled in the BIOS|KVM is required"
         r"|KVM isn't (?:available|supported|usable|enabled)|\bKVM: not supported",
         "The program wants hardware virtualization, and finds none on this machine.",
         "`grep -cwE 'vmx|svm' /proc/cpuinfo` and `ls -l /dev/kvm` there: 0 means that the firmware or the level below "
