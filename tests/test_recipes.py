@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -129,3 +130,23 @@ def test_every_unit_that_a_disk_image_starts_is_one_it_brings_or_systemd_has() -
     for path, target in guest.links("disk").items():
         if ".wants/" in path and target != "/dev/null":
             assert path.rpartition("/")[2] in brought
+
+
+@pytest.mark.parametrize("target", ["/lib/systemd/systemd", "../lib/systemd/systemd"])
+def test_init_is_found_before_its_root_is_the_root(tmp_path: Path, target: str) -> None:
+    root = tmp_path / "root"
+    for folder in ("usr/sbin", "usr/lib/systemd"):
+        (root / folder).mkdir(parents=True)
+    (root / "sbin").symlink_to("usr/sbin")
+    (root / "lib").symlink_to("usr/lib")
+    (root / "usr/lib/systemd/systemd").write_text("init")
+    (root / "usr/sbin/init").symlink_to(target)
+    subprocess.run(["sh", "-eu", "-c", debian._INIT, "hook", str(root)], check=True)
+    assert (root / "sbin/init").read_text() == "init"
+
+
+def test_a_kernel_of_the_users_choice_gets_the_modules_that_the_usual_one_has_built_in() -> None:
+    assert "ext4" not in DEBIAN.modules
+    assert extend(DEBIAN, kernel="generic").kernel == "linux-image-amd64"
+    for recipe in (extend(DEBIAN, kernel="generic"), extend(TINY, suite="bookworm")):
+        assert {"ext4", "virtio_pci", "virtio_blk"} <= set(recipe.modules)

@@ -68,6 +68,14 @@ rm -rf etc/hostname etc/fstab tmp/* var/log/journal usr/share/doc/* usr/share/ma
 touch etc/.updated var/.updated
 """
 
+# Before its root is the root, an absolute link leads nowhere: so it is in Debian 12, and relative since.
+_INIT = """
+cd "$1"
+case $(readlink usr/sbin/init) in
+/*) ln -sf "../..$(readlink usr/sbin/init)" usr/sbin/init ;;
+esac
+"""
+
 _SAVE_BOOT = """
 cd "$1"
 tar -cf /proc/self/fd/{boot} {paths}
@@ -113,6 +121,8 @@ def arguments(recipe: Recipe, *, overlay: Path, packages: Path, outlets: Outlets
         hooks.append(f'chroot "$1" /bin/sh -eu /{SCRIPT} && rm "$1/{SCRIPT}"')
     hooks.append(_UNPACK_MODULES.format(modules=" ".join((*recipe.modules, *_MODULES))))
     hooks.append(_CLEAN)
+    if disk:
+        hooks.append(_INIT)
     paths = _BOOT
     for programs, name in ((recipe.programs, LISTS["programs"]), (recipe.agent, LISTS["agent"])):
         if programs:
