@@ -13,8 +13,8 @@ from nestlab.lab.blueprint import Blueprint, Nic, Spec, bare, carried_segments, 
 from nestlab.lab.model import MIB, Image, Lab, Link, Machine, Segment, digest_of, parent_of
 from nestlab.lab.setup_stamps import stamps
 from nestlab.plan.steps import Observed, Seen
+from nestlab.plan.unseen import complete
 from nestlab.testing.fake_engine import FakeWorld
-from nestlab.verbs.nest import complete
 
 WIRE = (Segment("wire"),)
 TINY = Image(base="tiny")

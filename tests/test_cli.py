@@ -159,6 +159,16 @@ def test_stop_start_and_down_take_a_lab_or_machines(console: Console) -> None:
     assert console.json("ls") == {"labs": []}
 
 
+def test_guests_of_a_stopped_hypervisor_are_stopped_and_started_as_they_are(console: Console) -> None:
+    console.run("up", "pair.yaml", "--no-verify")
+    text = console.run("stop", "hv1").stdout
+    assert re.search(r"web +stopped", text)
+    assert "hv1/web: hv1 is stopped" in text
+    started = console.run("start", "pair").stdout
+    assert re.search(r"hv1/web +boot +hv1, in which it runs, is started", started)
+    assert "create" not in started
+
+
 def test_verify_ends_with_status_2_when_a_claim_fails(console: Console) -> None:
     console.run("up", "pair.yaml", "--no-verify")
     result = console.run("verify", status=2)

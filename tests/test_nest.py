@@ -11,7 +11,7 @@ from nestlab.engines import Engine
 from nestlab.hosts.host import Host
 from nestlab.lab.blueprint import Blueprint
 from nestlab.plan.planner import plan
-from nestlab.plan.steps import Boot, Observed, Seen, Stop
+from nestlab.plan.steps import Boot, Observed, Remove, Seen, Stop
 from nestlab.testing.fake_engine import FakeEngine, FakeWorld
 from nestlab.verbs.nest import Aside, Nest
 
@@ -58,7 +58,7 @@ async def test_what_is_in_a_hypervisor_that_does_not_answer_is_unknown_and_the_r
     async with nest_of(world, pair()) as nest:
         seen = (await nest.observe()).machines
     assert seen["hv1"].state == "running"
-    assert seen["hv1/web"] == Seen("hv1/web", "unknown", why="hv1 does not answer.")
+    assert seen["hv1/web"] == Seen("hv1/web", "unknown", why="hv1 does not answer.", remembered=True)
     assert seen["hv2/web"].state == "running"
 
 
@@ -72,6 +72,25 @@ async def test_what_is_in_a_stopped_hypervisor_is_unknown_at_every_depth() -> No
         "a/b/c": ("unknown", "a is stopped"),
         "a/b/c/d": ("unknown", "a is stopped"),
     }
+
+
+async def test_what_was_seen_in_a_hypervisor_that_is_stopped_now_is_known_to_be_on_its_disk() -> None:
+    world = running(DEEP)
+    async with nest_of(world, DEEP) as nest:
+        await nest.observe()
+        await nest.perform(Stop("", "a"), DEEP, lambda _: None)
+        seen = await nest.observe()
+        assert {each.state for each in seen.machines.values()} == {"stopped"}
+        assert seen.machines["a/b/c/d"].why == "a/b/c is stopped"
+        steps = [step.id for step in plan(DEEP, seen, previous=DEEP).steps if step.path]
+        assert steps == ["boot:a", "boot:a/b", "boot:a/b/c", "boot:a/b/c/d"]
+        world.do("lab", Boot("", "a"), DEEP)
+        world.kill("lab", "a")
+        seen = await nest.observe()
+        steps = [step.id for step in plan(DEEP, seen, previous=DEEP).steps if step.path == "a/b"]
+        assert steps == ["update:a/b", "boot:a/b"], "what was written last may be lost"
+        await nest.perform(Remove("", "a"), DEEP, lambda _: None)
+        assert nest.known == {}
 
 
 async def test_machines_in_no_blueprint_are_seen_too() -> None:
@@ -213,7 +232,7 @@ async def test_what_was_asked_of_a_hypervisor_that_went_down_is_dropped() -> Non
         await ask(nest, "a", "hv2")
         world.do("lab", Stop("", "a"), lab)
         seen, answers = await ask(nest, "a", "hv2")
-        assert (seen.machines["a"].state, seen.machines["a/c"].state) == ("stopped", "unknown")
+        assert (seen.machines["a"].state, seen.machines["a/c"].state) == ("stopped", "stopped")
         assert answers == {"hv2": "hv2 says hv2"}
     assert world.open == 0
 

@@ -147,3 +147,18 @@ def test_a_machine_is_booting_until_its_console_says_ready(tmp_path: Path) -> No
     assert (booting.seen.state, booting.seen.ready, booting.seen.why) == ("running", False, "it is still booting")
     assert (ready.seen.state, ready.seen.ready, ready.seen.why) == ("running", True, "")
     assert (talking.seen.ready, talked.seen.ready, brief.seen.ready) == (False, True, True)
+
+
+def test_a_system_of_the_users_is_booting_until_it_has_answered(tmp_path: Path) -> None:
+    place = Place(str(tmp_path))
+    root = make(place, "hv1", boot=True)
+    (root / "boot").write_text('{"port":20022,"accel":"tcg","tells":false,"asked":true}\n')
+    with subprocess.Popen(["sh", "-c", "read x", f"{name_of('pair', 'hv1')},x"], stdin=subprocess.PIPE) as mine:
+        (root / "pid").write_text(f"{mine.pid}\n")
+        (root / "console.log").write_text("Linux version 6\n")
+        [booting] = ask(place)
+        Path(place.of("hv1").answered).touch()
+        [up] = ask(place)
+        mine.kill()
+    assert (booting.seen.state, booting.seen.ready, booting.seen.why) == ("running", False, "it is still booting")
+    assert (up.seen.ready, up.seen.why) == (True, "")

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nestlab.base import patience
 from nestlab.cli.common import home, lab_named, meant, paint, print_json, site
@@ -49,7 +49,7 @@ def status(words: Sequence[str] | None, *, as_json: bool, deep: bool) -> None:
     name = lab_named(found)
     place = labs.existing(home(), name)
     blueprint = blueprint_file.load(place.blueprint)
-    observed = _look(place, blueprint, deep=deep)
+    observed = look(place, blueprint, deep=deep)
     holder = lock_holder.holder(place.lock)
     machines = machine_table.rows(blueprint, _in_work(observed, holder), time.time())
     if found.machines:
@@ -88,12 +88,14 @@ def _only(machines: list[Row], patterns: Sequence[str], lab: str, *, whole: bool
     ]
 
 
-def _look(place: LabHome, blueprint: Blueprint | None, *, deep: bool) -> Observed:
+def look(place: LabHome, blueprint: Blueprint | None, *, deep: bool) -> Observed:
     """By the machines' agents, in milliseconds; by ssh where those cannot tell (deeper levels, other images). `deep`:
     all by ssh. A Proxmox VE is asked for its own guests only, unless `deep`."""
     from nestlab.engines.qemu import quick_status
+    from nestlab.home import last_seen
     from nestlab.home.paths import Place
     from nestlab.plan.steps import Observed
+    from nestlab.plan.unseen import complete
 
     patience.of_lab(blueprint.patience if blueprint else 1)
     specs = blueprint.specs if blueprint else ()
@@ -106,22 +108,8 @@ def _look(place: LabHome, blueprint: Blueprint | None, *, deep: bool) -> Observe
         if sys.stderr.isatty() and quick_status.late(found):
             say(f"{', '.join(quick_status.late(found))}: no answer at once; asking by ssh, which takes longer")
         return _asked(place, deep=True, answer=ANSWER)
-    return Observed({**found.machines, **_unknown(specs, found.machines)})
-
-
-def _unknown(specs: Any, machines: Any) -> dict[str, Any]:
-    """Machines that cannot be seen because what they are in does not run."""
-    from nestlab.plan.steps import Seen
-
-    unknown: dict[str, Seen] = {}
-    for spec in specs:
-        outer = unknown.get(spec.parent) or machines.get(spec.parent)
-        if spec.path in machines or outer is None or outer.state == "broken":
-            continue
-        if outer.state != "running" or not outer.ready:
-            what = "is still booting" if outer.state == "running" else "does not run"
-            unknown[spec.path] = Seen(spec.path, "unknown", why=f"{spec.parent}, in which it runs, {what}")
-    return unknown
+    booting = {path: f"{path} is still booting" for path, seen in found.machines.items() if not seen.ready}
+    return Observed(complete(found.machines, booting, (spec.path for spec in specs), last_seen.load(place)))
 
 
 def _asked(place: LabHome, *, deep: bool, answer: float) -> Observed:

@@ -34,11 +34,11 @@ def status(words: Words = None, deep: Deep = False, as_json: Json = False, debug
 
 @dataclass(frozen=True)
 class _Known:
-    """A lab as listed. `running` counts machines on this host only."""
+    """A lab as listed. `running` counts machines at every level; None: those of a lab elsewhere are not asked."""
 
     lab: str
     machines: int
-    running: int
+    running: int | None
     file: str
     directory: str
     error: str = ""
@@ -56,19 +56,24 @@ def ls(as_json: Json = False, debug: Debug = False) -> int | None:
         return None
     from nestlab.base.paint import Style, columns
 
-    cells = [["LAB", "MACHINES", "RUNNING HERE", "FILE"]]
+    cells = [["LAB", "MACHINES", "RUNNING", "FILE"]]
     styles: list[list[Style | None]] = [["dim"] * 4]
     for each in found:
-        cells.append([each.lab, str(each.machines), str(each.running), each.error or each.file or "-"])
+        cells.append(
+            [
+                each.lab,
+                str(each.machines),
+                "-" if each.running is None else str(each.running),
+                each.error or each.file or "-",
+            ]
+        )
         styles.append(["bold", None, "green" if each.running else None, "red" if each.error else None])
     show("\n".join(columns(cells, styles, paint())))
     return None
 
 
 def _known(name: str) -> _Known:
-    from nestlab.engines.qemu import quick_status
     from nestlab.home import labs
-    from nestlab.home.paths import Place
     from nestlab.lab import blueprint_file
 
     try:
@@ -76,11 +81,12 @@ def _known(name: str) -> _Known:
         if place is None:
             raise LabError("it was just removed")
         blueprint = blueprint_file.load(place.blueprint)
-        machines = quick_status.status(Place(str(place.root)), name, frozenset()).machines
+        far = blueprint is not None and blueprint.on is not None
+        machines = {} if far else quick_status.look(place, blueprint, deep=False).machines
     except LabError as error:
         return _Known(name, 0, 0, "", "", error.what)
     source = labs.load(place)
-    running = sum(seen.state == "running" for seen in machines.values())
+    running = None if far else sum(seen.state == "running" for seen in machines.values())
     count = len(blueprint.specs) if blueprint else len(machines)
     return _Known(name, count, running, str(source.file) if source else "", str(place.root))
 

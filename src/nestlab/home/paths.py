@@ -58,6 +58,11 @@ class MachinePaths:
         return f"{self.root}/stopped"
 
     @property
+    def answered(self) -> str:
+        """Exists once a machine whose console does not tell has answered ssh since its boot."""
+        return f"{self.root}/answered"
+
+    @property
     def pid(self) -> str:
         return f"{self.root}/pid"
 

@@ -161,12 +161,20 @@ class Fates:
         if what:
             self.changes[spec.path] = Change(spec.path, "live", f"live: {', '.join(what)}")
         if not runs:
-            start: Literal["renew", "boot"] = "renew" if renamed or grows else "boot"
+            start: Literal["renew", "boot"] = "renew" if renamed or grows or self._torn(seen) else "boot"
             return Fate(start=start, why=why, introduce=renamed and _own(spec)) if why else NOTHING
         boots: Literal["boot"] | None = "boot" if why or seen.drift else None
         reason = why or (f"live: {_drifted(seen)}" if seen.drift else "its names changed")
         growth = f"live: {grows}" if grows else ""
         return Fate(start=boots, why=reason, introduce=renamed, grows=growth, goes_on=not why)
+
+    def _torn(self, seen: Seen) -> bool:
+        """It is on the disk of a machine that died, which may not have all that was written there last."""
+        path = seen.path
+        while seen.remembered and (path := parent_of(path)) in self._seen:
+            if self._seen[path].state == "died":
+                return True
+        return False
 
     def _finished(self, spec: Spec, seen: Seen) -> Fate:
         """Of a machine that was half made. One whose disk was written to is not thrown away unasked."""

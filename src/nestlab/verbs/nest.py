@@ -15,9 +15,10 @@ from nestlab.base.errors import LabError, Unreachable
 from nestlab.base.events import Say
 from nestlab.engines import Asking, Engine, Inside, Weighing
 from nestlab.hosts.host import Host
-from nestlab.lab.blueprint import Blueprint, Spec
+from nestlab.lab.blueprint import Blueprint
 from nestlab.lab.model import level_of, parent_of, within
-from nestlab.plan.steps import Boot, Observed, Remove, Seen, SetUp, Step, Stop
+from nestlab.plan.steps import Boot, Create, Observed, Remove, Seen, SetUp, Step, Stop, Update
+from nestlab.plan.unseen import complete, learn, made, removed
 from nestlab.verbs import machine_setup
 
 ASIDE = 45.0
@@ -59,7 +60,7 @@ class Nest:
     `host`: the lab's own host, which stays the caller's to close. `on` makes the engine there; `inside` makes one for
     what is inside a hypervisor, by its kind. `previous`, the blueprint applied last, is what tells the kind of machines
     that the lab file mentions no more. `answer`: nominal seconds after which a hypervisor counts as not answering when
-    its machines are looked at; three times that while its QEMU is at work.
+    its machines are looked at; three times that while its QEMU is at work. `known`: machines as they were seen last.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Nest:
         *,
         previous: Blueprint | None = None,
         answer: float = 30.0,
+        known: Mapping[str, Seen] | None = None,
     ) -> None:
         self.lab = blueprint.lab
         self._specs = blueprint.by_path()
@@ -78,6 +80,7 @@ class Nest:
         self._on = on
         self._inside = inside
         self._answer = answer
+        self.known = dict(known or {})
         self._hosts: dict[str, Host] = {"": host}
         self._engines: dict[str, Engine] = {}
         self._getting: defaultdict[tuple[str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -126,8 +129,10 @@ class Nest:
             for each in ahead.values():
                 each.cancel()
             await asyncio.gather(*ahead.values(), return_exceptions=True)
-        machines = complete(found, silent, self._before | self._specs)
-        return Observed(machines, outer.links, outer.images, outer.lacking)
+        machines = complete(found, silent, self._before | self._specs, self.known)
+        observed = Observed(machines, outer.links, outer.images, outer.lacking)
+        self.known = learn(self.known, observed)
+        return observed
 
     async def weigh(self, seen: Observed, paths: Iterable[str]) -> Observed:
         """What is seen, with what is written on the disks of some machines, as far as their hosts can be asked."""
@@ -174,7 +179,12 @@ class Nest:
             await machine_setup.set_up(await self.host(step.machine), blueprint[step.machine], say)
             return None
         engine = await self.engine(parent_of(step.path))
-        return await engine.perform(step, blueprint, say)
+        if isinstance(step, Remove):
+            self.known = removed(self.known, step.machine)
+        said = await engine.perform(step, blueprint, say)
+        if isinstance(step, Create | Update):
+            self.known = made(self.known, blueprint[step.machine])
+        return said
 
     async def drop(self, path: str) -> None:
         """Forget the host and the engine of a machine and of everything inside it ("" for the whole lab). Engines
@@ -278,23 +288,3 @@ class Nest:
             known = ", ".join(sorted(self._inside)) or "none"
             raise LabError(f"{path} is a hypervisor of kind {kind}.", hint=f"Kinds with an engine: {known}.")
         return self._inside[kind]
-
-
-def complete(found: Mapping[str, Seen], silent: Mapping[str, str], specs: Mapping[str, Spec]) -> Mapping[str, Seen]:
-    """What was found, by path and outer ones first, with what cannot be seen: machines in `specs` whose hypervisor is
-    there but does not run, or is `silent` (by path: why), are `unknown`. Pure."""
-    machines = dict(found)
-    for path in sorted(specs, key=level_of):
-        outer = machines.get(parent_of(path))
-        if path in machines or outer is None or outer.state == "broken":
-            continue
-        if outer.path in silent:
-            machines[path] = Seen(path, "unknown", why=silent[outer.path])
-        elif outer.state == "unknown":
-            machines[path] = Seen(path, "unknown", why=outer.why)
-        elif outer.state != "running":
-            machines[path] = Seen(path, "unknown", why=f"{outer.path} {_NOT_RUNNING[outer.state]}")
-    return MappingProxyType(dict(sorted(machines.items(), key=lambda item: item[0].split("/"))))
-
-
-_NOT_RUNNING = {"paused": "is paused", "stopped": "is stopped", "died": "died"}

@@ -23,7 +23,7 @@ from nestlab.base.errors import LabError, Unreachable
 from nestlab.base.events import Event
 from nestlab.base.proofs import Verdict
 from nestlab.engines import Inside
-from nestlab.home import journal, labs, lock
+from nestlab.home import journal, labs, last_seen, lock
 from nestlab.home.directories import Home, LabHome
 from nestlab.home.labs import Origin
 from nestlab.home.speeds import Speeds
@@ -35,10 +35,12 @@ from nestlab.lab.blueprint import PROBE, Blueprint, Leases, settle
 from nestlab.lab.model import Image, Lab, Pve
 from nestlab.plan import planner
 from nestlab.plan.steps import Boot, Build, Observed, Plan, Remove, Stop, Want, Way
+from nestlab.plan.unseen import complete
 from nestlab.show.render import Acceleration
 from nestlab.verbs import apply, connections, machine_setup
-from nestlab.verbs.nest import Asides, Nest, complete
+from nestlab.verbs.nest import Asides, Nest
 from nestlab.verbs.platform import LocalPlatform, Platform, accelerated
+from nestlab.verbs.same_ground import left_behind, same_ground
 
 Emit = Callable[[Event], None]
 
@@ -108,7 +110,7 @@ class Session:
         hypervisors = {spec.parent for spec in self.blueprint.specs if spec.parent}
         why = "what is inside is looked at by `nestlab status --deep`"
         silent = {path: why for path in hypervisors if path in seen and seen[path].state == "running"}
-        self.observed = Observed(complete(seen, silent, self.blueprint.by_path()))
+        self.observed = Observed(complete(seen, silent, self.blueprint.by_path(), self.nest.known))
         return self.observed
 
     def plan(self, want: Want = "running", machines: Sequence[str] = ()) -> Plan:
@@ -305,8 +307,12 @@ async def changing(
             try:
                 async with _open(site, place, lab, source) as session:
                     await session.look(setups=verb in ("up", "start"))
-                    _left_behind(place, blueprint_file.load(place.blueprint), session)
-                    yield session
+                    left_behind(place, blueprint_file.load(place.blueprint), session.blueprint, session.observed)
+                    try:
+                        yield session
+                    finally:
+                        if place.blueprint.exists():
+                            last_seen.save(place, session.nest.known)
             finally:
                 if not place.blueprint.exists():
                     forget(place)  # nothing was ever applied: no trace is left
@@ -340,7 +346,7 @@ async def _open(
     made = blueprint_file.load(place.blueprint)
     applied = blueprint_file.load(place.applied)
     if lab is not None and made is not None:
-        _same_ground(place, made, lab)
+        same_ground(place, made, lab)
     on = lab.on if lab is not None else made.on if made is not None else None
     known = Speeds(place.speeds).of("")
     stretch = lab.patience if lab is not None else made.patience if made is not None else 1
@@ -353,29 +359,19 @@ async def _open(
             blueprint = settle(lab, leases, keys_of(_images(lab)), machine_setup.contents(lab))
         else:
             blueprint = made or Blueprint(place.name)
-        async with Nest(blueprint, platform.host, platform.on, site.inside, previous=made, answer=answer) as nest:
+        nest = Nest(
+            blueprint,
+            platform.host,
+            platform.on,
+            site.inside,
+            previous=made,
+            answer=answer,
+            known=last_seen.load(place),
+        )
+        async with nest:
             yield Session(site, place, blueprint, applied or made, nest, platform, source, leases)
     finally:
         await platform.close()
-
-
-def _same_ground(place: LabHome, made: Blueprint, lab: Lab) -> None:
-    """A lab does not move between this machine and a Proxmox VE: what was made there would stay behind."""
-    if (made.on is None) != (lab.on is None):
-        was, now = (on.address if on else "this machine" for on in (made.on, lab.on))
-        hint = f"`nestlab down {place.name}` ends it there, then `nestlab up` makes it anew; or give it another name."
-        raise LabError(f"Lab {place.name} was made on {was}, and its lab file now says {now}.", hint=hint)
-
-
-def _left_behind(place: LabHome, made: Blueprint | None, session: Session) -> None:
-    """Of a lab that is now on another Proxmox VE something must be seen there: else it is another cluster."""
-    was, now = made.on if made else None, session.blueprint.on
-    if made is None or was is None or now is None or was.address == now.address or not made.specs:
-        return
-    if not session.observed.machines:
-        what = f"Lab {place.name} was made on {was.address}, and on {now.address} there is nothing of it."
-        gone = f"If that Proxmox VE is gone for good, remove {place.root}."
-        raise LabError(what, hint=f"`nestlab down {place.name}` ends it there first. {gone}")
 
 
 def _leases(place: LabHome) -> Leases:

@@ -46,6 +46,11 @@ class Boot:
         return self.launch.spec.path
 
     @property
+    def asked(self) -> bool:
+        """Only its ssh tells that it is up: a system of the user's, whose console says nothing that nestlab knows."""
+        return self.launch.kernel is None and self.pingable
+
+    @property
     def slowness(self) -> float:
         """How slow the machine presumably is."""
         return patience.inside(self.host.slowness, self.launch.accel)
@@ -103,6 +108,7 @@ async def _overdue(boot: Boot, watch: Watch, wait: Wait) -> LabError:
 async def _try(boot: Boot, port: int, reach: Callable[[int], SshHost], say: Say, watch: Watch, wait: Wait) -> None:
     launch = replace(boot.launch, port=port)
     told = {"port": port, "accel": launch.accel, "user": boot.user, "tells": launch.kernel is not None}
+    told |= {"asked": boot.asked}
     note = json.dumps(told, separators=(",", ":"))
     name = name_of(launch.lab, boot.path)
     environment = [f"{key}={value}" for key, value in sorted(boot.env.items())]

@@ -62,6 +62,9 @@ Said = tuple[str, bool]
 ROOT_DRIVE = "d0"
 """A machine's own disk to QEMU: the first that `argv` gives it."""
 
+KNOCK = 3.0
+"""Nominal seconds in which a machine that is up answers ssh."""
+
 DOUBT = 30.0
 """Nominal seconds after which a machine that still is not up makes nestlab ask whether KVM was rightly presumed."""
 
@@ -215,7 +218,24 @@ class QemuEngine:
         except LabError as error:
             return replace(seen, accel=None, why=f"its QMP does not answer: {error.what}")
         state, why = observed.RUN_STATES.get(said, ("running", ""))
-        return replace(seen, state=state, accel="kvm" if kvm else "tcg", why=why or seen.why)
+        seen = replace(seen, state=state, accel="kvm" if kvm else "tcg", why=why or seen.why)
+        if state == "running" and not seen.ready and await self._answers(found):
+            return replace(seen, ready=True, why="")
+        return seen
+
+    async def _answers(self, found: observed.Look) -> bool:
+        """Whether a machine whose console does not tell answers ssh by now."""
+        boot, path = found.boot, found.seen.path
+        if not boot.get("asked"):
+            return False
+        try:
+            host = self._reach(path, int(boot["port"]), str(boot.get("user", "root")), str(boot.get("accel", "")))
+            async with asyncio.timeout(patience.allowed(KNOCK, self.parent.slowness)):
+                await host.connect()
+            await self.parent.write(self.environment.place.of(path).answered, b"")
+        except (LabError, OSError, TimeoutError, KeyError, ValueError, TypeError):
+            return False
+        return True
 
     @asynccontextmanager
     async def _monitor(self, path: str) -> AsyncIterator[Monitor]:
@@ -305,6 +325,8 @@ class QemuEngine:
         opening = opening if opening is not None and opening.path == spec.path else None
         boot = Boot(self.parent, plan, argv, dict(qemu.env), user, "cdrom" not in files, opening)
         await start(boot, lambda port: self._reach(spec.path, port, user, choice.accel), say)
+        if boot.asked:
+            await self.parent.write(paths.answered, b"")
 
     async def _create(self, spec: Spec, blueprint: Blueprint, say: Say) -> None:
         size = await self._maker.create(spec, blueprint, say)

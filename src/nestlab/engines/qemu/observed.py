@@ -39,7 +39,7 @@ for d in *; do
       { read -r l < "/proc/$p/stat"; } 2>/dev/null && {
         echo "P $l"
         { read -r l < "/proc/$p/statm"; } 2>/dev/null && echo "R $l"
-        ready "$d/console.log" 2>/dev/null && echo "O"
+        if [ -f "$d/answered" ] || ready "$d/console.log" 2>/dev/null; then echo "O"; fi
         continue
       }
     esac
@@ -50,8 +50,8 @@ return 0
 """
 """The body of a function (see `scripts.alone`). Arguments: the directory of machines, the lab's name. Prints U uptime,
 then per directory M name, W making, S made, B boot, X if stopped on purpose, P /proc/PID/stat and R /proc/PID/statm if
-its QEMU lives, O if it came up; else the last lines of its console, each after Y. (Of a command line `read` leaves out
-the NULs.)"""
+its QEMU lives, O if it came up (its console tells, or it has answered nestlab); else the last lines of its console,
+each after Y. (Of a command line `read` leaves out the NULs.)"""
 
 RUN_STATES: Mapping[str, tuple[State, str]] = {
     "paused": ("paused", "it was paused through QMP"),
@@ -134,7 +134,7 @@ def _learn(look: Look, mark: str, rest: str, uptime: float, now: float) -> Look:
         pid, started, stat_state = _stat(rest)
         state = "paused" if stat_state in "Tt" else "running"
         since = now - (uptime - started)
-        ready = not look.boot.get("tells")
+        ready = not (look.boot.get("tells") or look.boot.get("asked"))
         return replace(look, seen=replace(seen, state=state, pid=pid, since=since, ready=ready, why=_why(ready)))
     if mark == "O":
         return replace(look, seen=replace(seen, ready=True, why=""))

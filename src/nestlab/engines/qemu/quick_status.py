@@ -6,10 +6,11 @@ script there. What is deeper than that, or does not answer, is left to a full `o
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from nestlab.base import patience
@@ -54,7 +55,8 @@ def status(place: Place, lab: str, hypervisors: frozenset[str]) -> QuickStatus:
     )
     looks = observed.parse(done.stdout.decode(errors="replace"), now=time.time())
     machines = {each.seen.path: each.seen for each in looks}
-    _ask_qemus(place, machines)
+    asking = {each.seen.path: each.boot["port"] for each in looks if each.boot.get("asked")}
+    _ask_qemus(place, machines, asking)
     asked = [path for path in sorted(hypervisors) if "/" not in path and _answers(machines, path)]
     silent = [path for path in sorted(hypervisors) if "/" in path]
     if asked:
@@ -80,8 +82,9 @@ def _ask(place: Place, lab: str, asked: list[str]) -> dict[str, list[observed.Lo
     return answers
 
 
-def _ask_qemus(place: Place, machines: dict[str, Seen]) -> None:
-    """What QEMU itself says of those whose process runs on the lab's host: its guest may be paused, or gone."""
+def _ask_qemus(place: Place, machines: dict[str, Seen], ports: Mapping[str, int]) -> None:
+    """What QEMU itself says of those whose process runs on the lab's host: its guest may be paused, or gone. `ports`:
+    where those listen of which only that tells whether they are up."""
 
     limit = INSTANT * max(1.0, patience.stretch())
 
@@ -91,9 +94,23 @@ def _ask_qemus(place: Place, machines: dict[str, Seen]) -> None:
         except LabError:
             return
         state, why = observed.RUN_STATES.get(answer["status"], ("running", ""))
-        machines[path] = replace(machines[path], state=state, why=why or machines[path].why)
+        seen = replace(machines[path], state=state, why=why or machines[path].why)
+        if state == "running" and not seen.ready and _listens(ports.get(path)):
+            seen = replace(seen, ready=True, why="")
+        machines[path] = seen
 
     _at_once(ask, [path for path in machines if _runs(machines, path)])
+
+
+def _listens(port: object) -> bool:
+    """Whether an sshd answers there. QEMU itself takes every connection."""
+    if not isinstance(port, int):
+        return False
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=INSTANT) as connection:
+            return connection.recv(4) == b"SSH-"
+    except OSError:
+        return False
 
 
 def _at_once(ask: Callable[[str], None], paths: Sequence[str]) -> None:

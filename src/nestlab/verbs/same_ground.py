@@ -1,0 +1,28 @@
+"""A lab stays where it was made: what was made elsewhere would be left behind, and forgotten."""
+
+from __future__ import annotations
+
+from nestlab.base.errors import LabError
+from nestlab.home.directories import LabHome
+from nestlab.lab.blueprint import Blueprint
+from nestlab.lab.model import Lab
+from nestlab.plan.steps import Observed
+
+
+def same_ground(place: LabHome, made: Blueprint, lab: Lab) -> None:
+    """A lab does not move between this machine and a Proxmox VE: what was made there would stay behind."""
+    if (made.on is None) != (lab.on is None):
+        was, now = (on.address if on else "this machine" for on in (made.on, lab.on))
+        hint = f"`nestlab down {place.name}` ends it there, then `nestlab up` makes it anew; or give it another name."
+        raise LabError(f"Lab {place.name} was made on {was}, and its lab file now says {now}.", hint=hint)
+
+
+def left_behind(place: LabHome, made: Blueprint | None, wanted: Blueprint, observed: Observed) -> None:
+    """Of a lab that is now on another Proxmox VE something must be seen there: else it is another cluster."""
+    was, now = made.on if made else None, wanted.on
+    if made is None or was is None or now is None or was.address == now.address or not made.specs:
+        return
+    if not observed.machines:
+        what = f"Lab {place.name} was made on {was.address}, and on {now.address} there is nothing of it."
+        gone = f"If that Proxmox VE is gone for good, remove {place.root}."
+        raise LabError(what, hint=f"`nestlab down {place.name}` ends it there first. {gone}")
