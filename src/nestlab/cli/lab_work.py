@@ -62,6 +62,7 @@ async def bring_up(
 
 
 async def show_plan(found: Which, sets: list[str], *, as_json: bool, consent: Consent) -> None:
+    from nestlab.plan.restart_cost import restart_cost
     from nestlab.show import render
     from nestlab.verbs import session as verbs
 
@@ -76,6 +77,8 @@ async def show_plan(found: Which, sets: list[str], *, as_json: bool, consent: Co
             notes = await session.check(todo)
         except LabError as error:
             notes, refused = (), error
+        cost = restart_cost(session.blueprint, session.observed, todo)
+        notes = (*notes, cost) if cost else notes
         if as_json:
             told = {"what": refused.what, "hint": refused.hint} if refused else None
             print_json({**render.plan_data(todo, accelerated), "notes": list(notes), "refused": told})

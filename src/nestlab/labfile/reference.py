@@ -37,6 +37,26 @@ _TITLES = {
 }
 
 _TAIL = f"""\
+## Changing it
+
+`nestlab plan` says for each machine that is there which way a change takes; `up` takes it.
+
+**live**, nothing stops: a larger `disk` (in nestlab's images the filesystem grows with it), names of other machines,
+`ssh_keys`, `setup`, and the images that machines inside are given.
+
+**restart**, a stop and a start with the disk kept; machines inside are stopped before and started after: `memory`,
+`cpus`, `cmdline`, `internet`, `accel`, `hypervisor`, `segments` with their addresses, `mac`, `mtu` and `cidr`, and of
+an image of yours `user` and `cloud_init` (cloud-init then does its work again). A restart empties what has no disk:
+`tiny`.
+
+**anew**, the disk is deleted with all that is inside: `image` (also what is added to it), a smaller `disk`,
+`container`, another place in the nest. A machine that is no longer in the file is deleted, too.
+
+Before a disk is deleted `up` asks; where nobody can be asked it needs `--replace`, and else does nothing. A `disk` that
+is left out is no wish for a smaller one. `nestlab recreate` deletes a machine and makes it again on purpose, `nestlab
+restart` restarts it. A file with the `lab:` name of a lab that another file made is refused; with `--adopt` it takes
+that lab over.
+
 ## Writing it
 
 **Strict types.** `cpus: "4"` and `internet: yes` are mistakes: quoted text is text, and YAML 1.2 knows `true` and
