@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nestlab.plan.steps import Observed
     from nestlab.show.machine_table import Row
 
-ANSWER = 5.0
+ANSWER = 3.0
 """Nominal seconds a hypervisor has to answer where its guest agent did not."""
 
 FAR = 60.0
