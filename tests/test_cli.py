@@ -403,7 +403,7 @@ def test_help_version_and_usage_errors_as_a_process(console: Console) -> None:
     mistaken = console.process("validate", "nowhere.yaml")
     assert mistaken.returncode == 2
     assert mistaken.stderr.startswith("error: nowhere.yaml:1:1: ")
-    assert console.process("status").stderr.startswith("error: There is no lab")
+    assert console.process("verify").stderr.startswith("error: There is no lab")
 
 
 def test_the_doctor_walks_no_other_lab_than_the_one_named(console: Console) -> None:

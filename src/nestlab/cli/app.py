@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from nestlab.cli import connect, copy, doctor, explain, images, labs, logs, machines, observe, proxmox, status
+from nestlab.cli import connect, copy, doctor, explain, images, init, labs, logs, machines, observe, proxmox, status
 from nestlab.cli.command_words import WithCommand
 from nestlab.cli.fitted import FittedCommand, FittedTyper
 from nestlab.cli.guard import out
@@ -85,6 +85,7 @@ _VERBS = (
     ("wait", observe.wait, "Wait until machines are reached, proven or serve."),
     ("capture", observe.capture, "Capture a machine's frames on a segment as a pcap."),
     ("graph", observe.graph, "Draw a lab as text for Mermaid or Graphviz."),
+    ("init", init.init, "Write a lab file to begin with, from an example."),
     ("ssh-config", connect.ssh_config, "Print how ssh, scp and rsync reach the machines."),
     ("inventory", connect.inventory, "Print an Ansible inventory."),
     ("hosts", connect.hosts, "Print the machines' addresses, as /etc/hosts has them."),

@@ -122,6 +122,14 @@ def formats(incomplete: str) -> list[str]:
     return [word for word in ("mermaid", "dot") if word.startswith(incomplete)]
 
 
+def examples(incomplete: str) -> list[str]:
+    """What `init --from` takes."""
+    from importlib.resources import files
+
+    found = sorted(each.name.removesuffix(".yaml") for each in (files("nestlab.labfile") / "examples").iterdir())
+    return [name for name in found if name.startswith(incomplete)]
+
+
 def segments(incomplete: str) -> list[str]:
     """Segments of all labs."""
     found = sorted({name for lab in _labs() for name in _segments(lab)})

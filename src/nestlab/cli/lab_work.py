@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from nestlab.base.errors import LabError
@@ -81,9 +81,11 @@ async def show_plan(found: Which, sets: list[str], *, as_json: bool, consent: Co
         notes = (*notes, cost) if cost else notes
         if as_json:
             told = {"what": refused.what, "hint": refused.hint} if refused else None
-            print_json({**render.plan_data(todo, accelerated), "notes": list(notes), "refused": told})
+            print_json(
+                {**render.plan_data(todo, accelerated, session.usual(todo)), "notes": list(notes), "refused": told}
+            )
             return
-        show(render.plan(todo, session.blueprint, paint()))
+        show(render.plan(todo, session.blueprint, paint(), usual=session.usual(todo)))
         show(render.accelerations(accelerated, paint()))
         for note in notes:
             show(f"note: {note}")
@@ -216,9 +218,9 @@ async def _announce(session: Session, todo: Plan, notes: tuple[str, ...], *, as_
 
     accelerated = await session.outer_accelerations(todo)
     if as_json:
-        _print_event("plan", {**render.plan_data(todo, accelerated), "notes": list(notes)})
+        _print_event("plan", {**render.plan_data(todo, accelerated, session.usual(todo)), "notes": list(notes)})
         return
-    show(render.plan(todo, session.blueprint, paint(), most=MOST))
+    show(render.plan(todo, session.blueprint, paint(), most=MOST, usual=session.usual(todo)))
     if accelerated:
         show(render.accelerations(accelerated, paint()))
     for note in notes:
@@ -238,6 +240,7 @@ async def shown(session: Session, todo: Plan, *, as_json: bool, quiet: bool = Fa
         yield live.as_json(sys.stdout)
         return
     tally = render.Tally()
+    usual = session.usual(todo)
     longest = max((len(spec.path) for spec in session.blueprint.specs), default=0)  # proofs are of all machines
     width = max(render.width_of(todo, session.blueprint), min(28, longest))
     try:
@@ -245,12 +248,22 @@ async def shown(session: Session, todo: Plan, *, as_json: bool, quiet: bool = Fa
 
             def tell(event: Event) -> None:
                 tally.feed(event)
-                emit(event)
+                emit(_with_usual(event, usual))
 
             yield tell
     finally:
         if tally.line(paint(sys.stderr)):
             say(tally.line(paint(sys.stderr)))
+
+
+def _with_usual(event: Event, usual: Mapping[str, float]) -> Event:
+    """A step that starts says how long it usually takes."""
+    from nestlab.base.events import Started
+    from nestlab.show import render
+
+    if isinstance(event, Started) and event.step in usual:
+        return replace(event, why=render.usually(event.why, usual[event.step]))
+    return event
 
 
 def _conclude(session: Session, *, as_json: bool) -> None:

@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from nestlab.base import patience
+from nestlab.base.errors import LabError
 from nestlab.cli.common import home, lab_named, meant, paint, print_json, site
 from nestlab.cli.guard import run, say, show, width
 
@@ -40,27 +41,50 @@ def read(words: Sequence[str]) -> None:
 
 
 def status(words: Sequence[str] | None, *, as_json: bool, deep: bool) -> None:
-    """The machines of the lab that is meant, on stdout."""
+    """The machines of the lab that is meant, or where none is named of all labs, on stdout."""
+    if not words:
+        _all(as_json=as_json, deep=deep)
+        return
+    found = meant(words)
+    text, data = _status_of(lab_named(found), found.machines, deep=deep, as_json=as_json)
+    if as_json:
+        print_json(data)
+    else:
+        show(text)
+
+
+def _all(*, as_json: bool, deep: bool) -> None:
+    """One lab after the other; one that cannot be looked at is told as that among the others."""
+    shown: list[tuple[str, dict[str, Any]]] = []
+    for name in home().labs():
+        try:
+            shown.append(_status_of(name, (), deep=deep, as_json=as_json))
+        except LabError as error:
+            shown.append((f"{name}: {error.what}", {"lab": name, "error": error.what}))
+    if as_json:
+        print_json({"labs": [data for _, data in shown]})
+    else:
+        show("\n\n".join(text for text, _ in shown) or "no labs; `nestlab up FILE` makes one")
+
+
+def _status_of(name: str, patterns: tuple[str, ...], *, deep: bool, as_json: bool) -> tuple[str, dict[str, Any]]:
+    """The status of a lab, or of the machines of it that are meant, as text and as JSON data."""
     from nestlab.home import labs, lock_holder
     from nestlab.lab import blueprint_file
     from nestlab.show import machine_table
 
-    found = meant(words)
-    name = lab_named(found)
     place = labs.existing(home(), name)
     blueprint = blueprint_file.load(place.blueprint)
     observed = look(place, blueprint, deep=deep)
     holder = lock_holder.holder(place.lock)
     machines = machine_table.rows(blueprint, _in_work(observed, holder), time.time())
-    if found.machines:
-        machines = _only(machines, found.machines, name, whole=as_json)
-    if as_json:
-        at_work = asdict(holder) if holder else None
-        print_json({**machine_table.data(name, machines), "at_work": at_work})
-        return
+    if patterns:
+        machines = _only(machines, patterns, name, whole=as_json)
+    at_work = asdict(holder) if holder else None
     head = machine_table.head(name, machines, paint())
     work = f"; {holder} is at work on it" if holder else ""
-    show(f"{head}{work}\n{machine_table.table(machines, paint(), width(sys.stdout))}")
+    text = f"{head}{work}\n{machine_table.table(machines, paint(), width(sys.stdout))}"
+    return text, {**machine_table.data(name, machines), "at_work": at_work}
 
 
 def _in_work(observed: Observed, holder: Holder | None) -> Observed:

@@ -27,7 +27,14 @@ Deep = Annotated[
 @guarded
 def status(words: Words = None, deep: Deep = False, as_json: Json = False, debug: Debug = False) -> int | None:
     """Show the machines of a lab, or some of them, as a tree: state, level, acceleration, addresses, uptime, memory; on
-    a Proxmox VE also node and VMID."""
+    a Proxmox VE also node and VMID. Without a lab: of all labs (with --json a list, `labs`).
+
+    \b
+    Examples:
+      nestlab status                             all labs
+      nestlab status pair
+      nestlab status pair --json
+    """
     quick_status.status(words, as_json=as_json, deep=deep)
     return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from nestlab.base.errors import LabError
@@ -37,20 +38,39 @@ class Acceleration:
     vmid: int | None = None
 
 
-def plan(todo: Plan, blueprint: Blueprint | None = None, paint: Paint = PLAIN, *, most: int | None = None) -> str:
-    """What is to be done and why, one line per thing; `most`: so many lines, then how many more there are."""
+def plan(
+    todo: Plan,
+    blueprint: Blueprint | None = None,
+    paint: Paint = PLAIN,
+    *,
+    most: int | None = None,
+    usual: Mapping[str, float] = MappingProxyType({}),
+) -> str:
+    """What is to be done and why, one line per thing; `most`: so many lines, then how many more there are. `usual`:
+    seconds that steps usually take, by id."""
     if not todo:
         return f"{paint('bold', todo.lab)}: nothing to do; all is as wanted."
     groups = _grouped(todo.steps)
     shown = groups if most is None or len(groups) <= most else groups[: most - 1]
     images = blueprint.images if blueprint else {}
-    cells = [[subject(steps[0], images), ", ".join(step.verb for step in steps), steps[0].why] for steps in shown]
+    cells = [[subject(steps[0], images), ", ".join(step.verb for step in steps), _why(steps, usual)] for steps in shown]
     styles: list[list[Style | None]] = [["bold", _tint(steps), None] for steps in shown]
     lines = [f"{paint('bold', todo.lab)}: {counted(len(todo.steps), 'step')} to do"]
     lines += columns(cells, styles, paint, indent="  ")
     if len(shown) < len(groups):
         lines.append(f"  … and {len(groups) - len(shown)} more; `nestlab plan` shows them all")
     return "\n".join(lines)
+
+
+def _why(steps: Sequence[Step], usual: Mapping[str, float]) -> str:
+    """Why, and how long these usually take, if that is known of each."""
+    known = [usual[step.id] for step in steps if step.id in usual]
+    return usually(steps[0].why, sum(known) if len(known) == len(steps) else None)
+
+
+def usually(why: str, seconds: float | None) -> str:
+    """`not there yet (usually 14s)`."""
+    return why if seconds is None else f"{why} (usually {elapsed(max(1.0, round(seconds)))})"
 
 
 def _grouped(steps: Sequence[Step]) -> list[list[Step]]:
@@ -285,10 +305,17 @@ def next_lines(
     return "\n".join(["next:", *columns(rows, styles, PLAIN, indent="  ")])
 
 
-def plan_data(todo: Plan, accelerated: Sequence[Acceleration]) -> dict[str, Any]:
-    """A plan with how its machines will run, as JSON data."""
+def plan_data(
+    todo: Plan, accelerated: Sequence[Acceleration], usual: Mapping[str, float] = MappingProxyType({})
+) -> dict[str, Any]:
+    """A plan with how its machines will run, as JSON data; of each step that was done before, the seconds that it
+    usually takes (`usual`)."""
     rows = [{"path": a.path, "accel": a.accel, "why": a.why, "cost": a.cost, **_place(a)} for a in accelerated]
-    return {**todo.data(), "acceleration": rows}
+    data = todo.data()
+    for step in data["steps"]:
+        if step["id"] in usual:
+            step["usual"] = usual[step["id"]]
+    return {**data, "acceleration": rows}
 
 
 def _place(of: Acceleration) -> dict[str, Any]:

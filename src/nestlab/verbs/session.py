@@ -20,13 +20,14 @@ from typing import Literal
 
 from nestlab.base import patience
 from nestlab.base.errors import LabError, Unreachable
-from nestlab.base.events import Event
+from nestlab.base.events import Event, Finished
 from nestlab.base.proofs import Verdict
 from nestlab.engines import Inside
 from nestlab.home import journal, labs, last_seen, lock
 from nestlab.home.directories import Home, LabHome
 from nestlab.home.labs import Origin
 from nestlab.home.speeds import Speeds
+from nestlab.home.step_times import remember, usual_of
 from nestlab.hosts.host import Host
 from nestlab.images import system_packages
 from nestlab.images.image_files import keys_of
@@ -137,6 +138,10 @@ class Session:
         self.observed = await self.nest.weigh(self.observed, sorted(doomed))
         return plan()
 
+    def usual(self, todo: Plan) -> dict[str, float]:
+        """Seconds that steps of a plan usually take, by id, as far as such were done before."""
+        return usual_of(self.site.home, todo, self.blueprint)
+
     async def check(self, todo: Plan) -> tuple[str, ...]:
         """Notes about what is tight. LabError when the lab does not fit, or images cannot be built here."""
         builds = [step for step in todo.steps if isinstance(step, Build)]
@@ -175,8 +180,11 @@ class Session:
         """Make a plan real. Cancelled, it ends cleanly and raises `apply.Interrupted`, which says what is left."""
         self._remember()
         with journal.start(self.place.journal, verb) as kept:
+            took: dict[str, float] = {}
 
             def tell(event: Event) -> None:
+                if isinstance(event, Finished):
+                    took[event.step] = event.seconds
                 kept.write(event)
                 emit(event)
 
@@ -195,6 +203,7 @@ class Session:
                 await work
                 raise
             finally:
+                remember(self.site.home, todo, self.blueprint, took)
                 await connections.refresh(self)
         self._started = {step.path for step in todo.steps if isinstance(step, Boot)}
         self._ended = {step.path for step in todo.steps if isinstance(step, Stop | Remove)} - self._started
