@@ -35,8 +35,9 @@ class Consent:
 
 
 async def bring_up(
-    found: Which, sets: list[str], *, verify: bool, no_wait: bool, as_json: bool, consent: Consent
+    found: Which, sets: list[str], *, verify: bool, no_wait: bool, as_json: bool, consent: Consent, pause: bool = False
 ) -> int | None:
+    """`pause`: see `pausing`."""
     from nestlab.verbs import session as verbs
 
     lab, source = _wanted(found, sets, consent)
@@ -48,8 +49,12 @@ async def bring_up(
         await _announce(session, todo, notes, as_json=as_json)
         if not consent.replace:
             _agree(todo, "--replace", as_json=as_json)
+        if pause:
+            await _with_pauses(session, todo, machines, as_json=as_json)
+            todo = replace(todo, steps=())
         async with shown(session, todo, as_json=as_json) as emit:
-            await session.apply(todo, emit, verb="up")
+            if not pause:
+                await session.apply(todo, emit, verb="up")
             verdict = await session.verify(emit) if verify else None
         if verdict is None:  # the proofs looked already
             await session.look()
@@ -59,6 +64,20 @@ async def bring_up(
     if not as_json:
         _print_next(session)
     return MEND if verdict is not None and not verdict.ok else None
+
+
+async def _with_pauses(session: Session, todo: Plan, machines: tuple[str, ...], *, as_json: bool) -> None:
+    from nestlab.cli import pausing
+
+    async def apply(plan: Plan) -> None:
+        async with shown(session, plan, as_json=as_json) as emit:
+            await session.apply(plan, emit, verb="up")
+
+    async def again() -> Plan:
+        await session.look(setups=True)
+        return await session.weighed(lambda: session.plan("running", machines))
+
+    await pausing.until_done(todo, apply, again, session.blueprint)
 
 
 async def show_plan(found: Which, sets: list[str], *, as_json: bool, consent: Consent) -> None:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 Replace = Annotated[bool, typer.Option("--replace", help="Agree that disks are deleted, where the plan says so.")]
 Adopt = Annotated[bool, typer.Option("--adopt", help="Take over a lab of the same name that another file made.")]
+Pause = Annotated[
+    bool, typer.Option("--pause-on-failure", help="What fails to come up stays, to be entered; a terminal asks then.")
+]
 NoVerify = Annotated[bool, typer.Option("--no-verify", help="Skip the proofs at the end.")]
 
 
@@ -27,6 +30,7 @@ def up(
     no_verify: NoVerify = False,
     replace: Replace = False,
     adopt: Adopt = False,
+    pause: Pause = False,
     no_wait: NoWait = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -40,10 +44,11 @@ def up(
       nestlab up pair                            again, from the same lab file
       nestlab up pair hv1/web                    one machine, and what it is in
       nestlab up lab.yaml --set machines.hv1.memory=4G
+      nestlab up pair --pause-on-failure         a machine that panics stays, for its console
     """
     consent = lab_work.Consent(replace, adopt)
     work = lab_work.bring_up(
-        meant(words), sets or [], verify=not no_verify, no_wait=no_wait, as_json=as_json, consent=consent
+        meant(words), sets or [], verify=not no_verify, no_wait=no_wait, as_json=as_json, consent=consent, pause=pause
     )
     return run(work)
 

@@ -170,6 +170,9 @@ class Boot(_OfMachine):
     """Start it, with what was changed by hand set back, and wait until it can be reached. Of a paused machine: let it
     go on; of a running one: set back what can be while it runs, and make sure that it can be reached."""
 
+    keep: bool = field(default=False, kw_only=True)
+    """If it does not come up it stays as it is, to be looked at, instead of being ended."""
+
 
 @dataclass(frozen=True)
 class Introduce(_OfMachine):

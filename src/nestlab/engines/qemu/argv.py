@@ -61,6 +61,8 @@ class Launch:
     drives: tuple[Drive, ...] = ()
     cdroms: tuple[str, ...] = ()
     switch: str | None = None
+    keep: bool = False
+    """A guest whose kernel panics is paused, and its QEMU does not end."""
     extra: tuple[str, ...] = field(default=())
 
 
@@ -129,7 +131,7 @@ def _machine(launch: Launch) -> list[str]:
         "-m",
         f"{machine.memory // MIB}M",
         "-action",
-        "reboot=reset,panic=exit-failure",
+        f"reboot=reset,panic={'pause' if launch.keep else 'exit-failure'}",
     ]
 
 

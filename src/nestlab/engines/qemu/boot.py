@@ -40,6 +40,8 @@ class Boot:
     user: str
     pingable: bool = True
     opening: Opening | None = None
+    keep: bool = False
+    """See `plan.steps.Boot`."""
 
     @property
     def path(self) -> str:
@@ -194,8 +196,14 @@ async def _until_ready(boot: Boot, lines: AsyncIterator[bytes], watch: Watch) ->
             return
         if watch.fatal:
             break
-    await _end(boot)
+    await _give_up(boot)
     raise _hopeless(boot, watch)
+
+
+async def _give_up(boot: Boot) -> None:
+    """It will not come up: it is ended, unless it is to stay as it is."""
+    if not boot.keep:
+        await _end(boot)
 
 
 async def _end(boot: Boot) -> None:
@@ -243,7 +251,7 @@ async def _until_ssh(boot: Boot, lines: AsyncIterator[bytes], watch: Watch, host
         if knocking in done:
             await knocking
             return
-        await _end(boot)
+        await _give_up(boot)
         raise _hopeless(boot, watch)
     finally:
         for task in (reading, knocking):

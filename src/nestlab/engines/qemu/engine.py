@@ -139,8 +139,8 @@ class QemuEngine:
                     await self.environment.wires.remove(segment)
             case Create(machine=path) | Update(machine=path):
                 await self._create(blueprint[path], blueprint, say)
-            case BootStep(machine=path):
-                await self._boot(blueprint[path], blueprint, say)
+            case BootStep(machine=path, keep=keep):
+                await self._boot(blueprint[path], blueprint, say, keep=keep)
             case Introduce(machine=path):
                 await self._introduce(blueprint[path], blueprint)
             case Stop(machine=path):
@@ -273,11 +273,11 @@ class QemuEngine:
                 self.parent.slowness = await speed.measure(self.parent)
                 speeds.keep(path, self.parent.slowness)
 
-    async def _boot(self, spec: Spec, blueprint: Blueprint, say: Say) -> None:
+    async def _boot(self, spec: Spec, blueprint: Blueprint, say: Say, *, keep: bool) -> None:
         """Start it and wait for it. Where KVM was only presumed and the machine does not come up, or takes its time,
         its host is asked what it can do, and what cannot run under KVM starts again, emulated."""
         choice = await self.choice(spec)
-        starting = asyncio.ensure_future(self._start(spec, blueprint, choice, say))
+        starting = asyncio.ensure_future(self._start(spec, blueprint, choice, say, keep=keep))
         measuring = asyncio.ensure_future(self._measure())
         try:
             if choice.presumed:
@@ -288,13 +288,13 @@ class QemuEngine:
                     self._maker.glance = None
                     choice = await self.choice(spec)
                     say(f"starting again: {choice.why}")
-                    starting = asyncio.ensure_future(self._start(spec, blueprint, choice, say))
+                    starting = asyncio.ensure_future(self._start(spec, blueprint, choice, say, keep=keep))
             await starting
         finally:
             await cancelled(measuring)
             await cancelled(starting)
 
-    async def _start(self, spec: Spec, blueprint: Blueprint, choice: Choice, say: Say) -> None:
+    async def _start(self, spec: Spec, blueprint: Blueprint, choice: Choice, say: Say, *, keep: bool) -> None:
         environment = self.environment
         qemu = await environment.programs.qemu(choice.accel, say)
         library, images = environment.library, blueprint.images
@@ -316,6 +316,7 @@ class QemuEngine:
             kernel=launch.kernel_of(artifacts, files),
             drives=launch.drives_of(spec, paths, artifacts, cargo),
             cdroms=launch.cdroms_of(paths, artifacts, files),
+            keep=keep,
             switch=environment.place.switch if environment.wires else None,
         )
         say(f"starting under {'KVM' if choice.accel == 'kvm' else 'emulation'}")
@@ -323,7 +324,7 @@ class QemuEngine:
         await self._forget(spec.path)
         opening = self._maker.opening
         opening = opening if opening is not None and opening.path == spec.path else None
-        boot = Boot(self.parent, plan, argv, dict(qemu.env), user, "cdrom" not in files, opening)
+        boot = Boot(self.parent, plan, argv, dict(qemu.env), user, "cdrom" not in files, opening, keep)
         await start(boot, lambda port: self._reach(spec.path, port, user, choice.accel), say)
         if boot.asked:
             await self.parent.write(paths.answered, b"")
