@@ -163,7 +163,8 @@ def _boot(launch: Launch) -> list[str]:
     kernel = launch.kernel
     if kernel is None:
         return ["-vga", "std"]
-    words = ["console=ttyS0", "panic=-1", *kernel.cmdline, *launch.spec.machine.cmdline.split()]
+    panic = "panic=0" if launch.keep else "panic=-1"  # 0: it stays as it is
+    words = ["console=ttyS0", panic, *kernel.cmdline, *launch.spec.machine.cmdline.split()]
     return ["-device", "pvpanic", "-kernel", kernel.vmlinux, "-initrd", kernel.initrd, "-append", " ".join(words)]
 
 
