@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from nestlab.network.pcap import Records
 from waiting import LONG, VERY_LONG
 
 pytestmark = pytest.mark.guest
@@ -173,6 +174,27 @@ def test_cp_of_what_is_large_goes_by_a_disk_both_ways_and_between_machines(cli: 
     for machine in ("hv1", "hv1/web", "hv2"):
         assert "new" not in cli.run("exec", machine, "--", "ls", "-A", "/tmp")
     assert not list((cli.home / "labs" / "pair").glob(".copy*"))
+
+
+@pytest.mark.parametrize("machine", ["hv1", "hv1/web"])
+def test_a_capture_holds_what_passed_the_card(cli: Cli, tmp_path: Path, machine: str) -> None:
+    file = tmp_path / "wire.pcap"
+    argv = [sys.executable, "-m", "nestlab", "capture", machine, "wire", "--count", "4", "-o", str(file)]
+    with subprocess.Popen(argv, env=cli.env, stderr=subprocess.PIPE, text=True) as work:
+        assert work.stderr is not None
+        assert "capturing" in work.stderr.readline()
+        cli.run("exec", "hv1/web", "--", "ping", "-c3", "10.77.0.14")
+        assert work.wait(UP_TO) == 0, work.stderr.read()
+    frames = [frame for _, frame in Records().feed(file.read_bytes())]
+    assert len(frames) == 4
+    pair = {bytes((10, 77, 0, 12)), bytes((10, 77, 0, 14))}
+    assert any({frame[26:30], frame[30:34]} == pair for frame in frames if frame[12:14] == b"\x08\x00")
+
+
+def test_wait_says_what_it_saw(cli: Cli) -> None:
+    assert "hv1: ssh.service is active" in cli.run("wait", "pair", "hv1", "--for", "unit:ssh")
+    assert "hv1/web: port 22 is listened on" in cli.run("wait", "pair", "hv1/web", "--for", "port:22")
+    cli.run("wait", "pair", "hv1/web", "--for", "port:9", "--timeout", "5", status=2)
 
 
 def test_logs_keep_the_console(cli: Cli) -> None:

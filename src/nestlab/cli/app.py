@@ -21,6 +21,8 @@ Examples:
   nestlab exec 'hv*' -- uname -a         a command on several machines
   nestlab cp notes.txt hv1/web:/root/    copy a file to a machine
   nestlab logs hv1/web                   what its console said
+  nestlab wait hv1/web --for port:80     until it serves
+  nestlab ssh-config                     for ssh, scp, rsync and Ansible
   nestlab stop hv1/web                   shut one machine down
   nestlab down                           end the lab and delete it
   nestlab explain task.log               what the errors in a log mean

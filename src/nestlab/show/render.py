@@ -69,8 +69,8 @@ def _why(steps: Sequence[Step], usual: Mapping[str, float]) -> str:
 
 
 def usually(why: str, seconds: float | None) -> str:
-    """`not there yet (usually 14s)`."""
-    return why if seconds is None else f"{why} (usually {elapsed(max(1.0, round(seconds)))})"
+    """`not there yet (usually 14s)`. Of what takes less than a second nothing is said."""
+    return why if seconds is None or seconds < 1 else f"{why} (usually {elapsed(round(seconds))})"
 
 
 def _grouped(steps: Sequence[Step]) -> list[list[Step]]:
