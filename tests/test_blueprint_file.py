@@ -67,10 +67,10 @@ def test_data_that_is_no_blueprint_is_a_value_error(change: dict[str, object]) -
 
 def test_a_file_is_replaced_whole_and_private(tmp_path: Path) -> None:
     path = tmp_path / "lab.json"
-    assert load(path) is None
+    assert load(path, "pair") is None
     save(path, pair())
     save(path, pair(memory=256))
-    assert load(path) == pair(memory=256)
+    assert load(path, "pair") == pair(memory=256)
     assert path.stat().st_mode & 0o777 == 0o600
     assert list(tmp_path.iterdir()) == [path]
 
@@ -79,6 +79,6 @@ def test_a_file_that_cannot_be_read_or_written_is_a_labs_error(tmp_path: Path) -
     path = tmp_path / "lab.json"
     path.write_text("{")
     with pytest.raises(LabError, match=r"lab\.json cannot be read"):
-        load(path)
+        load(path, "pair")
     with pytest.raises(LabError, match="cannot be written"):
         save(tmp_path / "nothing" / "lab.json", pair())

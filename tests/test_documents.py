@@ -20,7 +20,7 @@ from nestlab.doctor.checks import checks
 REPOSITORY = Path(__file__).parents[1]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 NEEDS = re.compile(
-    r"make |sudo |.*(ssh|\||>)|nestlab (up|down|status|verify|exec|ssh|cp|logs|stop|start|gc|pve|migrate)\b"
+    r"make |sudo |.*(ssh|\||>)|nestlab (up|down|status|verify|exec|ssh|cp|logs|stop|start|gc|pve|migrate|rename)\b"
 )
 """Commands that need a lab, a Proxmox VE, root, or files of the reader's: not run here."""
 TEXT = "\n".join(page.read_text() for page in PAGES)

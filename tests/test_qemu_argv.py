@@ -13,7 +13,7 @@ from nestlab.engines.qemu.argv import Drive, Kernel, Launch, argv
 from nestlab.engines.qemu.cargo import serial_of
 from nestlab.home.paths import Place
 from nestlab.images.image_files import ImageFiles
-from nestlab.lab.blueprint import Nic, Spec
+from nestlab.lab.blueprint import Nic, Spec, mac_of
 from nestlab.lab.model import GIB, MIB, Image, Machine
 
 WIRE = Nic("wire", "52:54:00:aa:bb:01", 1400, ("10.77.0.11/24", "fd77::11/64"), bridge=True)
@@ -39,9 +39,25 @@ PLACE = Place("/labs/pair")
 BOOTED = Kernel("/cache/k1/vmlinux", "/cache/k1/initrd", ("quiet",))
 DISK = Drive(PLACE.of("hv1").disk, "qcow2", "root")
 OUTER = Launch(
-    "pair", HYPERVISOR, PLACE.of("hv1"), "tcg", 20022, kernel=BOOTED, drives=(DISK,), switch="/labs/pair/switch"
+    "pair",
+    HYPERVISOR,
+    PLACE.of("hv1"),
+    "tcg",
+    20022,
+    mac_of("pair", "hv1", ""),
+    kernel=BOOTED,
+    drives=(DISK,),
+    switch="/labs/pair/switch",
 )
-INNER = Launch("pair", GUEST, PLACE.of("hv1/web"), "kvm", 20023, kernel=Kernel("/dev/vdc", "/dev/vdd"))
+INNER = Launch(
+    "pair",
+    GUEST,
+    PLACE.of("hv1/web"),
+    "kvm",
+    20023,
+    mac_of("pair", "hv1/web", ""),
+    kernel=Kernel("/dev/vdc", "/dev/vdd"),
+)
 
 CASES = {
     "level-1-emulated": OUTER,
@@ -50,7 +66,9 @@ CASES = {
     "level-1-qemu-8.2": replace(OUTER, version=(8, 2, 2)),
     "level-2-kvm": INNER,
     "level-2-emulated": replace(INNER, accel="tcg"),
-    "level-2-hypervisor": replace(INNER, spec=replace(HYPERVISOR, path="hv1/hv2")),
+    "level-2-hypervisor": replace(
+        INNER, spec=replace(HYPERVISOR, path="hv1/hv2"), management_mac=mac_of("pair", "hv1/hv2", "")
+    ),
     "own-disk": replace(OUTER, kernel=None, cdroms=("/labs/pair/m/1/seed.iso",)),
     "own-runtime": replace(OUTER, qemu=("/cache/runtime/ld.so", "--library-path", "/cache/lib", "/cache/qemu")),
 }

@@ -94,10 +94,10 @@ async def test_up_makes_what_the_lab_file_says_and_again_does_nothing(bench: Ben
 
 async def test_a_lab_keeps_its_addresses_when_machines_are_added(bench: Bench) -> None:
     await bench.up()
-    before = blueprint_file.load(bench.home.lab("pair").blueprint)
+    before = blueprint_file.load(bench.home.lab("pair").blueprint, "pair")
     bench.file.write_text(PAIR + "  extra: {image: tiny, segments: [wire]}\n")
     await bench.up()
-    after = blueprint_file.load(bench.home.lab("pair").blueprint)
+    after = blueprint_file.load(bench.home.lab("pair").blueprint, "pair")
     assert before is not None
     assert after is not None
     assert {spec.path: spec.nics for spec in before.specs}.items() <= {s.path: s.nics for s in after.specs}.items()

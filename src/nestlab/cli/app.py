@@ -6,7 +6,21 @@ from typing import Annotated
 
 import typer
 
-from nestlab.cli import connect, copy, doctor, explain, images, init, labs, logs, machines, observe, proxmox, status
+from nestlab.cli import (
+    connect,
+    copy,
+    doctor,
+    explain,
+    images,
+    init,
+    labs,
+    logs,
+    machines,
+    observe,
+    proxmox,
+    rename,
+    status,
+)
 from nestlab.cli.command_words import WithCommand
 from nestlab.cli.fitted import FittedCommand, FittedTyper
 from nestlab.cli.guard import out
@@ -96,6 +110,7 @@ _VERBS = (
     ("start", labs.start, "Start machines that were stopped."),
     ("restart", labs.restart, "Stop and start machines; disks stay."),
     ("recreate", labs.recreate, "Delete machines and make them again."),
+    ("rename", rename.rename, "Give a lab another name."),
     ("migrate", proxmox.migrate, "Move a machine to another node of its Proxmox VE."),
     ("down", labs.down, "End machines or a lab, and delete them."),
     ("ls", status.ls, "List the labs on this machine."),

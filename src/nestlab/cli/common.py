@@ -91,7 +91,7 @@ def made(name: str) -> Blueprint:
     from nestlab.lab import blueprint_file
     from nestlab.lab.blueprint import Blueprint
 
-    return blueprint_file.load(labs.existing(home(), name).blueprint) or Blueprint(name)
+    return blueprint_file.load(labs.existing(home(), name).blueprint, name) or Blueprint(name)
 
 
 def print_json(document: Any, *, indent: int | None = 1) -> None:

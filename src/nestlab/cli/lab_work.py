@@ -44,6 +44,7 @@ async def bring_up(
     machines = _machines(found, [placed.path for placed in lab.walk()], lab.name)
     waiting = verbs.changing(site(), "up", lab=lab, source=source, wait=0 if no_wait else None, say=say)
     async with waiting as session:
+        _own(lab, source, consent)  # another nestlab may have made or renamed it meanwhile
         todo = await session.weighed(lambda: session.plan("running", machines))
         notes = await session.check(todo)
         await _announce(session, todo, notes, as_json=as_json)
@@ -219,10 +220,22 @@ def _wanted(found: Which, sets: list[str], consent: Consent) -> tuple[Lab, Origi
     if found.file is None:
         return verbs.read_again(site().home, found.lab, os.environ, sets)
     lab, source = verbs.read(found.file, os.environ, sets)
+    _own(lab, source, consent)
+    return lab, source
+
+
+def _own(lab: Lab, source: Origin, consent: Consent) -> None:
+    """LabError where the lab of this name is another file's, or the lab of this file was renamed since."""
+    from nestlab.home import former_names
+
+    now = former_names.called_now(home(), lab.name, source.file)
+    if now is not None:
+        what = f"Lab {lab.name} was renamed to {now}, and {source.file} still calls it {lab.name}."
+        hint = f"Write `lab: {now}` there (or give --set lab={now}). Another lab called {lab.name} needs another file."
+        raise LabError(what, hint=hint)
     if not consent.adopt:
         hint = f"Call this one otherwise (`lab:` in {source.file}), or let it take over that lab: --adopt"
         own_lab(lab.name, source.file, hint)
-    return lab, source
 
 
 def _machines(found: Which, paths: list[str], lab: str) -> tuple[str, ...]:

@@ -213,13 +213,14 @@ async def below(found: Which) -> AsyncIterator[tuple[str, Host, Place, ProxmoxPl
     """The one machine that is meant, the host it runs on, and where the lab's things are there; instead of that the
     Proxmox VE, where it is directly on one."""
     from nestlab.engines.qemu.quick_status import guest_place
+    from nestlab.home import former_names
     from nestlab.home.paths import Place
     from nestlab.verbs import session as verbs
 
     async with verbs.looking(site(), name=lab_named(found)) as session:
         path = the_one(session, found)
         outer = parent_of(path)
-        place = guest_place(session.blueprint.lab) if outer else Place(str(session.place.root))
+        place = guest_place(former_names.first(session.place)) if outer else Place(str(session.place.root))
         far = None
         if not outer and session.blueprint.on is not None:
             from nestlab.proxmox.platform import ProxmoxPlatform

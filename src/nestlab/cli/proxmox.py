@@ -186,7 +186,7 @@ def meant_by(word: str) -> Meant:
     if word.startswith(("pve://", "pve+")):
         return Meant(Pve(word))
     if word in home().labs():
-        made = blueprint_file.load(labs.existing(home(), word).blueprint)
+        made = blueprint_file.load(labs.existing(home(), word).blueprint, word)
         on, segments = (made.on, made.segments) if made else (None, ())
         nests = any(spec.machine.hypervisor for spec in made.specs) if made else True
     elif word.endswith((".yaml", ".yml")):

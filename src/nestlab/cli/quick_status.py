@@ -74,7 +74,7 @@ def _status_of(name: str, patterns: tuple[str, ...], *, deep: bool, as_json: boo
     from nestlab.show import machine_table
 
     place = labs.existing(home(), name)
-    blueprint = blueprint_file.load(place.blueprint)
+    blueprint = blueprint_file.load(place.blueprint, name)
     observed = look(place, blueprint, deep=deep)
     holder = lock_holder.holder(place.lock)
     machines = machine_table.rows(blueprint, _in_work(observed, holder), time.time())
@@ -116,7 +116,7 @@ def look(place: LabHome, blueprint: Blueprint | None, *, deep: bool) -> Observed
     """By the machines' agents, in milliseconds; by ssh where those cannot tell (deeper levels, other images). `deep`:
     all by ssh. A Proxmox VE is asked for its own guests only, unless `deep`."""
     from nestlab.engines.qemu import quick_status
-    from nestlab.home import last_seen
+    from nestlab.home import former_names, last_seen
     from nestlab.home.paths import Place
     from nestlab.plan.steps import Observed
     from nestlab.plan.unseen import complete
@@ -127,7 +127,7 @@ def look(place: LabHome, blueprint: Blueprint | None, *, deep: bool) -> Observed
     if deep or far:
         return _asked(place, deep=deep, answer=FAR if far else ANSWER)
     hypervisors = frozenset(spec.parent for spec in specs if spec.parent)
-    found = quick_status.status(Place(str(place.root)), place.name, hypervisors)
+    found = quick_status.status(Place(str(place.root)), place.name, hypervisors, first_name=former_names.first(place))
     if found.silent:
         if sys.stderr.isatty() and quick_status.late(found):
             say(f"{', '.join(quick_status.late(found))}: no answer at once; asking by ssh, which takes longer")

@@ -87,7 +87,7 @@ def _known(name: str) -> _Known:
         place = home().existing(name)
         if place is None:
             raise LabError("it was just removed")
-        blueprint = blueprint_file.load(place.blueprint)
+        blueprint = blueprint_file.load(place.blueprint, name)
         far = blueprint is not None and blueprint.on is not None
         machines = {} if far else quick_status.look(place, blueprint, deep=False).machines
     except LabError as error:

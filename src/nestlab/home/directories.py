@@ -36,6 +36,11 @@ class LabHome:
         return self.root / "applied.json"
 
     @property
+    def former_names(self) -> Path:
+        """What the lab was called before, once it was renamed (see `former_names`)."""
+        return self.root / "former-names.json"
+
+    @property
     def leases(self) -> Path:
         return self.root / "leases.json"
 

@@ -15,7 +15,7 @@ NAME = "origin.json"
 
 @dataclass(frozen=True)
 class Origin:
-    """`file`: absolute. `sets`: what `--set` put over it."""
+    """`file`: absolute. `sets`: what `--set` put over it; a name that it gave the lab is the one that this has now."""
 
     file: Path
     sets: tuple[str, ...] = ()
@@ -25,9 +25,15 @@ def load(place: LabHome) -> Origin | None:
     """Where a lab came from; None if nobody wrote it down."""
     try:
         data = json.loads((place.root / NAME).read_text(encoding="utf-8"))
-        return Origin(Path(data["file"]), tuple(map(str, data["sets"])))
+        sets = (f"lab={place.name}" if names_lab(each) else each for each in map(str, data["sets"]))
+        return Origin(Path(data["file"]), tuple(sets))
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def names_lab(text: str) -> bool:
+    """Whether a `--set` gives the lab its name."""
+    return text.partition("=")[0].strip() == "lab"
 
 
 def save(place: LabHome, origin: Origin) -> None:

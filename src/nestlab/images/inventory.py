@@ -53,7 +53,7 @@ def _needed(home: Home) -> Iterator[tuple[str, str, Image]]:
             place = each.existing(name)
             shown = name if each == home else f"{name} (in {each.state})"
             for path in (place.blueprint, place.applied) if place else ():
-                blueprint = blueprint_file.load(path)
+                blueprint = blueprint_file.load(path, name)
                 for key, image in blueprint.images.items() if blueprint else ():
                     yield shown, key, image
 

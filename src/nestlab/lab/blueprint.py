@@ -136,10 +136,18 @@ class Leases:
     management: Mapping[int, str] = field(default_factory=dict)
 
 
-def settle(lab: Lab, leases: Leases, keys: Mapping[Image, str], contents: Mapping[str, str] | None = None) -> Blueprint:
+def settle(
+    lab: Lab,
+    leases: Leases,
+    keys: Mapping[Image, str],
+    contents: Mapping[str, str] | None = None,
+    *,
+    first_name: str = "",
+) -> Blueprint:
     """The blueprint of a lab under given leases (see `addresses.lease`) and image keys (PROBE's too if it nests).
 
-    `contents`: digests of the local files that setups copy, by path."""
+    `contents`: digests of the local files that setups copy, by path. `first_name`: what the lab was called when it was
+    made, if it was renamed since: MAC addresses stay those of that name."""
     hosts = HostsTables(lab, leases.addresses)
     carried = carried_segments(lab)
     mtus = {segment.name: segment.mtu for segment in lab.segments}
@@ -162,7 +170,7 @@ def settle(lab: Lab, leases: Leases, keys: Mapping[Image, str], contents: Mappin
         key = keys[machine.image]
         # In the order of the file's segments: moving machines about inside must not reorder the cards outside.
         inner = tuple(sorted(carried.get(placed.path, ()), key=order.__getitem__))
-        nics = tuple(_nics(placed.path, placed.machine, inner, leases, mtus, lab.name))
+        nics = tuple(_nics(placed.path, placed.machine, inner, leases, mtus, first_name or lab.name))
         management = leases.management[placed.level]
         digest = definition(machine, nics, management, key, _bridges(lab, placed, nics))
         specs.append(

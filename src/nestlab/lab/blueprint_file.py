@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -53,10 +55,20 @@ def blueprint_from_json(text: str) -> Blueprint:
         raise ValueError(f"it is not a whole blueprint ({error})") from error
 
 
-def load(path: Path) -> Blueprint | None:
-    """The blueprint in a file; None if there is no such file. LabError if it cannot be read."""
+def renamed(blueprint: Blueprint, lab: str) -> Blueprint:
+    """The same machines in a lab of another name, which only the names that they call each other by tell."""
+    if blueprint.lab == lab:
+        return blueprint
+    name = re.compile(rf"(?m)^(\S+ \S+)\.{re.escape(blueprint.lab)}\.internal(?= )")
+    texts = {text: name.sub(rf"\1.{lab}.internal", text) for text in {spec.hosts for spec in blueprint.specs}}
+    return replace(blueprint, lab=lab, specs=tuple(replace(spec, hosts=texts[spec.hosts]) for spec in blueprint.specs))
+
+
+def load(path: Path, lab: str) -> Blueprint | None:
+    """The blueprint in a file of a lab, under the name that the lab has now; None if there is no such file. LabError
+    if it cannot be read."""
     try:
-        return blueprint_from_json(path.read_text(encoding="utf-8"))
+        return renamed(blueprint_from_json(path.read_text(encoding="utf-8")), lab)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

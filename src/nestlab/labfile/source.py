@@ -32,6 +32,11 @@ class Source:
     def lines(self) -> list[str]:
         return _BREAK.split(self.text)
 
+    def offset(self, line: int, column: int) -> int:
+        """Where in the text a place is that counts from 1."""
+        starts = [0, *(each.end() for each in _BREAK.finditer(self.text))]
+        return starts[line - 1] + column - 1
+
     def mistake(self, line: int, column: int, what: str, *, key: str = "", hint: str = "") -> Mistake:
         """A mistake at a place that counts from 1. Of its line only what fits a screen is shown, and what cannot be
         printed as a blank, nor what looks like a secret."""

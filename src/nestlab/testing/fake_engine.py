@@ -102,6 +102,10 @@ class FakeWorld:
         """A machine dies behind nestlab's back, and what is in it."""
         self._end(lab, path, "died", why)
 
+    def rename(self, lab: str, name: str) -> None:
+        """What is there of a lab belongs to another name: its directory was moved."""
+        self.machines = {(name if of == lab else of, path): each for (of, path), each in self.machines.items()}
+
     def pause(self, lab: str, path: str) -> None:
         self.machines[lab, path].state = "paused"
 

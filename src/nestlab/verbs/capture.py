@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from nestlab.base.errors import LabError
 from nestlab.engines.qemu.quick_status import guest_place
+from nestlab.home import former_names
 from nestlab.lab.blueprint import Nic, Spec
 from nestlab.network import pcap
 from nestlab.network.network_script import bridge_name
@@ -131,7 +132,7 @@ async def _opened(session: Session, spec: Spec, nic: Nic, captured: Captured) ->
         raise LabError(f"{spec.path} is a container: nothing is captured in one.", hint="Name a virtual machine.")
     if spec.parent:
         host = await session.nest.host(spec.parent)
-        place = guest_place(session.blueprint.lab).of(spec.path).root
+        place = guest_place(former_names.first(session.place)).of(spec.path).root
         script = CARD_OF_GUEST + READ
         async with _read(host, spec.path, ("sh", "-c", script, "capture", place, bridge_name(nic.segment))) as frames:
             yield frames

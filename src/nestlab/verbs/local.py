@@ -13,6 +13,7 @@ from nestlab.engines.qemu.accel import Accelerator
 from nestlab.engines.qemu.engine import Environment, Programs, QemuEngine, Wires
 from nestlab.engines.qemu.environment import OwnQemu
 from nestlab.engines.qemu.quick_status import guest_place
+from nestlab.home import former_names
 from nestlab.home.directories import Home, LabHome
 from nestlab.home.lab_keys import LabKeys
 from nestlab.home.paths import Place
@@ -91,13 +92,17 @@ def site(home: Home) -> Site:
     own = OwnQemu(lacking, install)
 
     def on(lab: str, parent: Host) -> Engine:
-        place = Place(str(home.lab(lab).root))
+        at = home.lab(lab)
+        place, first = Place(str(at.root)), former_names.first(at)
         wires = Wires(lab, Path(place.switch))
-        return QemuEngine(parent, Environment(lab, place, lab_keys(lab), library, here, wires, speeds(lab), own))
+        return QemuEngine(parent, Environment(lab, place, lab_keys(lab), library, here, wires, speeds(lab), own, first))
 
     def inside(lab: str, parent: Host) -> Engine:
-        environment = Environment(lab, guest_place(lab), lab_keys(lab), library, GUEST_PROGRAMS, speeds=speeds(lab))
-        return QemuEngine(parent, environment)
+        first = former_names.first(home.lab(lab))
+        place, keys = guest_place(first), lab_keys(lab)
+        return QemuEngine(
+            parent, Environment(lab, place, keys, library, GUEST_PROGRAMS, speeds=speeds(lab), first_name=first)
+        )
 
     def elsewhere(place: LabHome, on: Pve) -> Platform:
         from nestlab.proxmox import platform  # labs on this machine need nothing of it

@@ -23,7 +23,7 @@ from nestlab.base.errors import LabError, Unreachable
 from nestlab.base.events import Event, Finished
 from nestlab.base.proofs import Verdict
 from nestlab.engines import Inside
-from nestlab.home import journal, labs, last_seen, lock
+from nestlab.home import former_names, journal, labs, last_seen, lock
 from nestlab.home.directories import Home, LabHome
 from nestlab.home.labs import Origin
 from nestlab.home.speeds import Speeds
@@ -279,8 +279,7 @@ def read_again(home: Home, name: str, environ: Mapping[str, str], sets: Sequence
         )
     lab, found = read(known.file, environ, (*known.sets, *sets))
     if lab.name != name:
-        hint = f"`nestlab up {known.file}` makes lab {lab.name}; `nestlab down {name}` removes the old one."
-        raise LabError(f"The lab file of lab {name}, {known.file}, describes lab {lab.name} now.", hint=hint)
+        raise former_names.another_name(place, known.file, lab.name)
     return lab, found
 
 
@@ -316,7 +315,8 @@ async def changing(
             try:
                 async with _open(site, place, lab, source) as session:
                     await session.look(setups=verb in ("up", "start"))
-                    left_behind(place, blueprint_file.load(place.blueprint), session.blueprint, session.observed)
+                    made = blueprint_file.load(place.blueprint, place.name)
+                    left_behind(place, made, session.blueprint, session.observed)
                     try:
                         yield session
                     finally:
@@ -352,8 +352,8 @@ async def looking(
 async def _open(
     site: Site, place: LabHome, lab: Lab | None, source: Origin | None, answer: float = ANSWER
 ) -> AsyncIterator[Session]:
-    made = blueprint_file.load(place.blueprint)
-    applied = blueprint_file.load(place.applied)
+    made = blueprint_file.load(place.blueprint, place.name)
+    applied = blueprint_file.load(place.applied, place.name)
     if lab is not None and made is not None:
         same_ground(place, made, lab)
     on = lab.on if lab is not None else made.on if made is not None else None
@@ -365,7 +365,8 @@ async def _open(
         leases = None
         if lab is not None:
             leases = addresses.lease(lab, _leases(place), await platform.routes())
-            blueprint = settle(lab, leases, keys_of(_images(lab)), machine_setup.contents(lab))
+            contents, first = machine_setup.contents(lab), former_names.first(place)
+            blueprint = settle(lab, leases, keys_of(_images(lab)), contents, first_name=first)
         else:
             blueprint = made or Blueprint(place.name)
         nest = Nest(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from nestlab.engines.qemu.accel import Accelerator
 from nestlab.home.paths import MachinePaths
-from nestlab.lab.blueprint import Spec, mac_of
+from nestlab.lab.blueprint import Spec
 from nestlab.lab.model import MIB
 from nestlab.network.network_script import bridge_name
 from nestlab.network.switch import socket_name
@@ -55,6 +55,8 @@ class Launch:
     paths: MachinePaths
     accel: Accelerator
     port: int
+    management_mac: str
+    """The MAC address of the card between the machine and its host."""
     qemu: Sequence[str] = ("qemu-system-x86_64",)
     version: tuple[int, int, int] = (10, 0, 0)
     kernel: Kernel | None = None
@@ -100,11 +102,6 @@ def argv(launch: Launch) -> list[str]:
         launch.paths.pid,
         "-daemonize",
     ]
-
-
-def management_mac(launch_lab: str, path: str) -> str:
-    """The MAC address of the card between a machine and its host."""
-    return mac_of(launch_lab, path, "")
 
 
 def _machine(launch: Launch) -> list[str]:
@@ -198,7 +195,7 @@ def _nics(launch: Launch) -> list[str]:
         f"user,id=mgmt,ipv6=off,net={spec.management},host={network}.2,dns={network}.3,dhcpstart={network}.15,"
         f"restrict={restrict},hostfwd=tcp:127.0.0.1:{launch.port}-{network}.15:22",
         "-device",
-        _join("virtio-net-pci,netdev=mgmt", f"mac={management_mac(launch.lab, spec.path)}", rom),
+        _join("virtio-net-pci,netdev=mgmt", f"mac={launch.management_mac}", rom),
     ]
     for number, nic in enumerate(spec.nics):
         options += [

@@ -10,7 +10,7 @@ from typing import Any
 from nestlab.base.errors import LabError
 from nestlab.base.events import Say
 from nestlab.engines.qemu import identity, launch, scripts
-from nestlab.engines.qemu.argv import management_mac, name_of
+from nestlab.engines.qemu.argv import name_of
 from nestlab.engines.qemu.cargo import Cargo
 from nestlab.engines.qemu.environment import Environment
 from nestlab.engines.qemu.first_guest import Opening
@@ -69,7 +69,7 @@ class Maker:
             "made.new": (json.dumps(made, separators=(",", ":")).encode() + b"\n", 0o600),
         }
         lab_keys = self.environment.lab_keys
-        mac = management_mac(self.environment.lab, spec.path)
+        mac = self.environment.management_mac(spec.path)
         key, authorized = lab_keys.host_key(spec.path), lab_keys.authorized_keys(spec.machine.ssh_keys)
         if blueprint.images[spec.image].file is None:
             members = identity.files(spec, host_key=key, authorized=authorized, management_mac=mac)

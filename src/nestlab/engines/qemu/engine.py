@@ -311,6 +311,7 @@ class QemuEngine:
             paths=paths,
             accel=choice.accel,
             port=0,
+            management_mac=environment.management_mac(spec.path),
             qemu=qemu.argv,
             version=qemu.version,
             kernel=launch.kernel_of(artifacts, files),

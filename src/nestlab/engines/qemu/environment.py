@@ -14,6 +14,7 @@ from nestlab.home.speeds import Speeds
 from nestlab.hosts.host import Host
 from nestlab.images.image_files import ImageStore
 from nestlab.images.qemu_runtime import Tool
+from nestlab.lab.blueprint import mac_of
 
 
 @dataclass(frozen=True)
@@ -72,3 +73,9 @@ class Environment:
     """How slow hosts were, which waits depend on."""
     own_qemu: OwnQemu | None = None
     """None where QEMU is part of the host's image."""
+    first_name: str = ""
+    """What the lab was called when it was made, if it was renamed since (see `home.former_names`)."""
+
+    def management_mac(self, path: str) -> str:
+        """The MAC address of the card between a machine and its host."""
+        return mac_of(self.first_name or self.lab, path, "")

@@ -40,13 +40,14 @@ def late(found: QuickStatus) -> tuple[str, ...]:
     return tuple(path for path in found.silent if "/" not in path)
 
 
-def guest_place(lab: str) -> Place:
-    """A lab's directory inside a hypervisor of its own."""
-    return Place(f"{GUEST_ROOT}/labs/{lab}")
+def guest_place(first_name: str) -> Place:
+    """A lab's directory inside a hypervisor of its own: it has the name that the lab had when it was made."""
+    return Place(f"{GUEST_ROOT}/labs/{first_name}")
 
 
-def status(place: Place, lab: str, hypervisors: frozenset[str]) -> QuickStatus:
-    """The machines of a lab. `hypervisors`: paths of those that have machines inside. `place`: its directory here."""
+def status(place: Place, lab: str, hypervisors: frozenset[str], *, first_name: str = "") -> QuickStatus:
+    """The machines of a lab. `hypervisors`: paths of those that have machines inside. `place`: its directory here.
+    `first_name`: what it was called when it was made, if it was renamed since."""
     done = subprocess.run(
         ("/bin/sh", "-c", scripts.alone(observed.SCRIPT), "look", place.machines, lab),
         stdin=subprocess.DEVNULL,
@@ -60,7 +61,7 @@ def status(place: Place, lab: str, hypervisors: frozenset[str]) -> QuickStatus:
     asked = [path for path in sorted(hypervisors) if "/" not in path and _answers(machines, path)]
     silent = [path for path in sorted(hypervisors) if "/" in path]
     if asked:
-        for path, answer in _ask(place, lab, asked).items():
+        for path, answer in _ask(place, lab, guest_place(first_name or lab), asked).items():
             if answer is None:
                 silent.append(path)
             else:
@@ -71,12 +72,12 @@ def status(place: Place, lab: str, hypervisors: frozenset[str]) -> QuickStatus:
 # A thread of its own does not see what the user said of patience: each is told how long it may take.
 
 
-def _ask(place: Place, lab: str, asked: list[str]) -> dict[str, list[observed.Look] | None]:
+def _ask(place: Place, lab: str, inner: Place, asked: list[str]) -> dict[str, list[observed.Look] | None]:
     answers: dict[str, list[observed.Look] | None] = dict.fromkeys(asked)
     limit = ANSWER * max(1.0, patience.stretch())
 
     def ask(path: str) -> None:
-        answers[path] = _inside(place, lab, path, limit)
+        answers[path] = _inside(place, lab, inner, path, limit)
 
     _at_once(ask, asked)
     return answers
@@ -130,8 +131,8 @@ def _answers(machines: dict[str, Seen], path: str) -> bool:
     return _runs(machines, path) and machines[path].ready
 
 
-def _inside(place: Place, lab: str, path: str, limit: float) -> list[observed.Look] | None:
-    argv = ("/bin/sh", "-c", scripts.alone(observed.SCRIPT), "look", guest_place(lab).machines, lab)
+def _inside(place: Place, lab: str, inner: Place, path: str, limit: float) -> list[observed.Look] | None:
+    argv = ("/bin/sh", "-c", scripts.alone(observed.SCRIPT), "look", inner.machines, lab)
     try:
         with qga.Agent(place.of(path).agent, timeout=limit, where=path) as agent:
             result = agent.run(argv)
