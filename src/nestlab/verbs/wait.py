@@ -175,7 +175,7 @@ class _Watch:
                 return error.what.rstrip(".")
         if seen is None:
             return "it is not made yet"
-        if seen.state == "unknown" and seen.why:
+        if seen.why and (seen.state == "unknown" or seen.remembered):  # what it is in does not run
             return seen.why
         if seen.state != "running":
             state = "it died" if seen.state == "died" else f"it is {seen.state}"
