@@ -12,7 +12,7 @@ import pytest
 
 from blueprints import pair
 from nestlab.base.errors import LabError
-from nestlab.show import inventory, names
+from nestlab.show import addresses, inventory
 from nestlab.show.ssh_config import SshEntry, known_hosts, ssh_config, ssh_name
 from test_cli import Console, console  # noqa: F401 - the fixture
 
@@ -142,8 +142,8 @@ def test_hosts_are_named_within_the_lab_only(console: Console) -> None:  # noqa:
 
 def test_a_shell_gets_back_every_variable_as_it_was() -> None:
     files = {"SSH_KEY": "/it's a $(touch pwned) `path`; \\"}
-    found = names.variables(pair(), entries(), files)
-    script = f"{names.exports(found)}\nexec env -0"
+    found = addresses.variables(pair(), entries(), files)
+    script = f"{addresses.exports(found)}\nexec env -0"
     done = subprocess.run(
         ["sh", "-c", script], capture_output=True, text=True, check=True, env={"PATH": os.environ["PATH"]}
     )
@@ -156,7 +156,7 @@ def test_two_machines_never_share_a_variable() -> None:
     from blueprints import draft, guest, hypervisor
 
     lab = draft("odd", guest("a--b"), hypervisor("a", guest("b")))
-    found = names.variables(lab, [SshEntry("odd", path, "h", 1, "u", "k", KEY) for path in ("a--b", "a/b")], {})
+    found = addresses.variables(lab, [SshEntry("odd", path, "h", 1, "u", "k", KEY) for path in ("a--b", "a/b")], {})
     assert found["NESTLAB_A__B_SSH"] == "odd.a--b"
     assert found["NESTLAB_A__B_2_SSH"] == "odd.a.b"
 

@@ -12,7 +12,7 @@ import pytest
 
 from blueprints import draft, guest, hypervisor, look
 from nestlab.base.errors import LabError
-from nestlab.engines import introduce
+from nestlab.engines import names_and_keys
 from nestlab.home.lab_keys import marked
 from nestlab.hosts.local import LocalHost
 from nestlab.lab.blueprint import Blueprint, Spec
@@ -172,7 +172,7 @@ def test_keys_of_the_lab_file_come_and_go_and_others_stay(tmp_path: Path, shell:
 
     def tell(*wanted: str) -> str:
         lines = "".join(f"{line}\n" for line in marked(wanted))
-        argv = [*words, "-c", introduce._KEYS.replace("/run/nestlab", "/nonexistent"), "keys", lines]
+        argv = [*words, "-c", names_and_keys._KEYS.replace("/run/nestlab", "/nonexistent"), "keys", lines]
         subprocess.run(argv, check=True, env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"})
         return keys.read_text()
 

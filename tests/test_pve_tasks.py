@@ -11,7 +11,7 @@ import pytest
 
 from https_scripted import Answer, Asked, Hangup, data
 from nestlab.base.errors import LabError
-from nestlab.wire.pve import tasks, upload
+from nestlab.wire.pve import multipart, tasks
 from nestlab.wire.pve.client import UPLOAD_TRIES
 from nestlab.wire.pve.errors import Denied, Locked, Missing, PveError
 from nestlab.wire.pve.retries import Lost
@@ -118,7 +118,7 @@ def parsed(body: bytes, boundary: bytes) -> tuple[dict[bytes, bytes], bytes, byt
 
 
 @pytest.mark.usefixtures("_hurry")
-@pytest.mark.parametrize("size", [0, 1, 3 * upload.CHUNK + 7])
+@pytest.mark.parametrize("size", [0, 1, 3 * multipart.CHUNK + 7])
 async def test_an_upload_is_what_pves_own_parser_reads(opened: Open, tmp_path: Path, size: int) -> None:
     content = os.urandom(size)[:-2] + b"\r\n" if size > 1 else b"\n" * size
     (tmp_path / "disk").write_bytes(content)
@@ -156,10 +156,10 @@ async def test_an_upload_that_arrives_damaged_is_an_error(opened: Open, tmp_path
 async def test_a_file_that_shrinks_while_it_is_sent_is_named(opened: Open, tmp_path: Path) -> None:
     (tmp_path / "disk").write_bytes(b"x" * 1000)
     async with opened(Script(data(UPID))) as (pve, _):
-        parts = upload.parts(tmp_path / "disk", "iso", "a.iso")
+        parts = multipart.parts(tmp_path / "disk", "iso", "a.iso")
         (tmp_path / "disk").write_bytes(b"x")
         with pytest.raises(LabError, match="became shorter while it was sent: 1 of 1000"):
-            await pve._let_in("POST", "/x", lambda: upload.stream(parts), parts.headers)
+            await pve._let_in("POST", "/x", lambda: multipart.stream(parts), parts.headers)
 
 
 async def test_what_cannot_be_uploaded_is_refused_before_anything_is_sent(opened: Open, tmp_path: Path) -> None:

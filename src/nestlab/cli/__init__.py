@@ -80,9 +80,9 @@ def _patient(words: list[str]) -> list[str]:
 def _quick(words: list[str]) -> Callable[[list[str]], int | None] | None:
     """What needs no typer, whose import takes longer than these commands may."""
     if words[:1] == ["status"]:
-        from nestlab.cli import quick_status
+        from nestlab.cli import light_status
 
-        return quick_status.read if quick_status.wanted(words) else None
+        return light_status.read if light_status.wanted(words) else None
     if words[:1] == ["doctor"] and all(word in ("--json", "--facts") for word in words[1:]):
         from nestlab.cli import doctor_begin
 

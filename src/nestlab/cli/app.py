@@ -16,14 +16,14 @@ from nestlab.cli import (
     labs,
     logs,
     machines,
-    observe,
     proxmox,
     rename,
     status,
+    watching,
 )
 from nestlab.cli.command_words import WithCommand
-from nestlab.cli.fitted import FittedCommand, FittedTyper
 from nestlab.cli.guard import out
+from nestlab.cli.narrow_help import FittedCommand, FittedTyper
 
 HELP = """Nested virtualization labs from one file, with a proof for every level.
 
@@ -98,9 +98,9 @@ _VERBS = (
     ("cp", copy.cp, "Copy files to, from and between machines."),
     ("console", machines.console, "Attach to a machine's serial console."),
     ("logs", logs.logs, "Print what a machine's console said."),
-    ("wait", observe.wait, "Wait until machines are reached, proven or serve."),
-    ("capture", observe.capture, "Capture a machine's frames on a segment as a pcap."),
-    ("graph", observe.graph, "Draw a lab as text for Mermaid or Graphviz."),
+    ("wait", watching.wait, "Wait until machines are reached, proven or serve."),
+    ("capture", watching.capture, "Capture a machine's frames on a segment as a pcap."),
+    ("graph", watching.graph, "Draw a lab as text for Mermaid or Graphviz."),
     ("init", init.init, "Write a lab file to begin with, from an example."),
     ("ssh-config", connect.ssh_config, "Print how ssh, scp and rsync reach the machines."),
     ("inventory", connect.inventory, "Print an Ansible inventory."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from nestlab.cli.fitted import FittedCommand
+from nestlab.cli.narrow_help import FittedCommand
 
 TAIL = "nestlab.tail"
 """Where a command line's context has the words of the command."""

@@ -77,7 +77,7 @@ def images_to_build(incomplete: str) -> list[str]:
 
 def set_keys(incomplete: str) -> list[str]:
     """What `--set` may put over the lab file that is meant: the next part of a key, or a value that is one of few."""
-    from nestlab.cli.set_keys import offered
+    from nestlab.cli.complete_set import offered
 
     try:
         return offered(incomplete, _lab_file())
@@ -106,7 +106,7 @@ def _lab_file() -> Path | None:
 
 
 def machines_or_files(incomplete: str) -> list[str]:
-    """What `cp` takes: a machine with its colon, or a local path."""
+    """Completes an argument of `cp`: a machine with its colon, or a local path."""
     names = _labs()
     found = [f"{path}:" for name in names for path in paths(name)]
     return [*(word for word in found if word.startswith(incomplete)), *_files(incomplete, ending="")]

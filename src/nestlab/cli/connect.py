@@ -116,14 +116,14 @@ def hosts(words: LabWord = None, table: Table = False, as_json: Json = False, de
       nestlab hosts pair
       nestlab hosts pair --table                 with segments and MAC addresses, for a person
     """
-    from nestlab.show import names
+    from nestlab.show import addresses
 
     name = one_lab(words)
     blueprint = made(name)
     if as_json:
-        print_json({"lab": name, "cards": names.address_rows(blueprint)})
+        print_json({"lab": name, "cards": addresses.address_rows(blueprint)})
     else:
-        out(names.address_table(blueprint, paint()) if table else names.etc_hosts(blueprint))
+        out(addresses.address_table(blueprint, paint()) if table else addresses.etc_hosts(blueprint))
     return None
 
 
@@ -142,15 +142,15 @@ def env(words: LabWord = None, as_json: Json = False, debug: Debug = False) -> i
 
 
 async def _env(name: str, *, as_json: bool) -> None:
-    from nestlab.show import names
+    from nestlab.show import addresses
 
     async with _connected(name) as (session, known, _):
         place = session.place
         files = {"SSH_CONFIG": place.ssh_config, "SSH_KEY": place.key, "KNOWN_HOSTS": place.known_hosts}
         paths = {key: str(path) for key, path in files.items()}
-        found = names.variables(session.blueprint, known.entries, paths)
+        found = addresses.variables(session.blueprint, known.entries, paths)
     if as_json:
         print_json(found)
     else:
-        out(names.exports(found))
+        out(addresses.exports(found))
     _tell_left_out(known)

@@ -73,7 +73,7 @@ def examine() -> None:
 
 
 def examined(timeout: float) -> str:
-    """What that printed. OSError where it could not be started, or did not end within so many seconds."""
+    """The output of that process. OSError if it could not be started, or did not end within so many seconds."""
     asked = _examining.pop(0)
     if isinstance(asked, OSError):
         raise asked

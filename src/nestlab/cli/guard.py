@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, ParamSpec
 
 from nestlab.base.errors import LabError, unwritten
-from nestlab.base.fit import fit
 from nestlab.base.paint import Paint
+from nestlab.base.wrap import fit
 from nestlab.cli.streams import Unwritten
 
 P = ParamSpec("P")
@@ -267,7 +267,7 @@ def on_terminal() -> bool:
 
 
 def agreed(yes: bool, question: str, otherwise: str) -> bool:
-    """Whether to go on: with --yes, or if the person at the terminal says so. Where nobody can be asked, not: then
+    """Asks whether to go on: yes with --yes, or if the user at the terminal agrees. No where nobody can be asked: then
     `otherwise` is told, and that --yes agrees."""
     if yes:
         return True
@@ -278,8 +278,8 @@ def agreed(yes: bool, question: str, otherwise: str) -> bool:
 
 
 def answered(question: str) -> bool:
-    """What the person at the terminal says, no by default. Ctrl-C (also while work is supervised) is Interrupted,
-    the end of the input a LabError."""
+    """Asks the user at the terminal a yes-or-no question; no by default. Ctrl-C (also while work is supervised) is
+    Interrupted, the end of the input a LabError."""
     import typer
 
     nothing = LabError("Nothing was changed.", hint="The question was not answered.")

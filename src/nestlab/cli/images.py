@@ -12,8 +12,8 @@ import typer
 from nestlab.base.paint import human
 from nestlab.cli import complete
 from nestlab.cli.common import home, paint, print_json
-from nestlab.cli.fitted import FittedTyper
 from nestlab.cli.guard import agreed, guarded, out, run, say, show
+from nestlab.cli.narrow_help import FittedTyper
 from nestlab.cli.options import Debug, Json, Yes
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import typer
 from nestlab.base.errors import LabError
 from nestlab.cli import complete
 from nestlab.cli.common import home, lab_named, meant, print_json, site
-from nestlab.cli.fitted import FittedTyper
 from nestlab.cli.guard import MEND, agreed, guarded, run, say, show
+from nestlab.cli.narrow_help import FittedTyper
 from nestlab.cli.options import Debug, Json, MachineWord, NoWait, Yes
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def _tell(crossing: object) -> None:
 
 
 def on_of(word: str) -> Pve:
-    """What a lab uses of its Proxmox VE, or all defaults at an address."""
+    """The Proxmox VE settings of a lab, or the defaults for an address."""
     return meant_by(word).on
 
 

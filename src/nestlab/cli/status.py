@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nestlab.base.errors import LabError, Mistakes
-from nestlab.cli import complete, quick_status
+from nestlab.cli import complete, light_status
 from nestlab.cli.common import here, home, meant, paint, print_json
 from nestlab.cli.guard import guarded, out, show
 from nestlab.cli.options import Debug, Json, Sets, Words
@@ -35,7 +35,7 @@ def status(words: Words = None, deep: Deep = False, as_json: Json = False, debug
       nestlab status pair
       nestlab status pair --json
     """
-    quick_status.status(words, as_json=as_json, deep=deep)
+    light_status.status(words, as_json=as_json, deep=deep)
     return None
 
 
@@ -89,7 +89,7 @@ def _known(name: str) -> _Known:
             raise LabError("it was just removed")
         blueprint = blueprint_file.load(place.blueprint, name)
         far = blueprint is not None and blueprint.on is not None
-        machines = {} if far else quick_status.look(place, blueprint, deep=False).machines
+        machines = {} if far else light_status.look(place, blueprint, deep=False).machines
     except LabError as error:
         return _Known(name, 0, 0, "", "", error.what)
     source = labs.load(place)

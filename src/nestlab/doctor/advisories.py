@@ -133,7 +133,7 @@ def _made(text: str, parts: tuple[str | None, ...], *, plain: bool = False) -> U
 
 
 def judge(facts: Facts) -> tuple[Judgement, ...]:
-    """What is known of each of CVES about the running kernel."""
+    """Judges for each of CVES whether the running kernel has its fix."""
     return tuple(_judge(facts, each) for each in ADVISORIES)
 
 

@@ -72,7 +72,7 @@ class Record:
         return replace(self, tasks=tuple(Task(each.change, each.done or each.change == change) for each in self.tasks))
 
     def left(self, paths: Collection[str], modules: Collection[str] = ()) -> Record:
-        """What remains of the record when all but these files and modules is taken back."""
+        """The rest of the record once everything but these files and modules is undone."""
         files = {path: original for path, original in self.files.items() if path in paths}
         tasks = tuple(Task(each.change, True) for each in self.tasks if isinstance(each.change, Run))
         kept = {module: value for module, value in self.modules.items() if module in modules}
@@ -113,7 +113,7 @@ class Record:
 
 
 def merged(old: Iterable[Change], new: Iterable[Change]) -> tuple[Change, ...]:
-    """What an earlier run left undone and then what is wanted now, each target once.
+    """Merges changes that an earlier run left undone with those wanted now, each target once.
 
     A file is written where it was first to be, with its last content; everything else is done when it was last to be.
     A module that was to be loaded for the sake of a file is not when that file is now to be another."""
@@ -143,7 +143,7 @@ def _once(changes: Iterable[Change]) -> tuple[Change, ...]:
 
 
 def target(change: Change) -> tuple[str, ...]:
-    """What a change is about."""
+    """The target of a change: a file or a module."""
     match change:
         case Write(path=path):
             return ("file", path)

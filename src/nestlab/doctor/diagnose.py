@@ -13,7 +13,7 @@ _NOTHING_WANTED = Want()
 
 
 def diagnose(facts: Facts, want: Want = _NOTHING_WANTED) -> tuple[Finding, ...]:
-    """What every check that applies found: one finding each, by layer. Never raises."""
+    """The findings of every check that applies, one each, by layer. Never raises."""
     found = [check.rule(facts, want) for check in checks]
     if want.role == "plain" and not facts.provider and not facts.kvm.opened:
         found = [_of_plain(finding) for finding in found if finding is not None]
@@ -36,7 +36,7 @@ def _of_plain(finding: Finding) -> Finding | None:
 def _offered(finding: Finding, facts: Facts, want: Want) -> Finding:
     if not finding.fixable:
         return finding
-    from nestlab.doctor.offered import offered  # what mends is not needed where nothing is broken
+    from nestlab.doctor.alternatives import offered  # what mends is not needed where nothing is broken
 
     return offered(finding, facts, want)
 

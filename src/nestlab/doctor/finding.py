@@ -29,7 +29,7 @@ LEVELS: tuple[Level, ...] = get_args(Level)
 
 @dataclass(frozen=True)
 class Want:
-    """What the host is to be good for. `guests`: hypervisors or systems that need more (`windows`, `esxi`, `macos`);
+    """The purpose of the host. `guests`: hypervisors or systems that need more (`windows`, `esxi`, `macos`);
     `memory` and `cpus` of guests to come (bytes; 0: not said). `role`: what a lab file makes it, "" for a host that is
     no machine of a lab."""
 
@@ -137,7 +137,7 @@ Change = Write | SetParameter | Reload | Run
 
 @dataclass(frozen=True)
 class Remedy:
-    """What one `--fix` would do. `staged`: why it takes effect only after a reboot ("" when at once), with the
+    """The changes of one `--fix`. `staged`: why it takes effect only after a reboot ("" when at once), with the
     `holders` (guests that are in the way); `refused`: why nothing of it may be done (no root, a vulnerable kernel…);
     `notes`: what the user should know before saying yes."""
 

@@ -25,7 +25,7 @@ def show(remedies: Iterable[Remedy]) -> str:
 
 
 def show_undo(record: Record) -> str:
-    """What `--undo` would take back, a line each; "" when there is nothing."""
+    """The changes that `--undo` would take back, a line each; "" if there are none."""
     lines = [f"  {'remove' if each.content is None else 'restore'} {path}" for path, each in record.files.items()]
     lines += [f"  {shlex.join(argv)}" for argv in record.commands if argv[0] != "grubby"]
     lines += [f"  load {module} again with nested={value}" for module, value in record.modules.items()]

@@ -65,7 +65,7 @@ def of_files(parts: dict[str, str], read: dict[str, str]) -> dict[str, Any]:
 
 
 def listed(text: str) -> int:
-    """How many the kernel's list (`0-3,8`) names."""
+    """Counts the members of a kernel list such as `0-3,8`."""
     spans = [re.fullmatch(r"(\d{1,7})(?:-(\d{1,7}))?", word) for word in text.strip().split(",")]
     return sum(int(span[2] or span[1]) - int(span[1]) + 1 for span in spans if span)
 
@@ -215,7 +215,8 @@ def hugepages(read: dict[str, str]) -> dict[str, int]:
 
 
 def groups(text: str) -> int | None:
-    """How many IOMMU groups a glob found: a count and the first, which is the glob itself where there are none."""
+    """Counts the IOMMU groups that a glob found: a count and the first, which is the glob itself where there are
+    none."""
     words = text.split()
     if len(words) < 2 or not words[0].isdigit():
         return None

@@ -32,7 +32,7 @@ _VALUE = re.compile(
 
 
 def changes(facts: Facts, module: str, parameter: str, value: str) -> tuple[Change, ...]:
-    """What puts `module.parameter=value` on the command line of the next boot, in place of another value of it.
+    """The changes that put `module.parameter=value` on the command line of the next boot, replacing another value.
 
     Empty when nestlab does not know how here, or when its edit would not win."""
     if "grubby" in facts.tools:

@@ -50,8 +50,8 @@ class Setting:
 
 @dataclass(frozen=True)
 class Hurdle:
-    """What keeps a kvm module from being loaded. `blacklist` stops only automatic loading (by the CPU's alias);
-    `install` runs `value` instead of loading; `module_blacklist` (kernel command line) stops every load."""
+    """A setting that keeps a kvm module from being loaded. `blacklist` stops only automatic loading (by the CPU's
+    alias); `install` runs `value` instead of loading; `module_blacklist` (kernel command line) stops every load."""
 
     module: str
     how: Literal["blacklist", "install", "module_blacklist"]
@@ -105,7 +105,8 @@ def hurdles(facts: Facts) -> tuple[Hurdle, ...]:
 
 
 def blocking(facts: Facts, module: str) -> Hurdle | None:
-    """What keeps `modprobe MODULE` from loading it: an `install` line that does not load it, or module_blacklist."""
+    """The setting that keeps `modprobe MODULE` from loading it: an `install` line that does not load it, or
+    module_blacklist."""
     for hurdle in hurdles(facts):
         if hurdle.module == module and (hurdle.how == "module_blacklist" or _refuses(hurdle)):
             return hurdle

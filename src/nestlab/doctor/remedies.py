@@ -56,7 +56,7 @@ def remedies(
     accept_risk: bool = False,
     risk: str = "",
 ) -> tuple[Remedy, ...]:
-    """What to change for these checks (none named: those that need it), in this order; nothing when all is well.
+    """Remedies for these checks (none named: those that need one), in this order; none if all is well.
 
     Later remedies build on the files of the earlier ones. `temporary`: no files, gone with the next boot. `risk`: why
     nesting is dangerous on this kernel, which refuses it unless `accept_risk`. LabError for a check that has no fix."""

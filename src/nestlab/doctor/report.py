@@ -6,9 +6,9 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nestlab.base.fit import fit
 from nestlab.base.paint import Paint, Style
 from nestlab.base.printable import one_line, printable
+from nestlab.base.wrap import fit
 from nestlab.doctor.diagnose import diagnose, first_broken, verdict
 from nestlab.doctor.finding import Finding, Want
 from nestlab.hosts import speed
@@ -42,7 +42,7 @@ class Visit:
 
     @property
     def broken(self) -> Finding | None:
-        """What to mend first."""
+        """The layer to mend first."""
         return first_broken(self.findings)
 
     def data(self) -> dict[str, object]:
@@ -59,7 +59,7 @@ class Visit:
 
 
 def visit(where: str, level: int, facts: Facts, want: Want = _NOTHING_WANTED, word: str = "") -> Visit:
-    """What the facts of a host mean."""
+    """Diagnoses the facts of a host."""
     return Visit(where, level, facts, diagnose(facts, want), word=word)
 
 

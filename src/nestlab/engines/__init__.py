@@ -26,7 +26,7 @@ class Engine(Protocol):
         """The running machine `path` (directly on this host) as a host. Unreachable when it does not answer."""
 
     async def accel(self, path: str) -> Literal["kvm", "tcg"]:
-        """How the running machine `path` is run, asked of what runs it (QMP's query-kvm), not of notes."""
+        """The accelerator of the running machine `path`, asked of the process that runs it (QMP's query-kvm)."""
 
     async def close(self) -> None:
         """Let go of connections; machines go on."""
@@ -68,7 +68,7 @@ class Weighing(Protocol):
 
 
 class Inside(Protocol):
-    """How a driver gets the engine for what is nested in a machine."""
+    """Makes the engine for the machines inside a hypervisor."""
 
     def __call__(self, lab: str, parent: Host) -> Engine: ...
 

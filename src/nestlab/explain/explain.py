@@ -74,7 +74,7 @@ class _Seen:
 
 
 def explain(text: str) -> tuple[Explained, ...]:
-    """What is known of the messages in a log, each signature once, root causes first. Total: any text will do."""
+    """Explains the known messages in a log, each signature once, root causes first. Total: any text will do."""
     data = _ESCAPES.sub(b"", text.encode("utf-8", "replace"))
     lowered = data.lower()
     words = _words(lowered)

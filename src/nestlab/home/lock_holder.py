@@ -12,7 +12,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lab. `since` is seconds since the epoch."""
+    """The holder of a lab's lock. `since` is seconds since the epoch."""
 
     pid: int
     verb: str
@@ -24,7 +24,7 @@ class Holder:
 
 
 def holder(path: Path) -> Holder | None:
-    """Who holds the lock now, as far as they wrote it down; None if nobody does."""
+    """The present holder of the lock, as far as it wrote itself down; None if nobody holds it."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

@@ -49,7 +49,7 @@ class MachinePaths:
 
     @property
     def boot(self) -> str:
-        """What the running (or last) boot was started with, one line of JSON."""
+        """The parameters of the running (or last) boot, one line of JSON."""
         return f"{self.root}/boot"
 
     @property

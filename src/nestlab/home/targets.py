@@ -35,8 +35,8 @@ def which(
     cwd: Path,
     paths_of: Callable[[str], Iterable[str]] = lambda _: (),
 ) -> Which:
-    """What `words` mean. LabError when they name several labs, or none and it cannot be told which is meant.
-    `paths_of` tells the machines of a lab: words that name no lab mean the one that has them all."""
+    """The lab and machines that `words` mean. LabError when they name several labs, or none and it cannot be told which
+    is meant. `paths_of` tells the machines of a lab: words that name no lab mean the one that has them all."""
     words = list(words)
     first = words[0] if words else ""
     if first and _is_file(first, labs, cwd):
@@ -88,7 +88,7 @@ class Remote:
 
 
 def remote(word: str, labs: Collection[str], paths_of: Callable[[str], Iterable[str]]) -> Remote | str:
-    """What `cp` is told: `hv1/web:/etc/hosts` or `LAB:hv1/web:/etc/hosts`, else a local path, as it is.
+    """Parses an argument of `cp`: `hv1/web:/etc/hosts` or `LAB:hv1/web:/etc/hosts`, else a local path, as it is.
 
     A word is local when what stands before its first colon is no machine and no lab; `./` before it makes it so.
     """

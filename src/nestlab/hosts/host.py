@@ -68,6 +68,6 @@ class Host(Protocol):
         (For the local host: that path itself.)"""
 
     async def facts(self) -> Facts:
-        """What it says about itself, asked once and kept."""
+        """Its facts, asked once and kept."""
 
     async def close(self) -> None: ...

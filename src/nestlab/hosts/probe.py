@@ -214,7 +214,7 @@ CODE = {
 
 
 def answer(seed: int, second: int) -> int:
-    """What the proof's guest has to compute from its two words."""
+    """The answer that the proof's guest has to compute from its two words."""
     mask = (1 << 64) - 1
     value = seed * 0x9E3779B97F4A7C15 & mask
     value = (value << 13 | value >> 51) & mask
@@ -359,7 +359,7 @@ def kvm() -> dict[str, object]:
 
 
 def judge(said: str, status: int, killed: bool) -> dict[str, object]:
-    """What the child's lines (and how it ended: a wait status) say about /dev/kvm."""
+    """Judges /dev/kvm by the child's lines and its wait status."""
     told = dict(line.partition("=")[::2] for line in said.splitlines())
     fate = f"no answer within {DEADLINE:.0f} s" if killed else f"the probe was killed by signal {status & 127}"
     died = killed or status & 127 != 0

@@ -47,7 +47,7 @@ CERTIFICATES = tuple(f"{name}-cert-v01@openssh.com" for name in HOST_KEYS)
 
 @dataclass(frozen=True)
 class Address:
-    """What a url says; what it leaves out (None) is the ssh configuration's to say."""
+    """An ssh address; parts that are left out (None) come from the ssh configuration."""
 
     host: str
     user: str | None = None
@@ -60,7 +60,7 @@ class Address:
 
     @property
     def arguments(self) -> str:
-        """What ssh is given to reach it, for a shell."""
+        """The arguments with which ssh reaches it, for a shell."""
         port = ["-p", str(self.port)] if self.port else []
         return shlex.join([*port, f"{self.user}@{self.host}" if self.user else self.host])
 
@@ -237,7 +237,7 @@ class _Door:
 
 
 def settings_of(address: Address) -> _Settings:
-    """What the user's ssh configuration and environment say about an address. It reads files (use a thread)."""
+    """The settings for an address in the user's ssh configuration and environment. It reads files (use a thread)."""
     import asyncssh
 
     config = [file for file in (Path.home() / ".ssh" / "config", SYSTEM / "ssh_config") if os.access(file, os.R_OK)]

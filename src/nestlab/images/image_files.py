@@ -75,7 +75,7 @@ def recipe_of(image: Image) -> Recipe:
 
 
 def key_of(image: Image) -> str:
-    """What an image is known by: the digest of its recipe; of a user's file, of its place, size and time of change."""
+    """The key of an image: the digest of its recipe; of a user's file, of its place, size and time of change."""
     if image.file is None:
         return recipe_of(image).digest
     try:

@@ -196,7 +196,7 @@ async def _stream(descriptor: int) -> AsyncIterator[asyncio.StreamReader]:
 
 
 def failure(what: str, lines: Sequence[str], status: int) -> LabError:
-    """What a failed run means, from what it printed."""
+    """The error of a failed run, from its output."""
     detail = "\n".join(line for line in lines[-_TAIL:] if line)
     text = "\n".join(lines)
     if unknown := [*dict.fromkeys("".join(found) for found in _UNKNOWN.findall(text))]:

@@ -113,7 +113,7 @@ def commands(needs: tuple[Need, ...], release: Mapping[str, str], *, root: bool)
 def look(
     *, root: bool | None = None, path: str | None = None, keyrings: tuple[Path, ...] = KEYRINGS
 ) -> tuple[Need, ...]:
-    """What is missing on this machine to build images. `root`, `path` (a PATH): by default this process's."""
+    """The packages that building images lacks on this machine. `root`, `path` (a PATH): by default this process's."""
     found = path if path is not None else os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
     as_root = os.geteuid() == 0 if root is None else root
     needs = []

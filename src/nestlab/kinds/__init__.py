@@ -21,7 +21,7 @@ def kinds() -> Mapping[str, Kind]:
 
 
 def names() -> frozenset[str]:
-    """What `hypervisor:` may say."""
+    """The values that `hypervisor:` may have."""
     return frozenset(kinds())
 
 

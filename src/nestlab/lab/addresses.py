@@ -260,7 +260,7 @@ def leases_to_json(leases: Leases) -> str:
 
 
 def leases_from_json(text: str) -> Leases:
-    """What `leases_to_json` wrote. LabError when it is anything else."""
+    """Reads the text that `leases_to_json` wrote. LabError if it is anything else."""
     try:
         data: Any = json.loads(text)
         subnets = {str(name): Subnet(_cidr(four), _cidr(six)) for name, (four, six) in data["subnets"].items()}

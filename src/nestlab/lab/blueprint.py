@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from types import MappingProxyType
 
+from nestlab.lab.hosts_file import HostsTables
 from nestlab.lab.model import Image, Lab, Machine, Placed, Pve, Segment, digest_of, level_of, parent_of
-from nestlab.lab.names import HostsTables
 from nestlab.lab.setup_stamps import stamps
 
 PROBE = Image(base="tiny")
@@ -126,7 +126,7 @@ class Subnet:
 
 @dataclass(frozen=True)
 class Leases:
-    """What was settled once and stays so: kept in the lab's directory. Everything here is reproducible data.
+    """Values that were settled once and stay: kept in the lab's directory. Everything here is reproducible data.
 
     `subnets`: by segment. `addresses`: by `path@segment`, (IPv4, IPv6) without prefix. `management`: by level, a CIDR.
     """

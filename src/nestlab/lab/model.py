@@ -63,7 +63,7 @@ class File:
 
 @dataclass(frozen=True)
 class Image:
-    """What a machine boots: one of nestlab's own images, perhaps with additions, or a disk file of the user's.
+    """The image a machine boots: one of nestlab's own, perhaps with additions, or a disk file of the user's.
 
     `base` is the name of a built-in recipe (`kvm`, `debian`, `tiny`) unless `file` (an absolute path) is given.
     """

@@ -160,7 +160,7 @@ class _Composer:
         self.add(node, None)
 
     def alias(self, name: str, line: int, column: int) -> Node:
-        """What an alias stands for; its mistakes are shown at its own place."""
+        """The node an alias stands for; its mistakes are shown at its own place."""
         node = self.anchors.get(name)
         what, hint = "", ""
         if node is None:

@@ -30,7 +30,7 @@ def place(root: Section) -> Pve | None:
 
 
 def of_lab(root: Section) -> Iterator[Complaint]:
-    """What is wrong with `on` itself, and with `defaults` for a lab on this computer."""
+    """Mistakes in `on` itself, and with `defaults` for a lab on this computer."""
     on, defaults = root.values.get("on"), root.values.get("defaults")
     if isinstance(on, Section) and "nodes" in on.values:
         nodes = on.values["nodes"]
@@ -47,13 +47,13 @@ def of_lab(root: Section) -> Iterator[Complaint]:
 
 
 def of_segment(section: Section, local: bool) -> Iterator[Complaint]:
-    """What is wrong with a segment's `bridge` and `vlan`."""
+    """Mistakes in a segment's `bridge` and `vlan`."""
     if local:
         yield from _elsewhere(section, "bridge", "vlan")
 
 
 def of_machine(section: Section, path: str, kind: str | None, root: Section) -> Iterator[Complaint]:
-    """What is wrong with `container` and `node` that a machine itself says, at its place in the nest."""
+    """Mistakes in a machine's own `container` and `node`, at its place in the nest."""
     if is_local(root):
         yield from _elsewhere(section, "container", "node")
         return
@@ -69,7 +69,7 @@ def of_machine(section: Section, path: str, kind: str | None, root: Section) -> 
 
 
 def of_node(section: Section, root: Section) -> Iterator[Complaint]:
-    """What is wrong with the node that a machine or `defaults` names."""
+    """Mistakes in the node that a machine or `defaults` names."""
     on, node = root.values.get("on"), section.values.get("node")
     allowed = [name for _, name in on.values.get("nodes", ())] if isinstance(on, Section) else []
     if node is not None and allowed and node not in allowed:

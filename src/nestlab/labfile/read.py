@@ -34,7 +34,7 @@ class Section:
     keys: dict[str, Scalar] = field(default_factory=dict)
 
     def sections(self) -> Iterator[tuple[str, Section]]:
-        """What is good and a mapping itself."""
+        """The members that are valid and mappings themselves."""
         return ((name, value) for name, value in self.values.items() if isinstance(value, Section))
 
 

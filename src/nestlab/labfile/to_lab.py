@@ -266,7 +266,7 @@ class _Builder:
             self.wrong(node, f"{section.key}.image", what, f"Leave it out, or say `from: {base}`, or a file of yours.")
 
     def only_where(self, section: Section, name: str, useless: bool, why: str) -> Any:
-        """What is said for a key that some images have no use for: a mistake there, passed over in defaults."""
+        """The value of a key that only some images use: a mistake there, passed over in defaults."""
         if not useless:
             return self.pick(section, name)[0]
         if name in section.at:

@@ -212,7 +212,7 @@ class Switch:
         self.loop.relisten()
 
     def answer(self, line: bytes) -> dict[str, Any]:
-        """What a request comes to: `ok`, and with it what the command returns, or else `error`."""
+        """The answer to a request: `ok`, and with it what the command returns, or else `error`."""
         try:
             request = json.loads(line)
             return {"ok": True, **self.commands[request["do"]](request)}

@@ -33,7 +33,7 @@ PATH_LIMIT = 107
 
 
 class Runner(Protocol):
-    """What is needed of the lab's host."""
+    """The part of a host that the switch needs."""
 
     async def run(
         self,
@@ -64,7 +64,7 @@ class Port:
 
 @dataclass(frozen=True)
 class Status:
-    """What a switch says about itself. `since`: seconds since the epoch."""
+    """The status of a switch, as it reports it. `since`: seconds since the epoch."""
 
     lab: str
     pid: int
@@ -106,7 +106,7 @@ async def ensure(directory: Path, lab: str, segments: Iterable[str], host: Runne
 
 
 async def status(directory: Path) -> Status | None:
-    """What the switch there says; None if there is none. Unreachable if it does not answer."""
+    """The status of the switch there; None if there is none. Unreachable if it does not answer."""
     if len(os.fsencode(directory / CONTROL)) > PATH_LIMIT:
         return None
     try:

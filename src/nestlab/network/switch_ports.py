@@ -105,7 +105,8 @@ class Channel:
         raise NotImplementedError
 
     def send(self, data: bytes | bytearray | memoryview) -> int:
-        """How many bytes the kernel took; 0 also when the other side is gone (the channel is closed then)."""
+        """Sends, and returns the number of bytes that the kernel took; 0 also when the other side is gone (the channel
+        is then closed)."""
         try:
             return self.sock.send(data)
         except BlockingIOError:

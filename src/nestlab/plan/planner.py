@@ -11,7 +11,7 @@ from nestlab.base.did_you_mean import closest
 from nestlab.base.errors import LabError
 from nestlab.lab.blueprint import Blueprint, Spec
 from nestlab.lab.model import parent_of, within
-from nestlab.plan.fates import NOTHING, Fate, Fates
+from nestlab.plan.decisions import NOTHING, Fate, Fates
 from nestlab.plan.setup_due import why_set_up
 from nestlab.plan.steps import (
     Boot,
@@ -55,7 +55,7 @@ def plan(
 
 
 def targets(want: Want, paths: Iterable[str], blueprint: Blueprint, observed: Observed) -> dict[str, Want]:
-    """What to want for a verb given machines: each with all inside it and, to run, the hypervisors it is in.
+    """The wanted states for a verb given machines: each with all inside it and, to run, the hypervisors it is in.
 
     LabError for a path that is neither in the blueprint nor seen.
     """

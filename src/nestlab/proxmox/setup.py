@@ -36,8 +36,8 @@ _FIND = (
 
 @dataclass(frozen=True)
 class Setup:
-    """What is to be done, in order, and how it is all taken back. `version`: of the Proxmox VE; `notes`: what else a
-    person has to know or do."""
+    """The steps of a setup, in order, and how all of it is taken back. `version`: of the Proxmox VE; `notes`: what else
+    a person has to know or do."""
 
     version: str
     steps: tuple[Step, ...]

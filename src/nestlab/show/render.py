@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Acceleration:
-    """How one machine runs: `kvm`, `tcg` or "" (not known yet), why, and what emulation costs ("" under KVM). On a
-    Proxmox VE also where, with which CPU, and under which number if it is there already."""
+    """The accelerator of one machine: `kvm`, `tcg` or "" (not known yet), why, and what emulation costs ("" under KVM).
+    On a Proxmox VE also where, with which CPU, and under which number if it is there already."""
 
     path: str
     accel: str
@@ -46,8 +46,8 @@ def plan(
     most: int | None = None,
     usual: Mapping[str, float] = MappingProxyType({}),
 ) -> str:
-    """What is to be done and why, one line per thing; `most`: so many lines, then how many more there are. `usual`:
-    seconds that steps usually take, by id."""
+    """The plan as text, one line per thing with its reason; `most`: so many lines, then how many more there are.
+    `usual`: seconds that steps usually take, by id."""
     if not todo:
         return f"{paint('bold', todo.lab)}: nothing to do; all is as wanted."
     groups = _grouped(todo.steps)
@@ -86,7 +86,7 @@ def _tint(steps: Sequence[Step]) -> Style:
 
 
 def subject(step: Step, images: Mapping[str, Image]) -> str:
-    """What a step is about: a machine's path, `image kvm`, `segment wire`."""
+    """The subject of a step: a machine's path, `image kvm`, `segment wire`."""
     if isinstance(step, Build):
         return f"image {image_name(step.image, images.get(step.image))}"
     if isinstance(step, Connect | Disconnect):
@@ -115,7 +115,7 @@ _RUNS: Mapping[str, tuple[tuple[str, str], Style]] = {
 
 
 def accelerations(machines: Sequence[Acceleration], paint: Paint = PLAIN) -> str:
-    """How every machine is accelerated, those with the same reason together; emulation says what it costs."""
+    """The accelerators of all machines, those with the same reason together; emulation says what it costs."""
     placed = [each for each in machines if each.node]
     groups: dict[tuple[str, str, str], list[str]] = {}
     for each in machines:
@@ -205,7 +205,7 @@ def event(happened: Event, start: float, images: Mapping[str, Image], width: int
 
 
 def named(happened: Event, images: Mapping[str, Image]) -> str:
-    """What an event is about, for the column of names."""
+    """The subject of an event, for the column of names."""
     verb, _, about = happened.step.partition(":")
     if happened.path or not about:
         return happened.path
@@ -217,7 +217,7 @@ def named(happened: Event, images: Mapping[str, Image]) -> str:
 
 
 def width_of(todo: Plan, blueprint: Blueprint | None) -> int:
-    """How wide the column of names must be for this plan (at most 28)."""
+    """The width of the column of names for this plan (at most 28)."""
     images = blueprint.images if blueprint else {}
     return min(28, max((len(subject(step, images)) for step in todo.steps), default=0))
 
@@ -290,8 +290,9 @@ def next_lines(
     program: str = "nestlab",
     console: str | None = None,
 ) -> str:
-    """What to type next. `reach`: a machine to go to; `hypervisor`: one that runs others; `several` labs exist;
-    `program`: how nestlab is called here; `console`: one that has only that, shown where nothing is to be reached."""
+    """Suggests what to type next. `reach`: a machine to go to; `hypervisor`: one that runs others; `several` labs
+    exist; `program`: how nestlab is called here; `console`: one that has only that, shown where nothing is to be
+    reached."""
     prefix = f"{lab}:" if several else ""
     rows = [[f"{program} status {lab}", "the machines, now"]]
     if reach:

@@ -23,7 +23,7 @@ from typing import IO, Any
 
 from nestlab.base import patience
 from nestlab.base.errors import LabError
-from nestlab.engines.attaching import Attaching
+from nestlab.engines.disk_hotplug import Attaching
 from nestlab.home import lock
 from nestlab.home.paths import short_id
 from nestlab.hosts import archive, copy

@@ -62,7 +62,7 @@ def _programs_here(home: Home) -> Programs:
 
 
 def site(home: Home) -> Site:
-    """How labs are made on this machine."""
+    """The site of labs on this machine."""
     library = Cache(home.cache)
 
     @cache

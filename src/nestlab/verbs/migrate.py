@@ -25,7 +25,8 @@ class Crossing:
 
 
 async def look(session: Session, path: str, target: str, *, stop_guests: bool = False) -> Crossing:
-    """What a migration would be; a session that has looked. LabError when it is none of a machine on a Proxmox VE."""
+    """Looks at a migration before it is made; the session has observed. LabError when it is none of a machine on a
+    Proxmox VE."""
     engine = _engine(session, path)
     spec = session.blueprint[path]
     inside = _running_inside(session, path)

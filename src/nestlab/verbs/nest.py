@@ -108,7 +108,7 @@ class Nest:
             return self._engines[parent]
 
     async def accel(self, path: str) -> Literal["kvm", "tcg"]:
-        """How a running machine is run, asked of what runs it."""
+        """The accelerator of a running machine, asked of the process that runs it."""
         return await (await self.engine(parent_of(path))).accel(path)
 
     async def observe(self, asides: Asides | None = None) -> Observed:

@@ -28,7 +28,7 @@ class Platform(Protocol):
 
     @property
     def on(self) -> Inside:
-        """How the engine of the outermost machines is made."""
+        """Makes the engine of the outermost machines."""
 
     async def routes(self) -> tuple[str, ...]:
         """The networks that no segment should have: see `addresses.lease`."""
@@ -40,10 +40,11 @@ class Platform(Protocol):
         of disk that building takes, by image."""
 
     async def outlook(self, blueprint: Blueprint, paths: Collection[str]) -> tuple[Acceleration, ...]:
-        """How outermost machines run or will run. LabError where one insists on KVM and cannot have it."""
+        """The accelerators of outermost machines, now or when they run. LabError where one insists on KVM and cannot
+        have it."""
 
     async def proofs(self, blueprint: Blueprint) -> tuple[Proof, ...]:
-        """What can be said of level 0, first, and of single machines there."""
+        """Proofs about level 0 first, then about single machines there."""
 
     async def boots(self) -> int | None:
         """Machines that may boot at one time; None: as many as this machine has CPUs."""
@@ -107,8 +108,8 @@ def _emulated(outer: Sequence[Spec], facts: Facts) -> str:
 
 
 def accelerated(spec: Spec, facts: Facts | None, where: str) -> Acceleration:
-    """How a machine runs on a host with these facts; None while that does not run, which leaves it open unless the lab
-    file decides."""
+    """The accelerator of a machine on a host with these facts; None while that does not run, which leaves it open
+    unless the lab file decides."""
     if facts is None and spec.machine.accel != "tcg":
         return Acceleration(spec.path, "", "decided where it runs, once that is up and has run a guest")
     chosen = choose(facts or Facts(), spec.machine, spec.path, where or "this machine")

@@ -41,7 +41,7 @@ from nestlab.show.render import Acceleration
 from nestlab.verbs import apply, connections, machine_setup
 from nestlab.verbs.nest import Asides, Nest
 from nestlab.verbs.platform import LocalPlatform, Platform, accelerated
-from nestlab.verbs.same_ground import left_behind, same_ground
+from nestlab.verbs.same_place import left_behind, same_ground
 
 Emit = Callable[[Event], None]
 
@@ -69,7 +69,7 @@ class Site:
     elsewhere: Callable[[LabHome, Pve], Platform] | None = None
 
     def platform(self, place: LabHome, on: Pve | None) -> Platform:
-        """What a lab's outermost machines run on; the caller's to close."""
+        """The platform of a lab's outermost machines; the caller closes it."""
         if on is None:
             return LocalPlatform(self.host(), self.on, self.home.cache)
         if self.elsewhere is None:
@@ -103,8 +103,8 @@ class Session:
         return self.observed
 
     async def glance(self) -> Observed:
-        """What there is as far as it is known at once: of a lab on a Proxmox VE only its own level, in a few requests.
-        Elsewhere as `look`."""
+        """The observed world as far as it is known at once: of a lab on a Proxmox VE only its own level, in a few
+        requests. Elsewhere as `look`."""
         seen = await self.platform.glance()
         if seen is None:
             return await self.look()
@@ -115,7 +115,7 @@ class Session:
         return self.observed
 
     def plan(self, want: Want = "running", machines: Sequence[str] = ()) -> Plan:
-        """What is to be done, for the whole lab or for the machines given (with what is inside them, and for
+        """Plans for the whole lab or for the machines given (with what is inside them, and for
         `running` what they are in). LabError for a machine that is not there."""
         wanted = planner.targets(want, machines, self.blueprint, self.observed) if machines else want
         return planner.plan(self.blueprint, self.observed, wanted, previous=self.previous)
@@ -156,13 +156,13 @@ class Session:
         return await self.platform.check(self.blueprint, self.observed, wanted, sizes)
 
     async def outer_accelerations(self, todo: Plan) -> tuple[Acceleration, ...]:
-        """How the machines that a plan starts on the lab's own level will run. LabError where a machine insists on KVM
-        and cannot have it."""
+        """The accelerators of machines that a plan starts on the lab's own level. LabError where a machine insists on
+        KVM and cannot have it."""
         booted = {step.path for step in todo.steps if isinstance(step, Boot)}
         return await self.platform.outlook(self.blueprint, booted)
 
     async def accelerations(self) -> tuple[Acceleration, ...]:
-        """How all machines run or will run, as far as the hypervisors that they are in can be asked now."""
+        """The accelerators of all machines, as far as the hypervisors that they are in can be asked now."""
         outer = await self.platform.outlook(self.blueprint, self.blueprint.by_path())
         told = {each.path: each for each in outer}
         found = {}

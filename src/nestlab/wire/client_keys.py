@@ -21,7 +21,7 @@ DEFAULT = ("id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk")
 
 @dataclass
 class Keys:
-    """What can be offered, in the order in which ssh offers it.
+    """Keys to offer, in the order in which ssh offers them.
 
     `names` are for people, one per key; `locked` are files with a passphrase whose keys the agent does not have;
     `bad` says of files why they are no use."""

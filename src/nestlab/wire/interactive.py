@@ -43,7 +43,7 @@ class Shown(Command):
             self.show_rest()
 
     def show_rest(self) -> None:
-        """What came on stderr before its shell said what process it is, or all if it never did."""
+        """Shows what came on stderr before its shell announced its process, or all if it never did."""
         self._show(2, bytes(self._stderr))
         self._stderr.clear()
 

@@ -49,7 +49,7 @@ class Lines:
         return message
 
     def until(self, mark: bytes) -> bytes:
-        """What comes before the next `mark`."""
+        """Reads up to the next `mark`."""
         parts, size = [self._rest], len(self._rest)
         while mark not in parts[-1]:
             self._patience()

@@ -33,7 +33,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Known:
-    """What known_hosts files say about a host, which they call `name`.
+    """The entries of known_hosts files for a host, which they call `name`.
 
     `keys` are its own. `bare` are those of the same host with no port said, which ssh trusts too where there are none
     for the port; another key is then a new one and not a changed one."""
@@ -50,7 +50,7 @@ class Known:
 
 
 def name_of(host: str, port: int) -> str:
-    """What known_hosts files call a host."""
+    """The name of a host in known_hosts files."""
     return host.lower() if port == PORT else f"[{host.lower()}]:{port}"
 
 
@@ -60,7 +60,7 @@ def kind(key: asyncssh.SSHKey) -> str:
 
 
 def look_up(files: Sequence[Path], host: str, port: int, alias: str | None = None) -> Known:
-    """What the files say (missing ones: nothing). `alias`: HostKeyAlias, which stands for host and port.
+    """Looks a host up in the files (missing ones are skipped). `alias`: HostKeyAlias, which stands for host and port.
 
     Lines that cannot be understood are passed over, as ssh does. LabError if a file is there and cannot be read."""
     name = alias.lower() if alias else name_of(host, port)

@@ -89,7 +89,7 @@ async def login(
 
 
 def refusal(error: Exception, where: str, address: str, user: str, expected: str, got: str, timeout: float) -> LabError:
-    """What a failed connection means: Unreachable where another try may help, else LabError."""
+    """The error of a failed connection: Unreachable where another try may help, else LabError."""
     import asyncssh
 
     if isinstance(error, TimeoutError):

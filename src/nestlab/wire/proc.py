@@ -28,7 +28,7 @@ GRACE = 2.0
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """What every local command sees: PATH, HOME and a UTF-8 locale without translations, then `extra`."""
+    """The environment of every local command: PATH, HOME and a UTF-8 locale without translations, then `extra`."""
     path = os.environ.get("PATH", "") or os.defpath
     for folder in ("/usr/sbin", "/sbin"):  # an unprivileged user's PATH lacks them, and mke2fs is there
         if folder not in path.split(":"):

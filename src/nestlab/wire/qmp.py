@@ -64,7 +64,7 @@ class Monitor:
 
     @contextlib.asynccontextmanager
     async def events(self, *names: str) -> AsyncIterator[AsyncIterator[Mapping[str, Any]]]:
-        """What happens to it from now on (`names`: only those events), until the monitor is closed."""
+        """Its events from now on (`names`: only those), until the monitor is closed."""
         with self._client.listener(names) as listener:
             yield aiter(listener)
 

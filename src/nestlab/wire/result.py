@@ -20,7 +20,7 @@ SHOWN = 160
 
 @dataclass(frozen=True)
 class Result:
-    """How a command ended. `status` is its exit status, 128+N when signal N ended it."""
+    """The result of a command. `status` is its exit status, 128+N when signal N ended it."""
 
     argv: tuple[str, ...]
     status: int

@@ -42,7 +42,7 @@ class NotStarted(Unreachable):
 
 
 class Carrier(Protocol):
-    """What carries a connection where no network leads. Closing it waits until it has gone from the other side too."""
+    """A carrier of a connection where no network leads. Closing it waits until it has gone from the other side too."""
 
     @property
     def socket(self) -> socket.socket:

@@ -53,7 +53,7 @@ class Attempt:
 
 
 def refusal(error: Exception, attempt: Attempt) -> LabError:
-    """What a failed login means: Unreachable where nobody answers, else LabError."""
+    """The error of a failed login: Unreachable where nobody answers, else LabError."""
     import asyncssh
 
     if isinstance(error, asyncssh.HostKeyNotVerifiable):

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from nestlab.doctor.checks import (
+    after_reboot,
     capacity,
     cpu,
     cpu_model,
     device,
     guests,
     kernel,
-    lasting,
     module,
-    place,
     proof,
+    runs_in,
     security,
 )
 from nestlab.doctor.checks.register import checks
 
 __all__ = [
+    "after_reboot",
     "capacity",
     "checks",
     "cpu",
@@ -25,9 +26,8 @@ __all__ = [
     "device",
     "guests",
     "kernel",
-    "lasting",
     "module",
-    "place",
     "proof",
+    "runs_in",
     "security",
 ]

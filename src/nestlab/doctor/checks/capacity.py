@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nestlab.doctor.checks import questions
-from nestlab.doctor.checks.outer import outer
+from nestlab.doctor.checks.outer_hypervisor import outer
 from nestlab.doctor.checks.register import Voice, checks
 from nestlab.doctor.finding import Finding, Want
 from nestlab.hosts.facts import Facts

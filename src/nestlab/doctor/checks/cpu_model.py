@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from nestlab.doctor.checks import questions
-from nestlab.doctor.checks.outer import PVE, outer
+from nestlab.doctor.checks.outer_hypervisor import PVE, outer
 from nestlab.doctor.checks.register import Voice, checks
 from nestlab.doctor.finding import Finding, Want
 from nestlab.hosts.facts import Facts

@@ -59,7 +59,7 @@ def arm(facts: Facts) -> bool:
 
 
 def technique(facts: Facts) -> str:
-    """What the CPU's virtualization is called, for people."""
+    """The name of the CPU's virtualization, for people."""
     return TECHNIQUE[facts.family] if facts.family else "VMX (Intel) or SVM (AMD)"
 
 
@@ -112,7 +112,7 @@ def on(value: str) -> bool:
 
 
 def accepts(module: str, value: str) -> bool | None:
-    """What `nested=VALUE` does to a vendor module: on, off; None: the module refuses to load.
+    """The effect of `nested=VALUE` on a vendor module: on, off; None: the module refuses to load.
 
     kvm_intel's is a bool (kstrtobool: y t 1 on, n f 0 off; bare: on), kvm_amd's an int (arch/x86/kvm: vmx.c, svm.c)."""
     if module == "kvm_amd":

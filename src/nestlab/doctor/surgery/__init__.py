@@ -17,7 +17,7 @@ from nestlab.doctor.finding import Change, Reload, Remedy, Run, SetParameter, Wr
 from nestlab.doctor.reload_scripts import Reloaded
 from nestlab.doctor.remedies import RECORD
 from nestlab.doctor.surgery.effects import OURS, Hands, View
-from nestlab.doctor.surgery.planning import Planning, check, encoded, look, not_root
+from nestlab.doctor.surgery.todo import Planning, check, encoded, look, not_root
 from nestlab.hosts.host import Host
 
 __all__ = ["Outcome", "Say", "Surgeon", "fix", "pending", "undo"]
@@ -25,8 +25,8 @@ __all__ = ["Outcome", "Say", "Surgeon", "fix", "pending", "undo"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was done, in sentences. `staged`: what takes effect only after a reboot; `left`: what was not touched
-    because somebody else changed it, and what to do."""
+    """The changes that were made, in sentences. `staged`: what takes effect only after a reboot; `left`: what was not
+    touched because somebody else changed it, and what to do."""
 
     changed: tuple[str, ...] = ()
     staged: tuple[str, ...] = ()
@@ -49,7 +49,8 @@ async def undo(host: Host, say: Say) -> Outcome:
 
 
 async def pending(host: Host) -> Record | None:
-    """What can be undone, or is unfinished; None when there is nothing, or this user may not see it."""
+    """The record of changes that can be undone or are unfinished; None if there is none, or this user may not read
+    it."""
     return (await Hands(host, lambda _: None).record())[1]
 
 

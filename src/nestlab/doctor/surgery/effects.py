@@ -107,7 +107,7 @@ class Hands:
         return View(int(uid), int(gid), modprobe == "yes", boot, seen, dict(zip(chosen, said, strict=False)))
 
     async def read(self, seen: Seen) -> bytes | None:
-        """What a file holds; None where there is none."""
+        """The content of a file; None if there is none."""
         return await self.host.read(self.at(seen.real)) if seen.kind == "file" else None
 
     async def globbed(self, patterns: Iterable[str]) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ NO_CPU = "-"
 
 @dataclass(frozen=True)
 class Outlook:
-    """What `nestlab plan` tells of a machine. `vmid`: None before it is made. `cost`: what it means to have no KVM."""
+    """One machine in `nestlab plan`. `vmid`: None before it is made. `cost`: what it means to have no KVM."""
 
     path: str
     node: str
@@ -60,7 +60,7 @@ class Layout:
         return Outlook(spec.path, spot.node, storage, vmid, cpu.line, cpu.kvm, why, cpu.cost)
 
     def notes(self, blueprint: Blueprint, wanted: Collection[str]) -> list[str]:
-        """What a person should know before it is made: what is emulated, and shared CPUs."""
+        """Notes for the user before the lab is made: emulation, and CPUs that are shared."""
         specs = [spec for spec in blueprint.children("") if spec.path in wanted]
         found = placement.notes(specs, self.spots, self.rooms)
         costs: dict[tuple[str, str], list[str]] = {}
@@ -179,8 +179,8 @@ async def overlaps(api: Api, blueprint: Blueprint, decided: Layout) -> list[str]
 
 @dataclass(frozen=True)
 class Basis:
-    """What carries a lab. `nests`: whether its nodes can nest (None: they do not tell); `emulates`: one of them has no
-    KVM; `line` says what they are."""
+    """The nodes that a lab runs on. `nests`: whether its nodes can nest (None: they do not tell); `emulates`: one of
+    them has no KVM; `line` says what they are."""
 
     nests: bool | None
     emulates: bool

@@ -46,7 +46,7 @@ _WHAT = "The boot loader of machines on a Proxmox VE"
 
 @dataclass(frozen=True)
 class Shape:
-    """How a machine of an image is put together. `drives`: role and serial number of each disk, in order; `boots`: the
+    """The disks of a machine made from an image. `drives`: role and serial number of each disk, in order; `boots`: the
     number of the disk that it boots, None if it is a CD-ROM; `cargo`: the files for hypervisors."""
 
     drives: tuple[tuple[Role, str], ...]

@@ -56,7 +56,7 @@ __all__ = ["Environment", "Outlook", "PveEngine", "environment"]
 
 @dataclass(frozen=True)
 class Environment:
-    """What the engine works with. `door` opens a machine's guest agent, `host` makes a machine a host. `memory`: a file
+    """The engine's surroundings. `door` opens a machine's guest agent, `host` makes a machine a host. `memory`: a file
     in the lab's directory for what need not be asked twice (None: it is asked each time)."""
 
     lab: str
@@ -207,7 +207,7 @@ class PveEngine:
         return await assignment.routes(self.environment.api, self.environment.pve)
 
     async def platform(self) -> Basis:
-        """What carries the lab: whether the nodes can nest (None: they do not tell), and a line that says so."""
+        """The nodes that the lab runs on: whether they can nest (None: unknown), and a line that says so."""
         rooms = await nodes.rooms(self.environment.api, self.environment.pve)
         version = await self.environment.api.get("/version")
         used = {found.guest.node for found in self.guests.all_known().values()}
@@ -221,7 +221,7 @@ class PveEngine:
         return {path: (each.guest.sid, each.guest.ha) for path, each in found if each.guest.ha}
 
     async def parted(self, blueprint: Blueprint, path: str, target: str) -> tuple[str, ...]:
-        """What a machine would not reach any more on the node `target`: a segment that ends at a node, a line each."""
+        """The segments that a machine would lose on the node `target`, a line each."""
         reaching = await self._segments.reaching(_outer_segments(blueprint))
         lines = []
         for nic in blueprint[path].nics:

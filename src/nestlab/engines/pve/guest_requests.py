@@ -9,7 +9,7 @@ from nestlab.wire.pve.errors import Denied, Missing
 
 
 async def ask(api: Api, guest: str, part: str, params: Params | None = None) -> Any:
-    """What PVE tells below the path of a guest (`/nodes/pve1/qemu/100`). Missing when it is gone.
+    """The answer of PVE below the path of a guest (`/nodes/pve1/qemu/100`). Missing when it is gone.
 
     Privileges are looked at before the guest is, and one that is gone is in no pool (pve-access-control,
     RPCEnvironment.pm: compile_acl_path): whose privileges come from the pool is then refused."""

@@ -138,7 +138,7 @@ class Guests:
             return 0.0
 
     def alive(self, guest: Guest) -> Callable[[], Awaitable[bool]]:
-        """Whether it runs, for those who wait for it."""
+        """Whether the guest still runs."""
 
         async def asked() -> bool:
             try:

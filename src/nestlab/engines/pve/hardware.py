@@ -44,7 +44,7 @@ class Wire:
 
 @dataclass(frozen=True)
 class Choices:
-    """What was decided for one machine: `wires` by segment, `outside` the bridge of its card with DHCP."""
+    """The choices made for one machine: `wires` by segment, `outside` the bridge of its card with DHCP."""
 
     vmid: int
     cpu: Cpu
@@ -159,7 +159,7 @@ def _veth(number: int, mac: str, wire: Wire, mtu: int, addresses: Sequence[str])
 
 
 def mebibytes(size: int) -> int:
-    """What PVE counts memory in, rounded up; it takes no less than 16."""
+    """Memory in MiB as PVE counts it, rounded up; at least 16."""
     return max(16, -(-size // MIB))
 
 
@@ -188,7 +188,7 @@ def volume_of(drive: object) -> str:
 
 
 def refused(blueprint: Blueprint, pve: Pve) -> list[str]:
-    """What machines on a Proxmox VE cannot have, a sentence each."""
+    """Keys that machines on a Proxmox VE cannot have, a sentence each."""
     found = []
     for spec in blueprint.children(""):
         if spec.machine.cmdline:

@@ -50,7 +50,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Move:
-    """What is to move, and where to. `inside`: machines in it that run; None: it cannot be asked."""
+    """A migration: the machine and its target. `inside`: machines in it that run; None: it cannot be asked."""
 
     path: str
     running: bool
@@ -68,7 +68,7 @@ class Move:
 
 @dataclass(frozen=True)
 class Ruling:
-    """Whether it may move as it is; `online`: while it runs. `why` says what was found, `hint` what to do if not."""
+    """The verdict on a migration; `online`: while it runs. `why` says what was found, `hint` what to do if not."""
 
     allowed: bool
     online: bool

@@ -316,7 +316,7 @@ def _written(room: Room, storage: str, size: int, but: str) -> Room:
 
 
 def notes(specs: Sequence[Spec], spots: Mapping[str, Spot], rooms: Sequence[Room]) -> list[str]:
-    """What is tight though it fits: CPUs that are shared."""
+    """Notes about what is tight though it fits: CPUs that are shared."""
     asked: dict[str, int] = {}
     for spec in specs:
         node = spots[spec.path].node

@@ -11,7 +11,7 @@ from dataclasses import replace
 from nestlab.base import patience
 from nestlab.base.errors import LabError, Overdue, Unreachable
 from nestlab.base.events import Say
-from nestlab.engines.introduce import introduce
+from nestlab.engines.names_and_keys import introduce
 from nestlab.engines.pve import drift, network_reload
 from nestlab.engines.pve.cpu_types import EMULATED
 from nestlab.engines.pve.create import Maker

@@ -45,7 +45,7 @@ class Guest:
 
     @property
     def sid(self) -> str:
-        """What high availability calls it: `vm:100`, `ct:100`."""
+        """Its name in high availability: `vm:100`, `ct:100`."""
         return f"{'vm' if self.kind == 'qemu' else 'ct'}:{self.vmid}"
 
 

@@ -41,12 +41,12 @@ Row = Mapping[str, Any]
 
 
 def alias(lab: str, segment: str) -> str:
-    """How a vnet says whose it is."""
+    """The alias that marks a vnet as a lab's."""
     return f"nestlab {lab} {segment}"
 
 
 def names(lab: str, segment: str) -> Iterator[str]:
-    """What the vnet of a segment may be called, the first that is free: 8 letters and digits at most."""
+    """Candidate names for the vnet of a segment, of which the first free one is taken: at most 8 letters and digits."""
     for number in range(16):
         digest = hashlib.sha256(f"{lab}/{segment}/{number or ''}".encode()).digest()
         yield "nl" + base64.b32encode(digest).decode().lower()[:6]

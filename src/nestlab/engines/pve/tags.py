@@ -27,7 +27,7 @@ NOTES_LIMIT = 8192
 
 @dataclass(frozen=True)
 class Mark:
-    """What stands in the notes of a machine. `digest` and `names` as in `steps.Seen`."""
+    """The mark in the notes of a machine. `digest` and `names` as in `steps.Seen`."""
 
     lab: str
     path: str

@@ -70,7 +70,7 @@ def mark_of(description: str) -> dict[str, Any]:
 
 
 def name_of(key: str, title: str) -> str:
-    """What the template of an image is called: `nestlab-kvm-6fb7423d9fae`."""
+    """The name of an image's template: `nestlab-kvm-6fb7423d9fae`."""
     return f"{PREFIX}{title}-{key.removeprefix('file-')[:12]}"
 
 

@@ -106,7 +106,7 @@ class Uploads:
             return self._rows[node]
 
     async def shared(self, node: str, storage: str) -> bool:
-        """Whether all nodes see the same on it."""
+        """Whether it is shared by all nodes."""
         return any(row["storage"] == storage and row.get("shared") for row in await self.rows(node))
 
     async def place(self, node: str, content: Content = "import") -> Place:
@@ -119,13 +119,13 @@ class Uploads:
         raise self._nowhere(node, rows, content)
 
     async def held(self, node: str, content: Content = "import") -> list[File]:
-        """What nestlab has uploaded to the storage of a node."""
+        """The files that nestlab has uploaded to the storage of a node."""
         place = await self.place(node, content)
         path = f"/nodes/{node}/storage/{place.storage}/content"
         return files_of(await self._api.get(path, {"content": content}), "" if place.shared else node)
 
     async def all(self) -> list[File]:
-        """What nestlab has uploaded, on all nodes."""
+        """The files that nestlab has uploaded, on all nodes."""
         nodes = await self.nodes()
         places = {(await self.place(node)).where: node for node in reversed(nodes)}
         found = await asyncio.gather(*(self.held(node) for node in places.values()))

@@ -65,7 +65,7 @@ class Cargo:
         return CARGO, (CARGO_PLACE, serial_of(artifacts.key, "boot"))
 
     def learn(self, artifacts: ImageFiles, answer: str) -> None:
-        """What the script printed."""
+        """Takes the output of the script."""
         for line in answer.splitlines():
             serial, device, place = line.split(" ", 2)
             self._devices[serial] = device

@@ -20,8 +20,8 @@ from nestlab.base import patience
 from nestlab.base.errors import LabError, Unreachable
 from nestlab.base.events import Say
 from nestlab.engines import Sshd
-from nestlab.engines.attaching import Attached
-from nestlab.engines.introduce import introduce
+from nestlab.engines.disk_hotplug import Attached
+from nestlab.engines.names_and_keys import introduce
 from nestlab.engines.qemu import attached_disk, launch, observed, scripts, shutdown
 from nestlab.engines.qemu.accel import Accelerator, Choice, choose, presume
 from nestlab.engines.qemu.argv import Launch, argv, name_of
@@ -169,7 +169,7 @@ class QemuEngine:
         return tuple(Sshd(each.seen.path, int(each.boot["port"]), str(each.boot.get("user", "root"))) for each in found)
 
     async def choice(self, spec: Spec) -> Choice:
-        """How a machine is accelerated on this host, and why."""
+        """The accelerator of a machine on this host, and why."""
         where = self.parent.path or "this machine"
         presumed = presume(self._maker.glance, spec.machine, where) if self._maker.glance else None
         return presumed or choose(await self.parent.facts(), spec.machine, spec.path, where)
@@ -179,7 +179,7 @@ class QemuEngine:
             return "kvm" if await monitor.kvm() else "tcg"
 
     def attached(self, path: str, file: str, serial: str, *, writable: bool = False) -> Attached:
-        """See `nestlab.engines.attaching`."""
+        """See `nestlab.engines.disk_hotplug`."""
         return attached_disk.attached(lambda: self._monitor(path), file, serial, writable=writable)
 
     async def close(self) -> None:

@@ -60,7 +60,7 @@ class OwnQemu:
 
 @dataclass(frozen=True)
 class Environment:
-    """What the engine works with on its host. `wires`: None inside a hypervisor,
+    """The engine's surroundings on its host. `wires`: None inside a hypervisor,
     where Linux bridges carry the segments."""
 
     lab: str

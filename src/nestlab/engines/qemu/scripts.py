@@ -218,7 +218,7 @@ def started(words: Sequence[str]) -> str:
 
 
 def apart(text: str) -> list[str]:
-    """What each of the scripts that ran `together` printed."""
+    """Splits the output of scripts that ran `together`."""
     return [part.removeprefix("\n") for part in text.split(CUT)]
 
 

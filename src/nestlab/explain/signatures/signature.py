@@ -7,7 +7,7 @@ from enum import IntEnum
 
 
 class Rank(IntEnum):
-    """How near to the root a message stands: a log is explained by its lowest rank first."""
+    """The distance of a message from the root cause: a log is explained by its lowest rank first."""
 
     CAUSE = 0
     """Names what is to be mended: a full disk, a lock of the firmware, a missing package."""

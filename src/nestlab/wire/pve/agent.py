@@ -152,7 +152,7 @@ class Agent:
         return int(answer["pid"])
 
     async def ended(self, pid: int, argv: Sequence[str]) -> Result | None:
-        """How a command ended, told once; None while it runs. Unreachable when that was told, but got lost."""
+        """The result of a command, given once; None while it runs. Unreachable when that was told, but got lost."""
         ask = {"pid": pid}
         try:
             row = await self._patiently(lambda: self._api.get(f"{self._base}/exec-status", ask), again=True)

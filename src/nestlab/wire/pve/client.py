@@ -14,14 +14,15 @@ from nestlab.base.errors import LabError
 from nestlab.base.events import Say
 from nestlab.base.patience import allowed
 from nestlab.lab.pve_address import PORT
-from nestlab.wire.pve import encode, tasks, upload
+from nestlab.wire.pve import encode, tasks
+from nestlab.wire.pve import multipart as upload
 from nestlab.wire.pve.api import Params, Progress
 from nestlab.wire.pve.credentials import Credentials
 from nestlab.wire.pve.errors import NodeUnreachable, Unauthorized, refusal
 from nestlab.wire.pve.login import Badge, Login
+from nestlab.wire.pve.multipart import Parts
 from nestlab.wire.pve.retries import Lost, Patience, Unsent, repeatable
 from nestlab.wire.pve.trust import Trust
-from nestlab.wire.pve.upload import Parts
 from nestlab.wire.pve.wires import Answer, Wires
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ Ask = Callable[[str], str]
 
 @dataclass(frozen=True)
 class Credentials:
-    """How one is let in at a place, and which certificate it must show."""
+    """Credentials for a place, and the certificate that it must show."""
 
     place: Place
     login: Login
@@ -71,7 +71,7 @@ def keep_at(state: Path, where: Place) -> Path:
 
 
 def held(state: Path, where: Place) -> dict[str, str]:
-    """What the file for a place holds, by KEYS; nothing if there is none. LabError as by `find`."""
+    """The content of the file for a place, by KEYS; nothing if there is none. LabError as by `find`."""
     return _read(keep_at(state, where))
 
 

@@ -69,7 +69,8 @@ class Ticket:
 
 
 class Badge:
-    """What is shown with each request: for a token always the same, for a password a ticket that is renewed."""
+    """The header that authenticates each request: for a token always the same, for a password a ticket that is
+    renewed."""
 
     def __init__(self, login: Login, now: Callable[[], float] = time.monotonic) -> None:
         self._login = login
@@ -83,7 +84,7 @@ class Badge:
 
     @property
     def current(self) -> object:
-        """What it stands on now; another object after a renewal."""
+        """The present credentials; another object after a renewal."""
         return self._ticket
 
     @property
@@ -94,7 +95,7 @@ class Badge:
         return self._ticket is None or self._ticket.age(self._now()) >= RENEW
 
     def request(self) -> Mapping[str, str]:
-        """What to send to /access/ticket: a ticket that is still good renews itself, without the password."""
+        """The request to /access/ticket: a ticket that is still good renews itself, without the password."""
         secret = self._login.secret
         if self._ticket is not None and self._ticket.age(self._now()) < LIFE - 60:
             secret = self._ticket.ticket

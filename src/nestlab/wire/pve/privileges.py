@@ -219,7 +219,8 @@ class Lack:
 
 
 def missing(permissions: Mapping[str, Mapping[str, object]], version: str, scope: Scope) -> tuple[Lack, ...]:
-    """What lacks, of `permissions` as GET /access/permissions answers: path -> privilege -> whether it holds below too.
+    """Missing privileges, given `permissions` as GET /access/permissions answers: path -> privilege -> whether it holds
+    below too.
 
     PVE lists there only paths with ACLs and members of pools; to be exact, ask for each path (`?path=/pool/lab`) and
     join the answers."""
@@ -255,7 +256,7 @@ def explain(lacks: Sequence[Lack]) -> str:
 
 
 def grant(path: str, any_of: Sequence[str]) -> str:
-    """What to do when one of these privileges is missing at a path, as PVE's refusals name them."""
+    """The hint for a missing privilege at a path, as PVE's refusals name them."""
     wanted = any_of[0] if len(any_of) == 1 else f"one of {', '.join(any_of)}"
     machine = " (or on the pool that it is in)" if path.startswith("/vms/") else ""
     line = f"pveum acl modify {shlex.quote(path)} --roles ROLE --users USER@REALM --tokens 'USER@REALM!ID'"

@@ -20,8 +20,8 @@ from nestlab.base.events import Say
 from nestlab.wire.pve import encode, tasks
 from nestlab.wire.pve.api import Params, Progress
 from nestlab.wire.pve.errors import PveError, refusal
+from nestlab.wire.pve.multipart import ENDINGS
 from nestlab.wire.pve.retries import Patience, repeatable
-from nestlab.wire.pve.upload import ENDINGS
 from nestlab.wire.result import Result
 
 AT_ONCE = 3
@@ -35,7 +35,7 @@ _WRONG = re.compile(r"([A-Za-z0-9_.-]+): (.+)")
 
 
 class Runs(Protocol):
-    """What is needed of a host (see `host.Host`)."""
+    """The part of `host.Host` that is needed."""
 
     @property
     def path(self) -> str: ...

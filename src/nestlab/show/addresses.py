@@ -8,7 +8,7 @@ from typing import Any
 
 from nestlab.base.paint import PLAIN, Paint, Style, columns
 from nestlab.lab.blueprint import Blueprint, Nic
-from nestlab.lab.names import dotted
+from nestlab.lab.hosts_file import dotted
 from nestlab.show.ssh_config import SshEntry, ssh_name
 
 

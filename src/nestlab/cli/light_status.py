@@ -31,7 +31,7 @@ _OPTIONS = ("--json", "--deep")
 
 
 def wanted(words: Sequence[str]) -> bool:
-    """Whether the words of a command line are a `status` that this module reads by itself."""
+    """Whether a command line is a `status` that this module can answer by itself."""
     return words[:1] == ["status"] and all(word in _OPTIONS or not word.startswith("-") for word in words)
 
 

@@ -192,7 +192,7 @@ _ADVICE_BY_DMI = (
 
 
 def outer(facts: Facts, machine: str) -> Outer:
-    """Who runs this machine, as exactly as its DMI tells."""
+    """The outer hypervisor, as exactly as DMI names it."""
     if cloud := clouds.by_dmi(facts.dmi.values(), machine):
         way = cloud.below(facts.dmi.get("product_name", ""))
         if cloud is clouds.GCE and facts.family == "amd":

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from nestlab.lab.addresses import lease
 from nestlab.lab.blueprint import Leases
+from nestlab.lab.hosts_file import HostsTables, hostname_of
 from nestlab.lab.model import Lab, Link, Machine, Segment
-from nestlab.lab.names import HostsTables, hostname_of
 
 
 def machine(name: str, *segments: str, inside: tuple[Machine, ...] = ()) -> Machine:

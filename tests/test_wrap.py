@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nestlab.base.fit import fit
 from nestlab.base.paint import Paint
+from nestlab.base.wrap import fit
 
 
 def test_a_line_is_broken_between_words_at_its_indentation() -> None:

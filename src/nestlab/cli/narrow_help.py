@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from nestlab.base.fit import fit
+from nestlab.base.wrap import fit
 from nestlab.cli.guard import width
 
 

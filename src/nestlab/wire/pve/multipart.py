@@ -29,7 +29,7 @@ ENDINGS = {
 
 @dataclass(frozen=True)
 class Parts:
-    """What is sent: `head`, the first `size` bytes of `source`, `tail`."""
+    """The parts of a request body: `head`, the first `size` bytes of `source`, `tail`."""
 
     source: Path
     size: int
