@@ -308,7 +308,7 @@ def test_defaults_that_mean_nothing_on_this_computer_are_mistakes_once() -> None
     found = mistakes("lab: x\ndefaults: {container: true, node: n1}\nmachines: {a: {}, b: {}}\n")
     assert [(each.key, each.line) for each in found] == [("defaults.container", 2), ("defaults.node", 2)]
     found = mistakes("lab: x\non: {pve: pve://h, nodes: [east1]}\ndefaults: {node: west1}\nmachines: {a: {}, b: {}}\n")
-    assert [(each.key, each.hint) for each in found] == [("defaults.node", "Did you mean `east1`?")]
+    assert [(each.key, each.hint) for each in found] == [("defaults.node", "There is `east1`.")]
 
 
 def test_where_a_lab_is_being_wrong_is_the_only_mistake_said_about_that() -> None:
