@@ -15,7 +15,8 @@ from nestlab.proxmox.platform import ProxmoxPlatform, Reached
 from nestlab.testing.fake_engine import FakeWorld
 from nestlab.testing.fake_pve import FakePve
 from nestlab.verbs import session as verbs
-from nestlab.verbs.session import Session, Site
+from nestlab.verbs.session import Session
+from nestlab.verbs.site import Site
 from pve_lab import Bench, client
 
 PAIR = (Path(__file__).parent.parent / "examples" / "pair.yaml").read_text()

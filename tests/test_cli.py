@@ -32,7 +32,7 @@ from nestlab.hosts.host import Result as Ran
 from nestlab.lab.model import GIB
 from nestlab.testing.fake_engine import FakeWorld
 from nestlab.verbs import local
-from nestlab.verbs.session import Site
+from nestlab.verbs.site import Site
 
 PAIR = """
 lab: pair
@@ -439,13 +439,13 @@ def test_help_and_status_import_nothing_heavy(console: Console) -> None:
 
 HELD = """
 import sys
-from nestlab.verbs import local, session
+from nestlab.verbs import local, session, site
 from nestlab.cli import main
 from nestlab.testing.fake_engine import FakeWorld
 from nestlab.hosts.facts import Facts
 world = FakeWorld(Facts(cpus=4, memory=1 << 36, memory_available=1 << 36))
 world.hold("boot:hv2")
-local.site = lambda home: session.Site(home, world.host, world.engine, {"kvm": world.engine}, needs=lambda: ())
+local.site = lambda home: site.Site(home, world.host, world.engine, {"kvm": world.engine}, needs=lambda: ())
 if sys.argv[1] == "deaf":
     import nestlab.verbs.apply
     async def deaf(*args, **kwargs):

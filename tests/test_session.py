@@ -21,7 +21,7 @@ from nestlab.plan.steps import Plan, Want
 from nestlab.testing.fake_engine import FakeWorld
 from nestlab.verbs import session
 from nestlab.verbs.apply import Interrupted, Unfinished
-from nestlab.verbs.session import Site
+from nestlab.verbs.site import Site
 
 PAIR = """
 lab: pair

@@ -14,7 +14,7 @@ from nestlab.home.targets import Which, which
 
 if TYPE_CHECKING:
     from nestlab.lab.blueprint import Blueprint
-    from nestlab.verbs.session import Site
+    from nestlab.verbs.site import Site
 
 __all__ = ["home", "lab_named", "made", "meant", "one_lab", "paint", "print_json", "site"]
 

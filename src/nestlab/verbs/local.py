@@ -25,7 +25,7 @@ from nestlab.images.image_files import Cache
 from nestlab.images.qemu_runtime import Tool, choose_qemu, choose_qemu_img
 from nestlab.lab.model import Pve
 from nestlab.verbs.platform import Platform
-from nestlab.verbs.session import Site
+from nestlab.verbs.site import Site
 
 GUEST_QEMU = Tool(("qemu-system-x86_64",), {}, (10, 0, 0))
 GUEST_QEMU_IMG = Tool(("qemu-img",), {}, (10, 0, 0))

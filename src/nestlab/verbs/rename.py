@@ -24,7 +24,8 @@ from nestlab.lab import blueprint_file
 from nestlab.lab.blueprint import Blueprint
 from nestlab.plan.steps import Disconnect, Stop
 from nestlab.verbs import connections
-from nestlab.verbs.session import Session, Site, looking
+from nestlab.verbs.session import Session, looking
+from nestlab.verbs.site import Site
 
 BOM = b"\xef\xbb\xbf"
 

@@ -22,26 +22,25 @@ from nestlab.base import patience
 from nestlab.base.errors import LabError, Unreachable
 from nestlab.base.events import Event, Finished
 from nestlab.base.proofs import Verdict
-from nestlab.engines import Inside
 from nestlab.home import former_names, journal, labs, last_seen, lock
 from nestlab.home.directories import Home, LabHome
 from nestlab.home.labs import Origin
 from nestlab.home.speeds import Speeds
 from nestlab.home.step_times import remember, usual_of
-from nestlab.hosts.host import Host
 from nestlab.images import system_packages
 from nestlab.images.image_files import keys_of
 from nestlab.lab import addresses, blueprint_file
 from nestlab.lab.blueprint import PROBE, Blueprint, Leases, settle
-from nestlab.lab.model import Image, Lab, Pve
+from nestlab.lab.model import Image, Lab
 from nestlab.plan import planner
 from nestlab.plan.steps import Boot, Build, Observed, Plan, Remove, Stop, Want, Way
 from nestlab.plan.unseen import complete
 from nestlab.show.render import Acceleration
 from nestlab.verbs import apply, connections, machine_setup
 from nestlab.verbs.nest import Asides, Nest
-from nestlab.verbs.platform import LocalPlatform, Platform, accelerated
+from nestlab.verbs.platform import Platform, accelerated
 from nestlab.verbs.same_place import left_behind, same_ground
+from nestlab.verbs.site import Site
 
 Emit = Callable[[Event], None]
 
@@ -54,27 +53,6 @@ LULL = 0.5
 IMAGE_SIZE = {"kvm": 1100 << 20, "debian": 700 << 20, "tiny": 450 << 20}
 """Bytes of disk that building each of nestlab's own images takes: the image (measured: 494, 312 and 62 MiB), the
 tree it is made from, and the packages."""
-
-
-@dataclass(frozen=True)
-class Site:
-    """Where labs are: directories, the host, and how engines are made there (`on`) and inside hypervisors (`inside`,
-    by kind). `needs`: what building images lacks here. `elsewhere`: how a Proxmox VE becomes the platform of a lab."""
-
-    home: Home
-    host: Callable[[], Host]
-    on: Inside
-    inside: Mapping[str, Inside]
-    needs: Callable[[], tuple[system_packages.Need, ...]] = system_packages.look
-    elsewhere: Callable[[LabHome, Pve], Platform] | None = None
-
-    def platform(self, place: LabHome, on: Pve | None) -> Platform:
-        """The platform of a lab's outermost machines; the caller closes it."""
-        if on is None:
-            return LocalPlatform(self.host(), self.on, self.home.cache)
-        if self.elsewhere is None:
-            raise LabError(f"Lab {place.name} is on {on.address}.", hint="Only labs on this machine can be made here.")
-        return self.elsewhere(place, on)
 
 
 @dataclass

@@ -1,0 +1,35 @@
+"""The site: where labs are kept, on which host, and how engines are made there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from nestlab.base.errors import LabError
+from nestlab.engines import Inside
+from nestlab.home.directories import Home, LabHome
+from nestlab.hosts.host import Host
+from nestlab.images import system_packages
+from nestlab.lab.model import Pve
+from nestlab.verbs.platform import LocalPlatform, Platform
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where labs are: directories, the host, and how engines are made there (`on`) and inside hypervisors (`inside`,
+    by kind). `needs`: what building images lacks here. `elsewhere`: how a Proxmox VE becomes the platform of a lab."""
+
+    home: Home
+    host: Callable[[], Host]
+    on: Inside
+    inside: Mapping[str, Inside]
+    needs: Callable[[], tuple[system_packages.Need, ...]] = system_packages.look
+    elsewhere: Callable[[LabHome, Pve], Platform] | None = None
+
+    def platform(self, place: LabHome, on: Pve | None) -> Platform:
+        """The platform of a lab's outermost machines; the caller closes it."""
+        if on is None:
+            return LocalPlatform(self.host(), self.on, self.home.cache)
+        if self.elsewhere is None:
+            raise LabError(f"Lab {place.name} is on {on.address}.", hint="Only labs on this machine can be made here.")
+        return self.elsewhere(place, on)
