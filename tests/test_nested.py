@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from nestlab.network.pcap import Records
-from waiting import LONG, VERY_LONG
+from waiting import LONG, VERY_LONG, wait_until
 
 pytestmark = pytest.mark.guest
 
@@ -179,16 +179,22 @@ def test_cp_of_what_is_large_goes_by_a_disk_both_ways_and_between_machines(cli: 
 @pytest.mark.parametrize("machine", ["hv1", "hv1/web"])
 def test_a_capture_holds_what_passed_the_card(cli: Cli, tmp_path: Path, machine: str) -> None:
     file = tmp_path / "wire.pcap"
-    argv = [sys.executable, "-m", "nestlab", "capture", machine, "wire", "--count", "4", "-o", str(file)]
+    argv = [sys.executable, "-m", "nestlab", "capture", machine, "wire", "-o", str(file)]
+    pair = {bytes((10, 77, 0, 12)), bytes((10, 77, 0, 14))}
+
+    def echoes() -> set[int]:
+        """The kinds of ICMP message between the two that are in the file: 8 asks, 0 answers."""
+        frames = [frame for _, frame in Records().feed(file.read_bytes())]
+        ours = [each for each in frames if each[12:14] == b"\x08\x00" and {each[26:30], each[30:34]} == pair]
+        return {each[34] for each in ours if each[23] == 1}
+
     with subprocess.Popen(argv, env=cli.env, stderr=subprocess.PIPE, text=True) as work:
         assert work.stderr is not None
         assert "capturing" in work.stderr.readline()
         cli.run("exec", "hv1/web", "--", "ping", "-c3", "10.77.0.14")
+        wait_until(lambda: echoes() == {0, 8})
+        work.send_signal(signal.SIGINT)
         assert work.wait(UP_TO) == 0, work.stderr.read()
-    frames = [frame for _, frame in Records().feed(file.read_bytes())]
-    assert len(frames) == 4
-    pair = {bytes((10, 77, 0, 12)), bytes((10, 77, 0, 14))}
-    assert any({frame[26:30], frame[30:34]} == pair for frame in frames if frame[12:14] == b"\x08\x00")
 
 
 def test_wait_says_what_it_saw(cli: Cli) -> None:
