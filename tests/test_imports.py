@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -145,3 +146,18 @@ def test_no_name_of_a_package_is_that_of_a_module_in_it() -> None:
 def test_the_architecture_page_has_the_rooms_in_their_order() -> None:
     page = (ROOT.parent.parent / "docs" / "architecture.md").read_text()
     assert re.findall(r"^\| `(\w+)/` \|", page, re.MULTILINE) == [room for room in TABLE.split() if room != "__main__"]
+
+
+def test_what_benchmarks_import_is_there() -> None:
+    lost = []
+    for bench in sorted((ROOT.parent.parent / "bench").iterdir()):
+        if not bench.is_file() or not (bench.suffix == ".py" or "python" in bench.read_text().partition("\n")[0]):
+            continue
+        for name in imports(bench):
+            module, _, attribute = name.rpartition(".")
+            if name.startswith("nestlab.") and not hasattr(importlib.import_module(module), attribute):
+                try:
+                    importlib.import_module(name)
+                except ImportError:
+                    lost.append(f"{bench.name}: {name}")
+    assert lost == []
