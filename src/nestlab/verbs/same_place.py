@@ -9,7 +9,7 @@ from nestlab.lab.model import Lab
 from nestlab.plan.steps import Observed
 
 
-def same_ground(place: LabHome, made: Blueprint, lab: Lab) -> None:
+def stays_in_place(place: LabHome, made: Blueprint, lab: Lab) -> None:
     """A lab does not move between this machine and a Proxmox VE: what was made there would stay behind."""
     if (made.on is None) != (lab.on is None):
         was, now = (on.address if on else "this machine" for on in (made.on, lab.on))

@@ -39,7 +39,7 @@ from nestlab.show.render import Acceleration
 from nestlab.verbs import apply, connections, machine_setup
 from nestlab.verbs.nest import Asides, Nest
 from nestlab.verbs.platform import Platform, accelerated
-from nestlab.verbs.same_place import left_behind, same_ground
+from nestlab.verbs.same_place import left_behind, stays_in_place
 from nestlab.verbs.site import Site
 
 Emit = Callable[[Event], None]
@@ -333,7 +333,7 @@ async def _open(
     made = blueprint_file.load(place.blueprint, place.name)
     applied = blueprint_file.load(place.applied, place.name)
     if lab is not None and made is not None:
-        same_ground(place, made, lab)
+        stays_in_place(place, made, lab)
     on = lab.on if lab is not None else made.on if made is not None else None
     known = Speeds(place.speeds).of("")
     stretch = lab.patience if lab is not None else made.patience if made is not None else 1
