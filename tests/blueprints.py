@@ -71,15 +71,18 @@ def _key(image: Image) -> str:
     return f"{image.base}-{digest_of(image)[:8]}"
 
 
-def _on(links: dict[str, Link], carried: dict[str, tuple[str, ...]], path: str) -> list[str]:
-    return list(dict.fromkeys([*links, *carried.get(path, ())]))
+def _on(links: dict[str, Link], carried: dict[str, dict[str, bool]], path: str) -> list[str]:
+    return list(dict.fromkeys([*links, *carried.get(path, {})]))
 
 
-def _nic(lab: str, path: str, segment: str, link: Link | None, carried: dict[str, tuple[str, ...]]) -> Nic:
+def _nic(lab: str, path: str, segment: str, link: Link | None, carried: dict[str, dict[str, bool]]) -> Nic:
     host = int(digest_of(path, segment)[:4], 16)
     address = (link.address if link else None) or f"10.77.{host >> 8}.{host & 255}"
     addresses = (f"{address}/16",) if link else ()
-    return Nic(segment, mac_of(lab, path, segment), 1500, addresses, bridge=segment in carried.get(path, ()))
+    inside = carried.get(path, {})
+    vlan, trunk = (link.vlan, link.trunk) if link else (None, False)
+    mac, trunk = mac_of(lab, path, segment), trunk or inside.get(segment, False)
+    return Nic(segment, mac, 1500, addresses, bridge=segment in inside, vlan=vlan, trunk=trunk)
 
 
 def look(world: FakeWorld, blueprint: Blueprint, previous: Blueprint | None = None) -> Observed:
@@ -100,7 +103,11 @@ def look(world: FakeWorld, blueprint: Blueprint, previous: Blueprint | None = No
     before = previous.by_path() if previous else {}
     links = frozenset(segment for of, segment in world.links if of == lab)
     return Observed(
-        complete(found, silent, before | blueprint.by_path()), links, frozenset(world.images), frozenset(world.lacking)
+        complete(found, silent, {**before, **blueprint.by_path()}),
+        links,
+        frozenset(world.images),
+        frozenset(world.lacking),
+        served={segment: digest for (of, segment), digest in world.served.items() if of == lab},
     )
 
 

@@ -22,6 +22,19 @@ UP_TO = VERY_LONG
 """Seconds after which a command that hangs is a failure."""
 
 
+def qemus(home: Path) -> list[int]:
+    """The processes that belong to the labs of this home."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (entry / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if str(home).encode() in line and int(entry.name) != os.getpid():
+            found.append(int(entry.name))
+    return found
+
+
 @dataclass(frozen=True)
 class Said:
     """A command that ended."""

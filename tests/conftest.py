@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from nestlab.home.directories import Home
@@ -24,9 +25,23 @@ if TYPE_CHECKING:
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+# Hypothesis times each example: no test depends on how fast the machine is.
+hypothesis.settings.register_profile("nestlab", deadline=None)
+hypothesis.settings.load_profile("nestlab")
+
+
+LONG_FILES = [
+    *("pve_real", "doctor_guests", "nested", "hostile_nest", "copy_nest"),
+    *("qemu_engine", "build_attacks", "changes", "pve_tiny", "images"),
+]
+"""Test files that boot machines for a minute or more, the longest first."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item], config: pytest.Config) -> None:
-    """How long a test may hang: what boots machines takes minutes, on a machine five times slower half an hour."""
+    """The longest files first, so that workers end together. And how long a test may hang: what boots machines takes
+    minutes, on a machine five times slower half an hour."""
+    places = {f"test_{name}": place for place, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
     usual = float(config.getini("timeout")) * STRETCH
     for item in items:
         if item.get_closest_marker("timeout") is None:

@@ -62,7 +62,9 @@ where that command line says otherwise. What it would refuse is not offered: the
   finish`.
 - `ignore_msrs` is set at once through sysfs. `--temporary` writes no file in /etc.
 - Before the first change, what was there is written to `/var/lib/nestlab/doctor/record.json` on the host (root only).
-  A run that was killed anywhere is finished by the next `--fix`, or taken back by `--undo`.
+  A run that was killed anywhere is finished by the next `--fix`, or taken back by `--undo`. The record and every file
+  are on the disk before the next change, so that holds where the power goes, too. One doctor at a time changes a host;
+  a second one says so and does nothing (a host without `flock` cannot tell).
 - A module that is in use when `--undo` wants its old setting back stays in the record: run `--undo` again when nothing
   uses it.
 - A file that somebody changed after nestlab wrote it is left alone by `--undo`, which says so.

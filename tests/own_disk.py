@@ -28,6 +28,9 @@ chroot . grub-mkimage -O i386-pc -o /boot/core.img -p '(hd0,msdos1)/boot' -c /bo
     biosdisk part_msdos ext2 linux normal
 chroot . grub-mkimage -O i386-pc-eltorito -o /boot/cd.img -p '(cd)/boot' biosdisk iso9660 normal
 cp boot/core.img usr/lib/grub/i386-pc/boot.img boot/cd.img "$OUT"
+"""
+
+_OWN = """
 echo 'LABEL=own / ext4 defaults 0 1' >etc/fstab
 rm -f etc/ssh/ssh_host_* etc/machine-id
 : >etc/machine-id
@@ -36,14 +39,24 @@ rm -f etc/ssh/ssh_host_* etc/machine-id
 
 def build(folder: Path) -> Path:
     """The disk, raw. About a minute, and packages from Debian's default mirror."""
-    root, part, disk, hook = (folder / name for name in ("root", "part.img", "own.raw", "hook.sh"))
-    hook.write_text(_GRUB)
+    disk = folder / "own.raw"
+    part = partition(folder, PACKAGES, _GRUB)
+    _assemble(disk, part, (folder / "boot.img").read_bytes(), (folder / "core.img").read_bytes())
+    part.unlink()
+    return disk
+
+
+def partition(folder: Path, packages: str, script: str) -> Path:
+    """An ext4 file system called `own` with a Debian of these packages in it, as the script leaves it: it gets the
+    Debian's root as its argument, and in OUT the folder for what else there is to have."""
+    root, part, hook = (folder / name for name in ("root", "part.img", "hook.sh"))
+    hook.write_text(script + _OWN)
     subprocess.run(
         [
             "mmdebstrap",
             "--variant=minbase",
             "--format=directory",
-            f"--include={','.join(PACKAGES.split())}",
+            f"--include={','.join(packages.split())}",
             '--aptopt=Acquire::Languages "none"',
             f'--customize-hook=OUT={folder} sh {hook} "$1"',
             "trixie",
@@ -58,9 +71,8 @@ def build(folder: Path) -> Path:
     subprocess.run(
         ["mke2fs", "-q", "-F", "-t", "ext4", "-L", "own", "-O", features, "-d", str(root), str(part)], check=True
     )
-    _assemble(disk, part, (folder / "boot.img").read_bytes(), (folder / "core.img").read_bytes())
-    subprocess.run(["rm", "-rf", "--one-file-system", str(root), str(part)], check=True)
-    return disk
+    subprocess.run(["rm", "-rf", "--one-file-system", str(root)], check=True)
+    return part
 
 
 def _assemble(disk: Path, part: Path, boot: bytes, core: bytes) -> None:

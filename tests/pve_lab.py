@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -22,7 +23,8 @@ from nestlab.hosts.host import Host, Result
 from nestlab.lab.blueprint import Blueprint
 from nestlab.lab.model import Image, Pve
 from nestlab.plan.steps import Boot, Create, Seen
-from nestlab.testing.fake_engine import FakeHost, FakeMachine, FakeWorld
+from nestlab.testing.fake_engine import FakeHost, FakeWorld
+from nestlab.testing.fake_machine import FakeMachine
 from nestlab.testing.fake_pve import FakePve, mistakes
 from nestlab.testing.fake_pve.published import schema
 from nestlab.testing.fake_pve.world import Guest
@@ -71,21 +73,32 @@ class PretendStock:
             "name": f"template-{key}",
             "pool": self._pve.pool,
             "description": 'nestlab: {"template":"' + key + '"}',
-            "virtio0": f"{storage}:1,serial=root",
-            "virtio1": f"{storage}:1,serial=boot",
-            "boot": "order=virtio1",
         }
+        if not key.startswith("none"):
+            params |= {
+                "virtio0": f"{storage}:1,serial=root",
+                "virtio1": f"{storage}:1,serial=boot",
+                "boot": "order=virtio1",
+            }
         vmid = await Vmids(self._api).use(lambda number: self._done(f"/nodes/{node}/qemu", {"vmid": number, **params}))
-        await self._api.task(await self._api.create(f"/nodes/{node}/qemu/{vmid}/template"))
+        await self._api.task(str(await self._api.create(f"/nodes/{node}/qemu/{vmid}/template")))
         await self._api.set(f"/nodes/{node}/qemu/{vmid}/config", {"tags": "nestlab;nestlab-template"})
         return vmid
 
     async def _done(self, path: str, params: Mapping[str, Any]) -> None:
-        await self._api.task(await self._api.create(path, params))
+        await self._api.task(str(await self._api.create(path, params)))
 
     async def cargo(self, key: str, image: Image, node: str, say: Say) -> tuple[tuple[str, str], ...]:
         volid = await self.upload(node, f"cargo-{key}", b"cargo")
         return ((serial_of(key, "root"), volid),)
+
+    async def volume(self, key: str, image: Image, node: str, say: Say) -> str:
+        if image.format != "iso":
+            return await self.upload(node, f"nestlab-{key}", b"disk".ljust(1 << 20, b"\0"))
+        with tempfile.NamedTemporaryFile(suffix=".iso") as file:
+            Path(file.name).write_bytes(bytes(4096))
+            await self._api.upload(node, "local", "iso", Path(file.name), f"nestlab-{key}.iso")
+        return f"local:iso/nestlab-{key}.iso"
 
     async def upload(self, node: str, name: str, data: bytes) -> str:
         size = -(-len(data) // 512) * 512
@@ -108,6 +121,10 @@ class Inside(FakeWorld):
         super().__init__()
         self.pve = pve
         self.deaf: set[str] = set()
+        self.addresses: dict[str, tuple[str, ...]] = {}
+        """Where sshds of machines take connections from here."""
+        self.sshds: dict[str, Callable[[socket.socket], None]] = {}
+        """What serves a stream to the sshd of a machine, given its far end."""
 
     def answers(self, lab: str, path: str) -> bool:
         outer = path.partition("/")[0]
@@ -123,6 +140,18 @@ class Inside(FakeWorld):
         else:
             known.state = "running"
         return super().answers(lab, path)
+
+
+class PretendStream:
+    """A stream to something in this process: `serve` is given its far end."""
+
+    def __init__(self, serve: Callable[[socket.socket], None]) -> None:
+        self.trouble = ""
+        self.socket, far = socket.socketpair()
+        serve(far)
+
+    async def close(self) -> None:
+        self.socket.close()
 
 
 class PretendDoor:
@@ -145,6 +174,15 @@ class PretendDoor:
 
     async def addresses(self) -> Mapping[str, tuple[str, ...]]:
         return {}
+
+    async def open(self, port: int) -> Sequence[str]:
+        return self.inside.addresses.get(path_of(self.inside.pve.vms[self.vmid]), ())
+
+    async def stream(self, port: int) -> PretendStream:
+        path = path_of(self.inside.pve.vms[self.vmid])
+        if path not in self.inside.sshds:
+            raise Unreachable("Nothing listens there.", hint="See its console.")
+        return PretendStream(self.inside.sshds[path])
 
 
 def path_of(guest: Guest) -> str:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nestlab.base.events import Event
+from nestlab.engines.pve.tags import LabNames
+from nestlab.home import former_names
 from nestlab.home.directories import Home, LabHome
 from nestlab.lab.model import Pve
 from nestlab.plan.steps import Plan, Want
@@ -39,9 +41,10 @@ class Labs:
 
     @property
     def site(self) -> Site:
-        def platform(place: LabHome, on: Pve) -> ProxmoxPlatform:
+        def platform(place: LabHome, on: Pve, named: bool) -> ProxmoxPlatform:
             self.bench.on = on
-            engine = self.bench.engine(place.name, memory=place.root / "pve.json")
+            names = LabNames(place.name, former_names.load(place), *former_names.intended(place))
+            engine = self.bench.engine(place.name, memory=place.root / "pve.json", names=names)
             reached = Reached(client(self.fake))
             return ProxmoxPlatform(place, on, self.home, lambda: reached, _reached=reached, _engine=engine)
 

@@ -23,7 +23,7 @@ class Hear:
 
 @dataclass(frozen=True)
 class Say:
-    """Send a message, or bytes as they are. ID in it becomes the id of the last message heard."""
+    """Send a message, or bytes as they are. ID in it becomes the last id heard."""
 
     what: Any
 
@@ -92,7 +92,9 @@ def _bytes(what: Any, heard: list[dict[str, Any]]) -> bytes:
     if isinstance(what, bytes):
         return what
     text = json.dumps(what)
-    if heard:
-        last = heard[-1]
-        text = text.replace('"ID"', json.dumps(last.get("id", last.get("arguments", {}).get("id"))))
+    ids = [
+        given for each in heard for given in (each.get("id"), each.get("arguments", {}).get("id")) if given is not None
+    ]
+    if ids:
+        text = text.replace('"ID"', json.dumps(ids[-1]))
     return text.encode() + b"\r\n"

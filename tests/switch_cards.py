@@ -40,10 +40,10 @@ def framed(data: bytes) -> bytes:
 class Card:
     """One connection to a segment."""
 
-    def __init__(self, directory: Path, segment: str = "wire") -> None:
+    def __init__(self, directory: Path, segment: str = "wire", port: str = "") -> None:
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(LIMIT)
-        self.sock.connect(str(directory / socket_name(segment)))
+        self.sock.connect(str(directory / socket_name(segment, port)))
         self.stream = self.sock.makefile("rb")
 
     def send(self, *frames: bytes) -> None:

@@ -72,7 +72,7 @@ def test_a_hypervisor_bridges_what_its_machines_use() -> None:
 def test_segments_are_carried_through_every_level() -> None:
     inner = "{hypervisor: kvm, machines: {c: {image: tiny, segments: [back]}}}"
     text = f"lab: x\nsegments: {{back: }}\nmachines: {{a: {{hypervisor: kvm, machines: {{b: {inner}}}}}}}"
-    assert carried_segments(parse_text(text, environ={})) == {"a": ("back",), "a/b": ("back",)}
+    assert carried_segments(parse_text(text, environ={})) == {"a": {"back": False}, "a/b": {"back": False}}
 
 
 def test_a_stated_mac_is_used() -> None:
@@ -176,3 +176,12 @@ def test_specs_are_found_by_path_and_by_parent() -> None:
     assert [spec.path for spec in blueprint.children("hv1")] == ["hv1/web"]
     assert [spec.path for spec in blueprint.only(["hv2", "nobody"])] == ["hv2"]
     assert blueprint["hv1/web"].machine.machines == blueprint["hv1"].machine.machines == ()
+
+
+def test_looking_up_a_machine_takes_no_look_at_all_the_others() -> None:
+    """A plan asks for each machine of its steps, and a lab may have ten thousand."""
+    blueprint = settled(Lab("x", machines=tuple(Machine(f"m{number}") for number in range(200))))
+    assert blueprint.by_path() is blueprint.by_path()
+    assert blueprint["m7"] is blueprint.by_path()["m7"]
+    assert [each.path for each in blueprint.children("")] == list(blueprint.by_path())
+    assert blueprint.children("m7") == []

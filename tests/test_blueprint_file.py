@@ -81,4 +81,4 @@ def test_a_file_that_cannot_be_read_or_written_is_a_labs_error(tmp_path: Path) -
     with pytest.raises(LabError, match=r"lab\.json cannot be read"):
         load(path, "pair")
     with pytest.raises(LabError, match="cannot be written"):
-        save(tmp_path / "nothing" / "lab.json", pair())
+        save(path / "lab.json", pair())

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from nestlab.base.errors import LabError
+from nestlab.home import cache
 from nestlab.home.cache import making, remove, sweep, working
+from nestlab.images import unused
 from nestlab.images.mmdebstrap import disk_errors
 
 
@@ -124,3 +126,55 @@ async def test_what_a_killed_process_started_is_waited_for(tmp_path: Path) -> No
         assert fresh is not None
         assert [*fresh.iterdir()] == []
     assert told == ["waiting: what an interrupted nestlab started is still ending"]
+
+
+def killed(images: Path, place: Path) -> Path:
+    """What is there after a build was killed whose chroot is in `place`."""
+    partial = images / ".image.partial"
+    (images / ".image.lock").touch()
+    (place / "chroot").mkdir(parents=True)
+    (place / "chroot" / "file").write_bytes(b"x" * 100_000)
+    partial.mkdir()
+    cache.note(partial, place)
+    return partial
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    (tmp_path / "cache" / "images").mkdir(parents=True)
+    return tmp_path / "cache" / "images"
+
+
+def test_the_chroot_of_a_killed_build_is_shown_and_removed_with_what_it_was_for(tmp_path: Path, images: Path) -> None:
+    place = tmp_path / "nestlab-1"
+    killed(images, place)
+    [found] = unused.unused(tmp_path / "cache", ())
+    assert str(place) in found.what
+    assert found.size >= 100_000
+    unused.remove(found)
+    assert not place.exists()
+    assert visible(images) == set()
+
+
+async def test_the_next_build_removes_it_as_well(tmp_path: Path, images: Path) -> None:
+    killed(images, tmp_path / "nestlab-1")
+    async with making(images / "image", quiet) as partial:
+        assert partial is not None
+        assert not (tmp_path / "nestlab-1").exists()
+
+
+@pytest.mark.parametrize("case", ["another", "a link", "another name", "nonsense"])
+def test_what_is_not_the_directory_that_was_noted_stays(tmp_path: Path, images: Path, case: str) -> None:
+    place = tmp_path / ("victim" if case == "another name" else "nestlab-1")
+    partial = killed(images, place)
+    if case == "another":
+        place.rename(tmp_path / "kept")  # so that its inode is not given again
+        place.mkdir()
+    elif case == "a link":
+        place.rename(tmp_path / "victim")
+        place.symlink_to("victim")
+    elif case == "nonsense":
+        (partial / cache.ELSEWHERE).write_bytes(b"\xff /")
+    remove(partial)
+    assert place.exists()
+    assert not partial.exists()

@@ -623,7 +623,7 @@ def test_a_question_that_is_not_answered_changes_nothing(console: Console, keys:
     with suppress(OSError):  # so ends a terminal
         while True:
             # What was typed before the program had the terminal as it wants it can be lost: nobody types so fast.
-            if not select.select([terminal], [], [], 2)[0]:
+            if not select.select([terminal], [], [], 60)[0]:
                 os.write(terminal, keys)
             elif more := os.read(terminal, 4096):
                 said += more

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nestlab.cli.command_words import split
+from nestlab.cli.command_words import shifts_last, split
 
 OPTIONS = {"--all": False, "--on": True, "--lab": True, "--json": False, "--debug": False}
 
@@ -36,3 +36,10 @@ OPTIONS = {"--all": False, "--on": True, "--lab": True, "--json": False, "--debu
 def test_the_command_begins_after_the_machine_or_two_dashes(line: str, own: str, command: str | None) -> None:
     found = split(line.split(), OPTIONS, lambda word: word == "pair", lambda word: word in ("hv1", "hv2"))
     assert found == (own.split(), None if command is None else command.split())
+
+
+def test_what_is_a_shift_is_no_option() -> None:
+    assert shifts_last(["hv1", "-1h"]) == ["hv1", "--", "-1h"]
+    assert shifts_last(["hv1", "-90s", "--json"]) == ["hv1", "--json", "--", "-90s"]
+    assert shifts_last(["hv1", "--", "-1h"]) == ["hv1", "--", "-1h"]
+    assert shifts_last(["hv1", "+1h", "-h"]) == ["hv1", "+1h", "-h"]

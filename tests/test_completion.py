@@ -64,7 +64,7 @@ def test_of_bashs_words_those_before_the_cursor_count(monkeypatch: pytest.Monkey
         ("machines.hv.im", ["machines.hv.image.", "machines.hv.image="]),
         ("machines.db.internet=", ["machines.db.internet=true", "machines.db.internet=false"]),
         ("images.", ["images.mine."]),
-        ("images.mine.su", ["images.mine.suite="]),
+        ("images.mine.sui", ["images.mine.suite="]),
         ("defaults.accel=k", ["defaults.accel=kvm"]),
         ("nothing.at.all", []),
     ],
@@ -77,7 +77,7 @@ def test_keys_for_set_come_from_the_table_and_the_file(
 
 
 def test_images_are_offered_where_they_are_built_or_removed() -> None:
-    assert complete.images_to_build("") == ["debian", "kvm", "tiny", "lab.yaml"]
+    assert complete.images_to_build("") == ["debian", "kvm", "pve", "tiny", "lab.yaml"]
     assert complete.built_images("") == []
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,32 @@ def test_a_path_with_a_space_and_a_percent_sign_is_read_as_it_is(tmp_path: Path)
     said = understood(config, "pair.hv1")
     assert said["identityfile"].replace("%%", "%") == "/a b/50%d/key"
     assert said["userknownhostsfile"].strip('"') == "/a b/known"
+
+
+@needs_ssh
+def test_a_machine_that_no_network_leads_to_is_reached_by_a_command_with_its_key_pinned(tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    words = ("env", "NESTLAB_HOME=/a b/50%d", "/usr/bin/python3", "-m", "nestlab", "ssh", "--stdio", "pair:hv1")
+    carried = SshEntry("pair", "hv1", "pair.hv1", 22, "root", "/key", KEY, words)
+    inner = SshEntry("pair", "hv1/web", "127.0.0.1", 20001, "root", "/key", KEY)
+    config.write_text(ssh_config("pair", [carried, inner], {}, "/known"))
+    said = understood(config, "pair.hv1")
+    assert said["proxycommand"].replace("%%", "%") == shlex.join(words)
+    assert (said["hostkeyalias"], said["stricthostkeychecking"]) == ("pair.hv1", "true")
+    assert understood(config, "pair.hv1.web")["proxyjump"] == "pair.hv1"
+    bad = SshEntry("pair", "hv1", "pair.hv1", 22, "root", "/key", KEY, ("env", "A=1\nHost *"))
+    with pytest.raises(LabError, match="line break"):
+        ssh_config("pair", [bad], {}, "/known")
+
+
+@needs_ssh
+def test_openssh_runs_that_command_with_every_word_as_it_is(tmp_path: Path) -> None:
+    config, told = tmp_path / "config", tmp_path / "told"
+    script = "import sys; open(sys.argv[1], 'w').write(repr(sys.argv[2:]))"
+    words = (sys.executable, "-c", script, str(told), "50%d", "it's $HOME `x`", "a  b")
+    config.write_text(ssh_config("pair", [SshEntry("pair", "hv1", "x", 22, "root", "/key", KEY, words)], {}, "/known"))
+    subprocess.run(["ssh", "-F", str(config), "pair.hv1", "true"], capture_output=True, check=False)
+    assert told.read_text() == repr(list(words[4:]))
 
 
 def test_a_path_that_ssh_config_cannot_hold_is_refused() -> None:
@@ -150,6 +178,13 @@ def test_a_shell_gets_back_every_variable_as_it_was() -> None:
     given = dict(line.split("=", 1) for line in done.stdout.split("\0") if line.startswith("NESTLAB_"))
     assert given == found
     assert given["NESTLAB_HV1__WEB_SSH"] == "pair.hv1.web"
+
+
+def test_a_machine_that_only_a_command_leads_to_has_no_port() -> None:
+    carried = SshEntry("pair", "hv1", "pair.hv1", 22, "root", "/key", KEY, ("nestlab",))
+    found = addresses.variables(pair(), [carried], {})
+    assert found["NESTLAB_HV1_SSH"] == "pair.hv1"
+    assert "NESTLAB_HV1_PORT" not in found
 
 
 def test_two_machines_never_share_a_variable() -> None:

@@ -24,6 +24,7 @@ from nestlab.hosts.unpack import Unpacking
 from nestlab.wire import proc
 from nestlab.wire.result import Running
 from sshd import PROGRAM, USER, sshd
+from waiting import until
 
 BUSYBOX = shutil.which("busybox")
 APPLETS: tuple[str, ...] = (
@@ -466,3 +467,17 @@ def _writable_again(tmp_path: Path) -> Iterator[None]:
     for each in tmp_path.rglob("*"):
         if each.is_dir() and not each.is_symlink():
             each.chmod(0o755)
+
+
+async def test_a_receiver_that_is_ended_just_as_its_tar_starts_leaves_nothing(tmp_path: Path) -> None:
+    """A shell hears a signal that comes just before it waits for a command only when that has ended; this tar sends it
+    then, and reads its stdin as long as it is open."""
+    tar = shutil.which("tar")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "tar").write_text(f'#!/bin/sh\nkill -TERM $PPID\nexec {tar} "$@"\n')
+    (tmp_path / "bin" / "tar").chmod(0o755)
+    (tmp_path / "place").mkdir()
+    path = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+    async with proc.start(copy.receiving("x", "d", f"{tmp_path}/place/x"), env=path) as running:
+        await until(lambda: running.over)
+    assert list((tmp_path / "place").iterdir()) == []

@@ -15,7 +15,7 @@ def test_the_doctors_script_is_in_its_file() -> None:
     assert Path(doctor_begin.SCRIPT).read_text() == gather.SCRIPT, again
 
 
-def test_what_the_doctor_asks_early_are_facts_and_are_told_once() -> None:
+def test_the_early_questions_of_the_doctor_give_facts_once() -> None:
     doctor_begin.examine()
     assert gather.parse(doctor_begin.examined(60), "this machine").kernel != ""
 

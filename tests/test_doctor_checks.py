@@ -155,7 +155,7 @@ PVM = Facts(
 )
 
 
-def test_a_kvm_in_software_is_told_for_what_it_is_in_one_sentence() -> None:
+def test_one_sentence_says_that_a_kvm_is_in_software() -> None:
     said = verdict(PVM, diagnose(PVM))
     assert said.count(". ") == 0
     for words in ("/dev/kvm opens with API 12", "kvm_pvm", "neither vmx nor svm", "nestlab emulates instead"):
@@ -221,7 +221,7 @@ def test_nesting_that_a_file_ends_at_the_next_boot_is_a_warning() -> None:
     assert finding.seen == "/etc/modprobe.d/off.conf line 1 sets nested=0, but kvm_intel runs with nested=Y"
 
 
-def test_a_change_that_waits_for_a_reboot_is_told() -> None:
+def test_the_finding_names_a_change_that_waits_for_a_reboot() -> None:
     finding = found(host("intel-builtin"))["lasting"]
     assert finding.seen.startswith("/etc/default/grub line 3 sets nested=1, but kvm_intel runs with nested=N")
     assert "Reboot to finish" in finding.do
@@ -234,7 +234,7 @@ def test_a_change_that_waits_for_a_reboot_is_told() -> None:
     assert "already switches it on, but the module was loaded without" in found(written)["nested"].do
 
 
-def test_ignored_msrs_are_asked_for_only_where_guests_need_them() -> None:
+def test_ignore_msrs_is_advised_only_where_guests_need_it() -> None:
     facts = host("pve8")
     assert "ignore-msrs" not in found(facts)
     assert (found(facts, WINDOWS)["ignore-msrs"].level, found(facts, WINDOWS)["ignore-msrs"].fixable) == ("warn", True)
@@ -302,7 +302,7 @@ def test_the_lock_s_register_is_read_with_its_own_vendor_s_meaning() -> None:
         ("kvm_amd: SEV enabled (ASIDs 10 - 509)", False),
     ],
 )
-def test_a_confidential_guest_is_told_from_a_host_of_them(message: str, sealed: bool) -> None:
+def test_a_confidential_guest_is_not_taken_for_a_host_of_them(message: str, sealed: bool) -> None:
     assert ("confidential" in found(replace(host("vm-vmware"), messages=(message,)))) is sealed
 
 
@@ -346,7 +346,7 @@ RENTED = ["Amazon EC2", "Google Compute Engine", "DigitalOcean", "Hetzner", "Ope
 
 
 @pytest.mark.parametrize("vendor", RENTED)
-def test_a_tenant_is_told_nothing_that_only_the_owner_of_the_host_can_do(vendor: str) -> None:
+def test_a_tenant_gets_no_advice_that_only_the_owner_of_the_host_can_follow(vendor: str) -> None:
     facts = replace(host("vm-kvm-no-vmx"), dmi={"sys_vendor": vendor, "product_name": vendor}, iommu=0)
     told = text(facts, WINDOWS)
     for word in ("qm ", "virsh", "virt-xml", "VBoxManage", "run-instances"):
@@ -368,7 +368,7 @@ def test_an_old_instance_on_xen_is_known_to_be_amazons() -> None:
     assert "nestedhvm" not in text(facts, Want())
 
 
-def test_an_amd_machine_of_google_is_told_to_change_its_type() -> None:
+def test_the_advice_for_an_amd_machine_of_google_is_another_type() -> None:
     facts = replace(host("vm-gcp"), vendor="AuthenticAMD", model="AMD EPYC 7B12", flags=frozenset({"lm", "hypervisor"}))
     finding = found(replace(facts, provider=""))["outer"]
     assert finding.do.startswith("This is an AMD machine.")
@@ -436,7 +436,7 @@ def test_kvm_on_arm_nests_with_nv2_only() -> None:
     assert "virtualization=on" in finding.do
 
 
-def test_an_arm_machine_without_kvm_is_told_what_below_it_decides() -> None:
+def test_the_advice_for_an_arm_machine_without_kvm_names_the_level_that_decides() -> None:
     assert "bare-metal ARM type" in found(host("arm-ec2"))["outer"].do
     assert "HYP mode not available" in found(host("arm-ec2"))["device"].seen
 

@@ -38,7 +38,7 @@ def test_a_recorded_host_is_judged(cli: Cli, host: str, status: int, first: str 
     assert json.loads(said.text)["first_broken"] == first
 
 
-def test_the_trap_of_a_kvm_without_hardware_is_told_in_one_sentence(cli: Cli) -> None:
+def test_one_sentence_names_the_trap_of_a_kvm_without_hardware(cli: Cli) -> None:
     said = " ".join(cli("doctor", "--from-facts", str(FACTS / "kvm-pvm.json"), status=2).text.split())
     assert "/dev/kvm opens with API 12, but its provider is kvm_pvm" in said
     assert "nestlab emulates instead" in said
@@ -63,24 +63,24 @@ def test_the_trap_of_a_kvm_without_hardware_is_told_in_one_sentence(cli: Cli) ->
         (["--all", "nowhere"], "nowhere"),
     ],
 )
-def test_words_that_make_no_sense_are_told_in_one_message(cli: Cli, words: list[str], told: str) -> None:
+def test_words_that_make_no_sense_are_one_message(cli: Cli, words: list[str], told: str) -> None:
     said = cli("doctor", *words, status=2)
     assert said.text.startswith("error: ")
     assert told in said
 
 
-def test_a_file_that_holds_no_facts_is_told(cli: Cli) -> None:
+def test_a_file_without_facts_is_an_error(cli: Cli) -> None:
     for content in ("", "[]", "{}", '{"kvm": 3}', '{"cpus": "many"}', "[" * 100_000):
         (cli.home / "x.json").write_text(content)
         assert "holds no facts of a host" in cli("doctor", "--from-facts", str(cli.home / "x.json"), status=2)
 
 
-def test_what_the_doctor_prints_besides_facts_is_told_to_be_none(cli: Cli) -> None:
+def test_other_output_of_the_doctor_is_refused_as_facts(cli: Cli) -> None:
     (cli.home / "x.json").write_text(cli("doctor", "--json", status=None).text)
     assert "it is what was found (--json)" in cli("doctor", "--from-facts", str(cli.home / "x.json"), status=2)
 
 
-def test_a_host_that_is_not_there_is_told(cli: Cli) -> None:
+def test_a_host_that_is_not_there_is_an_error(cli: Cli) -> None:
     with socket.socket() as unheard:
         unheard.bind(("127.0.0.1", 0))
         said = cli("doctor", f"ssh://root@127.0.0.1:{unheard.getsockname()[1]}", status=2)

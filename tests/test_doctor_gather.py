@@ -133,7 +133,7 @@ def test_busybox_alone_is_enough(tmp_path: Path) -> None:
     assert len(small.messages) <= 40
 
 
-def test_an_unprivileged_user_is_told_what_it_cannot_see(tmp_path: Path) -> None:
+def test_an_unprivileged_user_sees_what_was_left_out(tmp_path: Path) -> None:
     if os.getuid() != 0 or not shutil.which("setpriv"):
         pytest.skip("needs root and setpriv")
     facts = run("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "sh", path="/usr/bin:/bin")
@@ -222,12 +222,14 @@ def test_the_changelog_of_debians_kernel_is_read(bare: Path, tmp_path: Path) -> 
     folder = tmp_path / "usr/share/doc" / name
     folder.mkdir(parents=True)
     (folder / "changelog.gz").write_bytes(gzip.compress(CHANGELOG.encode()))
-    said = f"installed {name} 6.12.99-1\ninstalled qemu-system-x86 1:10.0.2+ds-2\nnot-installed pve-manager "
+    said = f"installed {name} 6.12.99-1\ninstalled qemu-system-x86 1:10.0.2+ds-2\nnot-installed pve-manager \n"
+    said += "not-installed libvirt-daemon \ninstalled libvirt-clients 9.0.0-4+deb12u2"
     program(bare, "dpkg-query", f"echo '{said}'; echo no packages >&2; exit 1")
     facts = run(script=rooted(tmp_path), path=str(bare))
     cves = tuple(sorted({"CVE-2025-11111", *advisories.CVES[:2]}))
     assert facts.package == Package(name, "6.12.99-1", changelog=True, cves=cves)
     assert facts.versions["qemu"] == "10.0.2"
+    assert facts.versions["libvirt"] == "9.0.0"
     assert "pve" not in facts.versions
     assert "changelog" not in facts.unseen
 
@@ -255,7 +257,7 @@ def test_the_changelog_of_an_rpm_is_read(bare: Path, tmp_path: Path) -> None:
     assert facts.versions["qemu"] == "9.1.2"
 
 
-def test_programs_are_asked_where_no_package_is_known(bare: Path) -> None:
+def test_programs_give_their_version_where_no_package_does(bare: Path) -> None:
     program(bare, "qemu-system-x86_64", "echo QEMU emulator version 10.0.2; echo Copyright 2003-2024")
     program(bare, "virsh", "echo 11.3.0")
     assert run(path=str(bare)).versions == {"qemu": "10.0.2", "libvirt": "11.3.0"}

@@ -120,7 +120,7 @@ def test_the_innermost_mount_says_whether_it_is_read_only(mounts: str, uid: int,
     assert gather_output.readonly(mounts, uid) == why
 
 
-def test_container_and_machine_are_told_apart() -> None:
+def test_a_container_is_not_taken_for_a_machine() -> None:
     cpu, clocks = {"hypervisor"}, "/sys/devices/system/clocksource/clocksource0/available_clocksource"
     machine = {clocks: "kvm-clock tsc\n", "/proc/sys/kernel/osrelease": "6.12\n"}
     assert gather_output.place(machine, cpu, {}) == ("", "kvm")

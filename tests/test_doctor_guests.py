@@ -171,7 +171,7 @@ def test_a_fix_that_was_killed_is_finished_or_taken_back(cli: Cli, delay: float)
     assert shell(cli, "filed", TRACES) == before
 
 
-def test_a_user_who_may_not_open_kvm_is_told_so_over_ssh(cli: Cli, tmp_path: Path) -> None:
+def test_over_ssh_a_user_learns_that_kvm_may_not_be_opened(cli: Cli, tmp_path: Path) -> None:
     key = (cli.home / "labs/ward/id_ed25519.pub").read_text().strip()
     home = "/home/plain/.ssh"
     shell(

@@ -232,7 +232,7 @@ async def test_what_grubby_edits_is_restored(tmp_path: Path) -> None:
     assert root.tree() == before
 
 
-async def test_a_boot_loader_that_fails_is_told_and_finished_later(tmp_path: Path) -> None:
+async def test_a_boot_loader_that_fails_is_an_error_and_finished_later(tmp_path: Path) -> None:
     root = grub(tmp_path / "host")
     before = root.tree()
     root.env["FAKE_SICK"] = "1"

@@ -16,7 +16,8 @@ from typer.testing import CliRunner, Result
 from nestlab.cli.app import app
 from nestlab.engines.qemu.boot import _hopeless
 from nestlab.engines.qemu.console import Watch
-from nestlab.explain.explain import LONGEST, advice, explain, needles, with_advice
+from nestlab.explain.explain import LONGEST, advice, explain, with_advice
+from nestlab.explain.search import needles
 from nestlab.explain.signatures import SECTIONS, TABLE, Rank, Signature, reference
 from nestlab.wire.result import Result as Ran
 from nestlab.wire.result import failure

@@ -16,6 +16,7 @@ import pytest
 
 import leaks
 from command_line import Cli
+from disk_headers import qcow2
 from nestlab.engines.qemu import boot
 from nestlab.engines.qemu.argv import name_of
 from nestlab.home.paths import Place
@@ -66,11 +67,10 @@ def test_an_image_that_cannot_boot_is_said_to_be_one(cli: Cli, kind: str, conten
     assert told in cli("up", cli.file(OWN % kind), status=2)
 
 
-def test_a_layer_whose_base_is_gone_is_told_by_name(cli: Cli) -> None:
-    header = b"QFI\xfb" + (3).to_bytes(4, "big") + (104).to_bytes(8, "big") + (8).to_bytes(4, "big")
-    header += (16).to_bytes(4, "big") + (1 << 20).to_bytes(8, "big")
-    (cli.home / "disk.qcow2").write_bytes(header.ljust(104, b"\0") + b"base.raw")
-    assert "is a layer over base.raw, which is not there" in cli("up", cli.file(OWN % "qcow2"), status=2)
+def test_a_layer_over_another_file_is_refused_before_anything_is_made(cli: Cli) -> None:
+    (cli.home / "disk.qcow2").write_bytes(qcow2(below=b"/etc/shadow"))
+    assert "is a layer over another file, /etc/shadow" in cli("up", cli.file(OWN % "qcow2"), status=2)
+    assert not (cli.home / "labs" / "one").exists()
 
 
 def test_an_image_file_that_is_missing_is_a_mistake_in_the_lab_file(cli: Cli) -> None:

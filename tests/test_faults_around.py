@@ -87,6 +87,24 @@ def test_a_killed_build_ends_its_helpers_and_the_next_one_succeeds(builder: Cli)
 
 
 @as_root
+def test_the_chroot_of_a_build_that_died_with_all_its_helpers_is_removed_by_gc(builder: Cli) -> None:
+    """What only root of its user namespace may write is removed as well."""
+    temporary = builder.home / "tmp"
+    temporary.mkdir(mode=0o755)
+    killed = Cli(builder.home, {**builder.env, "TMPDIR": str(temporary)})
+    with killed.running("images", "build", "tiny") as work:
+        work.until("extracting the base")
+        work.tell(signal.SIGSTOP)  # or it would clean up
+        while helpers := leaks.processes(builder.home):
+            subprocess.run(["kill", "-9", *map(str, helpers)], check=False, capture_output=True)
+        work.tell(signal.SIGKILL)
+        work.end()
+    [left] = temporary.glob("nestlab-*")
+    assert str(left) in killed("images", "gc", "--yes")
+    assert [*temporary.iterdir()] == []
+
+
+@as_root
 def test_a_disk_that_fills_up_while_building_is_told(cli: Cli) -> None:
     with small_disk(cli.home / "cache", "60m") as cache:
         small = Cli(cli.home, {"NESTLAB_CACHE": str(cache)})

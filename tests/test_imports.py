@@ -16,6 +16,7 @@ cli
 testing
 verbs
 proxmox
+install
 engines
 show
 doctor
@@ -30,14 +31,17 @@ labfile
 guest
 kinds
 lab
+answers
 base
 """
 
-PURE = """base lab labfile kinds guest plan explain doctor show
+PURE = """base answers lab labfile kinds guest plan explain doctor show
 network.network_script images.initramfs images.recipes images.debian images.tiny hosts.facts
-engines.qemu.argv engines.qemu.observed engines.qemu.console engines.qemu.identity home.paths
-engines.pve.tags engines.pve.hardware engines.pve.cpu_types engines.pve.placement engines.pve.resources"""
-IMPURE = "base.files lab.blueprint_file labfile.scalars labfile.load doctor.surgery.effects show.live"
+engines.qemu.argv engines.qemu.observed engines.qemu.console engines.qemu.identity home.paths install.command
+engines.pve.tags engines.pve.hardware engines.pve.cpu_types engines.pve.placement engines.pve.resources
+engines.pve_node images.pve"""
+IMPURE = """base.files base.paint base.processes base.regular lab.blueprint_file labfile.scalars labfile.load
+ labfile.taken doctor.surgery.effects show.live"""
 """In those rooms, what reads or writes all the same."""
 EFFECTS = {"asyncio", "fcntl", "os", "shutil", "signal", "socket", "subprocess", "tempfile", "threading"}
 HEAVY = {"aiohttp", "asyncssh", "pycdlib", "pydantic", "qemu", "rich", "ruamel", "typer"}
@@ -148,12 +152,23 @@ def test_the_architecture_page_has_the_rooms_in_their_order() -> None:
     assert re.findall(r"^\| `(\w+)/` \|", page, re.MULTILINE) == [room for room in TABLE.split() if room != "__main__"]
 
 
+def _in_texts(file: Path) -> set[str]:
+    """What programs import that stand in a file as texts."""
+    texts = [node.value for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Constant)]
+    found = set()
+    for text in texts:
+        if isinstance(text, str):
+            for module, names in re.findall(r"^from (nestlab[.\w]*) import ([\w, ]+)$", text, re.MULTILINE):
+                found |= {f"{module}.{name.strip()}" for name in names.split(",")}
+    return found
+
+
 def test_what_benchmarks_import_is_there() -> None:
     lost = []
     for bench in sorted((ROOT.parent.parent / "bench").iterdir()):
         if not bench.is_file() or not (bench.suffix == ".py" or "python" in bench.read_text().partition("\n")[0]):
             continue
-        for name in imports(bench):
+        for name in {*imports(bench), *_in_texts(bench)}:
             module, _, attribute = name.rpartition(".")
             if name.startswith("nestlab.") and not hasattr(importlib.import_module(module), attribute):
                 try:

@@ -36,7 +36,7 @@ from pathlib import Path
 from nestlab.wire import interactive, ssh
 async def main():
     there = await ssh.connect("127.0.0.1", {port}, user={user!r}, key=Path({key!r}), host_key={host_key!r})
-    status = await interactive.attach(there, sys.argv[2:], pty=sys.argv[1] == "pty")
+    status = await interactive.attach(there, sys.argv[2:], pty=sys.argv[1] == "pty", harmless=sys.argv[1] == "exec")
     await there.close()
     return status
 sys.exit(asyncio.run(main()))
@@ -68,6 +68,34 @@ def test_a_command_whose_output_has_no_room_ends_with_an_error(server: Sshd) -> 
         argv = attach(server, "pipe", "yes")
         result = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE, check=False)
     assert b"stdout cannot be written: No space left on device" in result.stderr
+
+
+EVIL = r"printf '\033]0;title\007\033[31mred\302\2336n\342\200\256\n10%%\r20%%\n'"
+
+
+def test_what_exec_prints_goes_to_a_pipe_as_it_is(server: Sshd) -> None:
+    argv = attach(server, "exec", "sh", "-c", EVIL)
+    result = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=True)
+    assert result.stdout == b"\x1b]0;title\x07\x1b[31mred\xc2\x9b6n\xe2\x80\xae\n10%\r20%\n"
+
+
+def test_what_exec_prints_does_nothing_to_a_terminal(server: Sshd) -> None:
+    ours, theirs = pty.openpty()
+    argv = attach(server, "exec", "sh", "-c", f"{EVIL}; {EVIL} >&2; printf end")
+    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        said = b""
+        with contextlib.suppress(OSError):  # the other end is closed
+            while data := os.read(ours, 1 << 16):
+                said += data
+        assert process.wait(timeout=LONG) == 0
+    os.close(ours)
+    lines = said.decode().replace("\r\n", "\n").split("\n")
+    assert (
+        sum(line.endswith("\\x1b]0;title\\x07\\x1b[31mred\\x9b6n\\u202e") for line in lines) == 2
+    )  # stderr comes beside stdout
+    assert "10%" in lines
+    assert not {"\x1b", "\r", "\x9b", "\u202e"} & set("".join(lines))
 
 
 gives_terminals = pytest.mark.skipif(os.getuid() != 0, reason="only root's sshd can hand over a terminal everywhere")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from disk_headers import qcow2
 from nestlab.base.errors import Mistakes
 from nestlab.lab.model import GIB, MIB, File, Image, Lab, Link, Machine, Segment
 from nestlab.labfile import parse, parse_text, render
@@ -27,11 +28,15 @@ def only(text: str, environ: Mapping[str, str] | None = None, sets: Sequence[str
     return machine
 
 
+ONE_LEVEL = ("netboot", "pve-nodes")
+"""Examples without a machine inside another: what they show is the same at every level, or nothing runs inside yet."""
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_the_examples_are_labs(path: Path) -> None:
     parsed = parse(path, environ={})
     assert parsed.name == path.stem
-    assert any(placed.level > 1 for placed in parsed.walk())
+    assert any(placed.level > 1 for placed in parsed.walk()) or path.stem in ONE_LEVEL
     assert parse_text(render(parsed), environ={}) == parsed
 
 
@@ -134,11 +139,11 @@ def test_an_image_has_additions(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "magic", "format"),
     [
-        ("a.qcow2", b"", "qcow2"),
+        ("a.qcow2", qcow2(), "qcow2"),
         ("a.raw", b"", "raw"),
         ("a.iso", b"", "iso"),
         ("a.img", b"\0\0\0\0", "raw"),
-        ("a.img", b"QFI\xfb", "qcow2"),
+        ("a.img", qcow2(), "qcow2"),
     ],
 )
 def test_the_format_of_a_disk_is_known_by_its_name(name: str, magic: bytes, format: str, tmp_path: Path) -> None:

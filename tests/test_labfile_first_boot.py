@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from disk_headers import qcow2
 from nestlab import kinds
 from nestlab.base.errors import Mistake, Mistakes
 from nestlab.home import key_pairs
+from nestlab.images import pve
 from nestlab.images.image_files import key_of, recipe_of
 from nestlab.images.recipes import BUILTIN
 from nestlab.lab.model import File, Image, Lab, Machine, Setup
+from nestlab.lab.pve_packages import PvePackages
 from nestlab.labfile import parse_text, render
 
 KEY = key_pairs.generate(comment="alice@here").public
@@ -116,7 +119,7 @@ def test_a_disk_smaller_than_its_image_is_a_mistake_and_passed_over_in_defaults(
     wrong = only("disk: 3G")
     assert (wrong.key, wrong.what) == ("machines.m.disk", "3G is less than the image has: 4G")
     assert "16G" in only("hypervisor: kvm, disk: 5G").what
-    (tmp_path / "d.qcow2").write_bytes(b"QFI\xfb" + bytes(20) + (3 << 30).to_bytes(8) + bytes(80))
+    (tmp_path / "d.qcow2").write_bytes(qcow2(3 << 30))
     assert "3G" in only("image: {file: d.qcow2}, disk: 2G", tmp_path).what
     assert machine("image: {file: d.qcow2}, disk: 3G", tmp_path).disk == 3 << 30
     found = lab("lab: x\ndefaults: {disk: 5G}\nmachines: {a: {}, b: {hypervisor: kvm}}\n").machines
@@ -126,7 +129,8 @@ def test_a_disk_smaller_than_its_image_is_a_mistake_and_passed_over_in_defaults(
 def test_the_disks_of_images_are_as_large_as_kinds_say() -> None:
     sizes = {name: plain.disk for name, plain in kinds.plains().items()}
     sizes |= {each.image: each.disk for each in kinds.kinds().values()}
-    assert sizes == {name: recipe.size for name, recipe in BUILTIN.items()}
+    made = {name: recipe.size for name, recipe in BUILTIN.items()}
+    assert sizes == made | {pve.NAME: pve.recipe(PvePackages(), "").size}
 
 
 def test_an_address_that_two_have_is_found_beside_other_mistakes() -> None:

@@ -65,8 +65,8 @@ def test_where_a_lab_is_may_come_from_the_environment_or_the_command_line() -> N
     assert lab(text).on is None
     assert lab(text, {"WHERE": "pve://h"}).on == Pve("pve://h")
     assert lab(text, sets=["on=pve+local"]).on == Pve("pve+local")
-    mapping = on("{pve: pve://h}").replace("{pve: pve://h}", "\n  pve: pve://${HOST}\n  nodes: [a]")
-    assert lab(mapping, {"HOST": "h"}, ["on.storage=fast", "on.nodes=[b, c]"]).on == Pve(
+    mapping = on("{pve: pve://h}").replace("{pve: pve://h}", "\n  pve: ${WHERE}\n  nodes: [a]")
+    assert lab(mapping, {"WHERE": "pve://h"}, ["on.storage=fast", "on.nodes=[b, c]"]).on == Pve(
         "pve://h", storage="fast", nodes=("b", "c")
     )
     assert lab("lab: x\nmachines: {m: {}}", sets=["on.pve=pve://h", "on.pool=p"]).on == Pve("pve://h", "p")
@@ -239,7 +239,7 @@ def test_a_mistake_in_a_segment_of_a_proxmox_ve(where: str, said: str, key: str,
 
 
 MACHINES = [
-    ("local", "{container: true}", "container", "`container` means nothing here: the lab runs on this computer", "on:"),
+    ("local", "{container: true}", "container", "m would be a container on this computer itself", "hypervisor: kvm"),
     ("local", "{node: n1}", "node", "`node` means nothing here: the lab runs on this computer", "Leave it out"),
     ("pve://h", "{container: yes}", "container", "expected true or false", ""),
     ("pve://h", "{node: n_1}", "node", "expected the name of a node", ""),
@@ -256,10 +256,10 @@ MACHINES = [
     ("pve://h", "{hypervisor: kvm, machines: {a: {node: n}}}", "machines.a.node", "a runs inside another machine", ""),
     (
         "pve://h",
-        "{hypervisor: kvm, machines: {a: {container: true}}}",
-        "machines.a.container",
-        "`container` means nothing here: a runs inside another machine, not on the Proxmox VE itself",
-        "for outermost machines",
+        "{hypervisor: kvm, machines: {a: {container: true, image: {file: d.tar.zst}}}}",
+        "machines.a.image",
+        "a container inside a hypervisor cannot be made from the image d.tar.zst",
+        "nestlab's own `debian` or `tiny`",
     ),
     (
         "pve://h",
@@ -305,8 +305,8 @@ def test_a_mistake_in_a_machine_on_a_proxmox_ve(
 
 
 def test_defaults_that_mean_nothing_on_this_computer_are_mistakes_once() -> None:
-    found = mistakes("lab: x\ndefaults: {container: true, node: n1}\nmachines: {a: {}, b: {}}\n")
-    assert [(each.key, each.line) for each in found] == [("defaults.container", 2), ("defaults.node", 2)]
+    found = mistakes("lab: x\ndefaults: {node: n1}\nmachines: {a: {}, b: {}}\n")
+    assert [(each.key, each.line) for each in found] == [("defaults.node", 2)]
     found = mistakes("lab: x\non: {pve: pve://h, nodes: [east1]}\ndefaults: {node: west1}\nmachines: {a: {}, b: {}}\n")
     assert [(each.key, each.hint) for each in found] == [("defaults.node", "There is `east1`.")]
 

@@ -15,6 +15,7 @@ import pytest
 
 import leaks
 from command_line import Cli
+from nestlab.home.paths import short_id
 
 pytestmark = [pytest.mark.guest, pytest.mark.slow]
 
@@ -46,6 +47,38 @@ def test_three_levels_come_up_and_are_proven(cli: Cli, file: str) -> None:
     assert proofs[DEEP, "accelerated"]
     assert proofs[DEEP, "segment wire"]
     assert cli.machines("three-levels")[DEEP]["level"] == 3
+
+
+def test_root_at_level_two_that_lies_about_its_machines_changes_nothing_outside_it(cli: Cli, file: str) -> None:
+    """As in test_hostile_nest, a level deeper: what is beside it in level 1, and on the host, stays."""
+    inside = "/var/lib/nestlab/labs/three-levels/m"
+    watch = f"cd {inside} && find . ! -name console.log -printf '%p %i\\n' | sort"
+
+    def outside() -> tuple[list[str], str]:
+        here = sorted(str(each) for each in cli.home.glob("labs/three-levels/m/*/*") if each.suffix != ".log")
+        return here, cli("exec", "outer", "--", "sh", "-c", watch).text
+
+    before = outside()
+    lies = {
+        short_id("outer"): ("made", '{"path": "outer"}'),
+        short_id("outer/inner"): (
+            "made",
+            '{"path": "outer/inner", "digest": "x", "names": "x", "root": "x", "disk": 0}',
+        ),
+        "0badcafe": ("making", '{"path": "?"}'),
+        "0badcaff": ("making", '{"path": "outer/?"}'),
+        "0000000f": ("making", '{"path": "../x"}'),
+    }
+    writes = []
+    for name, (record, text) in lies.items():
+        writes.append(f"mkdir -p {inside}/{name} && printf '%s\\n' '{text}' >{inside}/{name}/{record}")
+    cli("exec", "outer/inner", "--", "sh", "-c", "\n".join([*writes, f"mkdir -p {inside}/mine"]))
+    steps = json.loads(cli("plan", file, "--json").text)["steps"]
+    assert {step["id"] for step in steps} == {f"clear:outer/inner/{name}" for name in lies}
+    cli("up", file, "--no-verify")
+    assert outside() == before
+    cli("exec", "outer/inner", "--", "sh", "-c", f"[ -d {inside}/mine ] && [ ! -e {inside}/0badcafe ]")
+    assert {each["state"] for each in cli.machines("three-levels").values()} == {"running"}
 
 
 def test_level_three_is_used_like_any_other(cli: Cli, tmp_path: Path) -> None:

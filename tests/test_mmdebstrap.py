@@ -32,6 +32,16 @@ def quiet(_: str) -> None:
         ("E: Unable to locate package no-such-package", "has no package no-such-package", "Correct its name"),
         ("E: cannot find newuidmap", "user namespaces", "uidmap"),
         ("W: no entry in /etc/subuid for someone", "user namespaces", "add-subuids"),
+        (
+            "E: Release file for http://mirror.example/debian/dists/sid/InRelease is expired (invalid since 23d 14h).",
+            "lists of its mirror are out of date",
+            "suite",
+        ),
+        (
+            "E: The repository 'http://mirror.example/debian woody Release' does not have a Release file.",
+            "does not have that release",
+            "mirror",
+        ),
         ("The following signatures couldn't be verified: NO_PUBKEY 6ED0E7B82643E131", "signature", "keyring"),
     ],
 )
@@ -121,3 +131,45 @@ async def test_debians_keys_are_named_for_a_system_whose_apt_does_not_trust_them
 def test_sbin_is_on_the_path_of_an_ordinary_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/usr/bin")
     assert "/usr/sbin" in debstrap._environment(Path("/tmp"))["PATH"].split(":")
+
+
+async def test_it_is_told_nothing_of_our_environment_but_what_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = tmp_path / "mmdebstrap"
+    fake.write_text(f"#!/bin/sh\nenv >{tmp_path}/environment\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for name in ("NESTLAB_PVE_TOKEN", "AWS_SECRET_ACCESS_KEY", "SSH_AUTH_SOCK", "APT_CONFIG", "PERL5OPT"):
+        monkeypatch.setenv(name, "hush")
+    monkeypatch.setenv("https_proxy", "http://proxy:3128")
+    await mmdebstrap([], what="x", folder=tmp_path, say=quiet, variables={"confine_text": "text"})
+    told = (tmp_path / "environment").read_text()
+    assert "hush" not in told
+    assert {"https_proxy=http://proxy:3128", "confine_text=text"} <= set(told.splitlines())
+
+
+async def test_output_without_end_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = tmp_path / "mmdebstrap"
+    fake.write_text(
+        "#!/bin/sh\nhead -c 3000000 /dev/zero | tr '\\0' x\necho\nyes | head -n 20000\necho 'E: last'\nexit 25\n"
+    )
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(LabError, match="status 25") as caught:
+        await mmdebstrap([], what="The image x", folder=tmp_path, say=quiet)
+    assert caught.value.detail.splitlines()[-1] == "E: last"
+    assert len(caught.value.detail) < 15 * 4097
+
+
+def test_a_script_that_failed_is_not_taken_for_a_failed_download() -> None:
+    said = ["curl: (6) Could not resolve host: example.org", "nestlab: the script ended with status 6", "E: run_hooks"]
+    error = failure("The image x", said, 25)
+    assert "its script failed" in error.what
+    assert "without a network" in error.hint
+
+
+def test_where_namespaces_are_forbidden_nothing_is_built_without_them() -> None:
+    error = failure("The image x", ["nestlab: cannot confine: unshare: Operation not permitted"], 25)
+    assert "cannot be kept apart" in error.what
+    assert "user.max_user_namespaces" in error.hint

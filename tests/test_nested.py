@@ -8,16 +8,19 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from command_line import qemus
 from nestlab.network.pcap import Records
 from waiting import LONG, VERY_LONG, wait_until
 
@@ -42,6 +45,13 @@ class Cli:
         assert "Traceback" not in done.stderr
         return done.stdout
 
+    def error(self, *words: str) -> str:
+        """What a command that fails as it should says."""
+        argv = [sys.executable, "-m", "nestlab", *words]
+        done = subprocess.run(argv, env=self.env, input="", capture_output=True, text=True, timeout=UP_TO)
+        assert done.returncode == 2
+        return done.stderr
+
     def json(self, *words: str) -> Any:
         return json.loads(self.run(*words, "--json"))
 
@@ -49,16 +59,7 @@ class Cli:
         return [json.loads(line) for line in self.run(*words, "--json").splitlines()]
 
     def qemus(self) -> list[int]:
-        """Processes that belong to this home."""
-        found = []
-        for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                line = (entry / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if str(self.home).encode() in line and int(entry.name) != os.getpid():
-                found.append(int(entry.name))
-        return found
+        return qemus(self.home)
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +142,31 @@ def test_cp_goes_through_two_levels_both_ways(cli: Cli, tmp_path: Path) -> None:
     cli.run("cp", str(there), "hv1/web:/tmp/file")
     cli.run("cp", "hv1/web:/tmp/file", str(back))
     assert back.read_bytes() == there.read_bytes()
+
+
+def test_a_port_of_a_machine_at_either_level_is_reached_at_127_0_0_1(cli: Cli) -> None:
+    page = "mkdir -p /tmp/www && echo from-level-2 >/tmp/www/index.html && httpd -p 8000 -h /tmp/www"
+    cli.run("exec", "hv1/web", "--", "sh", "-c", page)
+    inner = cli.json("forward", "hv1/web", "8000", "--keep")["local"]
+    outer = cli.json("forward", "hv1", "22", "--keep")["local"]
+    with urllib.request.urlopen(f"http://127.0.0.1:{inner}/index.html", timeout=LONG) as answer:
+        assert answer.read() == b"from-level-2\n"
+    with socket.create_connection(("127.0.0.1", outer), timeout=LONG) as sshd:
+        assert sshd.recv(4) == b"SSH-"
+    kept = {(each["path"], each["port"]): each["local"] for each in cli.json("status", "pair")["ports"]}
+    assert kept == {("hv1/web", 8000): inner, ("hv1", 22): outer}
+    for machine in ("hv1/web", "hv1"):
+        cli.run("unforward", machine)
+    for port in (inner, outer):
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+
+
+def test_a_machine_without_a_screen_says_what_gives_it_one(cli: Cli) -> None:
+    for machine in ("hv1", "hv1/web"):
+        said = cli.error("screenshot", machine)
+        assert f"{machine} has no screen" in said
+        assert "display: true" in said
 
 
 def test_openssh_and_scp_connect_by_the_ssh_config_alone(cli: Cli, tmp_path: Path) -> None:

@@ -36,6 +36,11 @@ def test_the_script_of_a_hypervisor_is_the_golden_one() -> None:
     assert_golden("network/hypervisor.sh", script(HYPERVISOR, management_mac=MANAGEMENT))
 
 
+def test_the_script_of_a_hypervisor_on_a_transparent_segment_is_the_golden_one() -> None:
+    spec = spec_of(replace(BRIDGED, transparent=True, trunk=True))
+    assert_golden("network/transparent.sh", script(spec, management_mac=MANAGEMENT))
+
+
 def test_the_script_of_a_plain_guest_without_internet_is_the_golden_one() -> None:
     assert_golden("network/plain.sh", script(spec_of(PLAIN), management_mac=MANAGEMENT))
 
@@ -194,6 +199,18 @@ def test_a_bridge_has_the_card_its_address_and_what_was_settled_for_it(path: str
     assert world.addresses("br-inner") == set()
     assert all("UP" in world.links[each]["flags"] for each in (name, "br-inner", "eth2", "eth3"))
     assert list(world.settings.values()) == ["0", "0", "0", "0", "0", "0"]
+
+
+def test_a_bridge_of_a_transparent_segment_passes_on_what_bridges_keep_and_its_card_lacp(
+    path: str, tmp_path: Path
+) -> None:
+    masks = (
+        f"cat /sys/class/net/{bridge_name(BRIDGED.segment)}/bridge/group_fwd_mask /sys/class/net/eth2/brport/g*_mask"
+    )
+    trap = f"trap '{masks} >{tmp_path}/masks' EXIT"
+    world = run(spec_of(replace(BRIDGED, transparent=True)), path, tmp_path, before=(trap,))
+    assert (world.statuses, world.errors) == ((0, 0), "")
+    assert (tmp_path / "masks").read_text().split() == ["0xfff8", "0x4"]
 
 
 def test_no_address_waits_for_duplicates(path: str, tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
-"""A disk of somebody's own, with its own boot loader and cloud-init: nestlab's seed makes it a machine of the lab."""
+"""A disk of somebody's own, with its own boot loader and cloud-init: nestlab's seed makes it a machine of the lab. The
+same disk, packed and on a server, as another machine."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -16,6 +19,7 @@ import pytest
 import leaks
 from command_line import Cli
 from own_disk import SENTENCE, build, cd
+from url_server import serving
 from waiting import VERY_LONG
 
 pytestmark = [
@@ -26,12 +30,16 @@ pytestmark = [
 
 LAB = """
 lab: own
-images: {{mine: {{file: {disk}, user: admin}}, cd: {{file: {cd}}}}}
+images:
+  mine: {{file: {disk}, user: admin}}
+  cd: {{file: {cd}}}
+  away: {{url: {url}, sha256: {digits}, user: admin}}
 segments: {{wire: {{cidr: 10.79.0.0/24}}}}
 machines:
   mine: {{image: mine, memory: 768M, segments: [wire]}}
   tiny: {{image: tiny, memory: 128M, segments: [wire]}}
   disc: {{image: cd, memory: 256M}}
+  away: {{image: away, memory: 768M, segments: [wire]}}
 """
 
 
@@ -40,19 +48,24 @@ def cli() -> Iterator[Cli]:
     with tempfile.TemporaryDirectory(prefix="nl-", dir="/tmp") as folder:
         disk = build(Path(folder))
         before, disc = disk.stat().st_mtime_ns, cd(Path(folder))
-        with leaks.world(Path(folder)):
-            cli = Cli(Path(folder))
-            cli("up", cli.file(LAB.format(disk=disk, cd=disc)), "--no-verify")
-            settled(cli)
+        subprocess.run(["zstd", "-q", "-1", str(disk)], check=True)
+        packed = Path(f"{disk}.zst").read_bytes()
+        with leaks.world(Path(folder)), serving() as served:
+            cli, url = Cli(Path(folder)), served.put("/own.raw.zst", packed)
+            digits = hashlib.sha256(packed).hexdigest()
+            cli("up", cli.file(LAB.format(disk=disk, cd=disc, url=url, digits=digits)), "--no-verify")
+            for name in ("mine", "away"):
+                settled(cli, name)
             yield cli
             cli("down", "own", "--yes")
+            cli("images", "rm", "own.raw.zst")
         assert disk.stat().st_mtime_ns == before, "a disk of the user's is never written to"
 
 
-def settled(cli: Cli) -> None:
+def settled(cli: Cli, name: str) -> None:
     """cloud-init restarts sshd when it is nearly done; until then a login may be cut off."""
     deadline = time.monotonic() + VERY_LONG
-    while cli("exec", "mine", "--", "sh", "-c", "cloud-init status --wait; :", status=None).status != 0:
+    while cli("exec", name, "--", "sh", "-c", "cloud-init status --wait; :", status=None).status != 0:
         assert time.monotonic() < deadline
         time.sleep(1)
 
@@ -62,6 +75,12 @@ def test_it_is_reached_by_its_user_with_the_labs_key_and_host_key(cli: Cli) -> N
     assert {each["claim"] for each in proofs if each["path"] == "mine" and each["ok"]} == {"reachable", "segment wire"}
     assert cli("exec", "mine", "--", "id", "-un").text.strip() == "admin"
     assert cli("exec", "mine", "--", "sudo", "-n", "id", "-u").text.strip() == "0"
+
+
+def test_one_that_was_downloaded_is_as_good(cli: Cli) -> None:
+    assert cli("exec", "away", "--", "hostname").text.strip() == "away"
+    assert cli("exec", "away", "--", "id", "-un").text.strip() == "admin"
+    assert cli("exec", "away", "--", "getent", "hosts", "mine").text.strip()
 
 
 def test_it_has_its_name_its_addresses_and_the_names_of_the_others(cli: Cli) -> None:

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from liars import engine_on
 from nestlab.base import patience
 from nestlab.base.errors import LabError
 from nestlab.cli import _patient
 from nestlab.engines.qemu import wait
+from nestlab.engines.qemu.engine import MEASURED
 from nestlab.engines.qemu.wait import LONGEST, Wait, waiting
 from nestlab.home.speeds import Speeds
 from nestlab.hosts import speed, starvation
@@ -176,3 +178,17 @@ async def test_the_work_of_a_process_is_read_from_its_host(tmp_path: Path) -> No
     assert found is not None
     assert found[0] > 0
     assert wait.parse("") is wait.parse("1 x") is wait.parse("1 2 3") is None
+
+
+async def test_a_slow_host_is_measured_later_after_a_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    for slowness in (1.0, 400.0):
+        engine = engine_on(LocalHost(), "pair", tmp_path)
+        engine.parent.slowness = slowness
+        await engine._measure()
+    assert slept == [MEASURED, 20 * MEASURED]

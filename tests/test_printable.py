@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nestlab.base.errors import LabError
-from nestlab.base.paint import PLAIN, Paint
+from nestlab.base.paint import PLAIN, Paint, inked
 from nestlab.base.printable import console_lines, one_line, printable
 from nestlab.doctor.finding import Remedy, Write
 from nestlab.doctor.fix_preview import show
@@ -33,7 +33,7 @@ def test_other_letters_newlines_and_tabs_stay() -> None:
 def test_a_report_shows_control_characters_of_a_host_and_keeps_its_own_colours() -> None:
     facts = Facts(kernel=EVIL, arch="x86_64", distribution="D\nebian", parameters={"kvm_intel.nested": EVIL})
     assert f"D\\x0aebian, Linux {SHOWN}" in text(visit("hv1", 1, facts), PLAIN)
-    painted = text(visit("hv1", 1, facts), Paint(True))
+    painted = inked(text(visit("hv1", 1, facts), Paint(True)))
     assert painted.startswith("\x1b[1mhv1\x1b[0m")
     assert "\x1b[31mRED" not in painted
     assert SHOWN in text(Visit("hv1", 1, error=EVIL), PLAIN)
@@ -49,7 +49,7 @@ def test_what_fix_would_change_shows_them_too_and_its_diffs_stay_diffs() -> None
 
 def test_an_error_shows_them_too() -> None:
     said = error(LabError("What\x07.", hint="Do\x1b[0m.", detail="one\r\ntwo\x1b"), PLAIN)
-    assert said == "error: What\\x07.\nDo\\x1b[0m.\none\ntwo\\x1b"
+    assert said == "error: What\\x07.\nDo\\x1b[0m.\n  one\n  two\\x1b"
 
 
 CONSOLE = [

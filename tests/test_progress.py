@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nestlab.base.events import Began, Failed, Finished, Said, Started
-from nestlab.base.paint import Paint
+from nestlab.base.paint import Paint, inked
 from nestlab.show.progress import Progress
 
 
@@ -43,7 +43,7 @@ def test_lines_are_cut_to_the_width_of_the_terminal() -> None:
 
 def test_colours_do_not_change_the_width() -> None:
     painted = fed().show(150.0, height=10, width=30, paint=Paint(True))
-    assert any("\x1b[31m✗\x1b[0m" in line for line in painted)
+    assert any("\x1b[31m✗\x1b[0m" in inked(line) for line in painted)
 
 
 def test_a_machine_that_boots_after_it_was_made_keeps_its_line() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from disk_headers import qcow2
 from nestlab.cli.app import app
 from nestlab.testing.fake_pve import FakePve
 from nestlab.wire.pve import credentials
@@ -31,6 +32,7 @@ class Shell:
         self.env = {
             "NESTLAB_HOME": str(folder / "state"),
             "NESTLAB_CACHE": str(folder / "cache"),
+            "NESTLAB_PVE_HOST": f"127.0.0.1:{fake.port} 127.0.0.1:1",
             "NESTLAB_PVE_TOKEN": f"{name}={secret}",
             "NESTLAB_PVE_FINGERPRINT": fake.fingerprint,
         }
@@ -216,7 +218,7 @@ def _place(shell: Shell) -> Any:
         (("pve", "check", "pve://"), "is no address of a Proxmox VE"),
         (("pve", "check", "pve://root@pam:secret@host"), "must not hold a secret"),
         (("pve", "check", "pve://127.0.0.1:1"), "does not answer"),
-        (("pve", "trust", "pve+local"), "is reached without a certificate"),
+        (("pve", "trust", "pve+local"), "this computer: it needs no trust"),
         (("images", "gc", "--on", "nowhere"), "nowhere is neither an address nor a lab"),
         (("migrate", "hv1", "pve2"), "no lab"),
     ],
@@ -261,10 +263,41 @@ def test_what_is_not_there_is_told_before_anything_is_made(shell: Shell, fake: F
         f"lab: one\non: {place}\nsegments: {{wire: }}\n"
         f"machines: {{m: {{image: {{file: {shell.folder}/x.qcow2}}, memory: 256M, segments: [wire]{internet}}}}}\n"
     )
-    (shell.folder / "x.qcow2").write_bytes(
-        b"QFI\xfb\0\0\0\3".ljust(24, b"\0") + (1 << 20).to_bytes(8, "big") + bytes(512)
-    )
+    (shell.folder / "x.qcow2").write_bytes(qcow2(1 << 20))
     told = shell.run("up", str(file), "--no-verify", status=2).output
     assert said in told
     assert not fake.vms
     assert not [volume for volume in fake.volumes if "once" in volume]
+
+
+def test_a_lab_file_alone_takes_a_token_nowhere(shell: Shell, fake: FakePve, tmp_path: Path) -> None:
+    """What a stranger's lab file names is not asked anything, whatever is asked for."""
+    file = tmp_path / "lab.yaml"
+    file.write_text(f"lab: x\non: {shell.on}\nmachines: {{m: {{image: tiny}}}}\n")
+    others = ({"NESTLAB_PVE_HOST": None}, {"NESTLAB_PVE_HOST": "pve1.example.org"})
+    for words in (("plan",), ("up",), ("pve", "check"), ("pve", "trust"), ("images", "gc", "--on")):
+        for env in others:
+            said = shell.run(*words, str(file), status=2, env=env).output
+            assert f"{shell.on} is named by a lab file only" in said
+    for env in others:
+        shell.run("validate", str(file), env=env)
+        shell.run("graph", str(file), env=env)
+        assert "(not asked)" in shell.run("pve", "setup", str(file), env=env).stdout
+    assert not fake.requests
+    assert "tiny" in shell.run("plan", str(file)).stdout, "NESTLAB_PVE_HOST names it"
+    set_on = ("--set", f"on={shell.on}")
+    assert "tiny" in shell.run("plan", str(file), *set_on, env={"NESTLAB_PVE_HOST": None}).stdout
+    assert "kept in" in shell.run("pve", "trust", shell.on, "--yes", env={"NESTLAB_PVE_HOST": None}).stdout
+    assert "tiny" in shell.run("plan", str(file), env={"NESTLAB_PVE_HOST": None}).stdout
+
+
+def test_a_node_by_ssh_is_trusted_by_its_name(shell: Shell, tmp_path: Path) -> None:
+    env = {"NESTLAB_PVE_HOST": None}
+    file = tmp_path / "lab.yaml"
+    file.write_text("lab: x\non: pve+ssh://root@127.0.0.1:1\nmachines: {m: {image: tiny}}\n")
+    assert "named by a lab file only" in shell.run("plan", str(file), status=2, env=env).output
+    assert "nothing was changed" in shell.run("pve", "trust", "pve+ssh://root@127.0.0.1:1", status=2, env=env).output
+    shell.run("pve", "trust", "pve+ssh://root@127.0.0.1:1", "--yes", env=env)
+    told = shell.run("plan", str(file), status=2, env=env).output
+    assert "named by a lab file only" not in told
+    assert "127.0.0.1:1" in told

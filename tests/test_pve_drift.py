@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from blueprints import draft, guest
+from nestlab.base.errors import LabError
 from nestlab.engines.pve import drift, tags
 from nestlab.lab.blueprint import Blueprint
 from nestlab.lab.model import Image
@@ -174,6 +175,73 @@ async def test_an_identity_disk_that_somebody_took_away_is_made_again(made: Benc
     assert [each.what for each in found.drift] == ["virtio2 is gone, wanted serial=nestlab-id"]
     await again(made)
     assert "serial=nestlab-id" in str(config(made)["virtio2"])
+
+
+async def test_a_root_disk_that_somebody_detached_is_drift_and_attached_again(made: Bench) -> None:
+    await running(made)
+    await made.engine().perform(Stop("", "web"), LAB, made.say)
+    before, boots = config(made)["virtio0"], config(made)["boot"]
+    await made.api.set(f"/nodes/pve1/qemu/{vmid(made)}/config", {"delete": "virtio0"})
+    assert "virtio0" not in config(made)
+    found = await seen(made)
+    assert found is not None
+    assert [each.what for each in found.drift] == ["virtio0 is gone, wanted serial=root"]
+    await again(made)
+    assert (config(made)["virtio0"], config(made)["boot"]) == (before, boots)
+    assert not [key for key in config(made) if key.startswith("unused")]
+
+
+async def test_a_disk_that_boots_and_was_detached_boots_again(made: Bench) -> None:
+    await running(made)
+    await made.engine().perform(Stop("", "web"), LAB, made.say)
+    before, boots = config(made)["virtio1"], config(made)["boot"]
+    await made.api.set(f"/nodes/pve1/qemu/{vmid(made)}/config", {"delete": "virtio1"})
+    assert config(made)["boot"] != boots
+    await again(made)
+    assert (config(made)["virtio1"], config(made)["boot"]) == (before, boots)
+
+
+async def test_a_root_disk_that_is_to_be_detached_at_the_next_start_stays(made: Bench) -> None:
+    await running(made)
+    before = config(made)["virtio0"]
+    await made.api.set(f"/nodes/pve1/qemu/{vmid(made)}/config", {"delete": "virtio0"})
+    [step] = await steps(made)
+    assert step.why == "live: virtio0 is gone, wanted serial=root from its next start on (changed by hand)"
+    await again(made)
+    found = machine_of(made.fake, "lab", "web")
+    assert found is not None
+    assert (config(made)["virtio0"], found.pending, found.running) == (before, {}, True)
+
+
+async def test_a_wrong_disk_is_never_attached_and_a_deleted_one_is_told(made: Bench) -> None:
+    await running(made)
+    engine = made.engine()
+    await engine.perform(Stop("", "web"), LAB, made.say)
+    here = f"/nodes/pve1/qemu/{vmid(made)}/config"
+    await made.api.set(here, {"virtio9": "local:1"})
+    await made.api.set(here, {"delete": "virtio0,virtio9"})
+    with pytest.raises(LabError, match=r"its disk virtio0 .* was detached, and it may be any of local:\d+") as caught:
+        await engine.perform(Boot("", "web"), LAB, made.say)
+    assert "Attach the right one as virtio0" in (caught.value.hint or "")
+    await made.api.set(here, {"delete": "unused0,unused1"})
+    with pytest.raises(LabError, match="was detached and deleted"):
+        await engine.perform(Boot("", "web"), LAB, made.say)
+    assert not [key for key in config(made) if key == "virtio0"]
+
+
+async def test_a_new_definition_keeps_a_disk_that_was_detached(made: Bench) -> None:
+    await running(made)
+    await made.engine().perform(Stop("", "web"), LAB, made.say)
+    before = config(made)["virtio0"]
+    await made.api.set(f"/nodes/pve1/qemu/{vmid(made)}/config", {"delete": "virtio0"})
+    larger = draft("lab", guest("web", on=("wire",), memory=256), hosts="before")
+    await again(made, larger)
+    assert (config(made)["virtio0"], config(made)["memory"]) == (before, "256")
+    await made.engine().perform(Stop("", "web"), larger, made.say)
+    await made.api.set(f"/nodes/pve1/qemu/{vmid(made)}/config", {"delete": "virtio0"})
+    found = await seen(made)
+    assert found is not None
+    assert found.drift, "it is remembered across definitions"
 
 
 async def test_a_container_is_compared_and_set_back_too(made: Bench, tmp_path: Path) -> None:

@@ -200,7 +200,7 @@ async def test_a_certificate_that_is_renewed_between_two_steps_must_be_a_stated_
         engine = made.engine()
         await engine.perform(Create("", "web"), ONE, made.say)
         fake.new_certificate()
-        await made.api._wires.close()  # its connections are gone, as after a restart of pveproxy
+        await made.api._https.drop()  # its connections are gone, as after a restart of pveproxy
         before = len(fake.requests)
         with pytest.raises(LabError, match="another certificate than it should"):
             await engine.perform(Boot("", "web"), ONE, made.say)

@@ -109,7 +109,7 @@ async def test_fifty_machines_take_the_same_requests_each_and_do_not_storm_a_nod
     assert many.making / 50 < few.making / 6
     assert many.observing - 50 == few.observing - 6, "one for each, to see whether somebody changed it"
     assert many.glancing == few.glancing <= 3
-    assert few.copies <= many.copies <= 2 * CLONES, "on the storages of two nodes at one time"
+    assert max(few.copies, many.copies) <= 2 * CLONES, "on the storages of two nodes at one time"
 
 
 async def test_a_storage_that_nodes_share_makes_no_more_at_one_time_than_any_other(tmp_path: Path) -> None:

@@ -320,7 +320,7 @@ async def test_the_outlook_tells_where_a_machine_will_be_and_is(made: Bench) -> 
 
 async def test_what_does_not_fit_is_told_before_anything_is_made(made: Bench) -> None:
     lab = draft("lab", guest("web", memory=40 << 10))
-    with pytest.raises(LabError, match=r"memory: 40\.1G needed"):
+    with pytest.raises(LabError, match=r"memory: 40\.0G needed"):
         await made.engine().check(lab, {"web"})
     assert made.fake.calls("POST") == []
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from nestlab.verbs.apply import apply
 from nestlab.verbs.nest import Nest
 from nestlab.wire.pve.client import Pve as Client
 from pve_lab import Bench, assert_valid, bench, cluster
+from waiting import settled
 
 LAB = draft("lab", hypervisor("hv1", guest("web")), guest("lone"), hosts="before")
 OTHER = draft("lab", hypervisor("hv1", guest("web"), memory=1500), guest("new"), hosts="after")
@@ -90,8 +90,8 @@ async def dies(made: Bench, blueprint: Blueprint, previous: Blueprint | None, wa
     if api.last == f"create {LOCK}":
         # It had no time to write down that the lock is its own: this one is not taken from whoever may hold it.
         made.fake.world.sdn.lock = ""
-    for _ in range(3):
-        await asyncio.sleep(0)
+    # Requests of its that were on their way are done by then: whoever types the next command is slower than that.
+    await settled(lambda: len(made.fake.requests), still=0.1)
     return api.dead
 
 

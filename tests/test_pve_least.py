@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,8 @@ from nestlab.engines.pve.connections import Door
 from nestlab.engines.pve.migration import judge
 from nestlab.engines.pve.uploads import Uploads
 from nestlab.lab.blueprint import Blueprint
-from nestlab.lab.model import Image, Pve, Segment
+from nestlab.lab.disks import Disk
+from nestlab.lab.model import GIB, Image, Pve, Segment
 from nestlab.plan.steps import Boot, Create, Introduce, Remove, Stop
 from nestlab.proxmox import setup
 from nestlab.testing.fake_pve import Agent, FakePve
@@ -32,14 +34,19 @@ SEGMENTS = (Segment("wire"), Segment("office", bridge="vmbr0", vlan=30))
 
 
 def wanted(folder: Path, hosts: str) -> Blueprint:
-    """A hypervisor, a machine with a way out and a VLAN, and a container."""
+    """A hypervisor, a machine with a way out and a VLAN, a container, and a machine with another disk and a CD-ROM."""
     (folder / "debian.tar.zst").write_bytes(b"a template")
     image = Image(file=str(folder / "debian.tar.zst"))
     out = replace(guest("out", on=("wire", "office")), internet=True)
     box = replace(guest("box"), image=image, container=True)
-    lab = draft("lab", hypervisor("hv1", guest("web")), out, box, segments=SEGMENTS, hosts=hosts)
-    images = MappingProxyType({"file-1" if each.file else key: each for key, each in lab.images.items()})
-    specs = tuple(replace(spec, image="file-1") if spec.path == "box" else spec for spec in lab.specs)
+    store = replace(guest("store"), disks=(Disk("data", GIB, serial="data"),), cdroms=("/a.iso",))
+    lab = draft("lab", hypervisor("hv1", guest("web")), out, box, store, segments=SEGMENTS, hosts=hosts)
+    images = MappingProxyType(
+        {"file-1" if each.file else key: each for key, each in lab.images.items()}
+        | {"file-2": Image(file="/a.iso", format="iso")}
+    )
+    changed: dict[str, dict[str, Any]] = {"box": {"image": "file-1"}, "store": {"files": ("file-2",)}}
+    specs = tuple(replace(spec, **changed.get(spec.path, {})) for spec in lab.specs)
     return replace(lab, specs=specs, images=images)
 
 
@@ -57,10 +64,10 @@ async def life(fake: FakePve, folder: Path, login: tuple[str, str]) -> None:
     lab, other = wanted(folder, "a"), wanted(folder, "b")
     async with bench(fake, folder, ON, login=login) as made:
         engine = made.engine()
-        await engine.check(lab, {"hv1", "out", "box"})
+        await engine.check(lab, {"hv1", "out", "box", "store"})
         assert "is missing" not in (await engine.platform()).line
         await Uploads(made.api, ON, "0" * 8, folder).held("pve1")
-        for path in ("hv1", "out", "box"):
+        for path in ("hv1", "out", "box", "store"):
             await up(made, lab, path, engine)
             await engine.perform(Stop("", path), other, made.say)
             await engine.perform(Boot("", path), other, made.say)
@@ -71,8 +78,8 @@ async def life(fake: FakePve, folder: Path, login: tuple[str, str]) -> None:
         await engine.snapshots.drop("out", "before")
         move = await engine.migration.look("out", "pve2", hypervisor=False, inside=())
         await engine.migration.go(move, judge(move), made.say)
-        assert set((await made.engine().observe()).machines) == {"hv1", "out", "box"}
-        for path in ("hv1", "out", "box"):
+        assert set((await made.engine().observe()).machines) == {"hv1", "out", "box", "store"}
+        for path in ("hv1", "out", "box", "store"):
             await engine.perform(Remove("", path), other, made.say)
         await engine._segments.remove({"wire"})
     assert [each for each in fake.vms.values() if not each.template] == []

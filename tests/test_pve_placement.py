@@ -11,7 +11,7 @@ from blueprints import WIRE, draft, guest, hypervisor
 from nestlab.base.errors import LabError
 from nestlab.engines.pve import placement
 from nestlab.engines.pve.cpu_types import Processor
-from nestlab.engines.pve.placement import IMAGE, OVERHEAD, At, Room, Spot, Store, place
+from nestlab.engines.pve.placement import IMAGE, At, Room, Spot, Store, overhead, place
 from nestlab.lab.blueprint import Blueprint
 from nestlab.lab.model import GIB, MIB, Pve, Segment
 
@@ -55,6 +55,21 @@ def test_machines_on_a_segment_that_ends_at_the_node_stay_together() -> None:
     assert set(nodes(reaching).values()) == {"pve1", "pve2"}
 
 
+def test_a_qemu_counts_for_less_under_kvm_and_a_container_has_none() -> None:
+    lab = apart(guest("a", on=(), memory=1024), guest("b", on=(), memory=1024))
+    free = replace(room("pve1"), free=2 * (1024 + 40) * MIB)
+    assert nodes(place(lab, PVE, [free], {})) == {"a": "pve1", "b": "pve1"}
+    emulated = replace(free, processor=Processor("pve1", kvm=False))
+    with pytest.raises(LabError, match=r"with 40M for each QEMU, 150M without KVM.*\n.*1\.1G needed, 954M of"):
+        place(lab, PVE, [emulated], {})
+    asked = apart(replace(guest("a", on=(), memory=1024), accel="tcg"))
+    with pytest.raises(LabError, match="cannot run on"):
+        place(asked, PVE, [replace(free, free=(1024 + 149) * MIB)], {})
+    ct = apart(replace(guest("a", on=(), memory=1024), container=True))
+    whole = (Store("local", 500 * GIB, content=frozenset({"rootdir"})),)
+    assert place(ct, PVE, [replace(free, free=GIB, stores=whole)], {})["a"].node == "pve1"
+
+
 def test_the_lab_file_may_name_the_node() -> None:
     lab = apart(replace(guest("a", on=()), node="pve1"), guest("b", on=()))
     spots = place(lab, PVE, [room("pve1", 2), room("pve2", 20)], {})
@@ -92,7 +107,7 @@ def test_only_the_nodes_that_may_be_used_are_used() -> None:
         (replace(guest("a", on=()), node="pve9"), "a is to run on node pve9, which the cluster does not have"),
         (replace(guest("a", on=()), node="pve2"), "a is to run on node pve2, which is offline"),
         (replace(guest("a", on=()), node="pve3"), "a is to run on node pve3, and `nodes` allows pve1, pve2"),
-        (guest("a", on=(), memory=40 << 10), "memory: 40.1G needed, 16.0G of 32.0G free"),
+        (guest("a", on=(), memory=40 << 10), "memory: 40.0G needed, 16.0G of 32.0G free"),
         (guest("a", on=(), cpus=9), "a machine has 9 CPUs, and the node 8: PVE starts none with more"),
         (replace(guest("a", on=()), disk=600 * GIB), "disk: 600.0G needed, 500.0G free on local"),
         (replace(guest("a", on=()), container=True), "it has no storage that takes content rootdir; it has: local"),
@@ -108,7 +123,7 @@ def test_what_does_not_fit_is_refused_with_its_numbers(machine: object, said: st
 def test_every_node_that_does_not_fit_says_why() -> None:
     with pytest.raises(LabError) as caught:
         place(apart(guest("a", on=(), memory=20 << 10, cpus=4)), PVE, [room("pve1", 4), room("pve2", cpus=2)], {})
-    assert "pve1: memory: 20.1G needed, 4.0G of 32.0G free" in caught.value.what
+    assert "pve1: memory: 20.0G needed, 4.0G of 32.0G free" in caught.value.what
     assert "pve2: a machine has 4 CPUs, and the node 2" in caught.value.what
 
 
@@ -124,7 +139,7 @@ def test_machines_inside_that_do_not_fit_are_refused_at_every_level() -> None:
 def test_what_a_machine_has_already_is_not_counted_again() -> None:
     lab = apart(guest("a", on=(), memory=8 << 10))
     place(lab, PVE, [room("pve1", 1)], {"a": At("pve1", "local", 8 * GIB)})
-    with pytest.raises(LabError, match=r"8\.1G needed, 1\.0G"):
+    with pytest.raises(LabError, match=r"8\.0G needed, 1\.0G"):
         place(lab, PVE, [room("pve1", 1)], {"a": At("pve1", "local", 0)})
 
 
@@ -207,7 +222,7 @@ def test_what_is_placed_fits_and_stays_together(
     assert spots == place(lab, on, rooms[::-1], {}), "the order of nodes does not matter"
     for each in rooms:
         here = [spec for spec in lab.specs if spots[spec.path].node == each.node]
-        assert sum(spec.machine.memory + OVERHEAD for spec in here) <= each.free
+        assert sum(spec.machine.memory + overhead(spec, kvm=True) for spec in here) <= each.free
         assert sum(spec.machine.disk or IMAGE for spec in here) <= each.stores[0].free
         assert all(spec.machine.cpus <= each.cpus for spec in here)
     for segment in ("wire", "back"):

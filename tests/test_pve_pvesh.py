@@ -15,6 +15,7 @@ from nestlab.wire.pve.errors import Denied, Exists, Invalid, Locked, Missing, Pv
 from nestlab.wire.pve.pvesh import Pvesh
 from nestlab.wire.pve.retries import Patience
 from nestlab.wire.result import Result
+from nestlab.wire.shapes import Odd
 
 UPID = "UPID:pve1:00001B65:000B9B51:6B036E11:qmcreate:220:root@pam:"
 QUICK = Patience(tries=3, first=0.001, most=0.002)
@@ -77,19 +78,26 @@ async def test_a_request_is_one_command_without_a_shell() -> None:
 
 
 @pytest.mark.parametrize(
-    ("printed", "answer"),
+    ("ask", "path", "printed", "answer"),
     [
-        ('{"release":"9.1","version":"9.1.10"}\n', {"release": "9.1", "version": "9.1.10"}),
-        ("101\n", 101),
-        ("", None),
-        (f"{UPID}\n", UPID),
-        (f'"{UPID}"\n', UPID),
-        (f'Formatting x\ntransferred 100%\n"{UPID}"\n', UPID),
-        ("[]", []),
+        ("get", "/version", '{"release":"9.1","version":"9.1.10"}\n', {"version": "9.1.10"}),
+        ("get", "/cluster/nextid", "101\n", 101),
+        ("create", "/nodes/pve1/qemu", "", None),
+        ("create", "/nodes/pve1/qemu", f"{UPID}\n", UPID),
+        ("create", "/nodes/pve1/qemu", f'"{UPID}"\n', UPID),
+        ("create", "/nodes/pve1/qemu", f'Formatting x\ntransferred 100%\n"{UPID}"\n', UPID),
+        ("get", "/nodes", "[]", []),
     ],
 )
-async def test_what_it_prints_is_the_answer(printed: str, answer: object) -> None:
-    assert await Pvesh(Node((0, printed, ""))).create("/nodes/pve1/qemu") == answer
+async def test_what_it_prints_is_the_answer(ask: str, path: str, printed: str, answer: object) -> None:
+    assert await getattr(Pvesh(Node((0, printed, ""))), ask)(path) == answer
+
+
+@pytest.mark.parametrize("printed", ["", "null", "[]", "{}", '{"version": {}}', "[" * 100_000, "NaN", "\x1b]0;x\x07"])
+async def test_what_it_prints_oddly_is_told_of_that_node(printed: str) -> None:
+    with pytest.raises(Odd, match=r"^pve1 gave an odd answer to GET /version: ") as caught:
+        await Pvesh(Node((0, printed, "")), "pve1").get("/version")
+    assert "\x1b" not in caught.value.what
 
 
 USAGE = "pvesh get <api_path> [OPTIONS] [FORMAT_OPTIONS]\n"

@@ -17,8 +17,8 @@ import pytest
 from nestlab.base.errors import LabError, Refused, Unreachable
 from nestlab.wire.pve import encode, privileges, tasks
 from nestlab.wire.pve.errors import Denied, Invalid, Locked, Missing, PveError, refusal
+from nestlab.wire.pve.https import read
 from nestlab.wire.pve.retries import repeatable
-from nestlab.wire.pve.wires import read
 
 RECORDINGS = Path(os.environ.get("NESTLAB_PVE_RECORDINGS") or "recordings-nowhere") / "http"
 pytestmark = pytest.mark.skipif(not RECORDINGS.is_dir(), reason="needs recordings of a Proxmox VE")

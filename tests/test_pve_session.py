@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from nestlab.base.errors import LabError
+from nestlab.base.errors import LabError, Unreachable
 from nestlab.home.directories import Home
 from nestlab.hosts.facts import Facts
 from nestlab.lab.model import GIB
 from nestlab.testing.fake_engine import FakeWorld
 from nestlab.testing.fake_pve import FakePve
+from nestlab.verbs import connections
 from nestlab.verbs import migrate as moving
 from nestlab.verbs import session as verbs
 from pve_lab import assert_valid, bench, cluster, machine_of
@@ -286,3 +288,54 @@ async def test_a_lab_on_this_machine_does_not_migrate(labs: Labs) -> None:
     await labs.up(on="local")
     with pytest.raises(LabError, match="on this machine"):
         await _migrated(labs, "hv1", "pve2")
+
+
+async def test_down_says_how_much_is_written_on_each_disk(labs: Labs, fake: FakePve) -> None:
+    await labs.up()
+    found = machine_of(fake, "pair", "hv1")
+    assert found is not None
+    volume = fake.world.volume(str(found.config["virtio0"]).split(",")[0], found.node)
+    assert volume is not None
+    volume.used = 1288490189
+    async with verbs.looking(labs.site, name="pair") as session:
+        await session.look()
+        losses = {each.path: each for each in (await session.weighed(lambda: session.plan("gone"))).losses}
+    assert losses["hv1"].why.endswith("; its disk with 1.2G written is deleted")
+    assert losses["hv1"].data()["written"] == 1288490189
+
+
+async def test_openssh_reaches_machines_through_their_agents_or_where_a_network_leads(labs: Labs) -> None:
+    await labs.up()
+    async with verbs.looking(labs.site, name="pair") as session:
+        known = await connections.connections(session)
+    entries = {each.path: each for each in known.entries}
+    assert entries.keys() == ALL
+    assert entries["hv1"].proxy[-2:] == ("--stdio", "pair:hv1")
+    assert f"NESTLAB_HOME={labs.home.state}" in entries["hv1"].proxy
+    assert (entries["hv1/web"].proxy, entries["hv1/web"].jump) == ((), "pair.hv1")
+    labs.bench.inside.addresses["hv2"] = ("192.0.2.7",)
+    await labs.change("stop", "stopped", "hv1")
+    await labs.up(on="{pve: 'pve://127.0.0.1', bridge: vmbr0}")
+    await labs.change("stop", "stopped", "hv1")
+    async with verbs.looking(labs.site, name="pair") as session:
+        known = await connections.connections(session)
+    entries = {each.path: each for each in known.entries}
+    assert (entries["hv2"].host, entries["hv2"].port, entries["hv2"].proxy) == ("192.0.2.7", 22, ())
+    assert known.left_out == {"hv1": "it does not run", "hv1/web": "hv1, in which it runs, cannot be reached"}
+
+
+async def test_the_engine_carries_a_connection_and_says_what_ended_it(labs: Labs, fake: FakePve) -> None:
+    await labs.up()
+
+    def echo(far: socket.socket) -> None:
+        far.sendall(b"SSH-2.0-here\r\n")
+        far.close()
+
+    labs.bench.inside.sshds["hv1"] = echo
+    engine = labs.bench.engine("pair")
+    async with engine.carried("hv1") as near:
+        assert near.recv(100) == b"SSH-2.0-here\r\n"
+    await labs.change("stop", "stopped", "hv1")
+    with pytest.raises(Unreachable, match="does not run"):
+        async with engine.carried("hv1"):
+            pass

@@ -50,7 +50,7 @@ def tool(folder: Path, name: str, script: str = "") -> None:
         ("tank zfspool inactive\nfast dir active", "import,iso", "fast", ""),
     ],
 )
-def test_commands_for_a_node_that_was_not_asked_find_its_storages_and_keep_what_they_take(
+def test_commands_for_an_unknown_node_find_its_storages_and_keep_what_they_take(
     tmp_path: Path, stores: str, content: str, disks: str, told: str
 ) -> None:
     tool(
@@ -97,7 +97,7 @@ def test_the_lines_that_take_it_back_leave_nothing(shell: Shell, fake: FakePve) 
     assert "pvesh delete" not in shell.run("pve", "setup", shell.on).stdout, "a zone that was there stays"
 
 
-def test_a_node_that_does_not_load_the_zone_is_told_by_setup_and_check(shell: Shell, fake: FakePve) -> None:
+def test_setup_and_check_name_a_node_that_does_not_load_the_zone(shell: Shell, fake: FakePve) -> None:
     fake.nodes["pve2"].reload_fails = FAILS
     said = shell.run("pve", "setup", shell.on, "--perform", "--yes", env=password(fake), status=2).stdout
     assert "not loaded by node pve2: error: incompatible ifupdown2 1.2.8; nlabc : error: nlabc: failed to" in said
@@ -115,7 +115,7 @@ def test_a_node_that_does_not_load_the_zone_is_told_by_setup_and_check(shell: Sh
     assert shell.json("pve", "check", shell.on)["ok"]
 
 
-async def test_a_zone_that_was_never_applied_is_told(fake: FakePve, tmp_path: Path) -> None:
+async def test_check_names_a_zone_that_was_never_applied(fake: FakePve, tmp_path: Path) -> None:
     fake.world.sdn.config["zones"]["nestlab"] = {"zone": "nestlab", "type": "simple"}
     async with bench(fake, tmp_path) as made:
         points = {point.what: point for point in await setup.check(made.api, made.on)}
@@ -123,7 +123,7 @@ async def test_a_zone_that_was_never_applied_is_told(fake: FakePve, tmp_path: Pa
     assert points["SDN zone on pve1"].do == "Apply it: pvesh set /cluster/sdn"
 
 
-async def test_a_node_that_lacks_a_network_of_the_zone_is_told(fake: FakePve, tmp_path: Path) -> None:
+async def test_check_names_a_node_that_lacks_a_network_of_the_zone(fake: FakePve, tmp_path: Path) -> None:
     for stage in (fake.world.sdn.config, fake.world.sdn.applied):
         stage["zones"]["nestlab"] = {"zone": "nestlab", "type": "simple"}
         stage["vnets"]["nlabc"] = {"vnet": "nlabc", "zone": "nestlab", "type": "vnet"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -22,6 +24,23 @@ machines:
 """
 
 
+def reached_by_openssh(cli: Cli, folder: Path) -> None:
+    """The user's own ssh enters a machine that no network leads to, with its key pinned; another key is refused."""
+    config = folder / "config"
+    config.write_text(cli.plain("ssh-config", "small"))
+    assert "Host small.two\n" in config.read_text()
+    ssh = ["ssh", "-F", str(config), "-o", "ConnectTimeout=120"]
+    done = subprocess.run([*ssh, "small.two", "hostname"], env=cli.environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "two\n"), done.stderr
+    known = Path(next(line.split('"')[1] for line in config.read_text().splitlines() if "UserKnownHosts" in line))
+    mine, theirs = known.read_text().splitlines()
+    known.write_text(f"{mine.split()[0]} {theirs.split(' ', 1)[1]}\n")
+    done = subprocess.run([*ssh, "small.one", "hostname"], env=cli.environment, capture_output=True, text=True)
+    assert done.returncode == 255
+    assert "REMOTE HOST IDENTIFICATION HAS CHANGED" in done.stderr
+    assert [*json.loads(cli.plain("inventory", "small", "--json"))["_meta"]["hostvars"]] == ["small.one", "small.two"]
+
+
 def test_tiny_machines_are_reached_proven_stopped_and_removed() -> None:
     with (
         cluster("pve1") as pve,
@@ -36,6 +55,7 @@ def test_tiny_machines_are_reached_proven_stopped_and_removed() -> None:
         assert "reaches two over IPv4 and IPv6" in cli("up", str(file), "--set", on)
         assert cli("exec", "one", "--", "hostname").text == "one\n"
         assert "nothing to do" in cli("plan", str(file), "--set", on)
+        reached_by_openssh(cli, Path(folder))
         cli("stop", "one")
         [stopped] = pve.calls("POST", "/status/shutdown")
         assert stopped.status == 200

@@ -9,7 +9,8 @@ import pytest
 from nestlab.base.errors import LabError
 from nestlab.engines.qemu.accel import choose, presume, why_not
 from nestlab.hosts.facts import Facts, Kvm
-from nestlab.lab.model import Machine
+from nestlab.lab.hardware import Hardware
+from nestlab.lab.model import Image, Machine
 
 INTEL = Facts(
     provider="kvm_intel",
@@ -119,3 +120,26 @@ def test_a_plain_guest_may_try_kvm_where_everything_that_shows_is_there() -> Non
 )
 def test_nothing_is_presumed_for_hypervisors_nor_where_anything_is_missing(glance: Facts, machine: Machine) -> None:
     assert presume(glance, machine, "hv1") is None
+
+
+def test_with_uefi_a_guest_of_an_emulated_hypervisor_is_emulated_and_of_others_it_is_not() -> None:
+    sealed = replace(GUEST, hardware=Hardware(firmware="uefi"))
+    emulated = replace(AMD, virtualization="qemu")
+    assert choose(emulated, sealed, "hv/web", "hv").accel == "tcg"
+    assert "that hypervisor is emulated" in choose(emulated, sealed, "hv/web", "hv").why
+    assert choose(replace(AMD, virtualization="kvm"), sealed, "hv/web", "hv").accel == "kvm"
+    assert choose(emulated, GUEST, "hv/web", "hv").accel == "kvm"
+    assert choose(emulated, sealed, "web", "this machine").accel == "kvm"  # whoever runs nestlab in one knows
+    with pytest.raises(LabError, match="accel: kvm is not possible on hv: that hypervisor is emulated"):
+        choose(emulated, replace(sealed, accel="kvm"), "hv/web", "hv")
+
+
+def test_a_bios_that_finds_no_tpm_under_kvm_in_an_emulated_hypervisor_is_emulated_there() -> None:
+    disk = replace(GUEST, image=Image(file="/disk.qcow2"), hardware=Hardware(tpm=True))
+    emulated = replace(AMD, virtualization="qemu")
+    assert choose(emulated, disk, "hv/win", "hv").accel == "tcg"
+    assert "finds no TPM" in choose(emulated, disk, "hv/win", "hv").why
+    assert choose(replace(AMD, virtualization="kvm"), disk, "hv/win", "hv").accel == "kvm"
+    own = replace(disk, image=Image(base="tiny"))  # its kernel is told where the TPM is
+    assert choose(emulated, own, "hv/web", "hv").accel == "kvm"
+    assert choose(emulated, disk, "win", "this machine").accel == "kvm"

@@ -69,6 +69,9 @@ CASES = {
     "level-2-hypervisor": replace(
         INNER, spec=replace(HYPERVISOR, path="hv1/hv2"), management_mac=mac_of("pair", "hv1/hv2", "")
     ),
+    "level-1-vlan": replace(OUTER, spec=replace(HYPERVISOR, nics=(replace(WIRE, bridge=False, vlan=20),))),
+    "level-1-trunk": replace(OUTER, spec=replace(HYPERVISOR, nics=(replace(WIRE, trunk=True),))),
+    "level-2-trunk": replace(INNER, spec=replace(GUEST, nics=(replace(WIRE, trunk=True),))),
     "own-disk": replace(OUTER, kernel=None, cdroms=("/labs/pair/m/1/seed.iso",)),
     "own-runtime": replace(OUTER, qemu=("/cache/runtime/ld.so", "--library-path", "/cache/lib", "/cache/qemu")),
 }

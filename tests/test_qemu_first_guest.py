@@ -23,11 +23,10 @@ CARD = bytes(range(256)) * 300
 SHELLS = [shell for shell in ("dash", "bash", "busybox sh") if shutil.which(shell.split()[0])]
 
 QEMU = """
-sleep 100 &
-echo $! >pid
 echo 'nestlab: ready' >>console.log
+exec sleep 100
 """
-"""What a QEMU that daemonizes leaves, as far as START looks."""
+"""What a QEMU does, as far as START looks."""
 
 
 def prepare(root: Path, *more: str) -> tuple[str, ...]:
@@ -62,7 +61,7 @@ def ended(root: Path) -> Iterator[None]:
 
 
 async def test_one_shell_makes_a_machine_answers_what_is_asked_and_starts_the_machine(tmp_path: Path) -> None:
-    root = tmp_path / "m"
+    root = tmp_path / "m" / "0123abcd"
     opening = Opening(LocalHost(), "hv1/web")
     with ended(root):
         said, failed = await opening.make(command(root), 3, CARD + b"whole\n")
@@ -81,9 +80,10 @@ async def test_one_shell_makes_a_machine_answers_what_is_asked_and_starts_the_ma
 
 
 async def test_a_machine_that_cannot_be_made_is_told_and_nothing_waits(tmp_path: Path) -> None:
-    (tmp_path / "m").write_text("a file where the directory should be")
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "0123abcd").write_text("a file where the directory should be")
     opening = Opening(LocalHost(), "hv1/web")
-    said, failed = await opening.make(command(tmp_path / "m"), 3, CARD + b"whole\n")
+    said, failed = await opening.make(command(tmp_path / "m" / "0123abcd"), 3, CARD + b"whole\n")
     assert (said, opening.waits) == ([], False)
     assert failed is not None
     assert failed.status != 0
@@ -93,7 +93,7 @@ async def test_a_machine_that_cannot_be_made_is_told_and_nothing_waits(tmp_path:
 
 async def test_a_shell_that_is_not_needed_is_ended(tmp_path: Path) -> None:
     opening = Opening(LocalHost(), "hv1/web")
-    await opening.make(command(tmp_path / "m"), 3, CARD + b"whole\n")
+    await opening.make(command(tmp_path / "m" / "0123abcd"), 3, CARD + b"whole\n")
     await opening.close()
     await opening.close()
     assert not opening.waits
@@ -107,14 +107,14 @@ def made(shell: str, root: Path, stdin: bytes) -> subprocess.CompletedProcess[by
 @pytest.mark.parametrize("shell", SHELLS)
 @pytest.mark.parametrize("stdin", [b"", CARD[:1000], CARD, CARD + b"who"])
 def test_papers_that_are_not_all_there_make_no_machine(shell: str, stdin: bytes, tmp_path: Path) -> None:
-    done = made(shell, tmp_path / "m", stdin)
+    done = made(shell, tmp_path / "m" / "0123abcd", stdin)
     assert done.returncode != 0
-    assert not (tmp_path / "m" / "made").exists()
+    assert not (tmp_path / "m" / "0123abcd" / "made").exists()
 
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_making_twice_makes_it_once_and_what_runs_is_left_alone(shell: str, tmp_path: Path) -> None:
-    root = tmp_path / "m"
+    root = tmp_path / "m" / "0123abcd"
     assert made(shell, root, CARD + b"whole\n").stdout == b"new\n"
     (root / "made").write_text('{"digest":"d1"}\n{"digest":"d1"}')
     assert made(shell, root, CARD + b"whole\n").stdout == b"made\n"
@@ -139,7 +139,7 @@ def renewed(shell: str, root: Path, *words: str) -> subprocess.CompletedProcess[
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_disk_is_kept_under_another_definition_grows_and_is_never_thrown_away(shell: str, tmp_path: Path) -> None:
-    root = tmp_path / "m"
+    root = tmp_path / "m" / "0123abcd"
 
     def state(*words: str) -> bytes:
         return renewed(shell, root, *words).stdout.strip()
@@ -162,7 +162,7 @@ def test_a_disk_is_kept_under_another_definition_grows_and_is_never_thrown_away(
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_what_runs_is_given_nothing_but_a_larger_disk(shell: str, tmp_path: Path) -> None:
-    root = tmp_path / "m"
+    root = tmp_path / "m" / "0123abcd"
     renewed(shell, root, "d1", "r1", "0")
     (root / "made.new").rename(root / "made")
     (root / "disk.qcow2").touch()

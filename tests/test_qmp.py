@@ -195,6 +195,23 @@ def test_a_command_runs_in_the_guest_to_its_end(tmp_path: Path) -> None:
     }
 
 
+def test_a_look_is_sent_with_the_greeting(tmp_path: Path) -> None:
+    script: list[Step] = [
+        Hear(),
+        Hear(),
+        Say(b"\xff"),
+        Say({"return": "ID"}),
+        Say({"return": {"pid": 5}}),
+        Hear(),
+        Say({"return": {"exited": True, "exitcode": 0, "out-data": encoded(b"out")}}),
+        Hang(),
+    ]
+    with server(tmp_path / "s", script) as found:
+        result = qga.look(str(found.path), ["ls", "/"], timeout=10)
+    assert (result.status, result.stdout) == (0, b"out")
+    assert [each["execute"] for each in found.heard] == ["guest-sync-delimited", "guest-exec", "guest-exec-status"]
+
+
 def test_a_command_that_a_signal_ended_has_128_and_its_number(tmp_path: Path) -> None:
     script: list[Step] = [
         *SYNCHRONISED,

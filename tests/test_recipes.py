@@ -13,13 +13,23 @@ from nestlab.base.errors import LabError
 from nestlab.images import debian
 from nestlab.images.recipes import BUILTIN, DEBIAN, KVM, TINY, File, extend
 
-OUTLETS = debian.Outlets(root=100, boot=101, packages=102)
+OPEN = debian.Descriptors(root=100, boot=101, packages=102, overlay=103, kept=104)
 
 
 def words(recipe: object = DEBIAN) -> list[str]:
     assert isinstance(recipe, type(DEBIAN))
-    place = Path("/a cache")
-    return debian.arguments(recipe, overlay=place / "overlay.tar", packages=place, outlets=OUTLETS)
+    return debian.arguments(recipe, OPEN)
+
+
+def hooks(recipe: object = DEBIAN) -> list[str]:
+    """What happens to the chroot once its packages are there."""
+    return [word.partition("=")[2] for word in words(recipe) if word.startswith(("--customize-hook", "--extract-hook"))]
+
+
+def finish(recipe: object = DEBIAN) -> str:
+    """What is done inside the finished chroot."""
+    assert isinstance(recipe, type(DEBIAN))
+    return debian.environment(recipe, OPEN)[debian.FINISH]
 
 
 def test_the_same_recipe_has_the_same_digest() -> None:
@@ -88,29 +98,59 @@ def test_no_mirror_is_named_unless_the_recipe_names_one() -> None:
     assert not any("://" in word for word in words())
 
 
-def test_paths_with_spaces_survive_mmdebstraps_own_splitting() -> None:
-    assert "--customize-hook=tar-in '/a cache/overlay.tar' /" in words()
-
-
 def test_a_script_runs_before_the_filesystem_is_made_and_is_not_in_it() -> None:
-    hooks = [word for word in words(extend(DEBIAN, script="touch /made")) if word.startswith("--customize-hook")]
-    script = next(at for at, hook in enumerate(hooks) if debian.SCRIPT in hook)
-    assert f'rm "$1/{debian.SCRIPT}"' in hooks[script]
-    assert script < next(at for at, hook in enumerate(hooks) if "mke2fs" in hook)
+    found = hooks(extend(DEBIAN, script="touch /made"))
+    script = next(at for at, hook in enumerate(found) if debian.SCRIPT in hook)
+    assert f"rm -f /{debian.SCRIPT}" in found[script]
+    assert script < next(at for at, hook in enumerate(found) if debian.FINISH in hook)
+    assert "mke2fs" in finish()
+
+
+@pytest.mark.parametrize("recipe", [DEBIAN, KVM, TINY, extend(DEBIAN, script="x", files={"a": "b"})])
+def test_after_what_a_lab_adds_nothing_happens_to_the_chroot_but_inside_it(recipe: object) -> None:
+    packages, *others = hooks(recipe)
+    assert debian.CONFINE not in packages
+    assert len(others) >= 2
+    for hook in others:
+        for line in hook.splitlines()[1:]:
+            assert line.startswith(f'perl -e "${debian.CONFINE}" "$1" '), line
+
+
+def test_a_script_has_no_descriptor_and_no_other_step_has_more_than_it_needs() -> None:
+    _, overlay, script, last = hooks(extend(DEBIAN, script="x"))
+    assert script.count('"$1" "" "" ') == script.count("perl") == 2
+    assert '"$1" "" 103 /usr/bin/tar' in overlay
+    assert '"$1" mnt 100,101 /bin/sh' in last
+
+
+def test_no_text_of_the_labs_is_in_a_command_line() -> None:
+    recipe = extend(DEBIAN, script="echo hush", files={"etc/secret": "hush"})
+    assert not any("hush" in word for word in words(recipe))
+    assert not any("hush" in value for value in debian.environment(recipe, OPEN).values())
+
+
+def test_what_containers_need_is_in_the_image_of_a_hypervisor_and_starts_nothing_at_boot() -> None:
+    files = {file.path: file.data for file in KVM.files}
+    assert {"lxc", "uidmap"} <= set(KVM.packages)
+    assert files["etc/subuid"] == files["etc/subgid"] == b"root:100000:65536\n"
+    assert all(name in KVM.script for name in ("lxc.service", "lxc-net.service", "disable", "mask"))
+    assert " veth overlay " in finish(KVM), "they are unpacked there"
+    assert replace(KVM, asked=()).digest != KVM.digest
 
 
 def test_the_agent_of_an_image_that_lives_in_memory_counts_in_its_digest_and_in_no_others() -> None:
     assert replace(TINY, agent=()).digest != TINY.digest
     assert replace(KVM, agent=("usr/sbin/qemu-ga",)).digest != KVM.digest
-    lists = [word for word in words(TINY) if "--list" in word]
-    assert [name in lists[1] for name in ("usr/sbin/qemu-ga", "nestlab-agent")] == [True, True]
-    assert not any("--list" in word for word in words(KVM))
+    _, programs, agent = finish(TINY).split("for program in ")
+    assert [name in agent for name in ("usr/sbin/qemu-ga", "nestlab-agent")] == [True, True]
+    assert "nestlab-programs" in programs
+    assert "--list" not in finish(KVM)
 
 
 def test_an_image_without_a_disk_makes_no_filesystem_and_installs_nothing() -> None:
     tiny = words(TINY)
     assert "--variant=extract" in tiny
-    assert not any("mke2fs" in word for word in tiny)
+    assert "mke2fs" not in finish(TINY)
 
 
 def test_a_filesystems_uuid_follows_from_the_digest() -> None:
@@ -141,7 +181,7 @@ def test_init_is_found_before_its_root_is_the_root(tmp_path: Path, target: str) 
     (root / "lib").symlink_to("usr/lib")
     (root / "usr/lib/systemd/systemd").write_text("init")
     (root / "usr/sbin/init").symlink_to(target)
-    subprocess.run(["sh", "-eu", "-c", debian._INIT, "hook", str(root)], check=True)
+    subprocess.run(["sh", "-eu", "-c", debian._INIT], cwd=root, check=True)
     assert (root / "sbin/init").read_text() == "init"
 
 

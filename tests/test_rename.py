@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from nestlab.base import files
 from nestlab.base.errors import Busy, LabError
 from nestlab.cli.app import app
 from nestlab.engines.qemu.engine import QemuEngine
@@ -129,7 +129,7 @@ async def test_killed_before_the_directory_is_moved_nothing_is_renamed(
     await bench.up()
     await bench.change("stopped")
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "rename", die)
+        patched.setattr(files, "move", die)
         with pytest.raises(Killed):
             await renamed(bench, "pair", "demo")
     assert bench.home.labs() == ["pair"]
@@ -245,14 +245,6 @@ def test_who_waited_meanwhile_neither_takes_the_lab_over_nor_makes_a_second_one(
     monkeypatch.setattr(session, "changing", changing)
     assert said.format(console.folder) in console.run("up", file.name, status=2).stderr
     assert console.home.labs() == ["demo"]
-
-
-async def test_a_lab_on_a_proxmox_ve_keeps_its_name(bench: Bench) -> None:  # noqa: F811
-    place = bench.home.lab("far")
-    text = json.dumps({"format": 1, "lab": "far", "segments": [], "specs": [], "images": {}, "hosts": []})
-    place.blueprint.write_text(text[:-1] + ', "on": {"address": "pve://pve1.example.org"}}')
-    with pytest.raises(LabError, match="a lab on a Proxmox VE keeps its name"):
-        await renamed(bench, "far", "near")
 
 
 async def test_damaged_former_names_are_not_guessed(bench: Bench) -> None:  # noqa: F811

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from golden_files import assert_golden
 from nestlab.base.errors import LabError
 from nestlab.base.events import Began, Ended, Failed, Finished, Said, Started
-from nestlab.base.paint import Paint, elapsed, human
+from nestlab.base.paint import Paint, elapsed, human, inked
 from nestlab.base.proofs import Proof, Verdict
 from nestlab.images.inventory import StoredImage
 from nestlab.lab.blueprint import Blueprint, Nic, Spec
@@ -94,7 +94,7 @@ def test_a_lab_without_machines_says_so() -> None:
 
 def test_colours_change_nothing_but_colours() -> None:
     machines = machine_table.rows(PAIR, WORLD, NOW)
-    painted = machine_table.table(machines, Paint(True))
+    painted = inked(machine_table.table(machines, Paint(True)))
     assert "\x1b[32mrunning\x1b[0m" in painted
     for code in ("0", "1", "2", "31", "32", "33", "36"):
         painted = painted.replace(f"\x1b[{code}m", "")

@@ -24,7 +24,7 @@ def cost(seen: Observed) -> str:
     return restart_cost(LAB, seen, plan(LAB, seen))
 
 
-def test_images_that_are_gone_under_a_running_lab_are_told_with_who_needs_them() -> None:
+def test_the_cost_names_images_that_are_gone_and_who_needs_them() -> None:
     world = running()
     assert cost(look(world, LAB)) == ""
     world.images.clear()
@@ -33,7 +33,7 @@ def test_images_that_are_gone_under_a_running_lab_are_told_with_who_needs_them()
     assert said.startswith("no longer in the cache: image kvm of hv1, hv2; tiny of hv1. What runs goes on;")
 
 
-def test_what_the_plan_builds_and_what_does_not_run_is_not_told() -> None:
+def test_images_that_the_plan_builds_or_nothing_runs_on_cost_nothing() -> None:
     world = running()
     world.images.clear()
     world.do("lab", Stop("", "hv1"), LAB)

@@ -15,6 +15,7 @@ import leaks
 from nestlab.base.errors import LabError, Unreachable
 from nestlab.home import key_pairs
 from nestlab.wire import ssh
+from nestlab.wire.ssh_sessions import NotStarted
 from sshd import PROGRAM, USER, Sshd, sshd
 from test_proc import number_in, until_dead
 
@@ -292,7 +293,7 @@ async def test_a_connection_lost_under_a_command_is_unreachable(tmp_path: Path) 
         with pytest.raises(Unreachable, match="was lost while"):
             await task
         assert connection.closed
-        with pytest.raises(ssh.NotStarted):
+        with pytest.raises(NotStarted):
             await connection.run(["true"])
         await connection.close()
 

@@ -150,8 +150,8 @@ async def test_stopping_where_there_is_nothing_makes_nothing(directory: Path) ->
 async def test_a_switch_that_hangs_is_named_and_a_stop_ends_it(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(switch_control, "PATIENCE", 0.3)
     status = await switch_control.ensure(directory, "pair", ["wire"], Here())
+    monkeypatch.setattr(switch_control, "PATIENCE", 0.3)
     os.kill(status.pid, signal.SIGSTOP)
     process = os.pidfd_open(status.pid)
     assert await switch_control.observe(directory) == frozenset()
@@ -177,7 +177,7 @@ async def test_a_hanging_switch_without_sockets_is_named_by_the_next_start(
     assert not (directory / PID).exists()
 
 
-async def test_who_waits_too_long_for_another_starter_is_told(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_wait_for_another_starter_ends_with_an_error(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     await switch_control.ensure(directory, "pair", ["wire"], Here())
     monkeypatch.setattr(switch_control, "PATIENCE", 0.1)
     with (directory / "switch.lock").open("w") as another:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nestlab.network.switch import Segment, socket_name
 from nestlab.network.switch_ports import Loop
+from nestlab.network.switch_segment import Segment, socket_name
 from switch_cards import mac
 
 
@@ -21,7 +21,7 @@ def segment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Segment
     clients = [socket.socket(socket.AF_UNIX) for _ in range(3)]
     for client in clients:
         client.connect(socket_name("wire"))
-        made.accept(0)
+        made.accept(made.listeners[""], 0, trunk=False)
     yield made
     made.close()
     for client in clients:
@@ -48,8 +48,8 @@ def test_who_sends_is_not_forgotten(segment: Segment) -> None:
 def test_a_flood_of_addresses_takes_bounded_memory_and_old_ones_still_work(
     segment: Segment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nestlab.network.switch.MACS", 100)
-    monkeypatch.setattr("nestlab.network.switch.FLOWS", 50)
+    monkeypatch.setattr("nestlab.network.switch_segment.MACS", 100)
+    monkeypatch.setattr("nestlab.network.switch_segment.FLOWS", 50)
     a, b, c = segment.ports.values()
     segment.learn(a, mac(1), now=0.0)
     for number in range(2, 1000):

@@ -16,6 +16,7 @@ import pytest
 
 from nestlab.base.errors import LabError
 from nestlab.hosts import terminal
+from nestlab.wire import terminal_modes
 from waiting import LONG
 
 
@@ -103,9 +104,10 @@ async def test_a_terminal_is_usable_again_whatever_the_machine_did_to_it(tmp_pat
             os.write(ours, b"bye" + terminal.ESCAPE)
             await attached
         shown = b""
-        while not shown.endswith(terminal.RESET):
+        while not shown.endswith(terminal_modes.RESET):
             shown += os.read(ours, 1000)
-        assert shown.startswith(b"login: ") or shown == terminal.RESET
+        assert shown.startswith(terminal_modes.SAVE)
+        assert shown.removeprefix(terminal_modes.SAVE).startswith(b"login: ") or b"login" not in shown
     finally:
         for descriptor in (ours, theirs):
             os.close(descriptor)

@@ -131,3 +131,35 @@ def test_every_shell_says_what_the_machine_is_and_whom_it_reaches(shell: str, bu
     assert machine.arch == os.uname().machine
     assert (machine.kvm == "it is not there") is not Path("/dev/kvm").exists()
     assert machine.module == next((m for m in MODULES if Path(f"/sys/module/{m}").is_dir()), "")
+
+
+def boxed() -> Blueprint:
+    """A hypervisor with two containers, and a container on the lab's own level."""
+    nics = [spec(number).nics for number in range(1, 5)]
+    specs = [
+        Spec("hv", Machine("hv", hypervisor="kvm"), nics[0], "10.1.0.0/24", "key", (), "digest"),
+        *(
+            Spec(f"hv/c{n}", Machine(f"c{n}", container=True), nics[n], "10.1.0.0/24", "key", (), "digest")
+            for n in (1, 2)
+        ),
+        Spec("ct", Machine("ct", container=True), nics[3], "10.1.0.0/24", "key", (), "digest"),
+    ]
+    return Blueprint("lab", (), tuple(specs))
+
+
+def test_a_container_in_a_hypervisor_asks_its_peers_and_one_on_a_proxmox_ve_is_only_asked_for() -> None:
+    blueprint = boxed()
+    pairs = pairs_of(blueprint)
+    assert {pair.pinger for each in pairs.values() for pair in each["wire"]} <= {"hv", "hv/c1", "hv/c2"}
+    assert {pair.pinger for pair in pairs["hv/c1"]["wire"] if pair.other == "hv/c2"} & {"hv/c1", "hv/c2"}
+    assert [each.sealed for each in blueprint.specs] == [False, False, False, True]
+
+
+def test_a_container_is_proven_by_who_its_root_is_to_its_kernel() -> None:
+    container = boxed()["hv/c1"]
+    for root, ok in (("100000", True), ("0", False), ("", None), ("no", None)):
+        first, second = _of_machine(_told(container, f"arch x86_64\nroot {root}\n"), {}, {})
+        assert (first.claim, first.ok) == ("reachable", True)
+        assert (second.claim, second.ok) == ("container", ok)
+        assert ok is not True or root in second.seen
+    assert [each.claim for each in _of_machine(_Machine(boxed()["ct"]), {}, {})] == ["container"]

@@ -40,7 +40,7 @@ def test_what_does_not_come_ends_with_status_2_and_what_was_seen_last(console: C
     console.run("stop", "pair", "hv2")
     said = console.run("wait", "pair", "hv1", "hv2/web", "--timeout", "1", status=2)
     assert "hv1: it answers over ssh" in said.stdout
-    assert "hv2/web is not there yet (ssh): hv2 is stopped." in said.stderr
+    assert "hv2/web is not there yet (ready): hv2 is stopped." in said.stderr
     console.run("wait", "pair", "hv2", "--for", "nonsense", status=2)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
-MOST = 5000
-"""Known words that are compared."""
+MOST = 20_000
+"""Pairs of letters that are compared: a word with a thousand short ones, or with fewer that are long."""
 
 
 def meant(word: str, known: Iterable[str], *, misnomers: Mapping[str, str] | None = None, listed: bool = False) -> str:
@@ -32,9 +32,17 @@ def closest(word: str, options: tuple[str, ...]) -> str:
     looks alike for more than that, as `firmware` for `image`, the meaning is another. The start of just one option
     means that one."""
     word = word[:80].lower()
-    near = [(slips(word, each.lower(), len(word) // 3), each) for each in options[:MOST]]
-    found = min(((count, each) for count, each in near if count <= len(word) // 3), default=(0, ""))[1]
-    begun = [each for each in options[:MOST] if len(word) > 2 and each.lower().startswith(word)]
+    most, left = len(word) // 3, MOST
+    near: list[tuple[int, str]] = []
+    for each in options:
+        if abs(len(each) - len(word)) <= most:
+            left -= len(word) * len(each)
+            if left < 0:
+                break
+            if (count := slips(word, each.lower(), most)) <= most:
+                near.append((count, each))
+    found = min(near, default=(0, ""))[1]
+    begun = [each for each in options if len(word) > 2 and each[: len(word)].lower() == word]
     return begun[0] if len(begun) == 1 else found
 
 
@@ -52,5 +60,7 @@ def slips(one: str, other: str, most: int) -> int:
             if row > 1 and column > 1 and letter == other[column - 2] and one[row - 2] == its:
                 cost = min(cost, before[column - 2] + 1)
             now.append(cost)
+        if min(now) > most and min(last) > most:  # all that follows comes from these two rows
+            return most + 1
         before, last = last, now
     return last[-1]

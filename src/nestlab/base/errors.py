@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from nestlab.base.frozen import frozen
 
 
 class LabError(Exception):
     """Something the user (or the world) can mend: `what` happened and where, `hint` what to do.
 
     The command line prints both and exits with status 2; anything that is not a LabError is a bug (status 1).
-    `detail` holds further lines worth showing, such as the end of a console.
+    `detail` holds further lines worth showing, such as the end of a console. `many`: the lines of `what` and `hint`
+    each stand for themselves; else all but the first are shown indented, for they may be words from elsewhere.
     """
+
+    many = False
 
     def __init__(self, what: str, *, hint: str = "", detail: str = "") -> None:
         super().__init__(what)
@@ -24,7 +28,12 @@ class LabError(Exception):
         return "\n".join(part for part in parts if part)
 
 
-@dataclass(frozen=True)
+def continued(text: str) -> str:
+    """The text, of which all lines but the first are indented: none looks like one of nestlab's own."""
+    return text.replace("\n", "\n  ")
+
+
+@frozen
 class Mistake:
     """One mistake in a lab file, at a place a person can go to. Lines and columns count from 1."""
 
@@ -51,10 +60,13 @@ class Mistake:
 class Mistakes(LabError):
     """All mistakes of a lab file together."""
 
-    def __init__(self, mistakes: Sequence[Mistake]) -> None:
+    many = True
+
+    def __init__(self, mistakes: Sequence[Mistake], *, more: bool = False) -> None:
+        """`more`: there may be others, which were not looked for."""
         self.mistakes = tuple(mistakes)
         count = len(self.mistakes)
-        counted = f"{count} mistake{'s' * (count > 1)} in the lab file."
+        counted = f"{count} mistake{'s' * (count > 1)} in the lab file{', and it was read no further' * more}."
         super().__init__("\n".join(map(str, self.mistakes)), hint=counted)
 
 

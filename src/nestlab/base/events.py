@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from typing import Any
+
+from nestlab.base.frozen import frozen
+from nestlab.base.printable import to_json
+from nestlab.base.typed import check, parsed
 
 Say = Callable[[str], None]
 """Reports a phase of the step at work, in a few words."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Event:
     """`at`: seconds since the epoch. `step`: a plan step's id, "" for the run as a whole."""
 
@@ -24,7 +27,7 @@ class Event:
         return type(self).__name__.lower()
 
 
-@dataclass(frozen=True)
+@frozen
 class Began(Event):
     """A run began: which verb on which lab, with the ids of its steps."""
 
@@ -33,21 +36,21 @@ class Began(Event):
     steps: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@frozen
 class Started(Event):
     """A step started, and why it is done."""
 
     why: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class Said(Event):
     """A step reports its phase (`unpacking`, `waiting for ssh`)."""
 
     text: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class Finished(Event):
     """A step succeeded. `seconds` is its duration; `note`: what to know of how it was done (`ended by force …`)."""
 
@@ -55,7 +58,7 @@ class Finished(Event):
     note: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class Failed(Event):
     """A step failed."""
 
@@ -64,7 +67,7 @@ class Failed(Event):
     detail: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class Ended(Event):
     """The run ended. `left`: ids of steps that were not done."""
 
@@ -78,12 +81,12 @@ KINDS: dict[str, type[Event]] = {cls.__name__.lower(): cls for cls in (Began, St
 
 def to_line(event: Event) -> str:
     """One line of JSON, without the newline."""
-    return json.dumps({"event": event.kind, **asdict(event)}, separators=(",", ":"), ensure_ascii=False)
+    return to_json({"event": event.kind, **asdict(event)}, separators=(",", ":"))
 
 
 def from_line(line: str) -> Event:
     """The event of a line that `to_line` wrote. ValueError for anything else."""
-    data: dict[str, Any] = json.loads(line)
+    data: dict[str, Any] = parsed(line)
     cls = KINDS.get(str(data.pop("event", ""))) if isinstance(data, dict) else None
     if cls is None or not isinstance(data.get("at"), int | float):
         raise ValueError(f"not an event: {line[:80]!r}")
@@ -92,4 +95,6 @@ def from_line(line: str) -> Event:
         for name, each in data.items()
         if name in cls.__dataclass_fields__
     }
-    return cls(**known)
+    found = cls(**known)
+    check(found, cls, "the event")
+    return found

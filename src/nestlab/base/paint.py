@@ -1,26 +1,61 @@
-"""Terminal colours, and how numbers, sizes and tables are written. Pure, and light to import."""
+"""Terminal colours, and how numbers, sizes and tables are written. Pure, and light to import.
+
+Colours are marks in a text until it goes to a terminal (`inked`). Nobody elsewhere can know the mark, so an escape
+sequence that comes with a text is told from nestlab's own, wherever the two were put together.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+import re
 from typing import Literal
+
+from nestlab.base.frozen import frozen
+from nestlab.base.printable import brief, printable
 
 Style = Literal["bold", "dim", "red", "green", "yellow", "cyan"]
 
-_CODES: dict[Style, str] = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
+_MARK = "".join(chr(0xFDD0 + byte % 32) for byte in os.urandom(12))
+"""Of this process alone. Unicode keeps these for use inside a program; what comes from elsewhere may hold them, but not
+these in this order."""
+
+_LETTER: dict[Style, str] = {"bold": "b", "dim": "d", "red": "r", "green": "g", "yellow": "y", "cyan": "c"}
+_END = "e"
+_CODES = {"b": "1", "d": "2", "r": "31", "g": "32", "y": "33", "c": "36", _END: "0"}
+_STYLE = re.compile(f"{_MARK}[{''.join(_CODES)}]")
 
 
-@dataclass(frozen=True)
+@frozen
 class Paint:
-    """Wraps text in ANSI colours where `on`; otherwise text stays as it is."""
+    """Marks text as coloured where `on`; otherwise text stays as it is."""
 
     on: bool = False
 
     def __call__(self, style: Style | None, text: str) -> str:
-        return f"\x1b[{_CODES[style]}m{text}\x1b[0m" if self.on and style and text else text
+        return f"{_MARK}{_LETTER[style]}{text}{_MARK}{_END}" if self.on and style and text else text
 
 
 PLAIN = Paint()
+
+
+def inked(text: str) -> str:
+    """The text as it goes to a terminal: colours of `Paint` as ANSI has them, all else harmless."""
+    first, *others = text.split(_MARK)
+    shown = [printable(first)]
+    for each in others:
+        code = _CODES.get(each[:1])
+        shown.append(f"\x1b[{code}m{printable(each[1:])}" if code else printable(each))
+    return "".join(shown)
+
+
+def harmless(text: str) -> str:
+    """The text with all harmless but its colours, which are marks still: as wide as it will be shown."""
+    return _MARK.join(map(printable, text.split(_MARK)))
+
+
+def unpainted(text: str) -> str:
+    """The text without the marks of colours."""
+    return _STYLE.sub("", text) if _MARK in text else text
 
 
 def human(size: int) -> str:
@@ -47,9 +82,11 @@ def elapsed(seconds: float) -> str:
 
 
 def columns(rows: list[list[str]], styles: list[list[Style | None]], paint: Paint, *, indent: str = "") -> list[str]:
-    """Rows of cells as lines with aligned columns. Painted after they are padded: colours have no width."""
+    """Rows of cells as lines with aligned columns. Painted after they are padded: colours have no width. A cell is one
+    line, whatever was in it, of at most about `printable.LONGEST` characters."""
     if not rows:
         return []
+    rows = [[brief(cell) for cell in row] for row in rows]
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
     lines = []
     for row, row_styles in zip(rows, styles, strict=True):

@@ -25,6 +25,9 @@ SLOWEST = 100_000.0
 EMULATED, ACCELERATED = 20.0, 1.2
 """How much slower than its host a machine is, until that is measured: emulated, and under KVM."""
 
+SLOWER = 100.0
+"""How many times slower than what it is in a machine can be: emulated inside an emulated one it is up to 60 times."""
+
 LONGER = f"If the machine is only slow or busy: {OPTION} 5 (or {VARIABLE}=5) waits five times as long."
 """The hint of every wait that was in vain."""
 
@@ -80,6 +83,12 @@ def allowed(seconds: float, slowness: float | None = None) -> float:
 def said(seconds: float) -> str:
     """A time as an error says it."""
     return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
+
+
+def believed(slowness: float, outer: float) -> float:
+    """How slow a machine counts as that was measured by its own programs: one that lies makes others wait no longer
+    than a bound. `outer`: how slow what it is in is."""
+    return min(slowness, SLOWER * max(1.0, outer))
 
 
 def inside(slowness: float, accel: str) -> float:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
+from nestlab.base.frozen import frozen
 
-@dataclass(frozen=True)
+
+@frozen
 class Proof:
     """One claim about one machine (`path` "" and `level` 0: the lab's own host), and what was seen.
 
@@ -25,7 +27,7 @@ class Proof:
     """What the lab's own host is called, where `path` is ""."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Verdict:
     """All proofs of one lab, outer machines before what runs inside them."""
 

@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import re
 
-_STYLE = re.compile(r"\x1b\[[0-9;]*m")
+from nestlab.base.paint import harmless, unpainted
+
+LONGEST = 4000
+"""Characters of a line that people are shown."""
+
 _WORDS = re.compile(r"(\s*)((?:`[^`\n]*`|[^\s`]|`)+)")
 """Blanks and a word; a command in backticks is one word with what touches it."""
 
 _SOURCE = re.compile(r"\s*(?:\d+ \||\|\s*\^)")
 """A line quoted from a file, and the one below it that points into it: broken, it would point elsewhere."""
+
+
+def readable(text: str, width: int | None) -> str:
+    """The text for people: harmless, no line so long that it hides the others, and fit to a terminal (`fit`)."""
+    return fit("\n".join(map(_shortened, harmless(text).split("\n"))), width)
+
+
+def _shortened(line: str) -> str:
+    if len(line) <= LONGEST:
+        return line
+    whole = unpainted(line)
+    return whole if len(whole) <= LONGEST else f"{whole[:LONGEST]}… ({len(whole) - LONGEST} more characters)"
 
 
 def fit(text: str, width: int | None) -> str:
@@ -23,11 +39,11 @@ def fit(text: str, width: int | None) -> str:
 
 
 def _length(text: str) -> int:
-    return len(_STYLE.sub("", text))
+    return len(unpainted(text))
 
 
 def _fitted(line: str, width: int) -> str:
-    hang = _hang(_STYLE.sub("", line), width)
+    hang = _hang(unpainted(line), width)
     lines, at = [""], 0
     for blank, word in _words(line, width - hang):
         here, size = _length(blank), _length(word)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from nestlab.cli import streams
-
 
 def main() -> None:
     """The program `nestlab`."""
+    gc.disable()  # nothing that imports make is garbage, and looking for it takes a tenth of the quickest commands
+    words = sys.argv[1:]
+    if None not in (sys.stdin, sys.stdout, sys.stderr):  # else a pipe would be taken for the one that is closed
+        _begin(words)
+    from nestlab.cli import streams
+
     streams.settle()
     try:
-        _main(sys.argv[1:])
+        _main(words)
     except KeyboardInterrupt:
         os._exit(130)
     except streams.Unwritten as error:  # in what typer prints itself
@@ -41,6 +46,7 @@ def _end(code: int, unwritten: OSError | None = None) -> NoReturn:
 def _main(words: list[str]) -> None:
     if "_NESTLAB_COMPLETE" not in os.environ:
         words = _patient(words)
+        _begin(words)
     quick = _quick(words) if "_NESTLAB_COMPLETE" not in os.environ else None
     if quick is not None:
         from nestlab.cli.guard import reporting
@@ -52,7 +58,18 @@ def _main(words: list[str]) -> None:
         raise SystemExit(status[0])
     from nestlab.cli.app import app
 
+    gc.freeze()
+    gc.enable()
     app(words)
+
+
+def _begin(words: list[str]) -> None:
+    """Begin what the doctor of this machine asks, if it is wanted and not begun: before all else, for the machine
+    answers while the rest is imported."""
+    if _doctor_here(words) and "_NESTLAB_COMPLETE" not in os.environ:
+        from nestlab.cli import doctor_begin
+
+        doctor_begin.examine()
 
 
 def _patient(words: list[str]) -> list[str]:
@@ -83,12 +100,12 @@ def _quick(words: list[str]) -> Callable[[list[str]], int | None] | None:
         from nestlab.cli import light_status
 
         return light_status.read if light_status.wanted(words) else None
-    if words[:1] == ["doctor"] and all(word in ("--json", "--facts") for word in words[1:]):
-        from nestlab.cli import doctor_begin
+    return _doctor if _doctor_here(words) else None
 
-        doctor_begin.examine()
-        return _doctor
-    return None
+
+def _doctor_here(words: list[str]) -> bool:
+    """Whether the words ask for the doctor of this machine, as `doctor_here` serves it."""
+    return words[:1] == ["doctor"] and all(word in ("--json", "--facts") for word in words[1:])
 
 
 def _doctor(words: list[str]) -> int:

@@ -11,17 +11,20 @@ from nestlab.cli import (
     copy,
     doctor,
     explain,
+    faults,
     images,
     init,
     labs,
     logs,
     machines,
+    ports,
     proxmox,
     rename,
+    screens,
     status,
     watching,
 )
-from nestlab.cli.command_words import WithCommand
+from nestlab.cli.command_words import WithCommand, WithShift
 from nestlab.cli.guard import out
 from nestlab.cli.narrow_help import FittedCommand, FittedTyper
 
@@ -98,6 +101,18 @@ _VERBS = (
     ("cp", copy.cp, "Copy files to, from and between machines."),
     ("console", machines.console, "Attach to a machine's serial console."),
     ("logs", logs.logs, "Print what a machine's console said."),
+    ("screenshot", screens.screenshot, "Take a picture of a machine's screen, or read it."),
+    ("view", screens.view, "Show a machine's screen in a VNC viewer."),
+    ("type", screens.type_text, "Type a text on a machine's keyboard."),
+    ("keys", screens.press_keys, "Press keys of a machine's keyboard."),
+    ("forward", ports.forward, "Have a port of 127.0.0.1 lead to a machine's."),
+    ("unforward", ports.unforward, "Undo `forward --keep`."),
+    ("open", ports.open_page, "Open a machine's web page."),
+    ("kill", faults.kill, "Cut the power of machines."),
+    ("cut", faults.cut, "Take a machine's cable to a segment out."),
+    ("impair", faults.impair, "Delay, lose or slow down frames."),
+    ("clock", faults.clock, "Set a machine's clock ahead or behind."),
+    ("heal", faults.heal, "Take back what these did."),
     ("wait", watching.wait, "Wait until machines are reached, proven or serve."),
     ("capture", watching.capture, "Capture a machine's frames on a segment as a pcap."),
     ("graph", watching.graph, "Draw a lab as text for Mermaid or Graphviz."),
@@ -121,8 +136,10 @@ _VERBS = (
     ("schema", status.schema, "Print the JSON Schema of lab files."),
 )
 
+_KINDS = {"ssh": WithCommand, "exec": WithCommand, "clock": WithShift}
+
 for _name, _verb, _short in _VERBS:
-    _cls = WithCommand if _name in ("ssh", "exec") else FittedCommand
+    _cls = _KINDS.get(_name, FittedCommand)
     app.command(_name, cls=_cls, short_help=_short)(_verb)
-app.add_typer(images.images, name="images", short_help="List, build and remove images.")
+app.add_typer(images.images, name="images", short_help="List, build, download, remove images.")
 app.add_typer(proxmox.group, name="pve", short_help="Set up and check a Proxmox VE for labs.")

@@ -36,6 +36,19 @@ class WithCommand(FittedCommand):
         return found
 
 
+class WithShift(FittedCommand):
+    """A command of nestlab that takes what begins with a minus and a digit, such as -1h, and is no option."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, shifts_last(args))
+
+
+def shifts_last(args: Sequence[str]) -> list[str]:
+    """The words, of which those like -1h stand behind a `--`; as they are where there is one."""
+    shifts = [] if "--" in args else [word for word in args if word[:1] == "-" and word[1:2].isdecimal()]
+    return [*(word for word in args if word not in shifts), *(["--", *shifts] if shifts else [])]
+
+
 def _is_lab(word: str) -> bool:
     from nestlab.cli.common import home
 

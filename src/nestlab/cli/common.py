@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nestlab.base.errors import LabError
+from nestlab.base.printable import to_json
 from nestlab.cli.guard import out, paint
 from nestlab.home.directories import Home
 from nestlab.home.targets import Which, which
@@ -96,6 +97,4 @@ def made(name: str) -> Blueprint:
 
 def print_json(document: Any, *, indent: int | None = 1) -> None:
     """A JSON document on stdout."""
-    import json
-
-    out(json.dumps(document, indent=indent, ensure_ascii=False))
+    out(to_json(document, indent=indent))

@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from nestlab.base.printable import hidden
 from nestlab.home.directories import Home
 
+_WORD = re.compile(r"[\w.@:/+=,%-]+")
 
+
+def _plain(complete: Callable[[str], list[str]]) -> Callable[[str], list[str]]:
+    """Offers only words that no shell makes something else of: zsh evaluates what is offered, and names of files and of
+    machines may come from elsewhere."""
+
+    @functools.wraps(complete)
+    def offered(incomplete: str) -> list[str]:
+        return [word for word in complete(incomplete) if _WORD.fullmatch(word) and not any(map(hidden, word))]
+
+    return offered
+
+
+@_plain
 def labs(incomplete: str) -> list[str]:
     """Names of labs."""
     return [name for name in _labs() if name.startswith(incomplete)]
 
 
+@_plain
 def machines(incomplete: str) -> list[str]:
     """Machines by path, and as LAB:PATH where several labs exist or a colon was typed."""
     names = _labs()
@@ -24,27 +42,38 @@ def machines(incomplete: str) -> list[str]:
     return [word for word in found if word.startswith(incomplete)]
 
 
+@_plain
 def labs_and_machines(incomplete: str) -> list[str]:
     """Lab files here, labs, then machines."""
     return [*_files(incomplete), *labs(incomplete), *machines(incomplete)]
 
 
+@_plain
+def machines_and_segments(incomplete: str) -> list[str]:
+    """Labs, machines, then segments."""
+    return [*labs(incomplete), *machines(incomplete), *segments(incomplete)]
+
+
+@_plain
 def labs_and_files(incomplete: str) -> list[str]:
     """Lab files here, then labs."""
     return [*_files(incomplete), *labs(incomplete)]
 
 
+@_plain
 def machine_then_command(incomplete: str) -> list[str]:
     """The first word of `ssh`: what follows the machine is typed for that machine."""
     told = [word for word in _typed()[2:] if not word.startswith("-")]
     return machines(incomplete) if not told and "--" not in _typed() else []
 
 
+@_plain
 def machines_then_command(incomplete: str) -> list[str]:
     """The words of `exec` up to `--`."""
     return machines(incomplete) if "--" not in _typed() else []
 
 
+@_plain
 def doctor_words(incomplete: str) -> list[str]:
     """What `doctor` looks at; after `--fix` also the checks that can be mended."""
     checks: tuple[str, ...] = ()
@@ -55,6 +84,16 @@ def doctor_words(incomplete: str) -> list[str]:
     return [*(word for word in checks if word.startswith(incomplete)), *machines(incomplete)]
 
 
+@_plain
+def keys(incomplete: str) -> list[str]:
+    """Keys of a keyboard; behind a dash those that are pressed together with it."""
+    from nestlab.base.keyboard import ALIASES, KEYS
+
+    before, dash, begun = incomplete.rpartition("-")
+    return [f"{before}{dash}{key}" for key in sorted(KEYS | set(ALIASES)) if key.startswith(begun)]
+
+
+@_plain
 def built_images(incomplete: str) -> list[str]:
     """The images in the cache, by name; by digest where several have one name."""
     from nestlab.images import inventory
@@ -68,6 +107,7 @@ def built_images(incomplete: str) -> list[str]:
     return [word for word in words if word.startswith(incomplete)]
 
 
+@_plain
 def images_to_build(incomplete: str) -> list[str]:
     """nestlab's own images, then lab files here."""
     from nestlab.kinds import images
@@ -75,6 +115,7 @@ def images_to_build(incomplete: str) -> list[str]:
     return [*(name for name in images() if name.startswith(incomplete)), *_files(incomplete)]
 
 
+@_plain
 def set_keys(incomplete: str) -> list[str]:
     """What `--set` may put over the lab file that is meant: the next part of a key, or a value that is one of few."""
     from nestlab.cli.complete_set import offered
@@ -105,6 +146,7 @@ def _lab_file() -> Path | None:
     return source.file if source else None
 
 
+@_plain
 def machines_or_files(incomplete: str) -> list[str]:
     """Completes an argument of `cp`: a machine with its colon, or a local path."""
     names = _labs()
@@ -112,16 +154,19 @@ def machines_or_files(incomplete: str) -> list[str]:
     return [*(word for word in found if word.startswith(incomplete)), *_files(incomplete, ending="")]
 
 
+@_plain
 def goals(incomplete: str) -> list[str]:
     """What `wait --for` takes."""
-    return [word for word in ("ssh", "proofs", "port:", "unit:") if word.startswith(incomplete)]
+    return [word for word in ("ready", "ssh", "proofs", "port:", "unit:") if word.startswith(incomplete)]
 
 
+@_plain
 def formats(incomplete: str) -> list[str]:
     """What `graph --format` takes."""
     return [word for word in ("mermaid", "dot") if word.startswith(incomplete)]
 
 
+@_plain
 def examples(incomplete: str) -> list[str]:
     """What `init --from` takes."""
     from importlib.resources import files
@@ -130,6 +175,7 @@ def examples(incomplete: str) -> list[str]:
     return [name for name in found if name.startswith(incomplete)]
 
 
+@_plain
 def segments(incomplete: str) -> list[str]:
     """Segments of all labs."""
     found = sorted({name for lab in _labs() for name in _segments(lab)})

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nestlab.base.errors import LabError
+from nestlab.base.printable import brief
 from nestlab.cli.common import made, one_lab, paint, print_json, site
 from nestlab.cli.guard import guarded, out, run, say
 from nestlab.cli.options import Debug, Json, LabWord
@@ -100,7 +101,7 @@ async def _inventory(name: str, host: str, *, as_json: bool) -> None:
 
 def _tell_left_out(known: Connections) -> None:
     for path, why in known.left_out.items():
-        say(f"left out: {path}: {why}")
+        say(brief(f"left out: {path}: {why}"))
 
 
 Table = Annotated[bool, typer.Option("--table", help="A table of all cards, with their MAC addresses.")]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nestlab.base.door import canvas
 from nestlab.base.errors import LabError
 from nestlab.base.printable import one_line
 from nestlab.cli import complete
@@ -155,9 +156,9 @@ async def _shown(name: str, target: str, *, as_json: bool) -> AsyncIterator[Tran
     async def show() -> None:
         while True:
             await asyncio.sleep(LIVE if live else PLAIN)
-            line = transfer.line(time.time())
+            line = one_line(transfer.line(time.time()))
             if live:
-                sys.stderr.write(f"\r{line[: size(sys.stderr)[0] - 1]}\x1b[K")
+                canvas(sys.stderr).write(f"\r{line[: size(sys.stderr)[0] - 1]}\x1b[K")
                 sys.stderr.flush()
             else:
                 say(line)
@@ -170,7 +171,7 @@ async def _shown(name: str, target: str, *, as_json: bool) -> AsyncIterator[Tran
             showing.cancel()
             await asyncio.wait({showing})
             if live:
-                sys.stderr.write("\r\x1b[K")
+                canvas(sys.stderr).write("\r\x1b[K")
     transfer.until = time.time()
     if not as_json:
         say(transfer.end())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nestlab.base.errors import LabError
+from nestlab.base.printable import brief
 from nestlab.cli import complete
 from nestlab.cli.common import home, meant, one_lab, paint, print_json, site
 from nestlab.cli.guard import MEND, answered, guarded, out, run, say, show, width
@@ -205,7 +206,7 @@ async def _walk(lab: str, want: Want, *, show_facts: bool, as_json: bool) -> int
 
     async with verbs.looking(site(), name=one_lab([lab] if lab else [])) as session:
         observed = await session.look()
-        hypervisors = [spec.path for spec in session.blueprint.specs if spec.machine.hypervisor]
+        hypervisors = [spec.path for spec in session.blueprint.specs if spec.machine.nests]
 
         async def one(path: str) -> Visit:
             name, level = path or "this machine", path.count("/") + 1 if path else 0
@@ -225,10 +226,11 @@ async def _walk(lab: str, want: Want, *, show_facts: bool, as_json: bool) -> int
     if show_facts:
         import json
 
-        out(json.dumps({each.where: json.loads(each.facts.to_json()) for each in visits}, indent=1))
+        print_json({each.where: json.loads(each.facts.to_json()) for each in visits})
         return None
     if platform is not None and not as_json:  # its nodes are not this machine: what their API tells is all there is
-        out(f"{platform.where}, level 0: {platform.seen}" + (f": {platform.why}" if platform.why else "") + "\n")
+        why = f": {platform.why}" if platform.why else ""
+        out(brief(f"{platform.where}, level 0: {platform.seen}{why}") + "\n")
     return _show(visits, as_json=as_json, walked=True, platform=platform)
 
 
@@ -321,9 +323,7 @@ def _tell(text: str, *, as_json: bool) -> None:
 
 def _say(text: str) -> None:
     """What happens on a host, partly in its own words."""
-    from nestlab.base.printable import printable
-
-    say(printable(text))
+    say(text)
 
 
 def _confirm(question: str, *, yes: bool) -> None:

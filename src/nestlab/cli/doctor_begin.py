@@ -61,13 +61,15 @@ _measuring: list[Asked] = []
 
 
 def examine() -> None:
-    """Start asking all that the doctor wants to know. The script of `doctor.gather` stands in a file for this: making
-    it takes as long as half the answer."""
+    """Start asking all that the doctor wants to know, unless that is done. The script of `doctor.gather` stands in a
+    file for this: making it takes as long as half the answer."""
+    if _examining:
+        return
     with open(SCRIPT, encoding="utf-8") as file:  # noqa: PTH123
         script = file.read()
     try:
         _examining.append(Asked(["sh", "-c", script], PROBE))
-        _measuring.append(Asked(["sh", SPEED, "3"]))
+        _measuring.append(Asked(["sh", SPEED, "1"]))
     except OSError as error:
         _examining.append(error)
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from nestlab.base import patience
 from nestlab.base.errors import LabError
+from nestlab.base.printable import to_json
 from nestlab.cli import doctor_begin
 from nestlab.cli.guard import MEND, out, paint, width
 
@@ -31,9 +32,7 @@ def doctor(words: Sequence[str]) -> int:
         return 0
     found = report.visit("this machine", 0, facts)
     if "--json" in words:
-        import json
-
-        out(json.dumps(found.data(), indent=1, ensure_ascii=False))
+        out(to_json(found.data(), indent=1))
     else:
         out(report.text(found, paint(), width(sys.stdout)))
     return 0 if report.ok([found]) else MEND

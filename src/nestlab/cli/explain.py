@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nestlab.base.errors import LabError
+from nestlab.base.printable import brief
 from nestlab.cli.common import paint, print_json
 from nestlab.cli.guard import MEND, guarded, show
 from nestlab.cli.options import Debug, Json
@@ -99,10 +100,10 @@ def _read(path: Path) -> str:
 def _shown(each: Explained, colours: Paint) -> str:
     times = f" (and {each.times - 1} more like it)" if each.times > 1 else ""
     rows = [
-        f"{colours('bold', f'line {each.number}')}{times}: {each.line}",
-        f"  cause  {each.cause}",
+        f"{colours('bold', f'line {each.number}')}{times}: {brief(each.line)}",
+        f"  cause  {brief(each.cause)}",
         f"  sure   {each.sure}",
-        f"  do     {colours('green', each.do)}",
+        f"  do     {colours('green', brief(each.do))}",
         *_below(each.below, colours),
         f"  see    {colours('dim', each.signature.see)}",
     ]

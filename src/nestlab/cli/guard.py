@@ -5,18 +5,23 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import io
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from pathlib import Path
-from typing import Any, ParamSpec
+from typing import TYPE_CHECKING, Any, BinaryIO, ParamSpec
 
+from nestlab.base.door import canvas
 from nestlab.base.errors import LabError, unwritten
 from nestlab.base.paint import Paint
-from nestlab.base.wrap import fit
+from nestlab.base.wrap import readable
 from nestlab.cli.streams import Unwritten
+
+if TYPE_CHECKING:  # its import takes a twentieth of `nestlab doctor`
+    import socket
+    from pathlib import Path
 
 P = ParamSpec("P")
 
@@ -100,6 +105,8 @@ def _other(error: BaseException, *, debug: bool) -> int:
 
 def _unusable(error: OSError) -> LabError | None:
     """The error where what nestlab keeps its own in cannot be used: not a bug, wherever that shows."""
+    from pathlib import Path
+
     from nestlab.home.directories import Home
 
     home = Home.of(os.environ, Path.home())
@@ -131,13 +138,24 @@ def paint(stream: Any = None) -> Paint:
 
 
 def out(text: str, end: str = "\n") -> None:
-    """What was asked for, on stdout, as it is."""
+    """What was asked for, on stdout. Its lines stay as long as they are."""
     sys.stdout.write(text + end)
+
+
+def bytes_out() -> BinaryIO:
+    """stdout for bytes that were asked for as they are. What a terminal makes of them is the user's wish."""
+    sys.stdout.flush()
+    return sys.stdout.buffer
+
+
+def untouched(data: bytes) -> None:
+    """Bytes that were asked for as they are, on stdout."""
+    bytes_out().write(data)
 
 
 def show(text: str) -> None:
     """What was asked for, for people: on a terminal its lines fit, broken between words."""
-    out(fit(text, width(sys.stdout)))
+    out(readable(text, width(sys.stdout)))
 
 
 def width(stream: Any) -> int | None:
@@ -154,7 +172,7 @@ def width(stream: Any) -> int | None:
 def say(text: str) -> None:
     """Lines on stderr, which fit a terminal; a stderr that is gone is no reason to fail."""
     with contextlib.suppress(OSError, ValueError):
-        sys.stderr.write(fit(text, width(sys.stderr)) + "\n")
+        sys.stderr.write(readable(text, width(sys.stderr)) + "\n")
         sys.stderr.flush()
 
 
@@ -186,6 +204,7 @@ def _report(error: BaseException, *, debug: bool) -> str:
 def _crash(error: BaseException) -> Path:
     """Writes the traceback to a file of its own (0600) in the state directory."""
     import traceback
+    from pathlib import Path
 
     from nestlab import __version__
     from nestlab.home.directories import Home
@@ -256,7 +275,7 @@ async def _supervised(work: Coroutine[Any, Any, int | None]) -> int | None:
 
 def _leave(number: int) -> None:
     if sys.stderr.isatty():
-        say("\x1b[?25h")  # the live tree hides the cursor
+        canvas(sys.stderr).write("\x1b[?25h\n")  # the live tree hides the cursor
     say("ended at once; the same command goes on from here")
     os._exit(128 + number)
 
@@ -280,16 +299,42 @@ def agreed(yes: bool, question: str, otherwise: str) -> bool:
 def answered(question: str) -> bool:
     """Asks the user at the terminal a yes-or-no question; no by default. Ctrl-C (also while work is supervised) is
     Interrupted, the end of the input a LabError."""
-    import typer
+    import socket
 
     nothing = LabError("Nothing was changed.", hint="The question was not answered.")
+    reading, writing = socket.socketpair()
+    writing.setblocking(False)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    woken = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
     try:
-        return typer.confirm(question, default=False, err=True)
-    except typer.Abort as abort:
+        return _yes_or_no(question, reading)
+    except KeyboardInterrupt:
         say("")
-        if isinstance(abort.__context__, KeyboardInterrupt):
-            raise Interrupted(signal.SIGINT, nothing) from None
+        raise Interrupted(signal.SIGINT, nothing) from None
+    except EOFError:
+        say("")
         raise nothing from None
     finally:
+        signal.set_wakeup_fd(woken)
         signal.signal(signal.SIGINT, before)
+        reading.close()
+        writing.close()
+
+
+def _yes_or_no(question: str, signals: socket.socket) -> bool:
+    """What is typed. It is waited for beside signals: the kernel may give one to another thread of this process, which
+    ends no read here (seen)."""
+    import select
+
+    while True:
+        sys.stderr.write(f"{question} [y/N]: ")
+        sys.stderr.flush()
+        with contextlib.suppress(io.UnsupportedOperation):  # no file of the system's, and so nothing to wait for
+            while sys.stdin not in select.select([sys.stdin, signals], [], [])[0]:
+                signals.recv(64)
+        line = sys.stdin.readline()
+        if not line:
+            raise EOFError
+        if (word := line.strip().lower()) in ("", "n", "no", "y", "yes"):
+            return word.startswith("y")
+        say("Write y or n.")

@@ -11,7 +11,7 @@ import typer
 
 from nestlab.base.paint import human
 from nestlab.cli import complete
-from nestlab.cli.common import home, paint, print_json
+from nestlab.cli.common import home, meant, paint, print_json
 from nestlab.cli.guard import agreed, guarded, out, run, say, show
 from nestlab.cli.narrow_help import FittedTyper
 from nestlab.cli.options import Debug, Json, Yes
@@ -34,7 +34,7 @@ images = FittedTyper(
 @images.command("ls")
 @guarded
 def images_ls(as_json: Json = False, debug: Debug = False) -> int | None:
-    """List the built images, with the labs that need them."""
+    """List the images that were built or downloaded, with the labs that need them."""
     from nestlab.images import inventory
     from nestlab.show import render
 
@@ -66,22 +66,90 @@ def images_build(words: Names = None, as_json: Json = False, debug: Debug = Fals
 
 
 async def _build(wanted: Mapping[str, Image], *, as_json: bool) -> None:
+    from nestlab import install
     from nestlab.images import inventory, system_packages
-    from nestlab.images.image_cache import folder_of, load
+    from nestlab.images.image_files import Cache
     from nestlab.lab.image_titles import title_of
     from nestlab.show import live
 
-    missing = [key for key in wanted if load(folder_of(key, home().cache)) is None]
-    needs = system_packages.look() if missing else ()
+    there = Cache(home().cache).present()
+    missing = [key for key in wanted if key not in there]
+    needs = system_packages.look() if any(not wanted[key].foreign for key in missing) else ()
     if needs:
         raise system_packages.lacking(needs, system_packages.release_here(), root=os.geteuid() == 0)
     if as_json:
-        await inventory.build(home(), wanted, live.as_json(sys.stdout))
+        await inventory.build(home(), wanted, live.as_json(sys.stdout), install=install.make)
         return
     async with live.showing(sys.stderr, wanted, width=14, paint=paint(sys.stderr)) as emit:
-        await inventory.build(home(), wanted, emit)
+        await inventory.build(home(), wanted, emit, install=install.make)
     for key, image in wanted.items():
         out(f"{title_of(image)}  {key[:12]}  {'built' if key in missing else 'was built already'}")
+
+
+Sources = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[LAB|FILE|URL]...",
+        help="Labs or lab files (none: the lab here), or URLs.",
+        autocompletion=complete.labs_and_files,
+    ),
+]
+Sha256 = Annotated[str, typer.Option("--sha256", metavar="DIGITS", help="What a URL's SHA-256 must be.")]
+Sha512 = Annotated[str, typer.Option("--sha512", metavar="DIGITS", help="What its SHA-512 must be.")]
+Sums = Annotated[str, typer.Option("--sums", metavar="URL|FILE", help="A checksum file that names it.")]
+SignedBy = Annotated[str, typer.Option("--signed-by", metavar="FILE", help="Keys, one of which signed that.")]
+Format = Annotated[str, typer.Option("--format", metavar="FORMAT", help="What a URL is: qcow2, raw, iso, vmdk, …")]
+Update = Annotated[bool, typer.Option("--update", help="Read checksum files again that were read before.")]
+
+
+@images.command("pull")
+@guarded
+def images_pull(
+    words: Sources = None,
+    sha256: Sha256 = "",
+    sha512: Sha512 = "",
+    sums: Sums = "",
+    signed_by: SignedBy = "",
+    form: Format = "",
+    update: Update = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> int | None:
+    """Download the images that labs name by `url:` now rather than in `up`. Those that are there stay as they are.
+
+    \b
+    Examples:
+      nestlab images pull lab.yaml
+      nestlab images pull --update mylab      what its vendors publish now
+      nestlab images pull --sha256 0f3c… https://example.org/disk.qcow2
+    """
+    from nestlab.images import pull
+
+    given = {"sha256": sha256, "sha512": sha512, "sums": sums, "signed-by": signed_by, "format": form}
+    options = {name: value for name, value in given.items() if value}
+    if not words:
+        found = meant(None)
+        words = [str(found.file) if found.file is not None else found.lab]
+    wanted = pull.meant(home(), words, options, os.environ)
+    return run(_pull(wanted, update=update, as_json=as_json))
+
+
+async def _pull(images: list[Image], *, update: bool, as_json: bool) -> None:
+    from nestlab.images import downloads, inventory, pull
+    from nestlab.lab.image_titles import title_of
+    from nestlab.show import live
+
+    wanted = await pull.settled(home(), images, say, update=update)
+    missing = [key for key in wanted.images if downloads.load(key, home().cache) is None]
+    if as_json:
+        await inventory.build(home(), wanted.images, live.as_json(sys.stdout), "pull")
+        return
+    for each in wanted.news:
+        say(f"note: {title_of(each.image)} is another one now; `nestlab plan` shows what that changes.")
+    async with live.showing(sys.stderr, wanted.images, width=14, paint=paint(sys.stderr)) as emit:
+        await inventory.build(home(), wanted.images, emit, "pull")
+    for key, image in wanted.images.items():
+        out(f"{title_of(image)}  {key[:12]}  {'downloaded' if key in missing else 'was there already'}")
 
 
 Chosen = Annotated[
@@ -124,9 +192,10 @@ def images_gc(on: On = "", yes: Yes = False, as_json: Json = False, debug: Debug
     from nestlab.show import render
 
     if on:
-        from nestlab.cli.proxmox import on_of
+        from nestlab.cli.proxmox import meant_by
 
-        return run(_gc_there(on_of(on), yes=yes))
+        there = meant_by(on)
+        return run(_gc_there(there.on, yes=yes, named=there.named))
     found = inventory.unused(home())
     if as_json:
         rows = [{"what": each.what, "bytes": each.size, "paths": [str(path) for path in each.paths]} for each in found]
@@ -142,12 +211,12 @@ def images_gc(on: On = "", yes: Yes = False, as_json: Json = False, debug: Debug
     return None
 
 
-async def _gc_there(on: Pve, *, yes: bool) -> int | None:
+async def _gc_there(on: Pve, *, yes: bool, named: bool) -> int | None:
     """Templates and uploads that no machine in the pool was made from, and no lab of this user needs."""
     from nestlab.images import inventory
     from nestlab.proxmox import platform
 
-    async with platform.stocked(on, home()) as stock:
+    async with platform.stocked(on, home(), named=named) as stock:
         found = await stock.unused(inventory.used(home()))
         for each in found:
             machines = ", ".join(f"template {template.vmid}" for template in each.templates)

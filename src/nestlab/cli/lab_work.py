@@ -6,10 +6,12 @@ import contextlib
 import os
 import sys
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from nestlab.base.errors import LabError
+from nestlab.base.frozen import frozen
+from nestlab.cli import next_steps, settling
 from nestlab.cli.common import here, home, lab_named, own_lab, paint, print_json, site
 from nestlab.cli.guard import MEND, answered, on_terminal, say, show, width
 
@@ -26,30 +28,36 @@ MOST = 24
 """Lines of a plan that `up` shows."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Consent:
-    """What a person agreed to beforehand: that disks are deleted, and that a lab is taken over by another file."""
+    """What a person agreed to beforehand: that disks are deleted, that a lab is taken over by another file, and that
+    machines get what others here may not read."""
 
     replace: bool = False
     adopt: bool = False
+    private: bool = False
 
 
 async def bring_up(
     found: Which, sets: list[str], *, verify: bool, no_wait: bool, as_json: bool, consent: Consent, pause: bool = False
 ) -> int | None:
     """`pause`: see `pausing`."""
+    from nestlab.home import agreed
     from nestlab.verbs import session as verbs
 
     lab, source = _wanted(found, sets, consent)
     machines = _machines(found, [placed.path for placed in lab.walk()], lab.name)
+    may_take(lab, consent, as_json=as_json)
     waiting = verbs.changing(site(), "up", lab=lab, source=source, wait=0 if no_wait else None, say=say)
     async with waiting as session:
         _own(lab, source, consent)  # another nestlab may have made or renamed it meanwhile
-        todo = await session.weighed(lambda: session.plan("running", machines))
-        notes = await session.check(todo)
+        leave = settling.left_down(session, machines)
+        todo = await session.weighed(lambda: session.plan("running", machines, leave=leave))
+        notes = (*await session.check(todo), *settling.notes(session))
         await _announce(session, todo, notes, as_json=as_json)
         if not consent.replace:
             _agree(todo, "--replace", as_json=as_json)
+        agreed.keep(session.place, lab.taken)
         if pause:
             await _with_pauses(session, todo, machines, as_json=as_json)
             todo = replace(todo, steps=())
@@ -59,11 +67,12 @@ async def bring_up(
             verdict = await session.verify(emit) if verify else None
         if verdict is None:  # the proofs looked already
             await session.look()
+        await settling.settle(session)
         _conclude(session, as_json=as_json)
     if verdict is not None:
         _print_verdict(verdict, as_json=as_json)
     if not as_json:
-        _print_next(session)
+        next_steps.print_next(session, other=_other_here(session.blueprint.lab), program=_program())
     return MEND if verdict is not None and not verdict.ok else None
 
 
@@ -76,38 +85,40 @@ async def _with_pauses(session: Session, todo: Plan, machines: tuple[str, ...], 
 
     async def again() -> Plan:
         await session.look(setups=True)
-        return await session.weighed(lambda: session.plan("running", machines))
+        leave = settling.left_down(session, machines)
+        return await session.weighed(lambda: session.plan("running", machines, leave=leave))
 
     await pausing.until_done(todo, apply, again, session.blueprint)
 
 
 async def show_plan(found: Which, sets: list[str], *, as_json: bool, consent: Consent) -> None:
     from nestlab.plan.restart_cost import restart_cost
-    from nestlab.show import render
+    from nestlab.show import render, taken
     from nestlab.verbs import session as verbs
 
     lab, _ = _wanted(found, sets, consent)
     machines = _machines(found, [placed.path for placed in lab.walk()], lab.name)
     async with verbs.looking(site(), lab=lab) as session:
         await session.look(setups=True)
-        todo = await session.weighed(lambda: session.plan("running", machines))
+        leave = settling.left_down(session, machines)
+        todo = await session.weighed(lambda: session.plan("running", machines, leave=leave))
         accelerated = await session.accelerations()
         refused = None
         try:
             notes = await session.check(todo)
         except LabError as error:
             notes, refused = (), error
+        notes = (*notes, *settling.notes(session))
         cost = restart_cost(session.blueprint, session.observed, todo)
         notes = (*notes, cost) if cost else notes
         if as_json:
             told = {"what": refused.what, "hint": refused.hint} if refused else None
-            print_json(
-                {**render.plan_data(todo, accelerated, session.usual(todo)), "notes": list(notes), "refused": told}
-            )
+            planned = render.plan_data(todo, accelerated, session.usual(todo))
+            print_json({**planned, "notes": list(notes), "taken": taken.data(lab.taken), "refused": told})
             return
         show(render.plan(todo, session.blueprint, paint(), usual=session.usual(todo)))
         show(render.accelerations(accelerated, paint()))
-        for note in notes:
+        for note in (*notes, *taken.lines(lab.taken)):
             show(f"note: {note}")
         if refused:
             show(f"note: `up` would refuse this: {refused.what}\n{refused.hint}")
@@ -157,6 +168,7 @@ async def change(
                 show(f"{name}: nothing of it is left")
         else:
             await session.look()
+            await settling.settle(session)
             _conclude(session, as_json=as_json)
     return None
 
@@ -183,6 +195,7 @@ async def again(
         async with shown(session, todo, as_json=as_json) as emit:
             await session.apply(todo, emit, verb=verb)
         await session.look()
+        await settling.settle(session)
         _conclude(session, as_json=as_json)
     return None
 
@@ -192,11 +205,12 @@ def _known(session: Session) -> list[str]:
 
 
 def _farewell(todo: Plan, machines: tuple[str, ...]) -> str:
-    from nestlab.base.paint import human
+    from nestlab.plan.steps import Written
 
     what = f"{', '.join(machines)} of lab {todo.lab}" if machines else f"lab {todo.lab} with all its machines"
-    written = sum(change.written or 0 for change in todo.losses if "/" not in change.path or machines)
-    return f"Delete {what}, disks included{f' ({human(written)} written)' if written else ''}?"
+    known = [change.written for change in todo.losses if change.written and ("/" not in change.path or machines)]
+    written = Written(sum(each.size for each in known), any(each.at_most for each in known))
+    return f"Delete {what}, disks included{f' ({written} written)' if written.size else ''}?"
 
 
 def _agree(todo: Plan, option: str, *, as_json: bool) -> None:
@@ -236,6 +250,25 @@ def _own(lab: Lab, source: Origin, consent: Consent) -> None:
     if not consent.adopt:
         hint = f"Call this one otherwise (`lab:` in {source.file}), or let it take over that lab: --adopt"
         own_lab(lab.name, source.file, hint)
+
+
+def may_take(lab: Lab, consent: Consent, *, as_json: bool) -> None:
+    """Tell what machines get of this computer. LabError unless it is all for everybody to read, or agreed to."""
+    from nestlab.home import agreed
+    from nestlab.show import taken
+
+    if not lab.taken:
+        return
+    before = agreed.load(home().existing(lab.name))
+    asked = [] if consent.private else [each for each in lab.taken if each.private and each.what not in before]
+    if not as_json:
+        for line in taken.lines(lab.taken):
+            show(f"note: {line}")
+    if not asked or (not as_json and on_terminal() and answered("Give its machines what others here may not read?")):
+        return
+    what = f"Lab {lab.name} gives its machines what others here may not read: {taken.listed(asked)}."
+    hint = "Nothing was changed. If it is meant, `nestlab up --private` agrees to it, once for this lab."
+    raise LabError(what, hint=hint)
 
 
 def _machines(found: Which, paths: list[str], lab: str) -> tuple[str, ...]:
@@ -306,9 +339,9 @@ def _conclude(session: Session, *, as_json: bool) -> None:
 
     machines = machine_table.rows(session.blueprint, session.observed, time.time())
     if as_json:
-        _print_event("machines", machine_table.data(session.blueprint.lab, machines))
+        _print_event("machines", machine_table.data(session.blueprint.lab, machines, session.faults))
         return
-    table = machine_table.table(machines, paint(), width(sys.stdout))
+    table = "\n".join([machine_table.table(machines, paint(), width(sys.stdout)), *settling.notes(session)])
     show(f"\n{machine_table.head(session.blueprint.lab, machines, paint())}\n{table}")
 
 
@@ -339,28 +372,6 @@ def _other_here(lab: str) -> bool:
 
     file = default((lab,), here()).file
     return file is not None and labs.lab_of(home(), file) != lab
-
-
-def _print_next(session: Session) -> None:
-    from nestlab.show import render
-
-    running = [path for path, seen in session.observed.machines.items() if seen.state == "running"]
-    specs = session.blueprint.by_path()
-    outside = session.blueprint.on is not None  # nothing runs commands in a container of a Proxmox VE from outside
-    shut = [path for path in running if path in specs and outside and specs[path].machine.container]
-    running = [path for path in running if path not in shut]
-    deepest = max(running, key=lambda path: path.count("/"), default=None)
-    hypervisors = [s.path for s in session.blueprint.specs if s.machine.hypervisor and s.path in running]
-    several = len(session.site.home.labs()) > 1 or _other_here(session.blueprint.lab)
-    text = render.next_lines(
-        session.blueprint.lab,
-        deepest,
-        next(iter(hypervisors), None),
-        console=next(iter(shut), None),
-        several=several,
-        program=_program(),
-    )
-    show(f"\n{text}")
 
 
 def _print_event(kind: str, data: dict[str, Any]) -> None:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 Replace = Annotated[bool, typer.Option("--replace", help="Agree that disks are deleted, where the plan says so.")]
 Adopt = Annotated[bool, typer.Option("--adopt", help="Take over a lab of the same name that another file made.")]
+Private = Annotated[
+    bool, typer.Option("--private", help="Agree that machines get files and secrets that others here may not read.")
+]
 Pause = Annotated[
     bool, typer.Option("--pause-on-failure", help="What fails to come up stays, to be entered; a terminal asks then.")
 ]
@@ -30,6 +33,7 @@ def up(
     no_verify: NoVerify = False,
     replace: Replace = False,
     adopt: Adopt = False,
+    private: Private = False,
     pause: Pause = False,
     no_wait: NoWait = False,
     as_json: Json = False,
@@ -46,7 +50,7 @@ def up(
       nestlab up lab.yaml --set machines.hv1.memory=4G
       nestlab up pair --pause-on-failure         a machine that panics stays, for its console
     """
-    consent = lab_work.Consent(replace, adopt)
+    consent = lab_work.Consent(replace, adopt, private)
     work = lab_work.bring_up(
         meant(words), sets or [], verify=not no_verify, no_wait=no_wait, as_json=as_json, consent=consent, pause=pause
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nestlab.base import patience
 from nestlab.base.errors import LabError
+from nestlab.base.printable import brief
 from nestlab.cli.common import home, lab_named, meant, paint, print_json, site
 from nestlab.cli.guard import run, say, show, width
 
@@ -60,7 +61,7 @@ def _all(*, as_json: bool, deep: bool) -> None:
         try:
             shown.append(_status_of(name, (), deep=deep, as_json=as_json))
         except LabError as error:
-            shown.append((f"{name}: {error.what}", {"lab": name, "error": error.what}))
+            shown.append((brief(f"{name}: {error.what}"), {"lab": name, "error": error.what}))
     if as_json:
         print_json({"labs": [data for _, data in shown]})
     else:
@@ -69,22 +70,37 @@ def _all(*, as_json: bool, deep: bool) -> None:
 
 def _status_of(name: str, patterns: tuple[str, ...], *, deep: bool, as_json: bool) -> tuple[str, dict[str, Any]]:
     """The status of a lab, or of the machines of it that are meant, as text and as JSON data."""
-    from nestlab.home import labs, lock_holder
+    from nestlab.home import labs
     from nestlab.lab import blueprint_file
-    from nestlab.show import machine_table
 
     place = labs.existing(home(), name)
     blueprint = blueprint_file.load(place.blueprint, name)
     observed = look(place, blueprint, deep=deep)
+
+    from nestlab.home import faults as kept_faults
+    from nestlab.home import lock_holder
+    from nestlab.home import ports as kept_ports
+    from nestlab.lab import faults as sayings
+    from nestlab.plan.faults import marked
+    from nestlab.show import machine_table
+
+    faults = kept_faults.load(place)
+    observed = marked(observed, faults)
     holder = lock_holder.holder(place.lock)
     machines = machine_table.rows(blueprint, _in_work(observed, holder), time.time())
     if patterns:
         machines = _only(machines, patterns, name, whole=as_json)
     at_work = asdict(holder) if holder else None
     head = machine_table.head(name, machines, paint())
-    work = f"; {holder} is at work on it" if holder else ""
-    text = f"{head}{work}\n{machine_table.table(machines, paint(), width(sys.stdout))}"
-    return text, {**machine_table.data(name, machines), "at_work": at_work}
+    work = brief(f"; {holder} is at work on it") if holder else ""
+    ports = [each for each in kept_ports.load(place) if each.path in {row.path for row in machines}]
+    table = machine_table.table(machines, paint(), width(sys.stdout))
+    faults = tuple(each for each in faults if not each.path or each.path in {row.path for row in machines})
+    lines = [f"127.0.0.1:{each.local} -> {each.path}:{each.port}" for each in ports]
+    lines += sayings.lines(faults, time.time())
+    text = "\n".join([f"{head}{work}", table, *(["", *lines] if lines else [])])
+    data = machine_table.data(name, machines, faults)
+    return text, {**data, "ports": [asdict(each) for each in ports], "at_work": at_work}
 
 
 def _in_work(observed: Observed, holder: Holder | None) -> Observed:
@@ -116,10 +132,8 @@ def look(place: LabHome, blueprint: Blueprint | None, *, deep: bool) -> Observed
     """By the machines' agents, in milliseconds; by ssh where those cannot tell (deeper levels, other images). `deep`:
     all by ssh. A Proxmox VE is asked for its own guests only, unless `deep`."""
     from nestlab.engines.qemu import quick_status
-    from nestlab.home import former_names, last_seen
+    from nestlab.home import former_names
     from nestlab.home.paths import Place
-    from nestlab.plan.steps import Observed
-    from nestlab.plan.unseen import complete
 
     patience.of_lab(blueprint.patience if blueprint else 1)
     specs = blueprint.specs if blueprint else ()
@@ -127,13 +141,28 @@ def look(place: LabHome, blueprint: Blueprint | None, *, deep: bool) -> Observed
     if deep or far:
         return _asked(place, deep=deep, answer=FAR if far else ANSWER)
     hypervisors = frozenset(spec.parent for spec in specs if spec.parent)
-    found = quick_status.status(Place(str(place.root)), place.name, hypervisors, first_name=former_names.first(place))
+    first = former_names.first(place)
+    found = quick_status.status(
+        Place(str(place.root)), place.name, hypervisors, first_name=first, meanwhile=_import_the_rest
+    )
     if found.silent:
         if sys.stderr.isatty() and quick_status.late(found):
             say(f"{', '.join(quick_status.late(found))}: no answer at once; asking by ssh, which takes longer")
         return _asked(place, deep=True, answer=ANSWER)
+
+    from nestlab.home import last_seen
+    from nestlab.plan.steps import Observed
+    from nestlab.plan.unseen import complete
+
     booting = {path: f"{path} is still booting" for path, seen in found.machines.items() if not seen.ready}
     return Observed(complete(found.machines, booting, (spec.path for spec in specs), last_seen.load(place)))
+
+
+def _import_the_rest() -> None:
+    """What shows the answers takes as long to import as a guest agent to answer."""
+    from nestlab.home import faults, last_seen, lock_holder  # noqa: F401
+    from nestlab.plan import unseen  # noqa: F401
+    from nestlab.show import machine_table  # noqa: F401
 
 
 def _asked(place: LabHome, *, deep: bool, answer: float) -> Observed:

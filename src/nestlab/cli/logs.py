@@ -11,7 +11,7 @@ import typer
 
 from nestlab.base.errors import LabError
 from nestlab.cli.common import meant, paint, print_json
-from nestlab.cli.guard import guarded, out, run
+from nestlab.cli.guard import guarded, out, run, untouched
 from nestlab.cli.machines import below
 from nestlab.cli.options import Debug, Json, MachineWord
 
@@ -91,8 +91,7 @@ class Lines:
         from nestlab.base.printable import console_lines
 
         if self._raw and not self._json:
-            sys.stdout.flush()
-            sys.stdout.buffer.write(line + b"\n")
+            untouched(line + b"\n")
             return
         shown = [line.decode(errors="replace")] if self._raw else console_lines(line)
         for each in shown:

@@ -6,16 +6,16 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nestlab.base.errors import LabError
-from nestlab.base.printable import printable
+from nestlab.base.printable import brief, one_line
 from nestlab.cli import complete
 from nestlab.cli.command_words import TAIL
 from nestlab.cli.common import lab_named, meant, print_json, site
-from nestlab.cli.guard import guarded, out, run, say
+from nestlab.cli.guard import guarded, out, run, say, untouched
 from nestlab.cli.options import Debug, Json, MachineWord
 from nestlab.lab.model import parent_of
 
@@ -51,16 +51,25 @@ SshWords = Annotated[
 ]
 
 
+Stdio = Annotated[
+    bool,
+    typer.Option("--stdio", help="Carry a connection to its sshd, as a ProxyCommand does.", hidden=True),
+]
+
+
 @guarded
-def ssh(ctx: typer.Context, words: SshWords, debug: Debug = False) -> int | None:
+def ssh(ctx: typer.Context, words: SshWords, stdio: Stdio = False, debug: Debug = False) -> int | None:
     """A shell on a machine, through as many levels as there are; or a command, on a terminal if there is one here.
-    What follows the machine is the command, with its options; a `--` before it may be there.
+    The machine has the terminal meanwhile, as with any ssh; its modes are set back after. What follows the machine is
+    the command, with its options; a `--` before it may be there.
 
     \b
     Examples:
       nestlab ssh hv1/web
       nestlab ssh hv1 journalctl -b
     """
+    if stdio:
+        return run(_stdio(meant(words)))
     return run(_ssh(meant(words), ctx.meta.get(TAIL, [])))
 
 
@@ -69,12 +78,27 @@ async def _ssh(found: Which, command: Sequence[str]) -> int:
         return await _attach(host, path, command, pty=os.isatty(0))
 
 
-async def _attach(host: Host, path: str, command: Sequence[str], *, pty: bool) -> int:
+async def _stdio(found: Which) -> None:
+    """What `ssh-config` has ssh do for a machine that no network leads to."""
+    from nestlab.engines import Carrying
+    from nestlab.verbs import session as verbs
+    from nestlab.wire import stdio
+
+    async with verbs.looking(site(), name=lab_named(found)) as session:
+        path = the_one(session, found)
+        engine = await session.nest.engine(parent_of(path))
+        if not isinstance(engine, Carrying):
+            raise LabError(f"TCP leads to the sshd of {path}.", hint="Use its entry in `nestlab ssh-config`.")
+        async with engine.carried(path) as far:
+            await stdio.join(far)
+
+
+async def _attach(host: Host, path: str, command: Sequence[str], *, pty: bool, harmless: bool = False) -> int:
     from nestlab.hosts.ssh import SshHost
 
     if not isinstance(host, SshHost):
         raise LabError(f"{path} is not reached by ssh.", hint="Use `nestlab exec`.")
-    return await host.attach(command, pty=pty)
+    return await host.attach(command, pty=pty, harmless=harmless)
 
 
 @guarded
@@ -88,8 +112,9 @@ def execute(
     debug: Debug = False,
 ) -> int | None:
     """Run a command on one machine, or on several at once with the machine's name before each line. The exit status
-    is the command's; of several the highest. What follows the machines is the command, with its options; a `--` before
-    it may be there.
+    is the command's; of several the highest. What they print goes on as it is; to a terminal without effect on it,
+    control characters as escapes. What follows the machines is the command, with its options; a `--` before it may be
+    there.
 
     \b
     Examples:
@@ -114,13 +139,16 @@ async def _execute(found: Which, command: list[str], *, everywhere: bool, severa
         known = [spec.path for spec in session.blueprint.specs]
         if everywhere:
             observed = await session.look()
-            paths: tuple[str, ...] = tuple(p for p in known if _runs(observed.machines.get(p)))
+            paths: tuple[str, ...] = tuple(
+                p for p in known if session.blueprint[p].machine.by_ssh and _runs(observed.machines.get(p))
+            )
         else:
             paths = expand(found.machines, known, session.blueprint.lab)
         if not paths:
             raise LabError("No machine is meant.", hint="Name some, or say --all: nestlab exec --all -- uname -a")
         if len(paths) == 1 and not several and not as_json:
-            return await _attach(await session.nest.host(paths[0]), paths[0], command, pty=False)
+            host = await session.nest.host(paths[0])
+            return await _attach(host, paths[0], command, pty=False, harmless=True)
         return await _on_several(session, paths, command, as_json=as_json)
 
 
@@ -148,13 +176,8 @@ async def _one_of(session: Session, path: str, command: list[str], width: int, *
         async with host.start(command) as running:
             return await _prefixed(running, f"{path:<{width}} | ")
     except LabError as error:
-        say(f"{path:<{width}} | {error.what}")
+        say(f"{path:<{width}} | {brief(error.what)}")
         return 255
-
-
-def _safe(text: str, stream: Any) -> str:
-    """What a machine printed, without effect on a terminal if that is where it goes."""
-    return printable(text) if stream.isatty() else text
 
 
 async def _prefixed(running: Running, prefix: str) -> int:
@@ -164,19 +187,28 @@ async def _prefixed(running: Running, prefix: str) -> int:
     async for chunk in running.chunks():
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
-            out(prefix + _safe(line.decode(errors="replace"), sys.stdout))
+            _line(prefix, line)
         sys.stdout.flush()
     if rest:
-        out(prefix + _safe(rest.decode(errors="replace"), sys.stdout))
+        _line(prefix, rest)
     result = await running.result()
-    for text in result.stderr.decode(errors="replace").splitlines():
-        say(prefix + _safe(text, sys.stderr))
+    for line in result.stderr.splitlines():
+        say(prefix + one_line(line.decode(errors="replace")))
     return result.status
+
+
+def _line(prefix: str, line: bytes) -> None:
+    """A line that a command printed: harmless on a terminal, elsewhere as it is."""
+    if sys.stdout.isatty():
+        out(prefix + one_line(line.removesuffix(b"\r").decode(errors="replace")))
+    else:
+        untouched(prefix.encode() + line + b"\n")
 
 
 @guarded
 def console(machine: MachineWord, debug: Debug = False) -> int | None:
-    """Attach to a machine's serial console. Ctrl-] leaves it. What stdin holds is typed, if it is no terminal."""
+    """Attach to a machine's serial console. Ctrl-] leaves it. What stdin holds is typed, if it is no terminal. The
+    machine has the terminal meanwhile; its modes are set back after."""
     return run(_console(meant([machine])))
 
 
@@ -195,7 +227,7 @@ async def _console(found: Which) -> None:
                 hint = f"`nestlab status` tells whether it runs; `nestlab logs {path}` shows what its console said."
                 raise LabError(f"{path} has no console now: {error.strerror or error}.", hint=hint) from error
         if os.isatty(0):
-            say(f"\r\nleft the console of {path}; it runs on")
+            say(f"\nleft the console of {path}; it runs on")
 
 
 @asynccontextmanager

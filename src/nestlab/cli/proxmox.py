@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nestlab.base.errors import LabError
+from nestlab.base.frozen import frozen
+from nestlab.base.printable import brief
 from nestlab.cli import complete
 from nestlab.cli.common import home, lab_named, meant, print_json, site
 from nestlab.cli.guard import MEND, agreed, guarded, run, say, show
@@ -64,7 +65,11 @@ def setup(
     from nestlab.cli import proxmox_work
 
     meant = meant_by(where)
-    return run(proxmox_work.setup(meant.on, meant.bridges, user, token, perform=perform, yes=yes, as_json=as_json))
+    return run(
+        proxmox_work.setup(
+            meant.on, meant.bridges, user, token, perform=perform, yes=yes, as_json=as_json, named=meant.named
+        )
+    )
 
 
 @group.command("check")
@@ -75,16 +80,20 @@ def check(where: Where, as_json: Json = False, debug: Debug = False) -> int | No
     from nestlab.cli import proxmox_work
 
     meant = meant_by(where)
-    return run(proxmox_work.check(meant.on, meant.bridges, hypervisors=meant.hypervisors, as_json=as_json))
+    return run(
+        proxmox_work.check(meant.on, meant.bridges, hypervisors=meant.hypervisors, as_json=as_json, named=meant.named)
+    )
 
 
 @group.command("trust")
 @guarded
 def trust(where: Where, yes: Yes = False, debug: Debug = False) -> int | None:
-    """Show the fingerprint of the certificate that it shows now, and believe it from now on, if that is agreed to."""
+    """Show the fingerprint of the certificate that it shows now, and believe it from now on, if that is agreed to. Lab
+    files may name the address then, also one that is reached by ssh."""
     from nestlab.cli import proxmox_work
 
-    return run(proxmox_work.trust(on_of(where), yes=yes))
+    meant = meant_by(where)
+    return run(proxmox_work.trust(meant.on, yes=yes, named=meant.named))
 
 
 Target = Annotated[str, typer.Argument(metavar="NODE", help="The node it is to be on.")]
@@ -136,12 +145,12 @@ async def _migrate(
         if asks and not agreed(yes, "Migrate it while it runs?", "nothing was moved"):
             return MEND
         async with shown(session, Plan(name), as_json=as_json) as emit:
-            await moving.go(session, crossing, emit, lambda text: say(f"{path}: {text}"))
+            await moving.go(session, crossing, emit, lambda text: say(brief(f"{path}: {text}")))
         seen = session.observed.machines[path]
         if as_json:
             print_json({"machine": path, "node": seen.node, "state": seen.state, "stopped": list(crossing.stopped)})
         else:
-            show(f"{path} is on {seen.node} now, {seen.state}")
+            show(brief(f"{path} is on {seen.node} now, {seen.state}"))
     return None
 
 
@@ -151,28 +160,24 @@ def _tell(crossing: object) -> None:
     assert isinstance(crossing, Crossing)
     move, ruling = crossing.move, crossing.ruling
     how = "while it runs" if move.running and ruling.online else "switched off"
-    show(f"{move.path}: from {move.source.node} to {move.target.node}, {how}: {ruling.why}")
+    show(f"{move.path}: from {move.source.node} to {move.target.node}, {how}: {brief(ruling.why)}")
     if move.inside:
-        show(f"  inside it run {', '.join(move.inside)}")
+        show(f"  inside it run {brief(', '.join(move.inside))}")
     if crossing.stopped:
         show("  they are stopped first and started again after")
     for note in crossing.notes:
-        show(f"  {note}")
+        show(f"  {brief(note)}")
 
 
-def on_of(word: str) -> Pve:
-    """The Proxmox VE settings of a lab, or the defaults for an address."""
-    return meant_by(word).on
-
-
-@dataclass(frozen=True)
+@frozen
 class Meant:
     """A Proxmox VE as a lab uses it. `bridges`: those that its segments name; `hypervisors`: machines run inside its
-    machines, as of an address they may."""
+    machines, as of an address they may. `named`: the user said the address, or a lab of theirs is there."""
 
     on: Pve
     bridges: tuple[str, ...] = ()
     hypervisors: bool = True
+    named: bool = True
 
 
 def meant_by(word: str) -> Meant:
@@ -185,6 +190,7 @@ def meant_by(word: str) -> Meant:
 
     if word.startswith(("pve://", "pve+")):
         return Meant(Pve(word))
+    named = True
     if word in home().labs():
         made = blueprint_file.load(labs.existing(home(), word).blueprint, word)
         on, segments = (made.on, made.segments) if made else (None, ())
@@ -193,10 +199,10 @@ def meant_by(word: str) -> Meant:
         from nestlab.labfile import parse
 
         lab = parse(Path(word), environ=os.environ)
-        on, segments = lab.on, lab.segments
+        on, segments, named = lab.on, lab.segments, lab.named
         nests = any(placed.machine.hypervisor for placed in lab.walk())
     else:
         raise LabError(f"{word} is neither an address nor a lab.", hint="Such as pve://pve1.example.org, or lab.yaml.")
     if on is None:
         raise LabError(f"{word} is a lab on this machine.", hint="Say `on: pve://HOST` in its lab file.")
-    return Meant(on, tuple(dict.fromkeys(each.bridge for each in segments if each.bridge)), nests)
+    return Meant(on, tuple(dict.fromkeys(each.bridge for each in segments if each.bridge)), nests, named)

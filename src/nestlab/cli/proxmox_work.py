@@ -8,11 +8,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from nestlab.base.errors import LabError
+from nestlab.base.printable import brief
 from nestlab.cli.common import home, paint, print_json
 from nestlab.cli.guard import MEND, agreed, out, say, show
 
 if TYPE_CHECKING:
     from nestlab.lab.model import Pve
+    from nestlab.lab.pve_address import Shell
     from nestlab.proxmox.setup import Point, Setup
 
 UNCHANGED = "nothing was changed"
@@ -22,13 +24,13 @@ NEWEST = "9"
 
 
 async def setup(
-    on: Pve, bridges: Sequence[str], user: str, token: str, *, perform: bool, yes: bool, as_json: bool
+    on: Pve, bridges: Sequence[str], user: str, token: str, *, perform: bool, yes: bool, as_json: bool, named: bool
 ) -> int | None:
     from nestlab.proxmox import platform, setup
     from nestlab.verbs.local import asked
 
     try:
-        reached = platform.reach(on.address, home(), os.environ, asked() if perform else None)
+        reached = platform.reach(on.address, home(), os.environ, asked() if perform else None, named=named)
     except LabError:
         if perform:
             raise
@@ -58,7 +60,7 @@ async def setup(
         print_json({**rows, "token": f"{user}!{token}", "kept": kept})
     else:
         for failure in done.failures:
-            out(f"{paint()('red', 'not loaded')} by node {failure}")
+            out(f"{paint()('red', 'not loaded')} by node {brief(failure)}")
         out(f"done; the token {user}!{token} is kept in {kept}\nnext: nestlab pve check {_for_the_token(on)}")
     return MEND if done.failures else None
 
@@ -69,9 +71,9 @@ def _show(todo: Setup, on: Pve, *, asked_it: bool, as_json: bool) -> None:
         print_json({**rows, "notes": list(todo.notes)})
         return
     where = f"Proxmox VE {todo.version} at {on.address}" if asked_it else f"Proxmox VE {todo.version} (not asked)"
-    out(f"# {where}: as root on a node")
+    out(brief(f"# {where}: as root on a node"))
     for note in todo.notes:
-        out(f"# {note}")
+        out(brief(f"# {note}"))
     out("\n".join(todo.commands))
     out("# The token's secret is shown once. Keep it out of shell histories:")
     out(f'#   NESTLAB_PVE_TOKEN, or `token = "USER@REALM!ID=SECRET"` in {_kept_at(on)} (chmod 600)')
@@ -119,11 +121,11 @@ def _keep(on: Pve, token: str) -> str:
     return str(credentials.keep(home().state, where, {**kept, "token": token}))
 
 
-async def check(on: Pve, bridges: Sequence[str], *, hypervisors: bool, as_json: bool) -> int | None:
+async def check(on: Pve, bridges: Sequence[str], *, hypervisors: bool, as_json: bool, named: bool) -> int | None:
     from nestlab.proxmox import platform, setup
     from nestlab.verbs.local import asked
 
-    reached = platform.reach(on.address, home(), os.environ, asked())
+    reached = platform.reach(on.address, home(), os.environ, asked(), named=named)
     try:
         points = await setup.check(reached.api, platform.narrowed(on), bridges, hypervisors=hypervisors)
     finally:
@@ -150,18 +152,20 @@ def _table(points: tuple[Point, ...]) -> str:
         lines.append(line)
         again = any(each.do == point.do and each.ok is not True for each in after)  # it is said once, at the end
         if point.do and point.ok is not True and not again:
-            lines.append(f"        {point.do}")
+            lines.append(f"        {brief(point.do)}")
     return "\n".join(lines)
 
 
-async def trust(on: Pve, *, yes: bool) -> int | None:
+async def trust(on: Pve, *, yes: bool, named: bool) -> int | None:
     from nestlab.lab import pve_address
     from nestlab.wire.pve import credentials
+    from nestlab.wire.pve import known_addresses as known
     from nestlab.wire.pve import trust as believed
 
     where = pve_address.parse(on.address)
-    if not isinstance(where, pve_address.Place):
-        raise LabError(f"{on.address} is reached without a certificate.", hint="Only pve:// addresses have one.")
+    known.check(where, os.environ, home().state, named=named)
+    if isinstance(where, pve_address.Shell):
+        return _trust_shell(where, yes=yes)
     held = credentials.held(home().state, where)
     shown = believed.show(await believed.seen(where.host, where.port))
     if held.get("fingerprint") == shown:
@@ -176,4 +180,16 @@ async def trust(on: Pve, *, yes: bool) -> int | None:
         return MEND
     path = credentials.keep(home().state, where, {**held, "fingerprint": shown})
     out(f"kept in {path}")
+    return None
+
+
+def _trust_shell(where: Shell, *, yes: bool) -> int | None:
+    """ssh knows its host key; what is agreed to is that lab files name it."""
+    from nestlab.wire.pve import known_addresses
+
+    if not where.host:
+        raise LabError(f"{where} is this computer: it needs no trust.", hint="Say it in a lab file: `on: pve+local`.")
+    if not agreed(yes, f"May lab files of yours be on {where} from now on, as root there?", UNCHANGED):
+        return MEND
+    out(f"kept in {known_addresses.keep_shell(home().state, where)}")
     return None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nestlab.base.errors import LabError, Mistakes
+from nestlab.base.frozen import frozen
 from nestlab.cli import complete, light_status
 from nestlab.cli.common import here, home, meant, paint, print_json
 from nestlab.cli.guard import guarded, out, show
@@ -39,7 +40,7 @@ def status(words: Words = None, deep: Deep = False, as_json: Json = False, debug
     return None
 
 
-@dataclass(frozen=True)
+@frozen
 class _Known:
     """A lab as listed. `running` counts machines at every level; None: those of a lab elsewhere are not asked."""
 
@@ -49,6 +50,8 @@ class _Known:
     file: str
     directory: str
     error: str = ""
+    ports: tuple[int, ...] = ()
+    """Of 127.0.0.1 that lead to its machines for good."""
 
 
 @guarded
@@ -63,24 +66,29 @@ def ls(as_json: Json = False, debug: Debug = False) -> int | None:
         return None
     from nestlab.base.paint import Style, columns
 
-    cells = [["LAB", "MACHINES", "RUNNING", "FILE"]]
-    styles: list[list[Style | None]] = [["dim"] * 4]
+    forwarded = ["PORTS"] if any(each.ports for each in found) else []
+    cells = [["LAB", "MACHINES", "RUNNING", *forwarded, "FILE"]]
+    styles: list[list[Style | None]] = [["dim"] * len(cells[0])]
     for each in found:
         cells.append(
             [
                 each.lab,
                 str(each.machines),
                 "-" if each.running is None else str(each.running),
+                *([" ".join(map(str, each.ports)) or "-"] if forwarded else []),
                 each.error or each.file or "-",
             ]
         )
-        styles.append(["bold", None, "green" if each.running else None, "red" if each.error else None])
+        styles.append(
+            ["bold", None, "green" if each.running else None, *[None for _ in forwarded], "red" if each.error else None]
+        )
     show("\n".join(columns(cells, styles, paint())))
     return None
 
 
 def _known(name: str) -> _Known:
     from nestlab.home import labs
+    from nestlab.home import ports as kept_ports
     from nestlab.lab import blueprint_file
 
     try:
@@ -95,7 +103,8 @@ def _known(name: str) -> _Known:
     source = labs.load(place)
     running = None if far else sum(seen.state == "running" for seen in machines.values())
     count = len(blueprint.specs) if blueprint else len(machines)
-    return _Known(name, count, running, str(source.file) if source else "", str(place.root))
+    ports = tuple(each.local for each in kept_ports.load(place))
+    return _Known(name, count, running, str(source.file) if source else "", str(place.root), ports=ports)
 
 
 Checked = Annotated[
@@ -112,6 +121,7 @@ Checked = Annotated[
 def validate(words: Checked = None, sets: Sets = None, as_json: Json = False, debug: Debug = False) -> int | None:
     """Check a lab file, and show every mistake with its place. Exit status 2 if there is one."""
     from nestlab.labfile import check
+    from nestlab.show import taken
 
     file, known = _lab_file(words)
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -125,12 +135,13 @@ def validate(words: Checked = None, sets: Sets = None, as_json: Json = False, de
     count = sum(1 for _ in lab.walk())
     if as_json:
         counts = {"machines": count, "segments": len(lab.segments)}
-        print_json({"ok": True, "lab": lab.name, **counts, "notes": [asdict(note) for note in notes]})
+        told = {"ok": True, "lab": lab.name, **counts, "notes": [asdict(note) for note in notes]}
+        print_json({**told, "taken": taken.data(lab.taken)})
         return None
     from nestlab.show.machine_table import counted
 
     show(f"{file}: ok: lab {lab.name}, {counted(count, 'machine')}, {counted(len(lab.segments), 'segment')}")
-    for note in notes:
+    for note in (*map(str, notes), *taken.lines(lab.taken)):
         show(f"note: {note}")
     return None
 

@@ -7,6 +7,8 @@ import os
 import sys
 from typing import Any
 
+from nestlab.base.door import Door
+
 
 class Unwritten(OSError):
     """stdout takes no more, and why."""
@@ -44,10 +46,11 @@ def settle() -> None:
 
 
 def _settled(stream: Any, kind: type[io.FileIO], otherwise: int) -> Any:
-    """A stream like this one, whose errors are those of `kind`. (One in memory stays.)"""
+    """A stream like this one, whose errors are those of `kind`, and through which only what is harmless passes. (One in
+    memory stays.)"""
     if stream is None:
         raw = kind(_null(otherwise), "w", closefd=False)
-        return io.TextIOWrapper(io.BufferedWriter(raw), errors="replace")
+        return Door(io.BufferedWriter(raw), errors="replace")
     if hasattr(stream, "reconfigure"):
         stream.reconfigure(errors="replace")  # a locale that cannot show a letter must not end nestlab
     below = getattr(stream, "buffer", None)
@@ -56,7 +59,7 @@ def _settled(stream: Any, kind: type[io.FileIO], otherwise: int) -> Any:
     raw = kind(stream.fileno(), "w", closefd=False)
     buffer: Any = raw if isinstance(below, io.FileIO) else io.BufferedWriter(raw)
     lines, through = stream.line_buffering, stream.write_through
-    return io.TextIOWrapper(buffer, stream.encoding, "replace", line_buffering=lines, write_through=through)
+    return Door(buffer, stream.encoding, "replace", line_buffering=lines, write_through=through)
 
 
 def _null(flags: int) -> int:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nestlab.base.errors import LabError
+from nestlab.base.printable import brief
 from nestlab.cli import complete
 from nestlab.cli.common import lab_named, made, meant, print_json, site
-from nestlab.cli.guard import MEND, guarded, out, run, say
+from nestlab.cli.guard import MEND, bytes_out, guarded, out, run, say
 from nestlab.cli.options import Debug, Json, Words
 
 if TYPE_CHECKING:
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
 
 For = Annotated[
     str,
-    typer.Option("--for", metavar="GOAL", help="ssh, proofs, port:8006 or unit:NAME.", autocompletion=complete.goals),
+    typer.Option(
+        "--for", metavar="GOAL", help="ready, ssh, proofs, port:8006 or unit:NAME.", autocompletion=complete.goals
+    ),
 ]
 Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="Give up after this; 0: never.", min=0)]
 
@@ -31,13 +35,14 @@ Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="Gi
 @guarded
 def wait(
     words: Words = None,
-    goal: For = "ssh",
+    goal: For = "ready",
     timeout: Timeout = 600.0,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int | None:
-    """Wait until machines can be reached over ssh, or are further: all claims about them proven, a TCP port listened
-    on in them, a systemd unit active. Status 0 when all are; else 2, with what was last seen of each that is not.
+    """Wait until machines are up, by ssh or what else their `ready:` names, or are further: all claims about them
+    proven, a TCP port listened on in them, a systemd unit active. Status 0 when all are; else 2, with what was last
+    seen of each that is not.
 
     It starts nothing: a machine that is not made or does not run is waited for, as somebody else may bring it up. A
     unit that failed is not.
@@ -69,7 +74,7 @@ async def _wait(found: Which, goal: Goal, timeout: float | None, *, as_json: boo
             raise LabError(f"Lab {name} has no machines.", hint="`nestlab up` makes them.")
 
         def tell(path: str, text: str) -> None:
-            say(f"{path or name}: {text}")
+            say(brief(f"{path or name}: {text}"))
 
         outcomes = await wait_for(session, paths, goal, timeout, tell)
     if as_json:
@@ -78,10 +83,10 @@ async def _wait(found: Which, goal: Goal, timeout: float | None, *, as_json: boo
         return None if all(each.ok for each in outcomes) else MEND
     for each in outcomes:
         if each.ok:
-            out(f"{each.path or name}: {each.seen}")
+            out(brief(f"{each.path or name}: {each.seen}"))
     late = [each for each in outcomes if not each.ok]
     if late:
-        what = "\n".join(f"{each.path or name} is not there yet ({goal}): {each.seen}." for each in late)
+        what = "\n".join(brief(f"{each.path or name} is not there yet ({goal}): {each.seen}.") for each in late)
         raise LabError(what, hint=f"`nestlab status {name}` shows the machines; --timeout gives them longer.")
     return None
 
@@ -139,12 +144,7 @@ async def _capture(
         path = the_one(session, found)
         card(session.blueprint[path], segment)
         end = "" if count or seconds else "; Ctrl-C ends it"
-        with _sink(output) as file:
-
-            def write(data: bytes) -> None:
-                file.write(data)
-                file.flush()
-
+        with _sink(output) as write:
             done = await capture_card(
                 session,
                 path,
@@ -161,15 +161,48 @@ async def _capture(
     say(f"{done.frames} frames{dropped}{f' in {output}' if output else ''}")
 
 
-def _sink(output: Path | None) -> AbstractContextManager[BinaryIO]:
+@contextmanager
+def _sink(output: Path | None) -> Iterator[Callable[[bytes], None]]:
     """Where the capture goes: a file for the user alone, as it may hold secrets, or stdout."""
     if output is None:
-        return nullcontext(sys.stdout.buffer)
+        stdout = bytes_out()
+
+        def show(data: bytes) -> None:
+            stdout.write(data)
+            stdout.flush()
+
+        yield show
+        return
     try:
         descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise LabError(f"{output} cannot be written: {error.strerror}.", hint="Name another file.") from error
-    return os.fdopen(descriptor, "wb")
+    try:
+        yield _Whole(output, descriptor).write
+    finally:
+        os.close(descriptor)
+
+
+class _Whole:
+    """A file that ends with a whole record, also when the disk is full."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self._path = path
+        self._descriptor = descriptor
+        self._size = 0
+
+    def write(self, data: bytes) -> None:
+        """Append it, or nothing of it: then LabError."""
+        left = memoryview(data)
+        try:
+            while left:
+                left = left[os.write(self._descriptor, left) :]
+        except OSError as error:
+            with suppress(OSError):
+                os.ftruncate(self._descriptor, self._size)
+            what = f"{self._path} cannot be written: {error.strerror}. It holds what was captured until then."
+            raise LabError(what, hint="Make room there, or end a capture sooner: --count, --seconds.") from error
+        self._size += len(data)
 
 
 Format = Annotated[

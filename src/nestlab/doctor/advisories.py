@@ -7,16 +7,17 @@ version on an upstream branch, and only where that version is upstream's. Else n
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
+from nestlab.base.frozen import frozen
 from nestlab.hosts.facts import Facts
 
 State = Literal["fixed", "vulnerable", "unknown"]
 Version = tuple[int, int, int]
 
 
-@dataclass(frozen=True)
+@frozen
 class Advisory:
     """`fixed`: upstream branch -> the first release with the fix. `mainline`: the first mainline branch with it, and
     the release candidate it came in. `exact`: branches where an older release is known to lack it (the others' numbers
@@ -76,7 +77,7 @@ COMPLETE = "Debian"
 PVE's changelogs do not name those that come with Ubuntu's kernel; Ubuntu's and others' versions say nothing."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Judgement:
     """`evidence`: a clause that says what `state` rests on."""
 
@@ -85,7 +86,7 @@ class Judgement:
     evidence: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Upstream:
     """The upstream release a kernel is made of; `text` as it was read. `candidate`: of `-rcN`, else 0.
     `plain`: nobody patched it, as far as its name says, so what upstream lacks it lacks."""
@@ -180,7 +181,7 @@ def _judge(facts: Facts, advisory: Advisory) -> Judgement:
 
 
 def _by_version(advisory: Advisory, found: Upstream) -> tuple[State, str]:
-    """What an upstream release says, and the release that has the fix."""
+    """The verdict by upstream releases, and the release that has the fix."""
     major, minor, candidate = advisory.mainline
     if found.branch >= (major, minor):
         early = found.branch == (major, minor) and 0 < found.candidate < candidate

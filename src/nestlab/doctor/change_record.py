@@ -8,15 +8,21 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 from typing import Any
 
+from nestlab.base.frozen import frozen
+from nestlab.base.typed import parsed
 from nestlab.doctor.finding import Change, Reload, Run, SetParameter, Write
 
 VERSION = 1
 
 
-@dataclass(frozen=True)
+class Newer(ValueError):
+    """A newer nestlab wrote it."""
+
+
+@frozen
 class Original:
     """A file before nestlab's first change of it (`content` None: it was not there). `wrote`: all that nestlab may have
     put there since. `mixed`: somebody else changed it between two changes of nestlab's. `open`: a command of
@@ -37,13 +43,13 @@ class Original:
         return frozenset(line for line in lines - before if line.strip())
 
 
-@dataclass(frozen=True)
+@frozen
 class Task:
     change: Change
     done: bool = False
 
 
-@dataclass(frozen=True)
+@frozen
 class Record:
     """`boot_id`: of the boot in which the first change was made. `made`: directories that nestlab made.
     `files`: path (links followed) -> what was there. `parameters`: `kvm.ignore_msrs` -> its value before; `modules`:
@@ -94,9 +100,11 @@ class Record:
 
     @staticmethod
     def from_json(text: str) -> Record:
-        """ValueError when it is not a record of this version."""
+        """ValueError when it is not a record of this version; Newer for one of a newer version."""
         try:
-            data = json.loads(text)
+            data = parsed(text)
+            if data["version"] > VERSION:
+                raise Newer(f"its version is {data['version']}, and this nestlab knows up to {VERSION}")
             if data["version"] != VERSION:
                 raise ValueError(f"its version is {data['version']}, not {VERSION}")
             return Record(

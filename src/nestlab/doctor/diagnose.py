@@ -25,7 +25,8 @@ _PLAIN = "This is a plain guest: the lab file says no `hypervisor:` for it"
 
 
 def _of_plain(finding: Finding) -> Finding | None:
-    """What keeps a plain guest from nesting is no fault of it: that is said once, and the rest left out."""
+    """A finding about a plain guest, for which it is no fault that it cannot nest. One finding says so; the others are
+    left out."""
     if finding.check == "outer":
         why = "Its image has no KVM, or its CPU neither vmx nor svm: none is wanted in it."
         do = "Nothing, unless guests are to run in it: then say `hypervisor: kvm` for it in the lab file."

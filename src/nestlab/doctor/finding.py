@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from nestlab.base.frozen import frozen
 from nestlab.hosts.facts import Facts
 
 Level = Literal["ok", "note", "warn", "fail"]
@@ -27,7 +28,7 @@ LAYERS: tuple[Layer, ...] = get_args(Layer)
 LEVELS: tuple[Level, ...] = get_args(Level)
 
 
-@dataclass(frozen=True)
+@frozen
 class Want:
     """The purpose of the host. `guests`: hypervisors or systems that need more (`windows`, `esxi`, `macos`);
     `memory` and `cpus` of guests to come (bytes; 0: not said). `role`: what a lab file makes it, "" for a host that is
@@ -39,7 +40,7 @@ class Want:
     role: Role = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class Finding:
     """One check's answer. `seen`: what there is, with its values; `why`: what that means for nesting ("" when ok);
     `do`: what to do, a sentence; `commands`: exactly what to type, here or (when `do` says so) on the outer host;
@@ -62,7 +63,7 @@ class Finding:
 Rule = Callable[[Facts, Want], Finding | None]
 
 
-@dataclass(frozen=True)
+@frozen
 class Check:
     """`name` as `--fix NAME` takes it; `title` is the first line of the rule's docstring."""
 
@@ -93,7 +94,7 @@ class Register:
 # What the doctor would change on a host. A remedy is a sequence of these, in order.
 
 
-@dataclass(frozen=True)
+@frozen
 class Write:
     """Make a file hold exactly `content` (None: delete it). `before`: what it held when facts were gathered (None:
     it was not there), for the diff that is shown; the backup is taken when it is written."""
@@ -104,7 +105,7 @@ class Write:
     mode: int = 0o644
 
 
-@dataclass(frozen=True)
+@frozen
 class SetParameter:
     """Write a module's parameter through sysfs, at once. `before`: its value now."""
 
@@ -114,7 +115,7 @@ class SetParameter:
     before: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Reload:
     """Unload the vendor module and load it again, with what modprobe.d then says. `before`: `nested` as it is now.
     The host has KVM afterwards, whatever happens."""
@@ -124,7 +125,7 @@ class Reload:
     before: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class Run:
     """A command that carries a changed file to where it counts (update-grub, proxmox-boot-tool refresh). It runs again
     on undo, after the files are back."""
@@ -135,7 +136,7 @@ class Run:
 Change = Write | SetParameter | Reload | Run
 
 
-@dataclass(frozen=True)
+@frozen
 class Remedy:
     """The changes of one `--fix`. `staged`: why it takes effect only after a reboot ("" when at once), with the
     `holders` (guests that are in the way); `refused`: why nothing of it may be done (no root, a vulnerable kernel…);

@@ -1,4 +1,4 @@
-"""What `--fix` would change, shown before the user agrees. Pure."""
+"""A preview of the changes of `--fix`, shown before the user agrees. Pure."""
 
 from __future__ import annotations
 

@@ -173,7 +173,8 @@ packages() {{
   if has dpkg-query; then
     known=$(dpkg-query -W -f='${{db:Status-Status}} ${{Package}} ${{Version}}\n' \
       linux-image-$r linux-image-unsigned-$r linux-image-uc-$r proxmox-kernel-$r-signed proxmox-kernel-$r \
-      pve-kernel-$r pve-manager pve-qemu-kvm qemu-system-x86 libvirt-daemon)
+      pve-kernel-$r pve-manager pve-qemu-kvm qemu-system-x86 \
+      libvirt-daemon libvirt-clients)
     printf '%s\n' "$known"
     part changelog
     for p in linux-modules-$r linux-image-unsigned-$r linux-image-$r \
@@ -185,7 +186,7 @@ packages() {{
     done
   elif has rpm; then
     known=$($bound rpm -q --qf 'installed %{{NAME}} %{{VERSION}}\n' \
-      qemu-kvm-core qemu-system-x86-core qemu-x86 libvirt-daemon | grep '^installed ')
+      qemu-kvm-core qemu-system-x86-core qemu-x86 libvirt-daemon libvirt-client | grep '^installed ')
     printf '%s\n' "$known"
     part changelog
     for f in /lib/modules/$r/vmlinuz /boot/vmlinuz-$r; do
@@ -203,7 +204,7 @@ packages() {{
     done ;;
   esac
   case $known in
-  *'installed libvirt-daemon '*) ;;
+  *'installed libvirt-'*) ;;
   *) for q in libvirtd virsh; do has $q && {{ part libvirt; $bound $q --version; break; }}; done ;;
   esac
 }}
@@ -330,7 +331,7 @@ def _package(parts: dict[str, str]) -> Package:
 
 
 def _unseen(parts: dict[str, str], uid: int, package: Package, container: str) -> dict[str, str]:
-    """What is known to be out of sight, and why."""
+    """The facts that are out of sight, and why."""
     unseen = dict.fromkeys(_lines(parts, "denied"), "permission denied")
     refused = [line for line in _lines(parts, "messages") if line.startswith("dmesg: ")]
     if refused:

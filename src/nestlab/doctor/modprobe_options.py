@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Literal
 
+from nestlab.base.frozen import frozen
 from nestlab.hosts.facts import Facts
 
 DIRECTORIES = (
@@ -31,7 +30,7 @@ KERNEL_CMDLINE = "/etc/kernel/cmdline"
 """The command line to come where systemd-boot or proxmox-boot-tool boots."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Setting:
     """`value` verbatim, "" for a bare parameter (which switches a bool on); `line` counts from 1 (0: a command line).
     `module` and `parameter` with underscores."""
@@ -48,7 +47,7 @@ class Setting:
         return f"{self.path} line {self.line}" if self.line else self.path
 
 
-@dataclass(frozen=True)
+@frozen
 class Hurdle:
     """A setting that keeps a kvm module from being loaded. `blacklist` stops only automatic loading (by the CPU's
     alias); `install` runs `value` instead of loading; `module_blacklist` (kernel command line) stops every load."""
@@ -118,9 +117,9 @@ def files(facts: Facts) -> tuple[str, ...]:
     chosen: dict[str, str] = {}
     for directory in DIRECTORIES:
         for path in facts.files:
-            pure = PurePosixPath(path)
-            if str(pure.parent) == directory and pure.suffix == ".conf" and not pure.name.startswith("."):
-                chosen.setdefault(pure.name, path)
+            parent, _, name = path.rpartition("/")
+            if parent == directory and name.endswith(".conf") and not name.startswith("."):
+                chosen.setdefault(name, path)
     return tuple(chosen[name] for name in sorted(chosen, key=lambda name: name.encode(errors="replace")))
 
 

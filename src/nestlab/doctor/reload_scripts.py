@@ -6,11 +6,12 @@ its own, ignores what ends its parents (a lost connection, Ctrl-C), and leaves i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
+from nestlab.base.frozen import frozen
+
 PATH = 'export LC_ALL=C PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"; '
-"""What a script begins with: sshd's PATH may lack the directories of modprobe."""
+"""The beginning of a script: sshd's PATH may lack the directories of modprobe."""
 
 LOOK = r"""
 root=$1; dir=$2; shift 2
@@ -40,6 +41,14 @@ done
 (`v:PATH` a value, `f:PATH` a file)."""
 
 READ = 'id -u; if [ -e "$1" ]; then echo there; cat -- "$1"; fi'
+
+ALONE = r"""
+[ -d "$1" ] && exec 9<"$1" && command -v flock >/dev/null 2>&1 || { echo free; exec cat >/dev/null; }
+if flock -n 9; then echo free; exec cat >/dev/null; fi
+echo busy
+"""
+"""Holds a lock on a directory that every host has, which changes nothing there, until its stdin ends; the kernel drops
+it with the connection. A host without flock has no lock."""
 
 SET = 'echo "$2" > "$1"'
 
@@ -125,7 +134,7 @@ finish $state
 kvm may go and come with it, so what was set of its parameters while it ran is set again."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Reloaded:
     """`busy`: it was in use and not touched; `kept`: it could not be unloaded; `other`: loaded, but not with the
     options; `bare`: it does not load with what modprobe.d says, and was loaded without; `lost`: not loaded; `late`: no

@@ -7,9 +7,9 @@ it edit the boot loader's command line (`bootline`). A remedy without changes is
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 
 from nestlab.base.errors import LabError
+from nestlab.base.frozen import frozen
 from nestlab.doctor import kernel_command_line, modprobe_options
 from nestlab.doctor.checks import questions
 from nestlab.doctor.finding import Change, Reload, Remedy, SetParameter, Want, Write
@@ -19,7 +19,7 @@ OWN = "/etc/modprobe.d/zz-nestlab.conf"
 """Its name sorts last, so that what it says wins over other files."""
 
 RECORD = "/var/lib/nestlab/doctor/record.json"
-"""What was there before nestlab changed it; on the host that was changed."""
+"""The record of what was there before nestlab changed it, on the host that was changed."""
 
 AS_ROOT = "Run the same command with sudo; on another host, log in as root there (ssh://root@HOST)."
 
@@ -38,7 +38,7 @@ GUESTS = frozenset({"windows", "esxi", "macos"})
 _NOTHING_WANTED = Want()
 
 
-@dataclass(frozen=True)
+@frozen
 class _Asked:
     named: bool
     want: Want
@@ -250,7 +250,7 @@ def _risky(check: str, asked: _Asked) -> Remedy | None:
 
 
 def _unloadable(facts: Facts, check: str, module: str) -> Remedy | None:
-    """What modprobe.d says would keep the module from being loaded again."""
+    """A refusal where modprobe.d would keep the module from being loaded again."""
     for setting in modprobe_options.settings(facts):
         ours = (setting.module, setting.parameter) == (module, "nested")
         if ours and questions.accepts(module, setting.value) is None:
@@ -288,7 +288,7 @@ def _by_hand(check: str, facts: Facts, module: str, parameter: str, value: str) 
 
 
 def _warnings(facts: Facts, asked: _Asked, module: str) -> tuple[str, ...]:
-    """What the user should know before nesting is switched on."""
+    """Warnings before nesting is switched on."""
     notes = []
     running, coming = (
         modprobe_options.effective(facts, module, "nested"),
@@ -325,8 +325,8 @@ def _default(facts: Facts, module: str) -> bool:
 
 
 def _lasts(facts: Facts, module: str, parameter: str) -> tuple[tuple[Change, ...], modprobe_options.Setting | None]:
-    """What switches a parameter of a loadable module on for good: nestlab's file, or the kernel's command line where
-    that says otherwise; and the setting that wins all the same."""
+    """The changes that switch a parameter of a loadable module on for good: nestlab's file, or the kernel's command
+    line where that says otherwise; and the setting that wins all the same."""
     there = modprobe_options.lasting(facts, module, parameter)
     if there and not there.path.startswith(modprobe_options.DIRECTORIES) and questions.accepts(module, there.value):
         return (), None
@@ -346,7 +346,7 @@ def _rival(after: Facts, module: str, parameter: str) -> modprobe_options.Settin
 
 
 def _in_use(facts: Facts, module: str) -> tuple[str, ...] | None:
-    """Who uses the module, for people; None when nobody does."""
+    """The users of the module, for people; None when it has none."""
     known = facts.kernel_modules.get(module)
     free = known is not None and known.refcnt == 0 and not known.users
     if free and not facts.holders:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from nestlab.base.frozen import frozen
 from nestlab.base.paint import Paint, Style
 from nestlab.base.printable import one_line, printable
 from nestlab.base.wrap import fit
@@ -22,7 +22,7 @@ _NOTHING_WANTED = Want()
 _NOTHING_KNOWN = Facts()
 
 
-@dataclass(frozen=True)
+@frozen
 class Visit:
     """One host that was looked at: `where` names it (`this machine`, `hv1`), `level` is its level in the nest.
     `error`: it could not be looked at, and why."""
@@ -33,7 +33,7 @@ class Visit:
     findings: tuple[Finding, ...] = ()
     error: str = ""
     word: str = ""
-    """What names it on a command line ("": nothing does)."""
+    """Its name on a command line ("": it has none)."""
 
     @property
     def verdict(self) -> str:
@@ -86,7 +86,7 @@ def text(each: Visit, paint: Paint, width: int | None = None) -> str:
 
 
 def _unseen(facts: Facts, most: int) -> list[str]:
-    """What a user who is not root could not see."""
+    """A line with the facts that a user who is not root could not see."""
     if facts.uid in (0, -1) or not facts.unseen:
         return []
     what = "; ".join(f"{name} ({why})" for name, why in sorted(facts.unseen.items()))

@@ -7,6 +7,9 @@ from nestlab.hosts.as_root import as_root
 from nestlab.hosts.host import Host
 from nestlab.lab.blueprint import Spec
 
+TAKES = 60.0
+"""Nominal seconds in which a machine takes what it is told."""
+
 _KEYS = rf"""
 umask 077
 at=/run/nestlab/authorized_keys
@@ -23,5 +26,6 @@ _HOSTS = "umask 022; cat >/etc/hosts.new && mv -f /etc/hosts.new /etc/hosts"
 
 async def introduce(host: Host, spec: Spec) -> None:
     """LabError if the machine does not take it."""
-    await host.run(as_root(_HOSTS), input=spec.hosts.encode())
-    await host.run(("sh", "-c", _KEYS, "keys", "".join(f"{line}\n" for line in marked(spec.machine.ssh_keys))))
+    keys = "".join(f"{line}\n" for line in marked(spec.machine.ssh_keys))
+    await host.run(as_root(_HOSTS), input=spec.hosts.encode(), timeout=TAKES)
+    await host.run(("sh", "-c", _KEYS, "keys", keys), timeout=TAKES)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum
+
+from nestlab.base.frozen import frozen
 
 
 class Nests(Enum):
@@ -28,7 +29,7 @@ class Nests(Enum):
     """No virtual machine of this provider nests."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Way:
     """What to do about a machine: `do`, whole sentences; `commands`, to be typed where the provider's tool runs."""
 
@@ -36,7 +37,7 @@ class Way:
     commands: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@frozen
 class Cloud:
     """A provider.
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from nestlab.base.frozen import frozen
 
 GENERIC = r"(?:qemu|kvm)(?:32|64)|cpu64-rhel\d|x86-64-v[1-4][\w-]*|core2duo|coreduo|n270|pentium\d?|486"
 """CPU models that are no processor's: what goes with vmx or svm is not in them."""
@@ -25,7 +26,7 @@ LONGEST = 200
 _HOST = "Give it the host's own CPU instead"
 
 
-@dataclass(frozen=True)
+@frozen
 class Remark:
     """Something in a configuration: `line` is its text, `number` counts from 1. `sure`: it is wrong whatever the
     machine is for; else only if it is to have guests of its own."""

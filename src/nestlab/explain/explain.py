@@ -8,16 +8,12 @@ seen. A line is explained by one signature, the first of the table that matches 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import cache
 
+from nestlab.base.frozen import frozen
 from nestlab.explain.configurations import Remark, remarks
 from nestlab.explain.level_below import Below, level_below
+from nestlab.explain.search import Place, search
 from nestlab.explain.signatures import TABLE, Rank, Signature, Sure
-
-BEFORE, AFTER = 300, 1200
-"""Bytes around a fixed part of a pattern that are searched: a line of megabytes costs no more than many short ones."""
 
 LONGEST = 200
 """Characters of a line that are kept."""
@@ -30,7 +26,7 @@ _HARMLESS = re.compile(r"(?!-)[\w.@:/+-]+")
 _NAMES = re.compile(r"\{(\w+)\}")
 
 
-@dataclass(frozen=True)
+@frozen
 class Explained:
     """A signature found: in `line` (its number counts from 1), in so many lines altogether.
 
@@ -63,27 +59,11 @@ class Explained:
         }
 
 
-@dataclass
-class _Seen:
-    """Where a signature was found: the first place with its match, and how many lines."""
-
-    at: int
-    line: str
-    match: re.Match[str]
-    times: int = field(default=1)
-
-
 def explain(text: str) -> tuple[Explained, ...]:
     """Explains the known messages in a log, each signature once, root causes first. Total: any text will do."""
     data = _ESCAPES.sub(b"", text.encode("utf-8", "replace"))
     lowered = data.lower()
-    words = _words(lowered)
-    taken: set[int] = set()
-    found = []
-    for signature in TABLE:
-        seen = _look(signature, data, lowered, words, taken)
-        if seen is not None:
-            found.append((signature, seen))
+    found = search(TABLE, data, lowered)
     found.sort(key=lambda pair: (pair[0].rank, pair[0].sure, pair[1].at))
     asks = next((signature for signature, _ in found if signature.below), None)
     below = level_below(lowered) if asks else None
@@ -134,99 +114,6 @@ def with_advice(hint: str, text: str) -> str:
     return f"{said}\n{hint}" if said else hint
 
 
-_LETTERS = bytes(byte if byte in b"abcdefghijklmnopqrstuvwxyz" else 32 for byte in range(256))
-
-
-def _words(lowered: bytes) -> bytes:
-    """Every word (letters only) of a text once, each between line ends: much shorter than a long log."""
-    return b"\n" + b"\n".join(set(lowered.translate(_LETTERS).split())) + b"\n"
-
-
-@cache
-def _parts(needle: str) -> tuple[bytes, ...]:
-    """What of `_words` a text must have that has this needle: words inside of it whole, those at its ends in part."""
-    parts = needle.encode().translate(_LETTERS).replace(b" ", b"\n").split(b"\n")
-    inside = [b"\n" + part + b"\n" for part in parts[1:-1] if part]
-    if len(parts) == 1:
-        return (parts[0],)
-    return (parts[0] + b"\n", *inside, b"\n" + parts[-1])
-
-
-def _look(signature: Signature, data: bytes, lowered: bytes, words: bytes, taken: set[int]) -> _Seen | None:
-    """The lines that match and are not taken yet; they are taken then."""
-    seen = None
-    over = max((lowered.rfind(word.encode()) for word in signature.unless), default=-1)
-    for needle in needles(signature.pattern):
-        if not all(part in words for part in _parts(needle)):
-            continue
-        for start, window, end in _windows(needle.encode(), lowered):
-            if start in taken:
-                continue
-            line = data[window:end].decode(errors="replace")
-            match = _compiled(signature.pattern).search(line)
-            if match is None or over >= end:
-                continue
-            taken.add(start)
-            if seen is None:
-                seen = _Seen(start, _shown(line, match), match)
-            elif start < seen.at:
-                seen = _Seen(start, _shown(line, match), match, seen.times + 1)
-            else:
-                seen.times += 1
-    return seen
-
-
-def _windows(needle: bytes, lowered: bytes) -> Iterator[tuple[int, int, int]]:
-    """Where a fixed part stands: the start of its line, and the start and the end of what is searched around it."""
-    start = end = 0
-    at = lowered.find(needle)
-    while at >= 0:
-        if at >= end:
-            start = lowered.rfind(b"\n", end, at) + 1 or end
-            end = lowered.find(b"\n", at)
-            end = len(lowered) if end < 0 else end
-        stop = min(end, at + AFTER)
-        yield start, max(start, at - BEFORE), stop
-        at = lowered.find(needle, stop if stop == end else stop - BEFORE)
-
-
-@cache
-def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern, re.IGNORECASE)
-
-
-@cache
-def needles(pattern: str) -> tuple[str, ...]:
-    """For every alternative of a pattern its longest fixed part outside groups, in small letters: no line matches that
-    has none of them. Patterns are written so that each has one."""
-    longest, runs = [], [""]
-    depth, at = 0, 0
-    while at < len(pattern):
-        sign = pattern[at]
-        width = 1
-        if sign == "\\":
-            width = 2
-            fixed = pattern[at + 1] if not pattern[at + 1].isalnum() else ""
-        elif sign == "[":
-            width = pattern.index("]", at + 2) + 1 - at
-            fixed = ""
-        elif sign == "{":
-            width = pattern.index("}", at) + 1 - at
-            fixed = ""
-        else:
-            fixed = "" if sign in "()|.^$?*+" else sign
-        depth += (sign == "(") - (sign == ")")
-        if sign == "|" and depth == 0:
-            longest.append(max(runs, key=len))
-            runs = [""]
-        elif fixed and depth == 0 and pattern[at + width : at + width + 1] not in ("?", "*", "{"):
-            runs[-1] += fixed.lower()
-        else:
-            runs.append("")
-        at += width
-    return (*longest, max(runs, key=len))
-
-
 def _shown(line: str, match: re.Match[str]) -> str:
     """The line, or what of a long one stands around the match."""
     if len(line.strip()) <= LONGEST:
@@ -235,12 +122,12 @@ def _shown(line: str, match: re.Match[str]) -> str:
     return ("…" if first else "") + line[first : first + LONGEST].strip() + "…"
 
 
-def _explained(signature: Signature, seen: _Seen, data: bytes, sure: str, below: Below | None) -> Explained:
+def _explained(signature: Signature, seen: Place, data: bytes, sure: str, below: Below | None) -> Explained:
     groups = {name: (value or "")[:80] for name, value in seen.match.groupdict().items()}
     harmless = {name: value if _HARMLESS.fullmatch(value) else name.upper() for name, value in groups.items()}
     number = data.count(b"\n", 0, seen.at) + 1
     cause, do = _filled(signature.cause, groups), _filled(signature.do, harmless)
-    return Explained(signature, number, seen.line, seen.times, cause, do, sure, below)
+    return Explained(signature, number, _shown(seen.line, seen.match), seen.times, cause, do, sure, below)
 
 
 def _filled(text: str, groups: dict[str, str]) -> str:

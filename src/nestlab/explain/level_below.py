@@ -7,12 +7,12 @@ is not, and by the provider's own switch if that is a cloud, whose tenant can do
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+from nestlab.base.frozen import frozen
 from nestlab.explain.clouds import Way, by_log
 
 
-@dataclass(frozen=True)
+@frozen
 class Below:
     """The level below: `name` for people ("" if the log does not show it), and the way to mend it there."""
 
@@ -24,7 +24,7 @@ class Below:
         return {"name": self.name, "do": self.way.do, "commands": list(self.way.commands)}
 
 
-@dataclass(frozen=True)
+@frozen
 class _Shown:
     """A hypervisor by the words with which a log of its guest shows it, in small letters."""
 

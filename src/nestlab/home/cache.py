@@ -7,9 +7,11 @@ import contextlib
 import fcntl
 import os
 import shutil
+import stat
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+from nestlab.base import files, processes
 from nestlab.base.events import Say
 
 _POLL = 0.2
@@ -19,11 +21,12 @@ _POLL = 0.2
 async def making(folder: Path, say: Say, what: str = "") -> AsyncIterator[Path | None]:
     """Holds the lock of `folder` and yields an empty folder to fill, or None if `folder` is there already.
 
-    What was filled becomes `folder` when the block ends well, in one rename; otherwise it is removed. What a killed
-    process left is removed first. The lock belongs to the process: the kernel drops it with its holder. Those that wait
-    for it are told `what` another one makes.
+    It, and what it is in, is for its owner alone.
+    What was filled becomes `folder` when the block ends well, in one rename, once all of it is on the disk; otherwise
+    it is removed. What a killed process left is removed first. The lock belongs to the process: the kernel drops it
+    with its holder. Those that wait for it are told `what` another one makes.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    private(folder.parent)
     async with _locked(_lock_of(folder), what or folder.name[:12], say):
         if os.path.lexists(folder):
             yield None
@@ -31,12 +34,20 @@ async def making(folder: Path, say: Say, what: str = "") -> AsyncIterator[Path |
         partial = _partial_of(folder)
         await _abandoned(partial, say)
         remove(partial)
-        partial.mkdir(mode=0o755)
+        partial.mkdir(mode=0o700)
         try:
             yield partial
-            partial.rename(folder)
+            await asyncio.to_thread(files.publish, partial, folder)
         finally:
             remove(partial)
+
+
+def private(folder: Path) -> None:
+    """Makes a folder that its owner alone may enter: files of a lab, which may be secrets, are in images."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = folder.stat()
+    if status.st_mode & 0o077 and status.st_uid == os.geteuid():
+        folder.chmod(0o700)
 
 
 @contextlib.asynccontextmanager
@@ -56,6 +67,32 @@ def working(folder: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+ELSEWHERE = ".elsewhere"
+"""The file, in a folder that is being made, which names a directory elsewhere that is made for it."""
+
+PREFIX = "nestlab-"
+"""How the name of such a directory begins."""
+
+
+def note(folder: Path, place: Path) -> None:
+    """Keep, until the folder is whole, that a directory of nestlab's elsewhere goes with it when it is removed. It is
+    known again by its device and inode: what else has its name by then is not nestlab's."""
+    found = place.lstat()
+    files.replace(folder / ELSEWHERE, f"{found.st_dev} {found.st_ino} {place}".encode(), 0o600, synced=False)
+
+
+def elsewhere(folder: Path) -> Path | None:
+    """The directory that was noted, if it is still the same."""
+    with contextlib.suppress(OSError, ValueError):
+        device, inode, place = (folder / ELSEWHERE).read_text().split(" ", 2)
+        there = Path(place)
+        found = there.lstat()
+        same = (found.st_dev, found.st_ino) == (int(device), int(inode))
+        if same and stat.S_ISDIR(found.st_mode) and there.name.startswith(PREFIX):
+            return there
+    return None
 
 
 async def _abandoned(partial: Path, say: Say) -> None:
@@ -84,11 +121,14 @@ def _worked_in(folder: Path) -> bool:
 
 
 def remove(folder: Path) -> None:
-    """Removes a folder and all in it; absence is fine. Renamed first, so that nobody finds half of it."""
+    """Removes a folder, all in it, and what is elsewhere for it; absence is fine. Renamed first, so that nobody finds
+    half of it."""
     if not folder.exists():
         return
-    doomed = folder.with_name(f".{folder.name.lstrip('.')}.removed-{os.getpid()}")
-    folder.rename(doomed)
+    if (place := elsewhere(folder)) is not None:
+        shutil.rmtree(place, ignore_errors=True)  # first: a folder without it would no longer tell of it
+    doomed = folder.with_name(f".{folder.name.lstrip('.')}.removed-{processes.mark()}")
+    files.move(folder, doomed)  # on the disk before anything in it goes: no half of it after a power cut
     shutil.rmtree(doomed)
 
 
@@ -102,7 +142,7 @@ def left_behind(parent: Path) -> list[Path]:
             if mine and partial.exists() and not _worked_in(partial):
                 found.append(partial)
     doomed = parent.glob(".*.removed-*")
-    return [*found, *sorted(each for each in doomed if not _lives(each.name.rpartition("-")[2]))]
+    return [*found, *sorted(each for each in doomed if not processes.lives(each.name.rpartition("-")[2]))]
 
 
 def sweep_one(path: Path) -> None:
@@ -126,10 +166,6 @@ def sweep(parent: Path) -> None:
         with _try_lock(lock) as mine:
             if mine and not _worked_in(lock.with_name(f"{lock.name.removesuffix('.lock')}.partial")):
                 lock.unlink(missing_ok=True)
-
-
-def _lives(pid: str) -> bool:
-    return Path("/proc", pid).exists() if pid.isdigit() else False
 
 
 def _lock_of(folder: Path) -> Path:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from nestlab.base.errors import LabError
+from nestlab.base.files import make_folder, sync_folder
+from nestlab.base.frozen import frozen
 from nestlab.lab.model import LAB_NAME_LIMIT, NAME
 
 SOCKET_LIMIT = 107
@@ -18,7 +19,7 @@ SOCKET_NAME = "console.sock"
 """The longest name that a socket in a machine's directory may have."""
 
 
-@dataclass(frozen=True)
+@frozen
 class LabHome:
     """One lab's directory, 0700. What is in it cannot be asked of the world."""
 
@@ -39,6 +40,11 @@ class LabHome:
     def former_names(self) -> Path:
         """What the lab was called before, once it was renamed (see `former_names`)."""
         return self.root / "former-names.json"
+
+    @property
+    def rename(self) -> Path:
+        """What the lab was about to be called when a rename was interrupted (see `former_names`)."""
+        return self.root / "rename.json"
 
     @property
     def leases(self) -> Path:
@@ -81,7 +87,7 @@ class LabHome:
         return self.machines / hashlib.sha256(path.encode()).hexdigest()[:8]
 
 
-@dataclass(frozen=True)
+@frozen
 class Home:
     """`state`: what must not be lost. `cache`: images, packages and programs, all of which can be made again."""
 
@@ -110,11 +116,12 @@ class Home:
         if os.path.lexists(link):
             return
         try:
-            link.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(link.parent)
             for other in link.parent.iterdir():
                 if not other.exists():
                     other.unlink(missing_ok=True)  # its home is gone
             link.symlink_to(self.state)
+            sync_folder(link.parent)
         except FileExistsError:
             return
         except OSError as error:
@@ -146,8 +153,7 @@ class Home:
         home = self.existing(name) or LabHome(name, self.state / "labs" / name)
         check_socket(home.machine("") / SOCKET_NAME)
         try:
-            self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-            home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(home.root)
         except OSError as error:
             raise _unusable(home.root, error) from error
         return _owned(home)

@@ -4,10 +4,12 @@ derived from it, and directories inside hypervisors are called by it."""
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 from nestlab.base.errors import LabError
 from nestlab.base.files import replace
+from nestlab.base.typed import parsed
 from nestlab.home import labs
 from nestlab.home.directories import Home, LabHome
 from nestlab.lab.model import LAB_NAME_LIMIT, NAME
@@ -17,7 +19,7 @@ def load(place: LabHome) -> tuple[str, ...]:
     """The names that a lab had, its first one first; none if it never was renamed. LabError if they cannot be read:
     with another first name, the machines would be taken for others."""
     try:
-        names = json.loads(place.former_names.read_text(encoding="utf-8"))
+        names = parsed(place.former_names.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return ()
     except (OSError, ValueError) as error:
@@ -38,6 +40,30 @@ def keep(place: LabHome) -> None:
     names = load(place)
     if names[-1:] != (place.name,):
         replace(place.former_names, json.dumps([*names, place.name]).encode() + b"\n", 0o600)
+
+
+def intend(place: LabHome, new: str, machines: Collection[int]) -> None:
+    """Write down that a lab is about to be called `new`, and which VMs of a Proxmox VE are given that name one by one:
+    whatever ends that, they stay machines of this lab."""
+    names = [*(name for name in intended(place)[0] if name != new), new]
+    replace(place.rename, json.dumps({"labs": names, "machines": sorted(machines)}).encode() + b"\n", 0o600)
+
+
+def intended(place: LabHome) -> tuple[tuple[str, ...], frozenset[int]]:
+    """The names that renames which were interrupted were to give a lab, and to which VMs; none when none was. LabError
+    if that cannot be read: machines would not be seen."""
+    try:
+        data = json.loads(place.rename.read_text(encoding="utf-8"))
+        names, machines = tuple(data["labs"]), frozenset(data["machines"])
+    except FileNotFoundError:
+        return (), frozenset()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _unreadable(place) from error
+    good = all(isinstance(name, str) and _good(name) for name in names)
+    if not good or not all(isinstance(each, int) for each in machines):
+        raise _unreadable(place)
+    names = tuple(name for name in names if name != place.name)
+    return names, machines if names else frozenset()
 
 
 def called_now(home: Home, name: str, file: Path) -> str | None:
@@ -68,3 +94,8 @@ def _good(name: str) -> bool:
 def _damaged(place: LabHome) -> LabError:
     what = f"The former names of lab {place.name} in {place.former_names} cannot be read."
     return LabError(what, hint='It is a list of names, first the one that its machines were made under: ["NAME"].')
+
+
+def _unreadable(place: LabHome) -> LabError:
+    hint = 'It says {"labs": ["NEW"], "machines": [VMID, …]}: the names that a rename was giving them.'
+    return LabError(f"{place.rename} cannot be read.", hint=hint)

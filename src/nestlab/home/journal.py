@@ -6,18 +6,19 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from nestlab.base.errors import LabError
 from nestlab.base.events import Event, Finished, from_line, to_line
+from nestlab.base.files import make_folder, refused, sync_folder
+from nestlab.base.frozen import frozen
 
 KEEP = 50
 """Runs whose journals are kept."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Run:
     """One journaled run. `began` is seconds since the epoch, to the second."""
 
@@ -52,7 +53,15 @@ class Journal:
             self.error = f"The journal {self.path} ends early: {error.strerror}."
 
     def close(self) -> None:
-        if self._descriptor >= 0:
+        """Bring it to the disk, and end it."""
+        if self._descriptor < 0:
+            return
+        try:
+            os.fsync(self._descriptor)
+            sync_folder(self.path.parent)
+        except OSError as error:
+            self.error = self.error or f"The journal {self.path} may end early: {error.strerror}."
+        finally:
             os.close(self._descriptor)
             self._descriptor = -1
 
@@ -62,13 +71,12 @@ def start(directory: Path, verb: str, *, now: float | None = None) -> Journal:
     LabError if it cannot be made."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(time.time() if now is None else now))
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(directory)
         path, descriptor = _new(directory, stamp, verb)
         for old in runs(directory)[:-KEEP]:
             old.path.unlink(missing_ok=True)
     except OSError as error:
-        hint = "Free some space there, or set NESTLAB_HOME to a directory that can be written."
-        raise LabError(f"The journal in {directory} cannot be written: {error.strerror}.", hint=hint) from error
+        raise refused(f"The journal in {directory} cannot be written", error) from error
     return Journal(path, descriptor)
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from nestlab.base.frozen import frozen
 
 
-@dataclass(frozen=True)
+@frozen
 class KeyPair:
     """`private`: OpenSSH's private key file. `public`: its line for authorized_keys and known_hosts, without newline.
     `dropbear`: dropbear's file of a host key."""
@@ -25,12 +27,35 @@ class KeyPair:
         return fingerprint(self.public)
 
 
+@frozen
+class RsaPair:
+    """As in KeyPair."""
+
+    private: str = field(repr=False)
+    public: str
+
+
 def generate(comment: str) -> KeyPair:
     """A new key pair. The comment must be one line."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     key = Ed25519PrivateKey.generate()
     return _pair(key.private_bytes_raw(), key.public_key().public_bytes_raw(), comment)
+
+
+def generate_rsa(bits: int, comment: str) -> RsaPair:
+    """A new RSA key pair, for what knows no other. The comment must be one line."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    if "\n" in comment:
+        raise ValueError("the comment of a key is one line")
+    key = rsa.generate_private_key(public_exponent=65537, key_size=bits)
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    )
+    public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    return RsaPair(private.decode(), f"{public.decode()} {comment}".rstrip())
 
 
 def fingerprint(public: str) -> str:
@@ -42,6 +67,19 @@ def fingerprint(public: str) -> str:
         raise ValueError("not a public key line") from None
     digest = hashlib.sha256(blob).digest()
     return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+
+
+def public_of(private: str) -> str:
+    """The public key line, without a comment, in OpenSSH's file of a private key. ValueError if it is not one
+    (PROTOCOL.key of OpenSSH: after the names of no cipher and the number of keys stands the public key)."""
+    data = base64.b64decode("".join(line for line in private.splitlines() if "-" not in line), validate=True)
+    head = _MAGIC + _string(b"none") + _string(b"none") + _string(b"") + b"\0\0\0\1"
+    blob = _string(_TYPE)
+    size = len(blob) + 4 + 32
+    found = data[len(head) + 4 : len(head) + 4 + size]
+    if not data.startswith(head + size.to_bytes(4, "big") + blob) or len(found) != size:
+        raise ValueError("not a private key of Ed25519 without a passphrase")
+    return f"{_TYPE.decode()} {base64.b64encode(found).decode()}"
 
 
 _TYPE = b"ssh-ed25519"

@@ -7,13 +7,15 @@ keeps its host key, and nothing is ever trusted on first use. No secret is on a 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from nestlab.base.errors import LabError
+from nestlab.base.files import replace_all
+from nestlab.base.typed import parsed
 from nestlab.home import key_pairs
 from nestlab.home.key_pairs import KeyPair
+from nestlab.home.node_secrets import NodeSecrets, new_node, read_node
 from nestlab.home.paths import short_id
 from nestlab.hosts.host import Host
 from nestlab.hosts.ssh import SshHost, inside
@@ -38,14 +40,35 @@ class LabKeys:
     @property
     def key(self) -> Path:
         """The private key that opens every machine of the lab. LabError when machines have one that is gone."""
+        if missing := self._missing_key():
+            replace_all(missing)
+        return self._directory / "id_ed25519"
+
+    def make(self, machines: Iterable[str]) -> None:
+        """Make the lab's key and the host keys of these machines, as far as they are not there: all at once, since
+        each is synced. LabError if they cannot be written."""
+        missing = self._missing_key()
+        for machine in machines:
+            if not self._host_key(machine).exists():
+                missing |= self._new_host_key(machine)
+        if missing:
+            replace_all(missing)
+
+    def _missing_key(self) -> dict[Path, tuple[bytes, int]]:
+        """The files of the lab's key that are to be made."""
         path = self._directory / "id_ed25519"
-        if not path.exists():
+        public = path.with_suffix(".pub")
+        if not _holds(path):
             if any((self._directory / "m").glob("*/made")):
                 raise LabError(f"The lab's ssh key {path} is gone, and its machines let no other in.", hint=self._anew)
             pair = key_pairs.generate(comment="nestlab")
-            _keep(self._directory / "id_ed25519.pub", pair.public + "\n")
-            _keep(path, pair.private)
-        return path
+            return {public: (f"{pair.public}\n".encode(), 0o600), path: (pair.private.encode(), 0o600)}
+        if _holds(public):
+            return {}
+        try:  # both were written at once, and the power went between their names
+            return {public: (f"{key_pairs.public_of(path.read_text())} nestlab\n".encode(), 0o600)}
+        except (OSError, ValueError) as error:
+            raise LabError(f"The lab's ssh key {path} cannot be read.", hint=self._anew) from error
 
     @property
     def authorized(self) -> str:
@@ -66,18 +89,34 @@ class LabKeys:
         """The host key of the machine with this path."""
         known = self._host_keys.get(machine)
         if known is None:
-            path = self._directory / "keys" / short_id(machine)
+            path = self._host_key(machine)
             if not path.exists():
-                pair = key_pairs.generate(comment=machine)
-                made = {"private": pair.private, "public": pair.public, "dropbear": pair.dropbear.hex()}
-                _keep(path, json.dumps(made))
+                replace_all(self._new_host_key(machine))
             try:
-                data = json.loads(path.read_text())
+                data = parsed(path.read_text())
                 known = KeyPair(data["private"], data["public"], bytes.fromhex(data["dropbear"]))
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise LabError(f"The host key of {machine} in {path} cannot be read.", hint=self._anew) from error
             self._host_keys[machine] = known
         return known
+
+    def node(self, machine: str) -> NodeSecrets:
+        """What only a node of Proxmox VE has; made when it is first asked for."""
+        path = self._directory / "keys" / f"{short_id(machine)}.node"
+        if not path.exists():
+            replace_all({path: (json.dumps(new_node(machine)).encode(), 0o600)})
+        try:
+            return read_node(parsed(path.read_text()))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise LabError(f"The keys of {machine} in {path} cannot be read.", hint=self._anew) from error
+
+    def _host_key(self, machine: str) -> Path:
+        return self._directory / "keys" / short_id(machine)
+
+    def _new_host_key(self, machine: str) -> dict[Path, tuple[bytes, int]]:
+        pair = key_pairs.generate(comment=machine)
+        made = {"private": pair.private, "public": pair.public, "dropbear": pair.dropbear.hex()}
+        return {self._host_key(machine): (json.dumps(made).encode(), 0o600)}
 
     @property
     def _anew(self) -> str:
@@ -91,11 +130,11 @@ class LabKeys:
         return inside(parent, machine, port, user=user, key=self.key, host_key=host_key, slowness=slowness)
 
 
-def _keep(path: Path, text: str) -> None:
-    """Write a secret: 0600 from its first byte on, whole or not at all."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w") as file:
-        file.write(text)
-    temporary.replace(path)
+def _holds(path: Path) -> bool:
+    """Whether a file is there and not empty."""
+    try:
+        return path.stat().st_size > 0
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True  # what keeps it from being looked at is told when it is read

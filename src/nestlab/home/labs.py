@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-from dataclasses import dataclass
 from pathlib import Path
 
+from nestlab.base.files import replace
+from nestlab.base.frozen import frozen
+from nestlab.base.typed import parsed
 from nestlab.home.directories import Home, LabHome
 from nestlab.home.targets import no_such_lab
 
 NAME = "origin.json"
 
 
-@dataclass(frozen=True)
+@frozen
 class Origin:
     """`file`: absolute. `sets`: what `--set` put over it; a name that it gave the lab is the one that this has now."""
 
@@ -24,10 +25,12 @@ class Origin:
 def load(place: LabHome) -> Origin | None:
     """Where a lab came from; None if nobody wrote it down."""
     try:
-        data = json.loads((place.root / NAME).read_text(encoding="utf-8"))
+        data = parsed((place.root / NAME).read_text(encoding="utf-8"))
         sets = (f"lab={place.name}" if names_lab(each) else each for each in map(str, data["sets"]))
-        return Origin(Path(data["file"]), tuple(sets))
-    except (OSError, ValueError, KeyError, TypeError):
+        file = Path(data["file"])
+        file.resolve(), file.exists()  # a path that cannot be is none
+        return Origin(file, tuple(sets))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError):
         return None
 
 
@@ -37,10 +40,12 @@ def names_lab(text: str) -> bool:
 
 
 def save(place: LabHome, origin: Origin) -> None:
-    """Remember it, replacing what was known before, in one step."""
-    temporary = place.root / f".{NAME}.{os.getpid()}.tmp"
-    temporary.write_text(json.dumps({"file": str(origin.file), "sets": list(origin.sets)}), encoding="utf-8")
-    temporary.replace(place.root / NAME)
+    """Remember it, replacing what was known before, in one step. LabError if that fails."""
+    replace(place.root / NAME, to_json(origin), 0o600)
+
+
+def to_json(origin: Origin) -> bytes:
+    return json.dumps({"file": str(origin.file), "sets": list(origin.sets)}).encode()
 
 
 def lab_of(home: Home, file: Path) -> str | None:

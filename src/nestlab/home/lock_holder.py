@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
+from nestlab.base.frozen import frozen
+from nestlab.base.typed import parsed
 
-@dataclass(frozen=True)
+
+@frozen
 class Holder:
     """The holder of a lab's lock. `since` is seconds since the epoch."""
 
@@ -42,7 +43,7 @@ def holder(path: Path) -> Holder | None:
 def read(path: Path) -> Holder | None:
     """What the holder wrote; None while it is still writing."""
     try:
-        data = json.loads(path.read_text())
+        data = parsed(path.read_text())
         return Holder(int(data["pid"]), str(data["verb"]), float(data["since"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None

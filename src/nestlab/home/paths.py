@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import re
+
+from nestlab.base.frozen import frozen
 
 GUEST_ROOT = "/var/lib/nestlab"
 """nestlab's directory inside a hypervisor of its own."""
@@ -14,7 +16,11 @@ def short_id(path: str) -> str:
     return hashlib.sha256(path.encode()).hexdigest()[:8]
 
 
-@dataclass(frozen=True)
+FOLDER = re.compile(r"[0-9a-f]{8}")
+"""The name of a machine's directory, which `short_id` makes. Nothing else beside it is nestlab's."""
+
+
+@frozen
 class Place:
     """A lab's directory on a host."""
 
@@ -31,8 +37,14 @@ class Place:
     def of(self, path: str) -> MachinePaths:
         return MachinePaths(f"{self.machines}/{short_id(path)}")
 
+    def folder(self, name: str) -> str:
+        """The directory of a machine whose path is not known. ValueError for what is no name of one."""
+        if not FOLDER.fullmatch(name):
+            raise ValueError(f"{name!r} is not the name of a machine's directory")
+        return f"{self.machines}/{name}"
 
-@dataclass(frozen=True)
+
+@frozen
 class MachinePaths:
     """One machine's directory. `made` is written last when it is created: without it, it is half made."""
 
@@ -78,6 +90,23 @@ class MachinePaths:
     def disk(self) -> str:
         return f"{self.root}/disk.qcow2"
 
+    def variables(self, firmware: str) -> str:
+        """The variables of its UEFI; each kind of firmware has its own."""
+        return f"{self.root}/{firmware}.fd"
+
+    @property
+    def tpm(self) -> str:
+        """The directory with what its TPM keeps."""
+        return f"{self.root}/tpm"
+
+    @property
+    def tpm_socket(self) -> str:
+        return f"{self.root}/tpm.sock"
+
+    @property
+    def tpm_pid(self) -> str:
+        return f"{self.root}/tpm.pid"
+
     @property
     def qmp(self) -> str:
         return f"{self.root}/qmp"
@@ -89,6 +118,11 @@ class MachinePaths:
     @property
     def agent(self) -> str:
         return f"{self.root}/qga"
+
+    @property
+    def vnc(self) -> str:
+        """The VNC server of a machine with a screen; it lets nobody in until it is told a password."""
+        return f"{self.root}/vnc"
 
     @property
     def log(self) -> str:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
+from nestlab.base.errors import LabError
+from nestlab.base.files import replace
+from nestlab.base.frozen import frozen
 from nestlab.base.patience import SLOWEST
+from nestlab.base.typed import parsed
 
 FRESH = 3600.0
 """Seconds after which a host is measured again."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Speed:
     """`slowness`: how many times slower than at full speed (`hosts.speed`); `at`: seconds since the epoch."""
 
@@ -50,15 +53,14 @@ class Speeds:
         known = self._known = {**self.all(), path: Speed(slowness, time.time())}
         if self._file is None or not self._file.parent.is_dir():
             return
-        temporary = self._file.with_name(f".{self._file.name}.{os.getpid()}")
-        with suppress(OSError):
-            temporary.write_text(json.dumps({path: asdict(speed) for path, speed in known.items()}))
-            temporary.replace(self._file)
+        text = json.dumps({path: asdict(speed) for path, speed in known.items()})
+        with suppress(LabError):
+            replace(self._file, text.encode(), 0o600, synced=False)
 
 
 def _read(file: Path) -> dict[str, Speed]:
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = parsed(file.read_text(encoding="utf-8"))
         found = {str(path): Speed(float(each["slowness"]), float(each["at"])) for path, each in data.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}

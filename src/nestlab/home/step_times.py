@@ -10,8 +10,9 @@ from statistics import median
 
 from nestlab.base.errors import LabError
 from nestlab.base.files import replace
+from nestlab.base.typed import parsed
 from nestlab.home.directories import Home
-from nestlab.lab.blueprint import Blueprint
+from nestlab.lab.blueprint import Blueprint, Spec
 from nestlab.plan.steps import Build, Plan, Step
 
 NAME = "step-times.json"
@@ -28,16 +29,21 @@ Times = Mapping[str, tuple[float, ...]]
 
 def key_of(step: Step, blueprint: Blueprint) -> str:
     """What makes two steps alike: the host, the verb, the image, and for a machine its level and how it runs."""
+    return _key_of(step, blueprint, blueprint.by_path())
+
+
+def _key_of(step: Step, blueprint: Blueprint, specs: Mapping[str, Spec]) -> str:
     host = blueprint.on.address if blueprint.on else platform.node()
     if isinstance(step, Build):
         return f"{host} {step.verb} {step.image[:12]}"
     if not step.path:
         return f"{host} {step.verb}"
-    spec = blueprint.by_path().get(step.path)
+    spec = specs.get(step.path)
     if spec is None:
         return ""
     machine = spec.machine
-    return f"{host} {step.verb} {spec.image[:12]} level {spec.level} {machine.accel} {machine.cpus}"
+    runs = "container" if machine.container else machine.accel
+    return f"{host} {step.verb} {spec.image[:12]} level {spec.level} {runs} {machine.cpus}"
 
 
 def load(home: Home) -> Times:
@@ -46,7 +52,7 @@ def load(home: Home) -> Times:
     try:
         if path.stat().st_size > LIMIT:
             return {}
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parsed(path.read_text(encoding="utf-8"))
         return {str(key): tuple(float(each) for each in values)[-KEPT:] for key, values in data.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
@@ -55,8 +61,9 @@ def load(home: Home) -> Times:
 def usual(times: Times, todo: Plan, blueprint: Blueprint) -> dict[str, float]:
     """By step id: the median of what such a step took, in seconds; only of steps that were done before."""
     found = {}
+    specs = blueprint.by_path()
     for step in todo.steps:
-        known = times.get(key_of(step, blueprint))
+        known = times.get(_key_of(step, blueprint, specs))
         if known:
             found[step.id] = median(known)
     return found
@@ -81,9 +88,10 @@ def remember(home: Home, todo: Plan, blueprint: Blueprint, done: Mapping[str, fl
     steps = [step for step in todo.steps if step.id in done]
     if not steps:
         return
-    times = learned(load(home), ((key_of(step, blueprint), done[step.id]) for step in steps))
+    specs = blueprint.by_path()
+    times = learned(load(home), ((_key_of(step, blueprint, specs), done[step.id]) for step in steps))
     try:
-        replace(_file(home), json.dumps(times, indent=0).encode(), 0o600)
+        replace(_file(home), json.dumps(times, indent=0).encode(), 0o600, synced=False)
     except LabError:
         return
 

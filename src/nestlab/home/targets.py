@@ -8,11 +8,11 @@ or that of the lab file in the current directory.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from nestlab.base.did_you_mean import closest
 from nestlab.base.errors import LabError
+from nestlab.base.frozen import frozen
 
 DEFAULT_FILES = ("lab.yaml", "nestlab.yaml")
 """Lab files that are found in the current directory without being named."""
@@ -20,7 +20,7 @@ DEFAULT_FILES = ("lab.yaml", "nestlab.yaml")
 _ENDINGS = (".yaml", ".yml")
 
 
-@dataclass(frozen=True)
+@frozen
 class Which:
     """A lab by its file or by its name (exactly one of them), and machines as patterns (none: the whole lab)."""
 
@@ -79,7 +79,7 @@ def _machines(words: Iterable[str], lab: str | None) -> Iterable[str]:
                 yield path
 
 
-@dataclass(frozen=True)
+@frozen
 class Remote:
     """A place on a machine: `machine` as in a command (`hv1/web`, `LAB:hv1/web`)."""
 

@@ -93,7 +93,7 @@ async def between(host: Host, source: str, other: Host, target: str, *, kind: st
     name = name_of(source)
     async with host.start(sending(source)) as sender, other.start(receiving(name, kind, target)) as receiver:
         with contextlib.suppress(EOFError):
-            await _in_thread(lambda bridges: archive.relay(*bridges), [sender, receiver], seen)
+            await _in_thread(lambda bridges: archive.relay(bridges[0], bridges[1], name), [sender, receiver], seen)
         sent = await sender.result()
         if sent.status == 0:
             received = await receiver.result()

@@ -104,9 +104,10 @@ RECEIVE = (
     + _MERGE
     + _MERGE_AT_ONCE
     + r"""
-t=$1; new=; watch=
+t=$1; new=; watch=; tar=
 clean() {
   [ -z "$watch" ] || kill "$watch" 2>/dev/null
+  [ -z "$tar" ] || { kill -9 "$tar"; wait "$tar"; } 2>/dev/null  # a shell that is just becoming tar swallows TERM
   [ ! -d "$new" ] || rm -rf -- "$new" 2>/dev/null || { chmod -R u+w -- "$new"; rm -rf -- "$new"; }
 }
 trap clean EXIT
@@ -130,7 +131,14 @@ fi
 new=$d/$4
 mkdir -m 700 -- "$new" || exit
 [ "$5" = - ] || progress "$5" 3
-tar -xopf "$5" -C "$new" &&
+# In the background: a shell that waits by `wait` hears TERM at once. Sent just before a tar in the foreground starts,
+# it would be heard when that has ended, and tar reads stdin for as long as that is open.
+exec 3<&0
+tar -xopf "$5" -C "$new" <&3 3<&- & tar=$!
+exec 3<&-
+wait "$tar"
+ended=$? tar=
+[ $ended = 0 ] || exit $ended
 case $2 in
 .) merge "$new" "$to" ;;
 *) if [ "$3" = d ] && [ -d "$to" ] && [ ! -L "$to" ]; then merge "$new/$2" "$to"

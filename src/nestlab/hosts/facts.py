@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, field, fields, is_dataclass
 from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from nestlab.base.frozen import frozen
+from nestlab.base.printable import to_json
 
-@dataclass(frozen=True)
+
+@frozen
 class Kvm:
     """/dev/kvm, asked rather than looked at.
 
@@ -32,7 +35,7 @@ class Kvm:
     ran_error: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class Module:
     """A kernel module that the doctor asks about, present (loaded or built in) or available to the running kernel.
 
@@ -46,7 +49,7 @@ class Module:
     users: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@frozen
 class Holder:
     """A process that has a virtual machine (or /dev/kvm) open, and the guest it runs where that can be told:
     `pve` (VMID and name), `libvirt`, `nestlab` (lab and machine), `qemu` (its -name), else `other`."""
@@ -57,7 +60,7 @@ class Holder:
     guest: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class Device:
     """/dev/kvm as a file. `mode`: permission bits (0o660)."""
 
@@ -67,7 +70,7 @@ class Device:
     group: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class Package:
     """The package of the running kernel. `changelog`: its changelog was read to the end; `cves`: those in it."""
 
@@ -77,7 +80,7 @@ class Package:
     cves: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@frozen
 class Facts:
     """`provider`: the loaded vendor module (`kvm_intel`, `kvm_amd`, `kvm_pvm`…). `flags`: only vmx, svm, hypervisor,
     lm, ept, npt and the like that decide something. Memory and disk in bytes."""
@@ -182,7 +185,7 @@ class Facts:
         return _FAMILIES.get(self.vendor)
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=1, sort_keys=True, default=sorted)
+        return to_json(asdict(self), ensure_ascii=True, indent=1, sort_keys=True, default=sorted)
 
     @staticmethod
     def from_json(text: str) -> Facts:

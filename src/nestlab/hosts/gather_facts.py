@@ -53,6 +53,15 @@ if [ -e /dev/kvm ]; then {{ true <>/dev/kvm; }} 2>&1 && echo opened; else echo '
 """What /dev/kvm seems to be, for `of_marks`: no process where FALLBACK takes dozens. Prints that a guest may be tried,
 never that one ran."""
 
+LIMIT = 4 << 20
+"""Bytes of all that a host prints of its facts: a hundredth of that, with many CPUs a tenth."""
+
+SHOWN = 200
+"""Letters of the reason why an answer tells no facts."""
+
+ODD = (ValueError, TypeError, KeyError, IndexError, OverflowError, RecursionError, struct.error)
+"""What reading an answer ends in that no kernel and no probe gives."""
+
 QUICK = 'said=$(perl -e "$@" 2>/dev/null) && printf "%s\\n" "$said"'
 """Arguments: `ask.pl` and its arguments. Fails where there is no Perl, or another processor than x86-64."""
 
@@ -65,11 +74,26 @@ async def over_shell(host: Host, timeout: float) -> Facts:
     quick = ("sh", "-c", QUICK, "quick", _source("ask.pl"), *arguments, f"{deadline:.0f}")
     result = await host.run(quick, check=False, timeout=timeout)
     if result.status == 0:
-        return of_marks(result.text, probe.answer(seed, second))
+        return _of_answer(result.text, host.path, probe.answer(seed, second))
     result = await host.run(["sh", "-c", SCRIPT], input=_source("probe.py").encode(), timeout=timeout)
-    if result.text.startswith(MARK):
-        return of_marks(result.text)
-    return of_probe(result.text, host.path)
+    return _of_answer(result.text, host.path)
+
+
+def _of_answer(text: str, where: str, answer: int = 0) -> Facts:
+    """The facts in what a host printed. LabError, in its name, where that tells none: it may be hostile."""
+    if len(text) > LIMIT:
+        raise _none(where, f"it printed more than {LIMIT >> 20} MiB", text)
+    if not text.startswith(MARK):
+        return of_probe(text, where)
+    try:
+        return of_marks(text, answer)
+    except ODD as error:
+        raise _none(where, f"{type(error).__name__}: {error}", text) from error
+
+
+def _none(where: str, why: str, text: str) -> LabError:
+    what = f"The probe of {where} printed no facts: {why[:SHOWN]}."
+    return LabError(what, hint="Are its sh, perl and python3 what they should be?", detail=text[:500])
 
 
 @cache
@@ -99,9 +123,8 @@ def of_probe(text: str, where: str) -> Facts:
     """The facts that the probe printed. LabError if it printed something else."""
     try:
         return Facts.from_json(text)
-    except (ValueError, TypeError) as error:
-        what = f"The probe of {where} printed no facts: {error}."
-        raise LabError(what, hint="Is its python3 what it should be?", detail=text[:500]) from error
+    except ODD as error:
+        raise _none(where, str(error), text) from error
 
 
 def of_marks(text: str, answer: int = 0) -> Facts:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from nestlab.hosts.facts import Facts
 from nestlab.wire.result import Result, Running
+
+if TYPE_CHECKING:  # its import takes a twentieth of `nestlab doctor`
+    from pathlib import Path
 
 __all__ = ["Host", "Result", "Running"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nestlab.base import patience
 from nestlab.base.errors import LabError
-from nestlab.base.files import fill, replace
+from nestlab.base.files import fill, replace, replace_all
 from nestlab.hosts import gather_facts, probe
 from nestlab.hosts.facts import Facts
 from nestlab.hosts.host import Result, Running
@@ -61,8 +61,7 @@ class LocalHost:
         await asyncio.to_thread(replace, Path(path), data, mode)
 
     async def write_many(self, files: Mapping[str, tuple[bytes, int]]) -> None:
-        for path, (data, mode) in files.items():
-            await self.write(path, data, mode=mode)
+        await asyncio.to_thread(replace_all, {Path(path): each for path, each in files.items()})
 
     async def put(self, source: Path, path: str, *, mode: int = 0o600) -> None:
         await asyncio.to_thread(fill, source, Path(path), mode)

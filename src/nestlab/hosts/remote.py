@@ -12,12 +12,12 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from nestlab.base.errors import LabError
+from nestlab.base.frozen import frozen
 from nestlab.wire import client_keys, known_hosts, login, ssh
 from nestlab.wire.client_keys import Keys
 from nestlab.wire.known_hosts import Known
@@ -45,7 +45,7 @@ HOST_KEYS = (
 CERTIFICATES = tuple(f"{name}-cert-v01@openssh.com" for name in HOST_KEYS)
 
 
-@dataclass(frozen=True)
+@frozen
 class Address:
     """An ssh address; parts that are left out (None) come from the ssh configuration."""
 
@@ -126,7 +126,7 @@ async def connect(address: Address, *, ask: Ask | None, timeout: float = 30.0) -
     return await ssh.enter(log_in, str(address), hint)
 
 
-@dataclass(frozen=True)
+@frozen
 class _Settings:
     """What the user's configuration says about an address."""
 
@@ -143,7 +143,7 @@ class _Settings:
     only: bool
 
 
-@dataclass(frozen=True)
+@frozen
 class _Door:
     ask: Ask | None
     timeout: float

@@ -8,11 +8,13 @@ alone, which is the point.
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nestlab.base.errors import LabError
 from nestlab.base.patience import SLOWEST
-from nestlab.hosts.host import Host
+
+if TYPE_CHECKING:
+    from nestlab.hosts.host import Host
 
 REFERENCE = 400_000.0
 """Turns of the loop in a second at slowness 1."""
@@ -27,6 +29,8 @@ LIMIT = 60.0
 @cache
 def script() -> str:
     """What measures: POSIX sh."""
+    from pathlib import Path  # its import takes a twentieth of `nestlab doctor`
+
     return Path(__file__).with_name("speed.sh").read_text(encoding="utf-8")
 
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from nestlab.base import patience
 from nestlab.base.errors import Unreachable
@@ -111,12 +111,22 @@ class SshHost:
         async with (await self.connect()).unix(path) as here:
             yield here
 
-    async def attach(self, argv: Sequence[str], *, pty: bool) -> int:
+    async def tcp(self, port: int) -> tuple[Any, Any]:
+        """A reader and a writer that lead to 127.0.0.1:`port` there; on a new connection where the old one was lost."""
+        there = await self.connect()
+        try:
+            return await there.tcp(port)
+        except Unreachable:
+            if not there.closed:
+                raise
+            return await (await self.connect()).tcp(port)
+
+    async def attach(self, argv: Sequence[str], *, pty: bool, harmless: bool = False) -> int:
         """Run a command (none: a login shell) on nestlab's own stdin, stdout and stderr, on a terminal there if `pty`;
-        its exit status."""
+        its exit status. `harmless`: what it prints does nothing to a terminal here."""
         from nestlab.wire.interactive import attach
 
-        return await attach(await self.connect(), argv, pty=pty)
+        return await attach(await self.connect(), argv, pty=pty, harmless=harmless)
 
     async def facts(self) -> Facts:
         async with self._asking:
@@ -134,7 +144,7 @@ class SshHost:
 
     async def _begin(self, action: Callable[[Connection], Awaitable[T]]) -> T:
         """Do it; once more on a new connection if the old one was lost before it began."""
-        from nestlab.wire.ssh import NotStarted
+        from nestlab.wire.ssh_sessions import NotStarted
 
         try:
             return await action(await self.connect())

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from nestlab.base.errors import LabError
+from nestlab.base.frozen import frozen
 from nestlab.hosts.host import Host
 
 SCRIPT = r"""
@@ -20,6 +20,8 @@ n=0; while read -r l; do case $l in cpu[0-9]*) n=$((n+1)) ;; esac; done </proc/s
 """
 """Prints /proc/pressure, the first line of /proc/stat twice, a second apart, the load and the number of CPUs."""
 
+_NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?")
+
 LIMIT = 20.0
 """Nominal seconds for the answer: a host that does not even say this is told as that."""
 
@@ -27,7 +29,7 @@ CPU, MEMORY, IO, STEAL, LOAD = 60.0, 20.0, 60.0, 20.0, 2.0
 """From where a share (percent of the last minute in which something waited), and a load per CPU, count as too much."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Strain:
     """What keeps a host from its work. Shares in percent; `load`: programs that want to run, per CPU. None: not
     told."""
@@ -84,11 +86,7 @@ def _steal(stats: Sequence[Sequence[int]]) -> float | None:
 
 
 def _numbers(words: Sequence[str]) -> list[float]:
-    found = []
-    for word in words:
-        with contextlib.suppress(ValueError):
-            found.append(float(word))
-    return found
+    return [float(word) for word in words if _NUMBER.fullmatch(word)]
 
 
 async def cause(host: Host) -> str:

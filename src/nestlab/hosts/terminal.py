@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import TextIO
 
 from nestlab.base.errors import unwritten
-from nestlab.wire import descriptor
+from nestlab.wire import descriptor, terminal_modes
 
 ESCAPE = b"\x1d"
 """Ctrl-]: leaves the console, as in telnet and virsh."""
@@ -21,15 +21,6 @@ QUIET = 3.0
 """Seconds without output after which a console is left once stdin, which is no terminal, has ended."""
 
 _CHUNK = 1 << 16
-
-RESET = (
-    b"\x1b7"  # the cursor stays where it is, whatever of this moves it
-    b"\x1b[?1049l"  # the screen that full-screen programs leave
-    b"\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l"  # mouse and paste are not reported
-    b"\x1b[!p\x1b[?7h\x1b[r\x1b[?25h\x1b[0m\x1b(B\x0f\x1b>\x1b[?1l"  # modes, margins, cursor, colours, letters, keys
-    b"\x1b8"
-)
-"""What makes a terminal usable again after a machine had it: xterm's sequences, which all terminals of today know."""
 
 
 @contextlib.contextmanager
@@ -52,7 +43,7 @@ async def attach(socket: str, *, source: int = 0, sink: int = 1) -> None:
     LabError when the sink is full."""
     reader, writer = await asyncio.open_unix_connection(socket)
     try:
-        with raw(source) as is_terminal:
+        with terminal_modes.lent(sink), raw(source) as is_terminal:
             send = asyncio.create_task(_send(source, writer, is_terminal))
             heard = asyncio.Event()
             show = asyncio.create_task(_show(reader, sink, heard))
@@ -64,9 +55,6 @@ async def attach(socket: str, *, source: int = 0, sink: int = 1) -> None:
                 for task in (send, show):
                     task.cancel()
                 _, shown = await asyncio.gather(send, show, return_exceptions=True)
-                if os.isatty(sink):
-                    with contextlib.suppress(OSError):
-                        os.write(sink, RESET)
             if isinstance(shown, OSError) and not isinstance(shown, (BrokenPipeError, ConnectionError)):
                 raise unwritten(shown)
     finally:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+
+from nestlab.base.frozen import frozen
 
 KERNEL, INITRD = "kernel", "initrd"
 """The names of the files on the mounted disk."""
@@ -22,7 +23,7 @@ WORDS_LIMIT = 2047
 """Bytes of a kernel's command line on x86 (COMMAND_LINE_SIZE, with its final zero)."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Loader:
     """ISOLINUX, of Debian's packages `isolinux` and `syslinux-common`: itself, and the module it cannot do without."""
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from nestlab.base.frozen import frozen
+from nestlab.base.typed import parsed
+from nestlab.images import pve
 from nestlab.images.recipes import BUILTIN, Recipe
+from nestlab.lab.pve_packages import PvePackages
 
 DESCRIPTION = "image.json"
 
 
-@dataclass(frozen=True)
+@frozen
 class Part:
     """One file of an image: `size` in bytes; `sha256` over its contents (see `checksum` for sparse files)."""
 
@@ -22,7 +26,7 @@ class Part:
     sha256: str
 
 
-@dataclass(frozen=True)
+@frozen
 class BuiltImage:
     """An image on disk. `root` is None for images that live in their initramfs."""
 
@@ -98,7 +102,7 @@ def rm(cache: Path, digest: str) -> None:
 def load(folder: Path) -> BuiltImage | None:
     """The image in a folder, or None if there is none or its description cannot be read."""
     try:
-        value = json.loads((folder / DESCRIPTION).read_text())
+        value = parsed((folder / DESCRIPTION).read_text())
         parts = {role: Part(**part) for role, part in value["parts"].items()}
         recipe = value.get("recipe", {})
         return BuiltImage(
@@ -117,7 +121,7 @@ def load(folder: Path) -> BuiltImage | None:
 
 
 def _added(name: str, recipe: Mapping[str, Any]) -> tuple[str, ...]:
-    own = BUILTIN.get(name)
+    own = pve.recipe(PvePackages(), "") if name == pve.NAME else BUILTIN.get(name)
     packages = [each for each in recipe.get("packages", ()) if own is None or each not in own.packages]
     files = [each for each in recipe.get("files", ()) if own is None or each not in [file.path for file in own.files]]
     return (*map(str, packages), *map(str, files), *(["script"] if recipe.get("script") else []))
@@ -125,6 +129,7 @@ def _added(name: str, recipe: Mapping[str, Any]) -> tuple[str, ...]:
 
 def describe(image: BuiltImage, recipe: Recipe) -> str:
     """The text of image.json."""
+    own = BUILTIN.get(recipe.name)
     value = {
         "name": image.name,
         "digest": image.digest,
@@ -138,7 +143,7 @@ def describe(image: BuiltImage, recipe: Recipe) -> str:
             "packages": list(recipe.packages),
             "files": [file.path for file in recipe.files],
             "mirror": recipe.mirror,
-            "script": bool(recipe.script),
+            "script": recipe.script not in ("", own.script if own else ""),
             "called": recipe.called,
         },
     }

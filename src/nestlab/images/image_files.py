@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import struct
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from nestlab.base import regular
 from nestlab.base.errors import LabError
 from nestlab.base.events import Say
+from nestlab.base.frozen import frozen
+from nestlab.images import installed, pve
+from nestlab.images.archives import checksum_of
 from nestlab.images.recipes import BUILTIN, Recipe, extend
 from nestlab.images.recipes import File as RecipeFile
 from nestlab.lab.image_titles import title_of
-from nestlab.lab.model import Image
+from nestlab.lab.model import NO_IMAGE, SOURCE_LIMIT, Format, Image
+from nestlab.lab.pve_packages import PvePackages
+from nestlab.labfile.disk_header import examine
 
 
-@dataclass(frozen=True)
+@frozen
 class ImageFiles:
     """An image's files on the lab's host, by role: `kernel`, `initrd` and `boot` (a disk with both), `root` (a disk of
     `format`), or `cdrom`. `size`: bytes of the root disk as the guest sees it, 0 without one. `bzimage`: the kernel as
@@ -47,14 +51,14 @@ class ImageStore(Protocol):
 
 def recipe_of(image: Image) -> Recipe:
     """The recipe of one of nestlab's images, with the lab file's additions. LabError: a source file is missing."""
-    base = BUILTIN[image.base or "debian"]
+    base = _base(image)
     files = []
     for file in image.files:
         if file.source is None:
             files.append(RecipeFile(file.path, (file.text or "").encode(), file.mode))
             continue
         try:
-            data = Path(file.source).read_bytes()
+            data = regular.read(Path(file.source), SOURCE_LIMIT)
         except OSError as error:
             raise LabError(
                 f"image {title_of(image)}: {file.source} cannot be read: {error.strerror}.",
@@ -69,13 +73,32 @@ def recipe_of(image: Image) -> Recipe:
         mirror=image.mirror,
         suite=image.suite,
         kernel=image.kernel,
+        drivers=image.drivers,
+        words=image.words,
         called=title_of(image),
         said=image.said or "",
     )
 
 
+def _base(image: Image) -> Recipe:
+    """The recipe of what an image starts from. LabError: the keyring of its packages is missing."""
+    if image.base != pve.NAME:
+        return BUILTIN[image.base or "debian"]
+    packages = image.pve or PvePackages()
+    return pve.recipe(packages, packages.keys_checksum or checksum_of(packages.keys))
+
+
 def key_of(image: Image) -> str:
-    """The key of an image: the digest of its recipe; of a user's file, of its place, size and time of change."""
+    """The key of an image: the digest of its recipe; of a user's file, of its place, size and time of change; of a
+    downloaded one, of its content."""
+    if image.url is not None:
+        from nestlab.images import downloads
+
+        return downloads.key_of(image)
+    if image.base == NO_IMAGE:
+        return NO_IMAGE
+    if image.install is not None:
+        return installed.key_of(image.install)
     if image.file is None:
         return recipe_of(image).digest
     try:
@@ -94,15 +117,27 @@ def keys_of(images: Iterable[Image]) -> dict[Image, str]:
     return {image: key_of(image) for image in dict.fromkeys(images)}
 
 
-@dataclass(frozen=True)
+Installer = Callable[[str, Image, Path, Say], Awaitable[None]]
+"""Given the key of an image, the image, and nestlab's cache."""
+
+
+@frozen
 class Cache:
-    """See `image_files.ImageStore`. `root`: nestlab's cache directory."""
+    """See `image_files.ImageStore`. `root`: nestlab's cache directory. `install`: makes an image by running its
+    installer; it is of a room above."""
 
     root: Path
+    install: Installer | None = None
 
     async def artifacts(self, key: str, image: Image) -> ImageFiles:
+        if image.base == NO_IMAGE:
+            return ImageFiles(key, {})
         if image.file is not None:
             return await asyncio.to_thread(_of_file, key, image)
+        if image.url is not None:
+            return _downloaded(key, image, self.root)
+        if image.install is not None:
+            return _installed(key, image, self.root)
         from nestlab.images.image_cache import folder_of, load
 
         built = load(folder_of(key, self.root))
@@ -121,6 +156,15 @@ class Cache:
         if image.file is not None:
             await asyncio.to_thread(_of_file, key, image)
             return
+        if image.url is not None:
+            from nestlab.images import fetch
+
+            await fetch.get(image, self.root, say)
+            return
+        if image.install is not None:
+            assert self.install is not None, "whoever builds images of lab files brings the installer"
+            await self.install(key, image, self.root, say)
+            return
         from nestlab.images import build
 
         await build(recipe_of(image), self.root, say)
@@ -128,7 +172,38 @@ class Cache:
     def present(self) -> frozenset[str]:
         from nestlab.images.image_cache import ls
 
-        return frozenset(image.digest for image in ls(self.root))
+        return frozenset(image.digest for image in ls(self.root)) | self.downloaded() | self.installed()
+
+    def downloaded(self) -> frozenset[str]:
+        """Keys of images that were downloaded."""
+        from nestlab.images import downloads
+
+        return frozenset(key for key, _, _ in downloads.ls(self.root))
+
+    def installed(self) -> frozenset[str]:
+        """Keys of images that an installer made."""
+        return frozenset(each.key for each in installed.ls(self.root))
+
+
+def _downloaded(key: str, image: Image, root: Path) -> ImageFiles:
+    from nestlab.images import downloads
+
+    found = downloads.load(key, root)
+    if found is None or not found[1].is_file():
+        what = f"The image {title_of(image)} ({key[:12]}) is not downloaded."
+        raise LabError(what, hint="`nestlab up` downloads it; so does `nestlab images pull`.")
+    ready, path = found
+    if ready.format == "iso":
+        return ImageFiles(key, {"cdrom": path}, "raw")
+    return ImageFiles(key, {"root": path}, ready.format, size=_virtual_size(path, ready.format))
+
+
+def _installed(key: str, image: Image, root: Path) -> ImageFiles:
+    found = installed.load(key, root)
+    if found is None:
+        what = f"The image {title_of(image)} ({key}) is not installed."
+        raise LabError(what, hint="`nestlab up` installs it; so does `nestlab images build`.")
+    return ImageFiles(key, {"root": found.disk}, "qcow2", size=found.size)
 
 
 def _of_file(key: str, image: Image) -> ImageFiles:
@@ -141,32 +216,19 @@ def _of_file(key: str, image: Image) -> ImageFiles:
     path = Path(image.file or "")
     if not path.stat().st_size:
         raise LabError(f"image file {path} is empty.", hint="Nothing could boot from it; name another file.")
+    size = _virtual_size(path, image.format or "raw")
     if image.format == "iso":
         return ImageFiles(key, {"cdrom": path}, "raw")
-    return ImageFiles(key, {"root": path}, image.format or "raw", size=_virtual_size(path, image.format or "raw"))
+    return ImageFiles(key, {"root": path}, image.format or "raw", size=size)
 
 
-def _virtual_size(path: Path, form: str) -> int:
-    """Bytes that a guest sees. Of qcow2 they stand at offset 24 of the header, and where the name of its backing file
-    is, and how long, at 8 and 16 (QEMU's docs/interop/qcow2)."""
-    if form != "qcow2":
-        return path.stat().st_size
-    with path.open("rb") as file:
-        header = file.read(32)
-        if len(header) < 32 or header[:4] != b"QFI\xfb":
-            raise LabError(
-                f"image file {path} is not a qcow2 image.",
-                hint="Say `format: raw` (or `iso`) if that is what it is.",
-            )
-        _, _, place, length, _, size = struct.unpack(">4sIQIIQ", header)
-        file.seek(min(place, path.stat().st_size))
-        backing = file.read(min(length, 1023)).decode(errors="replace") if place else ""
-    if backing and ":" not in backing and not (path.parent / backing).exists():
-        raise LabError(
-            f"image file {path} is a layer over {backing}, which is not there.",
-            hint="Put that file back, or use a whole image: qemu-img convert -O qcow2 makes one.",
-        )
-    return int(size)
+def _virtual_size(path: Path, form: Format) -> int:
+    """Bytes that a guest sees. LabError where QEMU may not be given the file: it may have changed since the lab file
+    was read."""
+    found = examine(str(path), form)
+    if isinstance(found, tuple):
+        raise LabError(f"image file {found[0]}.", hint=found[1])
+    return found.size
 
 
 __all__ = ["Cache", "key_of", "keys_of", "recipe_of"]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import PurePosixPath
+
+from nestlab.base.frozen import frozen
 
 _MAGIC = b"070701"
 _TRAILER = "TRAILER!!!"
 _SUFFIXES = (".ko", ".ko.xz", ".ko.gz", ".ko.zst")
 
 
-@dataclass(frozen=True)
+@frozen
 class Entry:
     """One member of the archive. `mode` is a whole st_mode; `path` is relative to the root, without `./`."""
 

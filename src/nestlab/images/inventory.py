@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from nestlab.base.errors import LabError
 from nestlab.base.events import Began, Ended, Event, Failed, Finished, Said, Started
+from nestlab.base.frozen import frozen
 from nestlab.home.directories import Home
-from nestlab.images import image_cache
+from nestlab.images import downloads, image_cache, installed, pve
 from nestlab.images.recipes import BUILTIN
 from nestlab.lab import blueprint_file
 from nestlab.lab.model import Image
 
 if TYPE_CHECKING:
+    from nestlab.images.image_files import Installer
     from nestlab.images.unused import Unused
 
 Emit = Callable[[Event], None]
 
 
-@dataclass(frozen=True)
+@frozen
 class StoredImage:
     """One image in the cache as shown: its name for the user, and what it was made from. `size` in bytes on the disk;
     `used`: the labs that need it."""
@@ -59,9 +61,15 @@ def _needed(home: Home) -> Iterator[tuple[str, str, Image]]:
 
 
 def shelved(home: Home) -> list[StoredImage]:
-    """All built images, with the labs that need them."""
+    """All built, installed and downloaded images, with the labs that need them."""
     needed = used(home)
     names = {key: image.name for _, key, image in _needed(home) if image.name}
+    fetched = [
+        StoredImage(
+            each.name, key, downloads.disk_usage(folder), used=needed.get(key, ()), base=_origin(each), added=each.was
+        )
+        for key, each, folder in downloads.ls(home.cache)
+    ]
     shown = [
         StoredImage(
             names.get(each.digest) or each.called or each.name,
@@ -75,7 +83,22 @@ def shelved(home: Home) -> list[StoredImage]:
         )
         for each in image_cache.ls(home.cache)
     ]
-    return sorted(shown, key=lambda each: (each.name, each.digest))
+    made = [
+        StoredImage(
+            names.get(each.key) or each.called or f"install+{each.family}",
+            each.key,
+            each.disk_usage,
+            used=needed.get(each.key, ()),
+            base=f"{each.family}'s installer",
+        )
+        for each in installed.ls(home.cache)
+    ]
+    return sorted([*shown, *fetched, *made], key=lambda each: (each.name, each.digest))
+
+
+def _origin(image: downloads.Ready) -> str:
+    """The host that a downloaded image is from."""
+    return urlsplit(image.url).hostname or "?"
 
 
 def _listed(added: Sequence[str]) -> str:
@@ -110,7 +133,16 @@ def chosen(home: Home, words: Sequence[str]) -> list[StoredImage]:
 
 def remove(home: Home, each: StoredImage) -> None:
     """Remove one image."""
-    image_cache.rm(home.cache, each.digest)
+    if each.digest.startswith("file-"):
+        from nestlab.home import cache as folders
+
+        folders.remove(downloads.place(home.cache) / each.digest)
+    elif each.digest.startswith(installed.PREFIX):
+        from nestlab.home import cache as folders
+
+        folders.remove(installed.folder_of(each.digest, home.cache))
+    else:
+        image_cache.rm(home.cache, each.digest)
 
 
 def unused(home: Home) -> tuple[Unused, ...]:
@@ -122,46 +154,49 @@ def unused(home: Home) -> tuple[Unused, ...]:
 
 def collect(home: Home, found: Sequence[Unused] | None = None) -> int:
     """Remove what was found unused (None: all that is). Returns the bytes freed."""
-    from nestlab.home.cache import sweep
+    from nestlab.home import cache as folders
     from nestlab.images.unused import remove as take
 
     still = {each.paths: each for each in unused(home)}
     freed = sum(take(still[each.paths]) for each in (still.values() if found is None else found) if each.paths in still)
-    for folder in (home.cache / "images", home.cache / "pve", home.cache / "runtime"):
-        if folder.is_dir():
-            sweep(folder)
+    for name in ("images", "downloads", "installed", "netboot", "pve", "runtime"):
+        if (home.cache / name).is_dir():
+            folders.sweep(home.cache / name)
     return freed
 
 
 def to_build(words: Sequence[str], environ: Mapping[str, str]) -> dict[str, Image]:
-    """The images meant by the words: names of nestlab's own (none: all of them), or lab files, whose images are."""
+    """The images meant by the words: names of nestlab's own (none: all of Debian's), or lab files, whose images are."""
     from nestlab.images.image_files import keys_of
 
     wanted: list[Image] = []
     for word in words or tuple(BUILTIN):
-        if word in BUILTIN:
+        if word in (*BUILTIN, pve.NAME):
             wanted.append(Image(base=word))
         elif word.endswith((".yaml", ".yml")):
             from nestlab.labfile import parse
 
             wanted += [placed.machine.image for placed in parse(Path(word), environ=environ).walk()]
         else:
-            hint = f"Say one of {', '.join(BUILTIN)}, or name a lab file."
+            hint = f"Say one of {', '.join((*BUILTIN, pve.NAME))}, or name a lab file."
             raise LabError(f"There is no image {word}.", hint=hint)
-    return {key: image for image, key in keys_of(wanted).items() if image.file is None}
+    return {key: image for image, key in keys_of(wanted).items() if image.own or image.install}
 
 
-async def build(home: Home, wanted: Mapping[str, Image], emit: Emit) -> None:
-    """Build images one after another; what is built stays as it is. LabError when one cannot be built."""
+async def build(
+    home: Home, wanted: Mapping[str, Image], emit: Emit, verb: str = "build", install: Installer | None = None
+) -> None:
+    """Build images one after another, install them, or download them (`pull`); what is there stays as it is. LabError
+    when one cannot be had."""
     from nestlab.images.image_files import Cache
 
-    library = Cache(home.cache)
+    library = Cache(home.cache, install)
     began = time.monotonic()
-    left = [f"build:{key}" for key in wanted]
-    emit(Began(time.time(), verb="images build", steps=tuple(left)))
+    left = [f"{verb}:{key}" for key in wanted]
+    emit(Began(time.time(), verb=f"images {verb}", steps=tuple(left)))
     try:
         for key, image in wanted.items():
-            step, start = f"build:{key}", time.monotonic()
+            step, start = f"{verb}:{key}", time.monotonic()
             emit(Started(time.time(), step))
             try:
                 await library.build(key, image, _teller(step, emit))

@@ -1,19 +1,28 @@
-"""Takes the ELF kernel out of a bzImage: it starts sooner than one that unpacks itself. Pure, but for libzstd."""
+"""Takes the ELF kernel out of a bzImage: it starts sooner than one that unpacks itself. Pure, but for libzstd and
+liblz4."""
 
 from __future__ import annotations
 
 import bz2
 import ctypes
 import ctypes.util
-import gzip
 import lzma
 import struct
+import zlib
 
 from nestlab.base.errors import LabError
 
 # Offsets in a bzImage are from the kernel's Documentation/arch/x86/boot.rst.
 _SETUP_SECTORS, _MAGIC, _PROTOCOL, _PAYLOAD = 0x1F1, 0x202, 0x206, 0x248
 _PAYLOAD_SINCE = 0x0208
+
+_LZ4 = b"\x02\x21\x4c\x18"
+"""The head of lz4's legacy frame, which kbuild makes (lz4, doc/lz4_Frame_format.md)."""
+_LZ4_BLOCK = 8 << 20
+"""Bytes that one of its blocks holds at most, unpacked."""
+
+LARGEST = 512 << 20
+"""Bytes of a kernel or module, unpacked: ten times those of Debian's."""
 
 
 def vmlinux(image: bytes) -> bytes:
@@ -36,24 +45,41 @@ def payload(image: bytes) -> tuple[bytes, int]:
 
 
 def unpack(data: bytes, size: int) -> bytes:
-    """Unpacks what its first bytes say it is: gzip, xz, lzma, bzip2 or zstd. `size` is needed for zstd alone."""
+    """Unpacks what its first bytes say it is: gzip, xz, lzma, bzip2, zstd or lz4. `size`: of the kernel, unpacked.
+    ValueError if that is more than LARGEST bytes."""
     if data.startswith(b"\x1f\x8b"):
-        return gzip.decompress(data)
-    if data.startswith((b"\xfd7zXZ\0", b"\x5d\0\0")):
-        return lzma.LZMADecompressor().decompress(data)
-    if data.startswith(b"BZh"):
-        return bz2.decompress(data)
-    if data.startswith(b"\x28\xb5\x2f\xfd"):
-        return _unzstd(data, size)
-    return data
+        unpacked = zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(data, LARGEST + 1)
+    elif data.startswith((b"\xfd7zXZ\0", b"\x5d\0\0")):
+        unpacked = lzma.LZMADecompressor().decompress(data, LARGEST + 1)
+    elif data.startswith(b"BZh"):
+        try:
+            unpacked = bz2.BZ2Decompressor().decompress(data, LARGEST + 1)
+        except OSError as error:
+            raise ValueError(str(error)) from error
+    elif data.startswith(b"\x28\xb5\x2f\xfd"):
+        unpacked = _unzstd(data, size)
+    elif data.startswith(_LZ4):
+        unpacked = _unlz4(data, size)
+    else:
+        return data
+    if len(unpacked) > LARGEST:
+        raise ValueError(f"a kernel or module is larger than {LARGEST} bytes")
+    return unpacked
+
+
+def _unpacker(name: str, package: str, size: int) -> ctypes.CDLL:
+    """The system's library for what unpacks to `size` bytes. ValueError for too many, LabError where it is missing."""
+    if size > LARGEST:
+        raise ValueError(f"a kernel or module is larger than {LARGEST} bytes")
+    try:
+        return ctypes.CDLL(ctypes.util.find_library(name) or f"lib{name}.so.1")
+    except OSError as error:
+        raise LabError(f"lib{name}, which unpacks the kernel, is missing.", hint=f"Install {package}.") from error
 
 
 def _unzstd(data: bytes, size: int) -> bytes:
     # dpkg and rpm link libzstd, so it is wherever mmdebstrap runs; the standard library has zstd from 3.14 on only.
-    try:
-        library = ctypes.CDLL(ctypes.util.find_library("zstd") or "libzstd.so.1")
-    except OSError as error:
-        raise LabError("libzstd, which unpacks the kernel, is missing.", hint="Install libzstd1.") from error
+    library = _unpacker("zstd", "libzstd1", size)
     library.ZSTD_decompress.restype = ctypes.c_size_t
     library.ZSTD_decompress.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t]
     target = ctypes.create_string_buffer(size)
@@ -61,3 +87,21 @@ def _unzstd(data: bytes, size: int) -> bytes:
     if written != size:
         raise LabError("The kernel of the image cannot be unpacked.", hint="Name another kernel package.")
     return target.raw
+
+
+def _unlz4(data: bytes, size: int) -> bytes:
+    """Debian 12's kernels are packed so. apt links liblz4, so it is wherever mmdebstrap runs."""
+    library = _unpacker("lz4", "liblz4-1", size)
+    target = ctypes.create_string_buffer(_LZ4_BLOCK)
+    found, at = bytearray(), len(_LZ4)
+    while at + 4 <= len(data) and len(found) <= size:
+        (length,) = struct.unpack_from("<I", data, at)
+        block = data[at + 4 : at + 4 + length]
+        written = library.LZ4_decompress_safe(block, target, len(block), _LZ4_BLOCK)
+        if written < 0:
+            break
+        found += target.raw[:written]
+        at += 4 + length
+    if len(found) != size:
+        raise LabError("The kernel of the image cannot be unpacked.", hint="Name another kernel package.")
+    return bytes(found)

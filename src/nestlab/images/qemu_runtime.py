@@ -12,13 +12,14 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from nestlab.base.errors import LabError
 from nestlab.base.events import Say
+from nestlab.base.frozen import frozen
+from nestlab.base.typed import parsed
 from nestlab.home.cache import making
 from nestlab.images.mmdebstrap import disk_errors, mmdebstrap
 
@@ -42,7 +43,7 @@ _UNWANTED = ("./dev", "./usr/share/doc", "./usr/share/man", "./usr/share/locale"
 _WHAT = "nestlab's QEMU runtime"
 
 
-@dataclass(frozen=True)
+@frozen
 class Tool:
     """A program ready to run: append arguments to `argv`, add `env` to the environment."""
 
@@ -51,7 +52,7 @@ class Tool:
     version: Version
 
 
-@dataclass(frozen=True)
+@frozen
 class Runtime:
     """The programs that make and run machines. `own` tells nestlab's from the system's."""
 
@@ -141,30 +142,35 @@ def parse_version(text: str) -> Version | None:
 
 async def _unpack(partial: Path, say: Say) -> None:
     say("downloading nestlab's own QEMU, some 45 MB")
+    await unpack(partial, PACKAGES, _WHAT, say)
+    tools = {name: tool.version for name, tool in (await _probed(partial)).items()}
+    (partial / _DESCRIPTION).write_text(json.dumps({"versions": tools}, indent=2) + "\n")
+
+
+async def unpack(partial: Path, packages: Sequence[str], what: str, say: Say) -> None:
+    """The files of Debian packages, with all that these depend on. `what`: they are called in errors."""
     archive = partial / "packages.tar"
     words = [
         "--variant=extract",
-        f"--include={','.join(PACKAGES)}",
+        f"--include={','.join(packages)}",
         '--aptopt=Acquire::Languages "none"',
         "--format=tar",
         SUITE,
         str(archive),
     ]
-    await mmdebstrap(words, what=_WHAT, folder=partial, say=say)
+    await mmdebstrap(words, what=what, folder=partial, say=say)
     say("unpacking it")
-    await _untar(archive, partial)
+    await _untar(archive, partial, what)
     archive.unlink()
-    tools = {name: tool.version for name, tool in (await _probed(partial)).items()}
-    (partial / _DESCRIPTION).write_text(json.dumps({"versions": tools}, indent=2) + "\n")
 
 
-async def _untar(archive: Path, folder: Path) -> None:
+async def _untar(archive: Path, folder: Path, what: str) -> None:
     words = ["tar", "-xf", str(archive), "-C", str(folder), "--no-same-owner", *(f"--exclude={x}" for x in _UNWANTED)]
     status, text = await _run((*words,), {})
     if status != 0:
         full = "No space left" in text
         hint = "Make room, then repeat." if full else "Correct what tar names, then repeat."
-        raise LabError(f"{_WHAT} cannot be unpacked into {folder.parent}.", hint=hint, detail=text[-500:])
+        raise LabError(f"{what} cannot be unpacked into {folder.parent}.", hint=hint, detail=text[-500:])
 
 
 async def _probed(folder: Path) -> dict[str, Tool]:
@@ -182,7 +188,7 @@ async def _probed(folder: Path) -> dict[str, Tool]:
 
 def _load(folder: Path) -> Runtime | None:
     try:
-        versions = json.loads((folder / _DESCRIPTION).read_text())["versions"]
+        versions = parsed((folder / _DESCRIPTION).read_text())["versions"]
         tools = {
             name: Tool(argv, env, (versions[name][0], versions[name][1], versions[name][2]))
             for name, (argv, env) in _commands(folder).items()

@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 from nestlab import guest
 from nestlab.base.errors import LabError
+from nestlab.base.frozen import frozen
 
 BUILDER = 4
 """Counts changes of the builder that change what an image contains, and that no input of `digest` shows."""
 
 DEFAULT_SUITE = "trixie"
 
-_MODULAR = ("virtio_pci", "virtio_console", "crc32c_generic", "ext4", "af_packet")
+MODULAR = ("virtio_pci", "virtio_console", "crc32c_generic", "ext4", "af_packet")
 """Modules without which a machine has no drive, no agent and no root: Debian's cloud kernel has them built in since
 6.12; others, and older ones, do not. What a kernel lacks is left out."""
 
@@ -27,7 +28,7 @@ KERNELS: Mapping[str, str] = {"cloud": "linux-image-cloud-amd64", "generic": "li
 _MIB = 1 << 20
 
 
-@dataclass(frozen=True)
+@frozen
 class File:
     """A file to put into the image. It belongs to root; its parents are made."""
 
@@ -36,12 +37,25 @@ class File:
     mode: int = 0o644
 
 
-@dataclass(frozen=True)
+@frozen
+class Archive:
+    """A repository of packages beside Debian's. `uri`: as apt reads it. `keyring`: a URL or an absolute path of OpenPGP
+    keys, of which one must have signed it; `checksum`: of that file, `ALGORITHM:DIGEST`."""
+
+    uri: str
+    suite: str
+    component: str
+    keyring: str
+    checksum: str
+
+
+@frozen
 class Recipe:
     """An image: Debian packages, files, a script run in the chroot, and how the machine starts from it.
 
     `base` says where the root lives: on a disk (systemd, ext4), or in the initramfs alone (busybox).
     `modules` are inserted by the initramfs; names the kernel lacks are left out.
+    `asked` are modules that a disk's kernel loads when they are asked for: they are unpacked there.
     `programs` are paths of programs that the initramfs holds, with the libraries they need; `agent` those of a second
     one, which only a machine is handed that has no other way in than its guest agent.
     `size` is the size of the root filesystem in bytes; the file is sparse, and the guest grows it with its disk.
@@ -56,6 +70,7 @@ class Recipe:
     modules: tuple[str, ...] = ("pvpanic_mmio", "virtio_blk", "virtio_net")
     programs: tuple[str, ...] = ()
     agent: tuple[str, ...] = ()
+    asked: tuple[str, ...] = ()
     files: tuple[File, ...] = ()
     script: str = ""
     mirror: str | None = None
@@ -65,6 +80,10 @@ class Recipe:
     """What the user calls it; "" for nestlab's own. It is in no digest, nor is `said`."""
     said: str = ""
     """Where the user says what is added to it, `FILE:LINE`, for errors."""
+    archives: tuple[Archive, ...] = ()
+    """Repositories beside Debian's. With them, `kernel` may be "": a kernel is what `packages` bring."""
+    docs: tuple[str, ...] = ()
+    """Packages that need what they have in /usr/share/doc."""
 
     @property
     def digest(self) -> str:
@@ -76,6 +95,11 @@ class Recipe:
         }
         if self.agent:
             value["agent"] = self.agent
+        if self.asked:
+            value["asked"] = self.asked
+        if self.archives:
+            value["archives"] = [(each.uri, each.suite, each.component, each.checksum) for each in self.archives]
+            value["docs"] = self.docs
         if self.base == "initramfs" and self.files:
             value["order"] = "files replace those of the base"
         canonical = json.dumps(value, sort_keys=True, separators=(",", ":"))
@@ -95,14 +119,16 @@ def extend(
     size: int | None = None,
     suite: str | None = None,
     kernel: str | None = None,
+    drivers: Iterable[str] = (),
+    words: Iterable[str] = (),
     called: str = "",
     said: str = "",
 ) -> Recipe:
     """The recipe with more packages, more files and a script run after its own.
 
-    `suite`: of another release of Debian. `kernel`: `cloud`, `generic`, or the name of a package. `called`,
-    `said`: the user's name for it, and where it stands. A file of the same path replaces the recipe's. Text files are
-    UTF-8, mode 0644, or 0755 if they start with `#!`.
+    `suite`: of another release of Debian. `kernel`: `cloud`, `generic`, or the name of a package. `drivers`: modules
+    to insert beside its own, `words`: for its kernel. `called`, `said`: the user's name for it, and where it stands.
+    A file of the same path replaces the recipe's. Text files are UTF-8, mode 0644, or 0755 if they start with `#!`.
     LabError: packages or a script for an image without a package manager.
     """
     packages = tuple(packages)
@@ -121,7 +147,8 @@ def extend(
         script="\n".join(part for part in (recipe.script, script) if part),
         mirror=mirror if mirror is not None else recipe.mirror,
         size=size if size is not None else recipe.size,
-        modules=(*_MODULAR, *recipe.modules) if suite or kernel else recipe.modules,
+        modules=(*(MODULAR if suite or kernel else ()), *recipe.modules, *drivers),
+        cmdline=(*recipe.cmdline, *words),
         suite=suite or recipe.suite,
         kernel=KERNELS.get(kernel, kernel) if kernel else recipe.kernel,
         called=called,
@@ -146,7 +173,7 @@ def _described(files: tuple[File, ...]) -> list[tuple[str, int, str]]:
 
 # tiny-initramfs: the kernel package wants some package that makes an initramfs; this one takes no time to do so, and
 # the machine never uses the result.
-_SYSTEM = (
+SYSTEM = (
     "systemd",
     "systemd-sysv",
     "openssh-server",
@@ -162,30 +189,45 @@ _SYSTEM = (
 DEBIAN = Recipe(
     name="debian",
     base="disk",
-    packages=(*_SYSTEM, "python3-minimal"),
+    packages=(*SYSTEM, "python3-minimal"),
 )
 """A plain Debian machine."""
+
+# LXC's own bridge and autostart are of no use: nestlab starts containers, on its segments.
+_NOT_AT_BOOT = """
+for unit in lxc.service lxc-net.service lxc-monitord.service dnsmasq.service; do
+    systemctl -q disable "$unit" 2>/dev/null || :
+    systemctl -q mask "$unit" 2>/dev/null || :
+done
+"""
 
 KVM = Recipe(
     name="kvm",
     base="disk",
     packages=(
-        *_SYSTEM,
+        *SYSTEM,
         "python3",
         "qemu-system-x86",
         "qemu-utils",
         "bridge-utils",
         "corosync",
         "socat",
+        "lxc",
+        "uidmap",
     ),
     modules=("pvpanic_mmio", "virtio_blk", "virtio_net", "bridge"),
+    asked=("veth", "overlay"),
     files=(
         File("etc/nestlab/hypervisor", b"Where this file is, the initramfs has KVM loaded.\n"),
         File("etc/qemu/bridge.conf", b"allow all\n"),
+        File("etc/subuid", b"root:100000:65536\n"),
+        File("etc/subgid", b"root:100000:65536\n"),
+        File("etc/default/lxc-net", b'USE_LXC_BRIDGE="false"\n'),
     ),
+    script=_NOT_AT_BOOT,
     size=16384 * _MIB,
 )
-"""A hypervisor: Debian with QEMU, KVM's modules, and what clusters and bridges need."""
+"""A hypervisor: Debian with QEMU, KVM's modules, LXC for containers, and what clusters and bridges need."""
 
 TINY = Recipe(
     name="tiny",

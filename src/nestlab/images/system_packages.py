@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from nestlab.base.errors import LabError
+from nestlab.base.frozen import frozen
 
 KEYRINGS = (
     Path("/usr/share/keyrings/debian-archive-keyring.gpg"),
@@ -22,7 +22,7 @@ KEYRINGS = (
 """Where the keys that sign Debian's packages are, by distribution and age."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Manager:
     """A package manager: `install` precedes the names; `names` differ from Debian's ("" : it comes with the base
     system); `elsewhere`: packages that the distribution does not have, and where they are."""
@@ -32,7 +32,7 @@ class Manager:
     elsewhere: Mapping[str, str]
 
 
-@dataclass(frozen=True)
+@frozen
 class Need:
     """A package, by Debian's name, and what it is for."""
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+from nestlab.base.frozen import frozen
 from nestlab.home import cache as folders
-from nestlab.images import image_cache, package_cache, qemu_runtime
+from nestlab.images import downloads, image_cache, installed, package_cache, qemu_runtime
 
 
-@dataclass(frozen=True)
+@frozen
 class Unused:
     """Something that can go. `size`: bytes on the disk; `paths`: files and folders, all of them."""
 
@@ -41,6 +41,16 @@ def _each(cache: Path, keep: Collection[str]) -> Iterator[Unused]:
     for image in image_cache.ls(cache):
         if image.digest not in keep:
             yield Unused(f"image {image.name} {image.digest[:12]}", image.disk_usage, (image.folder,))
+    for key, fetched, folder in downloads.ls(cache):
+        if key not in keep:
+            yield Unused(f"image {fetched.name} {key[:12]}", _size(folder), (folder,))
+    for made in installed.ls(cache):
+        if made.key not in keep:
+            yield Unused(f"image {made.called or made.family} {made.key[:12]}", made.disk_usage, (made.folder,))
+    for folder in sorted((cache / "netboot").glob("[0-9a-f]*/")):
+        yield Unused(f"Debian's netboot installer {folder.name[:12]}", _size(folder), (folder,))
+    for folder in downloads.unfinished(cache):
+        yield Unused(f"downloaded, and no image made of it: {folder.name[:19]}", _size(folder), (folder,))
     for disk in sorted((cache / "pve").glob("[0-9a-z]*.*/")):
         digest, _, kind = disk.name.rpartition(".")
         if digest not in keep:
@@ -55,9 +65,18 @@ def _each(cache: Path, keep: Collection[str]) -> Iterator[Unused]:
     half = package_cache.unfinished(cache)
     if half:
         yield Unused("unfinished: packages", sum(map(_size, half)), half)
-    for parent in (cache / "images", cache / "pve", cache / "runtime"):
+    for parent in (
+        cache / "images",
+        cache / "downloads",
+        cache / "installed",
+        cache / "netboot",
+        cache / "pve",
+        cache / "runtime",
+    ):
         for left in folders.left_behind(parent):
-            yield Unused(f"unfinished: {parent.name}/{left.name.strip('.')[:20]}", _size(left), (left,))
+            place = folders.elsewhere(left)
+            what = f"unfinished: {parent.name}/{left.name.strip('.')[:20]}{f', and {place}' if place else ''}"
+            yield Unused(what, _size(left) + (_size(place) if place else 0), (left,))
 
 
 def _size(path: Path) -> int:
@@ -72,8 +91,8 @@ def _size(path: Path) -> int:
 def _runs_from(folder: Path) -> bool:
     """Whether a process was started from a program in the folder."""
     wanted = str(folder).encode() + b"/"
-    for each in Path("/proc").glob("[0-9]*/cmdline"):
+    for each in Path("/proc").iterdir():  # a pattern would be looked up in processes that end meanwhile
         with contextlib.suppress(OSError):
-            if wanted in each.read_bytes():
+            if each.name.isdigit() and wanted in (each / "cmdline").read_bytes():
                 return True
     return False

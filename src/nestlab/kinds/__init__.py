@@ -1,4 +1,5 @@
-"""The kinds of hypervisor: one file each, found by being here and having a `KIND`. Pure."""
+"""The kinds of hypervisor: one file each, found by being here and having a `KIND`; those that nestlab does not work in
+are in `foreign`. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +10,27 @@ from functools import cache
 from types import MappingProxyType
 
 from nestlab.kinds.base import Kind, Plain
-from nestlab.kinds.plain import DEFAULT, IMAGES
+from nestlab.kinds.foreign import foreign
+from nestlab.kinds.foreign.recipe import Foreign
+from nestlab.kinds.plain import DEFAULT, IMAGES, could_be_container, makes_containers
+
+_OWN = (
+    "nestlab makes none yet. One of yours boots as `hypervisor: other` with `image: {file: ./disk.qcow2}`; nestlab then"
+    " makes no machines in it."
+)
+NOT_YET: Mapping[str, str] = {
+    **dict.fromkeys(("xen", "libvirt", "incus", "lxd", "ovirt", "openstack"), _OWN),
+    "qemu": "It is called `kvm`.",
+    **dict.fromkeys(("proxmox", "proxmox-ve"), "It is called `pve`."),
+    "hyperv": "It is called `hyper-v`.",
+    "vmware": "It is called `esxi`.",
+    "xcpng": "It is called `xcp-ng`.",
+    "nutanix": "It is called `nutanix-ce`.",
+    "freebsd": "It is called `bhyve`.",
+    "wsl": "It is called `windows`.",
+    "wsl2": "It is called `windows`.",
+}
+"""Hypervisors that somebody may name, and what to say instead."""
 
 
 @cache
@@ -22,12 +43,19 @@ def kinds() -> Mapping[str, Kind]:
 
 def names() -> frozenset[str]:
     """The values that `hypervisor:` may have."""
-    return frozenset(kinds())
+    return frozenset(kinds()) | frozenset(foreign())
+
+
+def is_foreign(kind: str | None) -> bool:
+    """Whether nestlab does not work in hypervisors of that kind."""
+    return kind is not None and kind in foreign()
 
 
 def default_image(kind: str | None) -> str:
-    """The built-in image of a hypervisor of that kind, or of a plain guest (None)."""
-    return DEFAULT if kind is None else kinds()[kind].image
+    """The built-in image of a hypervisor of that kind, or of a plain guest (None). Of one that nestlab does not work
+    in there is none, and the plain guest's stands for it."""
+    known = kinds().get(kind or "")
+    return known.image if known else DEFAULT
 
 
 @cache
@@ -41,4 +69,17 @@ def images() -> tuple[str, ...]:
     return tuple(sorted({*plains(), *(kind.image for kind in kinds().values())}))
 
 
-__all__ = ["Kind", "Plain", "default_image", "images", "kinds", "names", "plains"]
+__all__ = [
+    "Foreign",
+    "Kind",
+    "Plain",
+    "could_be_container",
+    "default_image",
+    "foreign",
+    "images",
+    "is_foreign",
+    "kinds",
+    "makes_containers",
+    "names",
+    "plains",
+]

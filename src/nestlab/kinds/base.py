@@ -1,13 +1,12 @@
-"""What nestlab knows of a kind of hypervisor before any machine of it exists. Pure."""
+"""A kind of hypervisor, as far as nestlab knows it before any machine of it exists. Pure."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from nestlab.base.frozen import frozen
 from nestlab.lab.model import GIB
 
 
-@dataclass(frozen=True)
+@frozen
 class Kind:
     """A kind of hypervisor: what `hypervisor:` may say.
 
@@ -21,20 +20,27 @@ class Kind:
     overhead: int
     default_memory: int
     description: str
+    machines: bool = True
+    """Whether nestlab makes machines inside it."""
+    bridges: str = ""
+    """What its bridges are called, with a number behind, one for every card; "": each by its segment, and only for
+    segments of machines inside."""
 
 
 SMP_EMULATED = "; with more than one CPU such a hypervisor was seen to panic, rarely: `cpus: 1` is safe"
-"""What emulation costs a hypervisor with several virtual CPUs, after what it costs every one. Seen with QEMU 10.0.13
+"""The cost of emulation for a hypervisor with several virtual CPUs, beside that for every one. Seen with QEMU 10.0.13
 (thread=multi): an interrupt taken right after VMRUN found the guest's GS, and the kernel faulted for ever."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Plain:
     """A built-in image for machines that run nothing inside. `disk`: bytes of its disk, 0 for none;
-    `packages`: it is a Debian system that more packages can be added to."""
+    `packages`: it is a Debian system that more packages can be added to; `container_memory`: bytes that a container of
+    it may use."""
 
     name: str
     default_memory: int
+    container_memory: int
     description: str
     disk: int = 4 * GIB
     packages: bool = True

@@ -9,12 +9,14 @@ import hashlib
 import ipaddress
 import json
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from nestlab.base.errors import LabError
+from nestlab.base.typed import parsed
 from nestlab.lab.blueprint import Leases, Subnet
 from nestlab.lab.model import Lab, Link
+from nestlab.lab.vlans import network_of, networks, segment_of
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 Span: TypeAlias = tuple[int, int]
@@ -39,20 +41,22 @@ def lease(lab: Lab, previous: Leases, taken: Collection[str]) -> Leases:
     machines; a level's management network unless a segment overlaps it; an address unless it left its network or
     another machine states it.
     """
+    lab = replace(lab, segments=networks(lab))
     used: dict[str, list[Link]] = {segment.name: [] for segment in lab.segments}
     cards: dict[str, list[str]] = {segment.name: [] for segment in lab.segments}
     depth = 0
     for placed in lab.walk():
         depth = max(depth, placed.level)
         for link in placed.machine.links:
-            used[link.segment].append(link)
-            cards[link.segment].append(placed.path)
-    networks = _Networks(lab, taken)
-    subnets, management = networks.settle(previous, {name: len(links) for name, links in used.items()}, depth)
+            used[network_of(link)].append(link)
+            cards[network_of(link)].append(placed.path)
+    subnets, management = _Networks(lab, taken).settle(
+        previous, {name: len(links) for name, links in used.items()}, depth
+    )
     addresses: dict[str, tuple[str, str]] = {}
     for segment in lab.segments:
         name = segment.name
-        keys = [f"{path}@{name}" for path in cards[name]]
+        keys = [f"{path}@{segment_of(name)}" for path in cards[name]]
         addresses.update(_addresses(name, keys, used[name], subnets[name], previous))
     return Leases(subnets=subnets, addresses=addresses, management=management)
 
@@ -262,12 +266,12 @@ def leases_to_json(leases: Leases) -> str:
 def leases_from_json(text: str) -> Leases:
     """Reads the text that `leases_to_json` wrote. LabError if it is anything else."""
     try:
-        data: Any = json.loads(text)
+        data: Any = parsed(text)
         subnets = {str(name): Subnet(_cidr(four), _cidr(six)) for name, (four, six) in data["subnets"].items()}
         pairs = data["addresses"].items()
         addresses = {str(key): (_address(four), _address(six)) for key, (four, six) in pairs}
         management = {int(level): _cidr(cidr) for level, cidr in data["management"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise LabError(
             f"The leases of the lab are damaged: {error}.",
             hint="Remove the file; addresses are then chosen anew, and machines made anew where they change.",

@@ -6,19 +6,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from dataclasses import field, replace
+from functools import cached_property, lru_cache
 from types import MappingProxyType
 
+from nestlab.base.frozen import frozen
+from nestlab.lab.disks import MadeDisk
+from nestlab.lab.hardware import Card
 from nestlab.lab.hosts_file import HostsTables
-from nestlab.lab.model import Image, Lab, Machine, Placed, Pve, Segment, digest_of, level_of, parent_of
+from nestlab.lab.model import (
+    NO_IMAGE,
+    Image,
+    Lab,
+    Machine,
+    Placed,
+    Pve,
+    Segment,
+    digest_of,
+    diskless,
+    level_of,
+    parent_of,
+)
+from nestlab.lab.readiness import Ready
 from nestlab.lab.setup_stamps import stamps
+from nestlab.lab.vlans import network_of, tags
 
 PROBE = Image(base="tiny")
-"""What a hypervisor boots to prove that it can run a guest: every hypervisor has it on board."""
+"""The image that a hypervisor boots to prove that it can run a guest: every hypervisor has it on board."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Nic:
     """One network card. `addresses` are interface addresses with prefix (`10.77.0.11/24`), IPv4 first.
 
@@ -30,14 +47,27 @@ class Nic:
     mtu: int = 1500
     addresses: tuple[str, ...] = ()
     bridge: bool = False
+    card: Card = "virtio"
+    vlan: int | None = None
+    """The VLAN that the card is on, untagged."""
+    trunk: bool = False
+    """The card gets the frames of all VLANs, tagged: the lab file says so, or machines inside are on VLANs."""
+    transparent: bool = False
+    """The bridge passes on LACP, LLDP and EAPOL."""
+
+    @property
+    def port(self) -> str:
+        """What a switch's port for it is: `trunk`, a VLAN such as `20`, or "", which gets frames without tags."""
+        return "trunk" if self.trunk else str(self.vlan or "")
 
 
-@dataclass(frozen=True)
+@frozen
 class Spec:
     """One machine, settled. `digest` covers what its next start decides: the machine, its cards and its image.
 
     Not in the digest: what can change under a running machine (names of others, `cargo`, the size of its disk, ssh
-    keys, setup), on which node it is to be made (one that is there stays there), and what it is in: that has its own.
+    keys, setup, ports, how it is known to be up), on which node it is to be made (one that is there stays there), and
+    what it is in: that has its own.
     """
 
     path: str
@@ -53,7 +83,9 @@ class Spec:
     hosts: str = field(default="", compare=False)
     """The text of /etc/hosts, the same string for all machines that reach the same segments."""
     setup: tuple[str, ...] = ()
-    """What the machine is stamped with once each step of its setup is done (see `setup_stamps`)."""
+    """The stamps of the steps of its setup; the machine gets each when that step is done (see `setup_stamps`)."""
+    files: tuple[str, ...] = ()
+    """The keys of the images that are the files of its disks, then of its CD-ROMs, in their order."""
 
     @property
     def parent(self) -> str:
@@ -69,13 +101,36 @@ class Spec:
         return root_of(self.image, self.machine.container)
 
     @property
+    def sealed(self) -> bool:
+        """It is a container on a Proxmox VE itself, whose API runs no commands in one; those inside hypervisors have an
+        sshd as every machine of nestlab's."""
+        return self.machine.container and not self.parent
+
+    @property
     def has_disk(self) -> bool:
         """Whether it keeps something while it does not run."""
-        return self.machine.disk is not None or not diskless(self.machine.image)
+        return self.machine.disk is not None or bool(self.machine.disks) or not diskless(self.machine.image)
+
+    @property
+    def disks(self) -> tuple[MadeDisk, ...]:
+        """Its disks beside its own, as they are to be."""
+        keys = iter(self.files)
+        return tuple(disk.made(next(keys) if disk.is_layer else "") for disk in self.machine.disks)
+
+    @property
+    def cdroms(self) -> tuple[str, ...]:
+        """The keys of what is in its CD-ROM drives."""
+        return self.files[len(self.files) - len(self.machine.cdroms) :]
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """The keys of all images that are needed where it runs: its own, its files, and what it is handed."""
+        own = (self.image,) if self.machine.image.base != NO_IMAGE else ()
+        return (*own, *self.files, *self.cargo)
 
     @property
     def names(self) -> str:
-        """A digest of what this machine is told of others while it runs: names (its /etc/hosts), and who may log in."""
+        """A digest of what this machine knows of others: their names (its /etc/hosts), and who may log in."""
         return _digest_of_names(self.hosts, self.machine.ssh_keys)
 
 
@@ -85,7 +140,7 @@ def _digest_of_names(hosts: str, ssh_keys: tuple[str, ...]) -> str:
     return digest_of(hosts, ssh_keys) if ssh_keys else digest_of(hosts)
 
 
-@dataclass(frozen=True)
+@frozen
 class Blueprint:
     """A whole lab, settled; `specs` lists outer machines before what runs inside them."""
 
@@ -96,39 +151,48 @@ class Blueprint:
     on: Pve | None = None
     """Where the outermost machines run; None: on this machine."""
     patience: int = 1
-    """What all waits for its machines are multiplied by (`base.patience`)."""
+    """The factor on all waits for its machines (`base.patience`)."""
 
     def __getitem__(self, path: str) -> Spec:
-        for spec in self.specs:
-            if spec.path == path:
-                return spec
-        raise KeyError(path)
+        return self._by_path[path]
 
-    def by_path(self) -> dict[str, Spec]:
-        return {spec.path: spec for spec in self.specs}
+    def by_path(self) -> Mapping[str, Spec]:
+        return self._by_path
+
+    @cached_property
+    def _by_path(self) -> Mapping[str, Spec]:
+        return MappingProxyType({spec.path: spec for spec in self.specs})
+
+    @cached_property
+    def _inside(self) -> Mapping[str, list[Spec]]:
+        found: dict[str, list[Spec]] = {}
+        for spec in self.specs:
+            found.setdefault(spec.parent, []).append(spec)
+        return found
 
     def children(self, path: str) -> list[Spec]:
         """The machines directly inside `path` ("" is the lab's host)."""
-        return [spec for spec in self.specs if spec.parent == path]
+        return list(self._inside.get(path, ()))
 
     def only(self, paths: Iterable[str]) -> tuple[Spec, ...]:
         wanted = set(paths)
         return tuple(spec for spec in self.specs if spec.path in wanted)
 
 
-@dataclass(frozen=True)
+@frozen
 class Subnet:
-    """The networks a segment was given."""
+    """The networks that a segment, or a VLAN of one, was given."""
 
     cidr: str
     cidr6: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Leases:
     """Values that were settled once and stay: kept in the lab's directory. Everything here is reproducible data.
 
-    `subnets`: by segment. `addresses`: by `path@segment`, (IPv4, IPv6) without prefix. `management`: by level, a CIDR.
+    `subnets`: by network (see `vlans`). `addresses`: by `path@segment`, (IPv4, IPv6) without prefix. `management`: by
+    level, a CIDR.
     """
 
     subnets: Mapping[str, Subnet] = field(default_factory=dict)
@@ -150,29 +214,35 @@ def settle(
     made, if it was renamed since: MAC addresses stay those of that name."""
     hosts = HostsTables(lab, leases.addresses)
     carried = carried_segments(lab)
-    mtus = {segment.name: segment.mtu for segment in lab.segments}
+    segments = {segment.name: segment for segment in lab.segments}
     order = {segment.name: at for at, segment in enumerate(lab.segments)}
     images: dict[str, Image] = {}
     inner_images: dict[str, dict[str, None]] = {}
     specs = []
     for placed in lab.walk():
-        key = keys[placed.machine.image]
-        images[key] = placed.machine.image
-        if placed.machine.hypervisor:
+        used = {keys[image]: image for image in (placed.machine.image, *files_of(placed.machine))}
+        images |= used
+        if placed.machine.nests:
             images[keys[PROBE]] = PROBE
             inner_images.setdefault(placed.path, {})[keys[PROBE]] = None
         outer = placed.parent
         while outer:
-            inner_images.setdefault(outer, {})[key] = None
+            inner_images.setdefault(outer, {}).update(
+                dict.fromkeys(key for key in used if images[key].base != NO_IMAGE)
+            )
             outer = parent_of(outer)
+    images |= {keys[image]: image for each in lab.segments if (image := netboot_image(each)) is not None}
     for placed in lab.walk():
         machine = bare(placed.machine)
         key = keys[machine.image]
         # In the order of the file's segments: moving machines about inside must not reorder the cards outside.
-        inner = tuple(sorted(carried.get(placed.path, ()), key=order.__getitem__))
-        nics = tuple(_nics(placed.path, placed.machine, inner, leases, mtus, first_name or lab.name))
+        inside = carried.get(placed.path, {})
+        inner = {name: inside[name] for name in sorted(inside, key=order.__getitem__)}
+        nics = tuple(_nics(placed.path, placed.machine, inner, leases, segments, first_name or lab.name))
         management = leases.management[placed.level]
-        digest = definition(machine, nics, management, key, _bridges(lab, placed, nics))
+        files = tuple(keys[image] for image in files_of(machine))
+        also = (*_bridges(lab, placed, nics), *files[len(files) - len(machine.cdroms) :])
+        digest = definition(machine, nics, management, key, also)
         specs.append(
             Spec(
                 path=placed.path,
@@ -184,6 +254,7 @@ def settle(
                 digest=digest,
                 hosts=hosts.of(placed.machine),
                 setup=stamps(machine.setup, contents or {}) if machine.setup else (),
+                files=files,
             )
         )
     return Blueprint(lab.name, lab.segments, tuple(specs), MappingProxyType(images), lab.on, lab.patience)
@@ -198,9 +269,36 @@ def definition(
 
 
 def starting(machine: Machine) -> Machine:
-    """A machine as far as its start decides what of it holds."""
-    image = replace(machine.image, name=None, said=None)
-    return replace(machine, node=None, disk=None, ssh_keys=(), setup=None, image=image)
+    """A machine as far as its start decides what of it holds. Its `disks` are compared one by one."""
+    image = replace(_anywhere(machine.image), name=None, said=None)
+    media = tuple(each if isinstance(each, str) else _anywhere(each) for each in machine.cdroms)
+    kept = replace(machine, node=None, disk=None, ssh_keys=(), setup=None, ports=(), image=image, cdroms=media)
+    return replace(kept, ready=Ready(), disks=())
+
+
+def _anywhere(image: Image) -> Image:
+    """Without where it is downloaded from, which decides nothing: its key tells its content."""
+    if image.url is None:
+        return image
+    return replace(image, url="", checksum=None, sums=None, signed_by=None, max_size=None)
+
+
+def images_of(lab: Lab) -> list[Image]:
+    """All images of a lab's machines, the files of their disks and CD-ROMs, and what its segments serve."""
+    machines = [each for placed in lab.walk() for each in (placed.machine.image, *files_of(placed.machine))]
+    return machines + [image for segment in lab.segments if (image := netboot_image(segment)) is not None]
+
+
+def netboot_image(segment: Segment) -> Image | None:
+    """nestlab's own image that a segment serves to what boots from it."""
+    return Image(base=segment.netboot.image) if segment.netboot is not None and segment.netboot.image else None
+
+
+def files_of(machine: Machine) -> tuple[Image, ...]:
+    """The files of a machine's disks, then of its CD-ROMs, as images: they are handed on as images are."""
+    disks = (disk.image or Image(file=disk.file, format=disk.format) for disk in machine.disks if disk.is_layer)
+    media = (Image(file=each, format="iso") if isinstance(each, str) else each for each in machine.cdroms)
+    return (*disks, *media)
 
 
 def root_of(image: str, container: bool) -> str:
@@ -208,14 +306,8 @@ def root_of(image: str, container: bool) -> str:
     return digest_of(image, container)
 
 
-def diskless(image: Image) -> bool:
-    """Whether machines of an image have a disk only where the lab file gives them one."""
-    medium = image.format == "iso" or (image.file is not None and image.file.lower().endswith(".iso"))
-    return image.base == "tiny" or medium
-
-
 def _bridges(lab: Lab, placed: Placed, nics: Iterable[Nic]) -> Iterable[tuple[str, str, int | None]]:
-    """What an outermost machine's cards are put on that the lab file names: cards do not follow when it changes."""
+    """The bridges of the lab file that an outermost machine's cards are on: cards do not follow when those change."""
     if placed.level > 1:
         return
     on = {nic.segment for nic in nics}
@@ -229,31 +321,49 @@ def bare(machine: Machine) -> Machine:
     return replace(machine, machines=())
 
 
-def carried_segments(lab: Lab) -> dict[str, tuple[str, ...]]:
-    """By path of a hypervisor: the segments that machines inside it use, at any depth, which it must bridge."""
-    carried: dict[str, dict[str, None]] = {}
+def carried_segments(lab: Lab) -> dict[str, dict[str, bool]]:
+    """By path of a hypervisor: the segments that machines inside it use, at any depth, which it must bridge, and
+    whether that is with tags."""
+    carried: dict[str, dict[str, bool]] = {}
     for placed in lab.walk():
         outer = placed.parent
         while outer:
+            known = carried.setdefault(outer, {})
             for link in placed.machine.links:
-                carried.setdefault(outer, {})[link.segment] = None
+                known[link.segment] = known.get(link.segment, False) or tags((link,))
             outer = parent_of(outer)
-    return {path: tuple(segments) for path, segments in carried.items()}
+    return carried
 
 
 def _nics(
-    path: str, machine: Machine, carried: tuple[str, ...], leases: Leases, mtus: Mapping[str, int], lab: str
+    path: str,
+    machine: Machine,
+    carried: Mapping[str, bool],
+    leases: Leases,
+    segments: Mapping[str, Segment],
+    lab: str,
 ) -> Iterable[Nic]:
     stated = {link.segment: link for link in machine.links}
-    for segment in dict.fromkeys([*stated, *carried]):
-        link = stated.get(segment)
+    for name in dict.fromkeys([*stated, *carried]):
+        link, segment = stated.get(name), segments[name]
         addresses: tuple[str, ...] = ()
         if link is not None:
-            subnet = leases.subnets[segment]
-            four, six = leases.addresses[f"{path}@{segment}"]
+            subnet = leases.subnets[network_of(link)]
+            four, six = leases.addresses[f"{path}@{name}"]
             addresses = (f"{four}/{subnet.cidr.split('/')[1]}", f"{six}/{subnet.cidr6.split('/')[1]}")
-        mac = link.mac if link is not None and link.mac else mac_of(lab, path, segment)
-        yield Nic(segment, mac, mtus[segment], addresses, bridge=segment in carried)
+        mac = link.mac if link is not None and link.mac else mac_of(lab, path, name)
+        bridge = name in carried
+        yield Nic(
+            name,
+            mac,
+            segment.mtu,
+            addresses,
+            bridge,
+            vlan=link.vlan if link is not None else None,
+            trunk=carried.get(name, False) or (link is not None and link.trunk),
+            card=link.card if link is not None else "virtio",
+            transparent=bridge and segment.transparent,
+        )
 
 
 def mac_of(lab: str, path: str, segment: str) -> str:

@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from nestlab.answers import Answers
+from nestlab.base import files
 from nestlab.base.errors import LabError
+from nestlab.base.typed import check, names, parsed
 from nestlab.lab.blueprint import Blueprint, Nic, Spec
-from nestlab.lab.model import File, Image, Link, Machine, Pve, Segment, Setup, plain
+from nestlab.lab.disks import Disk
+from nestlab.lab.hardware import Hardware, Smbios, Topology
+from nestlab.lab.install import Install
+from nestlab.lab.model import File, Image, Link, Machine, Pve, Segment, Setup, Vlan, plain
+from nestlab.lab.netboot import Netboot
+from nestlab.lab.ports import Port
+from nestlab.lab.pve_packages import PvePackages
+from nestlab.lab.readiness import Ready
 
 FORMAT = 1
-"""Grows when an older nestlab could not read what is written."""
+"""Grows when an older nestlab could not read what is written: in this file, or in any other of a lab's directory, which
+nothing reads before this one."""
+
+
+names(Install, Image=Image)
+names(Disk, Image=Image)
+
+
+class Newer(ValueError):
+    """A newer nestlab wrote it."""
 
 
 def blueprint_to_json(blueprint: Blueprint) -> str:
@@ -38,21 +55,34 @@ def blueprint_to_json(blueprint: Blueprint) -> str:
 
 
 def blueprint_from_json(text: str) -> Blueprint:
-    """The blueprint. ValueError for anything else, also of a newer format."""
-    data = json.loads(text)
-    if not isinstance(data, dict) or data.get("format") != FORMAT:
+    """The blueprint. ValueError for anything else; Newer for one of a newer format, or with fields that this nestlab
+    does not know."""
+    data = parsed(text)
+    known = data.get("format") if isinstance(data, dict) else None
+    if isinstance(known, int) and known > FORMAT:
+        raise Newer(f"its format is {known}, and this nestlab knows up to {FORMAT}")
+    if known != FORMAT:
         raise ValueError("it is not a blueprint in a format that this nestlab knows")
     try:
-        return Blueprint(
+        found = Blueprint(
             data["lab"],
-            tuple(Segment(**each) for each in data["segments"]),
+            tuple(map(_segment, data["segments"])),
             tuple(_spec(each, data["hosts"]) for each in data["specs"]),
             MappingProxyType({key: _image(each) for key, each in data["images"].items()}),
             Pve(**_tuples(data["on"], "nodes")) if data.get("on") is not None else None,
             max(1, int(data.get("patience", 1))),
         )
-    except (AttributeError, IndexError, KeyError, TypeError) as error:
+    except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError) as error:
+        if unknown := re.search(r"unexpected keyword argument '(\w+)'", str(error)):
+            raise Newer(f"it says `{unknown[1]}`, which this nestlab does not know") from error
         raise ValueError(f"it is not a whole blueprint ({error})") from error
+    check(found, Blueprint, "blueprint")
+    if lost := {spec.image for spec in found.specs} - found.images.keys():
+        raise ValueError(f"it lacks the image {min(lost)}")
+    known = {"", *(spec.path for spec in found.specs)}
+    if lost := {spec.parent for spec in found.specs} - known:
+        raise ValueError(f"it lacks the machine {min(lost)}")
+    return found
 
 
 def renamed(blueprint: Blueprint, lab: str) -> Blueprint:
@@ -71,6 +101,9 @@ def load(path: Path, lab: str) -> Blueprint | None:
         return renamed(blueprint_from_json(path.read_text(encoding="utf-8")), lab)
     except FileNotFoundError:
         return None
+    except Newer as error:
+        hint = "Use that nestlab, or a newer one, for this lab; nothing was changed."
+        raise LabError(f"A newer nestlab was at work on lab {lab} ({path}): {error}.", hint=hint) from error
     except (OSError, ValueError) as error:
         hint = "Move the file away; `nestlab up` with the lab file writes it again."
         raise LabError(f"{path} cannot be read: {error}.", hint=hint) from error
@@ -79,20 +112,12 @@ def load(path: Path, lab: str) -> Blueprint | None:
 def save(path: Path, blueprint: Blueprint) -> None:
     """Replace the file (0600) at once, or not at all; one that is the same already is left alone, so that a full disk
     does not keep a lab from being taken down. LabError if it cannot be written."""
-    temporary = None
-    text = blueprint_to_json(blueprint)
-    try:
-        if path.exists() and path.read_text(encoding="utf-8") == text:
-            return
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        temporary = Path(name)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        temporary.rename(path)
-    except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        raise LabError(f"{path} cannot be written: {error.strerror}.", hint="Is the disk full?") from error
+    files.replace_changed({path: (blueprint_to_json(blueprint).encode(), 0o600)})
+
+
+def _segment(data: Mapping[str, Any]) -> Segment:
+    rest = {**data, "vlans": tuple(Vlan(**each) for each in data.get("vlans", ()))}
+    return Segment(**rest | ({"netboot": Netboot(**rest["netboot"])} if rest.get("netboot") is not None else {}))
 
 
 def _spec(data: Mapping[str, Any], texts: list[str]) -> Spec:
@@ -102,6 +127,7 @@ def _spec(data: Mapping[str, Any], texts: list[str]) -> Spec:
     rest["cargo"] = tuple(rest.get("cargo", ()))
     rest["hosts"] = texts[rest["hosts"]]
     rest["setup"] = tuple(rest.get("setup", ()))
+    rest["files"] = tuple(rest.get("files", ()))
     return Spec(**rest)
 
 
@@ -110,18 +136,49 @@ def _machine(data: Mapping[str, Any]) -> Machine:
     if "image" in rest:
         rest["image"] = _image(rest["image"])
     rest["links"] = tuple(Link(**each) for each in rest.get("links", ()))
+    rest["ports"] = tuple(Port(**each) for each in rest.get("ports", ()))
     rest["ssh_keys"] = tuple(rest.get("ssh_keys", ()))
     if rest.get("setup") is not None:
         setup = _tuples(rest["setup"], "commands")
         rest["setup"] = Setup(**setup | {"files": tuple(File(**each) for each in setup.get("files", ()))})
+    if "hardware" in rest:
+        rest["hardware"] = _hardware(rest["hardware"])
+    if "ready" in rest:
+        rest["ready"] = Ready(**rest["ready"])
     rest["machines"] = tuple(_machine(each) for each in rest.get("machines", ()))
+    rest["disks"] = tuple(_disk(each) for each in rest.get("disks", ()))
+    rest["cdroms"] = tuple(each if isinstance(each, str) else _image(each) for each in rest.get("cdroms", ()))
+    rest["boot"] = tuple(rest.get("boot", ()))
     return Machine(**rest)
 
 
+def _disk(data: Mapping[str, Any]) -> Disk:
+    return Disk(**{**data, **({"image": _image(data["image"])} if data.get("image") else {})})
+
+
+def _hardware(data: Mapping[str, Any]) -> Hardware:
+    rest = dict(data)
+    for name, kind in (("topology", Topology), ("smbios", Smbios)):
+        if rest.get(name) is not None:
+            rest[name] = kind(**rest[name])
+    return Hardware(**rest)
+
+
 def _image(data: Mapping[str, Any]) -> Image:
-    rest = _tuples(data, "packages")
+    rest = _tuples(data, "packages", "drivers", "words")
     rest["files"] = tuple(File(**each) for each in rest.get("files", ()))
+    rest |= {"pve": PvePackages(**rest["pve"])} if rest.get("pve") is not None else {}
+    if rest.get("install") is not None:
+        rest["install"] = _install(rest["install"])
     return Image(**rest)
+
+
+def _install(data: Mapping[str, Any]) -> Install:
+    rest = dict(data)
+    rest["answers"] = Answers(**_tuples(rest.get("answers", {}), "ssh_keys", "packages", "commands"))
+    if rest.get("source") is not None:
+        rest["source"] = _image(rest["source"])
+    return Install(**rest)
 
 
 def _tuples(data: Mapping[str, Any], *names: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from nestlab.lab.model import Lab, Machine
+from nestlab.lab.vlans import network_of
 
 _LOCAL = """\
 127.0.0.1 localhost
@@ -16,17 +17,21 @@ ff02::2 ip6-allrouters
 """
 
 
-_Cards: TypeAlias = tuple[str, str, tuple[str, ...], dict[str, str]]
-"""A machine's path, its names, its segments, and by segment what only that card is called."""
+_LOCAL_OF_NODES = _LOCAL.replace("::1 localhost ", "::1 ")
+"""As Proxmox's installer writes it."""
+
+
+_Cards: TypeAlias = tuple[str, str, dict[str, str], dict[str, str]]
+"""A machine's path, its names, the network of its card on each segment, and what only that card is called."""
 
 
 class HostsTables:
     """The texts of /etc/hosts of a lab's machines. `addresses` as in `Leases`.
 
     The machine `hv1/web` is `web.hv1.LAB.internal` and `web.hv1`, and `web` if no other machine is called so. These
-    names stand for its address on the first of its segments that the reader is on too; where they share none, on its
-    first. One with several cards is `web.hv1-SEGMENT` on each. A machine on no segment has no line. A machine's own
-    name always wins over a name made from a segment's.
+    names stand for its address on the first of its networks that the reader is on too (each VLAN is one); where they
+    share none, on its first. One with several cards is `web.hv1-SEGMENT` on each. A machine on no segment has no line.
+    A machine's own name always wins over a name made from a segment's. A node of Proxmox VE reads IPv4 alone.
     """
 
     def __init__(self, lab: Lab, addresses: Mapping[str, tuple[str, str]]) -> None:
@@ -40,7 +45,7 @@ class HostsTables:
             names = f"{name}.{lab.name}.internal {name}"
             if short != name and count[short] == 1:
                 names += f" {short}"
-            segments = tuple(link.segment for link in each.machine.links)
+            segments = {link.segment: network_of(link) for link in each.machine.links}
             own = {}
             for segment in segments if len(segments) > 1 else ():
                 if (alias := f"{name}-{segment}") not in taken:
@@ -49,19 +54,23 @@ class HostsTables:
             if segments:
                 self._cards.append((each.path, names, segments, own))
         # Only where a machine has several cards does it depend on the reader which of them is meant.
-        self._deciding = frozenset(s for _, _, segments, _ in self._cards if len(segments) > 1 for s in segments)
-        self._texts: dict[frozenset[str], str] = {}
+        self._deciding = frozenset(
+            network for _, _, segments, _ in self._cards if len(segments) > 1 for network in segments.values()
+        )
+        self._texts: dict[tuple[frozenset[str], bool], str] = {}
 
     def of(self, reader: Machine) -> str:
-        """What a machine is told: the same string for all that reach the others in the same way."""
-        reached = self._deciding & {link.segment for link in reader.links}
-        if reached not in self._texts:
-            self._texts[reached] = _LOCAL + "".join(self._lines(cards, reached) for cards in self._cards)
-        return self._texts[reached]
+        """The text for one machine: the same string for all that reach the others in the same way."""
+        reached = self._deciding & set(map(network_of, reader.links))
+        four = reader.hypervisor == "pve"
+        if (reached, four) not in self._texts:
+            lines = "".join(self._lines(cards, reached) for cards in self._cards)
+            self._texts[reached, four] = (_LOCAL_OF_NODES if four else _LOCAL) + (_by_ipv4(lines) if four else lines)
+        return self._texts[reached, four]
 
     def _lines(self, cards: _Cards, reached: frozenset[str]) -> str:
         path, names, segments, own = cards
-        meant = next((segment for segment in segments if segment in reached), segments[0])
+        meant = next((segment for segment, network in segments.items() if network in reached), next(iter(segments)))
         lines = self._of_card(path, meant, f"{names} {own[meant]}" if meant in own else names)
         for segment in segments:
             if segment != meant and segment in own:
@@ -70,6 +79,12 @@ class HostsTables:
 
     def _of_card(self, path: str, segment: str, names: str) -> str:
         return "".join(f"{address} {names}\n" for address in self._addresses[f"{path}@{segment}"])
+
+
+def _by_ipv4(lines: str) -> str:
+    """Lines without those of IPv6: a node of Proxmox VE, and its cluster, are at the one address that its name stands
+    for, and what is first of several depends on who asks (pve-cluster, lookup_node_ip)."""
+    return "".join(f"{line}\n" for line in lines.splitlines() if ":" not in line.partition(" ")[0])
 
 
 def dotted(path: str) -> str:

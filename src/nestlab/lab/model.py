@@ -9,18 +9,33 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, field, fields, is_dataclass
 from typing import Any, Literal
 
+from nestlab.base.frozen import frozen
+from nestlab.lab.disks import BootFrom, Bus, Disk
+from nestlab.lab.hardware import Card, Hardware
+from nestlab.lab.install import Install
+from nestlab.lab.netboot import Netboot
+from nestlab.lab.ports import Port
+from nestlab.lab.pve_packages import PvePackages
+from nestlab.lab.readiness import Ready
+
 Accel = Literal["auto", "kvm", "tcg"]
-Format = Literal["qcow2", "raw", "iso"]
+Format = Literal["qcow2", "raw", "iso", "vmdk", "vhdx", "vdi", "ova"]
+"""What a disk file is. QEMU is given the first three; the others are converted once, when they are downloaded."""
+
+Compression = Literal["none", "xz", "zst", "gz", "bz2"]
 Placement = Literal["spread", "pack"]
 
 TEMPLATE_ENDINGS = (".tar.zst", ".tar.gz", ".tar.xz")
-"""Of container templates, as Proxmox VE knows them (PVE::Storage, VZTMPL_EXT_RE_1)."""
+"""The endings of container templates, as Proxmox VE knows them (PVE::Storage, VZTMPL_EXT_RE_1)."""
 
 NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 """A machine, segment or image name: an RFC 1123 host name label that starts with a letter, lower case."""
+
+NO_IMAGE = "none"
+"""The word for a machine that has no image: its disk is empty, and it boots from a CD-ROM or by network."""
 
 LAB_NAME_LIMIT = 40
 """A lab's name is part of unix socket paths, which the kernel limits to 107 bytes."""
@@ -28,7 +43,16 @@ LAB_NAME_LIMIT = 40
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 
 
-@dataclass(frozen=True)
+@frozen
+class Vlan:
+    """A VLAN of a segment (IEEE 802.1Q), with a network of its own. Addresses left out are leased."""
+
+    vlan: int
+    cidr: str | None = None
+    cidr6: str | None = None
+
+
+@frozen
 class Segment:
     """An isolated layer-2 network between machines at any level. Addresses left out are leased."""
 
@@ -39,19 +63,37 @@ class Segment:
     bridge: str | None = None
     """On a Proxmox VE: a bridge of its nodes that carries the segment, with `vlan` as its tag, instead of a vnet."""
     vlan: int | None = None
+    vlans: tuple[Vlan, ...] = ()
+    """The VLANs that the lab file names here; a card may be on others where it names none."""
+    transparent: bool = False
+    """Hypervisors pass on what bridges keep to themselves: LACP, LLDP, EAPOL (IEEE 802.1Q, table 8-1)."""
+    netboot: Netboot | None = None
+    """What machines on it get that boot from the network."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Link:
-    """A machine's place on a segment; an address left out is leased from the segment."""
+    """A machine's place on a segment; an address left out is leased from the network of the segment, or of the VLAN."""
 
     segment: str
     address: str | None = None
     address6: str | None = None
     mac: str | None = None
+    card: Card = "virtio"
+    vlan: int | None = None
+    """The VLAN that the card is on, untagged. None: the frames of the segment without a tag."""
+    trunk: bool = False
+    """The card gets the frames of every VLAN, tagged, and those without a tag."""
 
 
-@dataclass(frozen=True)
+MAX_SIZE = 128 * GIB
+"""Bytes that a downloaded image may have if nothing else is said."""
+
+SOURCE_LIMIT, SOURCES_LIMIT = 64 * MIB, 256 * MIB
+"""Bytes of a file of this computer that a lab file copies, and of all of them together: they are held in memory."""
+
+
+@frozen
 class File:
     """A file to put into an image or a machine: its text, or the path of a local file (absolute once parsed)."""
 
@@ -61,11 +103,13 @@ class File:
     mode: int = 0o644
 
 
-@dataclass(frozen=True)
+@frozen
 class Image:
-    """The image a machine boots: one of nestlab's own, perhaps with additions, or a disk file of the user's.
+    """The image a machine boots: one of nestlab's own, perhaps with additions, a disk file of the user's, or one that
+    is downloaded.
 
-    `base` is the name of a built-in recipe (`kvm`, `debian`, `tiny`) unless `file` (an absolute path) is given.
+    `base` is the name of a built-in recipe (`kvm`, `debian`, `tiny`) unless `file` (an absolute path) or `url` is
+    given; `none` is no image.
     """
 
     base: str | None = None
@@ -80,12 +124,52 @@ class Image:
     """The release of Debian it is made from; None: nestlab's choice."""
     kernel: str | None = None
     """`cloud`, `generic`, or the package of a kernel; None: nestlab's choice."""
+    drivers: tuple[str, ...] = ()
+    """Kernel modules for its machines' hardware that it inserts before their cards are set up, beside its own."""
+    words: tuple[str, ...] = ()
+    """What its kernel is told for its machines' hardware, beside its own, where a boot disk tells it."""
     cloud_init: str | None = None
     """User-data for the cloud-init in a file of the user's: a cloud-config, as JSON."""
+    url: str | None = None
+    """Where it is downloaded from (http or https, without a password)."""
+    checksum: str | None = None
+    """Of what is at `url`: `sha256:` or `sha512:` and lower-case hex digits. None: `sums` says it, and was not read."""
+    sums: str | None = None
+    """A checksum file that says it: a URL, or an absolute path."""
+    signed_by: str | None = None
+    """The file (an absolute path) with the OpenPGP keys of which one must have signed `sums`."""
+    compression: Compression | None = None
+    """How what is at `url` is packed; None: not at all."""
+    max_size: int | None = None
+    """Bytes that it may have, unpacked and as a disk; None: `MAX_SIZE`."""
+    install: Install | None = None
+    """How it is installed."""
+    pve: PvePackages | None = None
+    """Of `pve`: which version, and where it is from; None: the latest, from Proxmox."""
     name: str | None = field(default=None, compare=False)
-    """What the lab file calls it; images that differ in nothing else are the same."""
+    """Its name in the lab file. Images that differ in nothing else are the same."""
     said: str | None = field(default=None, compare=False)
     """Where the lab file says what is added to it, `FILE:LINE`, for errors."""
+
+    @property
+    def foreign(self) -> bool:
+        """Whether it is a disk that nestlab did not make: the user's, a downloaded or an installed one."""
+        return self.file is not None or self.url is not None or self.install is not None
+
+    @property
+    def own(self) -> bool:
+        """Whether it is one of nestlab's, which knows what is said to a machine by its identity disk."""
+        return not self.foreign and self.base != NO_IMAGE
+
+
+def diskless(image: Image) -> bool:
+    """Whether machines of an image have a disk only where the lab file gives them one."""
+    return image.base in ("tiny", NO_IMAGE) or is_medium(image)
+
+
+def is_medium(image: Image) -> bool:
+    """Whether an image is a CD-ROM."""
+    return image.format == "iso" or (image.file is not None and image.file.lower().endswith(".iso"))
 
 
 def is_template(file: str | None) -> bool:
@@ -93,16 +177,16 @@ def is_template(file: str | None) -> bool:
     return file is not None and file.endswith(TEMPLATE_ENDINGS)
 
 
-@dataclass(frozen=True)
+@frozen
 class Setup:
-    """What is done in a machine once it is up for the first time, as root: files are written, then commands run."""
+    """The first-time setup of a machine, as root: files are written, then commands run."""
 
     files: tuple[File, ...] = ()
     commands: tuple[str, ...] = ()
     """Each a script of POSIX sh."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Machine:
     """A machine as wanted. `memory` and `disk` are bytes; `hypervisor` names what it is to its own guests."""
 
@@ -117,16 +201,43 @@ class Machine:
     accel: Accel = "auto"
     cmdline: str = ""
     container: bool = False
-    """On a Proxmox VE: an unprivileged container (LXC) with nesting instead of a virtual machine."""
+    """An unprivileged container (LXC) with nesting instead of a virtual machine: on a Proxmox VE itself from a
+    template of the user's, inside a hypervisor from one of nestlab's images."""
     node: str | None = None
     """On a Proxmox VE: the node it is to run on."""
     ssh_keys: tuple[str, ...] = ()
     """Public keys that may log in beside the lab's own, as lines of authorized_keys."""
     setup: Setup | None = None
+    hardware: Hardware = field(default_factory=Hardware)
+    ports: tuple[Port, ...] = ()
+    """That lead from 127.0.0.1 of the lab's own host."""
+    ready: Ready = field(default_factory=Ready)
+    foreign: bool = False
+    """It is a hypervisor that nestlab shows vmx or svm to, and does not work in."""
+    card: Card = "virtio"
+    """That leads to its host; those on segments say their own."""
+    bus: Bus = "virtio"
+    """Of its own disk."""
     machines: tuple[Machine, ...] = ()
+    disks: tuple[Disk, ...] = ()
+    """Beside the one that its image is on."""
+    cdroms: tuple[str | Image, ...] = ()
+    """What is in its CD-ROM drives: files (absolute paths), and what is downloaded."""
+    boot: tuple[BootFrom, ...] = ()
+    """What its firmware tries to boot from, in order; (): nestlab's choice."""
+
+    @property
+    def nests(self) -> bool:
+        """It is a hypervisor that nestlab works in: its machines are nestlab's."""
+        return self.hypervisor is not None and not self.foreign
+
+    @property
+    def by_ssh(self) -> bool:
+        """nestlab logs in to it, and runs commands in it."""
+        return self.ready.by == "ssh"
 
 
-@dataclass(frozen=True)
+@frozen
 class Placed:
     """A machine with its place in the nest. `parent` is "" for a machine on the lab's own host."""
 
@@ -142,7 +253,7 @@ class Placed:
         return level_of(self.path)
 
 
-@dataclass(frozen=True)
+@frozen
 class Pve:
     """A Proxmox VE that the outermost machines of a lab run on, and what of it they may use. What is None is chosen.
 
@@ -167,7 +278,18 @@ class Pve:
     """The CPU of hypervisors in PVE's own words, such as `EPYC,flags=+nested-virt`."""
 
 
-@dataclass(frozen=True)
+@frozen
+class Taken:
+    """Something of this computer, from outside of the lab file's folder, that the lab file gives to its machines: a
+    file (`what` is its path), or a variable of the environment (`what` is `$NAME`). `key`: where the lab file says so.
+    `private`: others on this computer may not read it."""
+
+    what: str
+    key: str
+    private: bool = False
+
+
+@frozen
 class Lab:
     """Everything wanted."""
 
@@ -177,7 +299,10 @@ class Lab:
     segments: tuple[Segment, ...] = ()
     machines: tuple[Machine, ...] = ()
     patience: int = 1
-    """What all waits for its machines are multiplied by."""
+    """The factor on all waits for its machines."""
+    named: bool = field(default=False, compare=False)
+    """Whether the user said the address of `on`, rather than only the lab file."""
+    taken: tuple[Taken, ...] = field(default=(), compare=False)
 
     def walk(self) -> Iterator[Placed]:
         """Every machine, outer ones before what runs inside them, in the file's order."""
@@ -202,6 +327,16 @@ def level_of(path: str) -> int:
 def within(path: str, outer: str) -> bool:
     """Whether `path` is `outer` or runs somewhere inside it; everything is within ""."""
     return not outer or path == outer or path.startswith(outer + "/")
+
+
+def is_path(path: str) -> bool:
+    """Whether a machine can have this path: names, outer ones first."""
+    return all(NAME.fullmatch(name) for name in path.split("/"))
+
+
+def directly_in(path: str, outer: str) -> bool:
+    """Whether `path` is one that a machine right inside `outer` may have ("": on the lab's own host): one name more."""
+    return parent_of(path) == outer and NAME.fullmatch(path.rpartition("/")[2]) is not None
 
 
 _SIZE = re.compile(r"(\d+)(?:\.(\d+))?([KMGTkmgt]?)(?:i?[Bb])?", re.ASCII)

@@ -7,10 +7,10 @@ over ssh, and `pve+local` pvesh on this machine.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from urllib.parse import quote, unquote, urlsplit
 
 from nestlab.base.errors import LabError
+from nestlab.base.frozen import frozen
 
 PORT = 8006
 
@@ -20,6 +20,8 @@ LOCAL = "pve+local"
 
 _SSH = "pve+ssh://"
 _USER = re.compile(r"[^\s:/@!]+@[A-Za-z][A-Za-z0-9._-]*")
+_LOGIN = re.compile(r"[\w.][\w.+-]*")
+"""A user of ssh. The user's ssh configuration may put it into a command line for a shell (`ProxyCommand … %r`)."""
 _ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
 _NODE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?")
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9A-Fa-f:.]+")
@@ -33,13 +35,13 @@ _HIDDEN = (
     re.compile(r"""\b(?:password|passwd|secret|token)["']?\s*[:=]\s*([^\s{].*)""", re.IGNORECASE),
     re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----(.+)"),
 )
-"""What looks like a secret in a line: what has a : or = in it before an @, what is no port where one could be, what
-follows the name of an API token, what is called a secret, and a private key."""
+"""Patterns of secrets in a line: a : or = before an @, no port where one could be, the value after the name of an API
+token, a value that is called a secret, and a private key."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Place:
-    """A Proxmox VE: the host whose API is asked, and what else the address says ("" if it does not)."""
+    """The address of a Proxmox VE's API, in parts. A part that the address leaves out is ""."""
 
     host: str
     port: int = PORT
@@ -54,7 +56,7 @@ class Place:
         return f"pve://{name}{_bracketed(self.host)}{port}{'/' if self.node else ''}{self.node}"
 
 
-@dataclass(frozen=True)
+@frozen
 class Shell:
     """A node of a Proxmox VE where pvesh is run: over ssh, or (`host` is "") this machine. What the address leaves out
     (None) is the ssh configuration's to say."""
@@ -120,7 +122,7 @@ def _shell(address: str) -> Shell:
     _checked(address)
     user, at, rest = address.removeprefix(_SSH).rpartition("@")
     name = unquote(user)
-    if at and not re.fullmatch(r"[^\s/@:-][^\s/@:]*", name):
+    if at and not _LOGIN.fullmatch(name):
         raise _wrong(address, "there is no usable user's name before the @", SSH_FORM)
     found = _SSH_PLACE.fullmatch(rest)
     if found is None or (found[3] and not 0 < int(found[3]) < 65536):

@@ -1,4 +1,4 @@
-"""What a machine is stamped with when a step of its setup is done, so that the machine itself can be asked. Pure.
+"""Stamps that a machine gets when steps of its setup are done, so that the machine itself can say. Pure.
 
 The first step is to write the files, if there are any; each command is one more. A stamp depends on all steps before
 its own: where a step changes, it and all that follow it are due again, and nothing before it is.

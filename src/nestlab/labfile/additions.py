@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from nestlab import kinds
 from nestlab.labfile.network import Complaint
+from nestlab.labfile.nodes import Node
 from nestlab.labfile.read import Section
 
 IDENTITY = ("/etc/hosts", "/etc/hostname", "/etc/machine-id", "/etc/resolv.conf")
@@ -36,6 +37,12 @@ def own_files(files: Section | None) -> Iterator[Complaint]:
         if path in IDENTITY:
             what = f"{path} is each machine's own: nestlab writes it at every boot"
             yield node, f"{files.key}.{path}", what, "Leave it out."
+
+
+def added_at(section: Section) -> Node | None:
+    """Where an image says what is added to nestlab's own."""
+    keys = ("packages", "kernel", "suite", "script", "files", "mirror", "version", "pve_mirror")
+    return next((section.keys[key] for key in keys if key in section.keys), None)
 
 
 def _kernel(package: str) -> str:

@@ -9,12 +9,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nestlab.base.errors import Mistake
-from nestlab.labfile.fields import DEPTH_LIMIT, SIZE_LIMIT
-from nestlab.labfile.nodes import Items, Node, Pairs, Scalar, Value, found, resolve, shortened
+from nestlab.labfile.fields import DEPTH_LIMIT, MISTAKES_LIMIT, SIZE_LIMIT, WRITTEN_LIMIT
+from nestlab.labfile.nodes import Inserted, Items, Node, Pairs, Scalar, Value, found, resolve, shortened
 from nestlab.labfile.source import Source
 
 _VARIABLE = re.compile(r"\$(?:(\$)|\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}|(\{))")
 _STANDARD = "tag:yaml.org,2002:"
+
+
+INSERTED_LIMIT = 1 << 20
+"""Letters that variables may put in, all together: what stands for them is short."""
+
+SECRETS = frozenset({"NESTLAB_PVE_TOKEN", "NESTLAB_PVE_PASSWORD"})
 
 
 class Unusable(Exception):
@@ -25,15 +31,25 @@ class Unusable(Exception):
         self.mistake = mistake
 
 
+@dataclass
+class Intake:
+    """What a lab file and all that it names take in: how much of it may still be read, and the variables of the
+    environment with the keys that they are first used for."""
+
+    written: int = WRITTEN_LIMIT
+    inserted: int = INSERTED_LIMIT
+    variables: dict[str, str] = field(default_factory=dict)
+
+
 def compose(
-    source: Source, environ: Mapping[str, str] | None, text: str | None = None
+    source: Source, environ: Mapping[str, str] | None, text: str | None = None, intake: Intake | None = None
 ) -> tuple[Node | None, list[Mistake]]:
     """The root of a text (None: there is nothing in it, or it cannot be read) and the mistakes met on the way.
 
     `environ` are the values for `${VAR}`; None leaves dollars alone. `text` is read instead of that of the source,
-    whose places it must share.
+    whose places it must share. What is read is taken off the `intake`.
     """
-    composer = _Composer(source, environ)
+    composer = _Composer(source, environ, intake or Intake())
     try:
         for event in _events(source, source.text if text is None else text):
             composer.take(event)
@@ -90,9 +106,10 @@ class _Frame:
 
 
 class _Composer:
-    def __init__(self, source: Source, environ: Mapping[str, str] | None) -> None:
+    def __init__(self, source: Source, environ: Mapping[str, str] | None, intake: Intake) -> None:
         self.source = source
         self.environ = environ
+        self.intake = intake
         self.mistakes: list[Mistake] = []
         self.root: Node | None = None
         self.frames: list[_Frame] = []
@@ -102,6 +119,7 @@ class _Composer:
     def take(self, event: Any) -> None:
         """One event of the parser. Unusable when nothing after it can be understood."""
         line, column = event.start_mark.line + 1, event.start_mark.column + 1
+        self.spend(1 + len(self.frames) // 10, line, column)
         match type(event).__name__:
             case "ScalarEvent":
                 self.add(self.scalar(event, line, column), event.anchor)
@@ -119,6 +137,20 @@ class _Composer:
                     raise self.unusable(line, column, "a second document starts here", "Keep one lab in a file.")
                 if event.version not in (None, (1, 2)):
                     raise self.unusable(line, column, "lab files are YAML 1.2", "Leave out the %YAML line.")
+
+    def spend(self, count: int, line: int, column: int) -> None:
+        """What is read takes time, even if nothing comes of it."""
+        self.intake.written -= count
+        if self.intake.written < 0:
+            hint = "Let machines that are alike share an anchor; or is it another file than you meant?"
+            raise self.unusable(line, column, f"there are more than {WRITTEN_LIMIT} values up to here", hint)
+
+    def said(self, mistake: Mistake) -> None:
+        """Keep a mistake. Unusable when there are so many that no more of them help."""
+        self.mistakes.append(mistake)
+        if len(self.mistakes) >= MISTAKES_LIMIT:
+            what, hint = f"more than {MISTAKES_LIMIT - 1} mistakes up to here", "Correct those first."
+            raise Unusable(self.source.mistake(mistake.line, mistake.column, what, hint=hint))
 
     def unusable(self, line: int, column: int, what: str, hint: str) -> Unusable:
         return Unusable(self.source.mistake(line, column, what, key=self.path(), hint=hint))
@@ -145,6 +177,7 @@ class _Composer:
         frame = self.frames.pop()
         node = frame.node
         if isinstance(node, Pairs) and frame.merged:
+            self.spend(sum(len(each.pairs) for each in frame.merged), node.line, node.column)
             inherited = {key: pair for each in reversed(frame.merged) for key, pair in each.pairs.items()}
             node.pairs = inherited | node.pairs
         inner = node.items if isinstance(node, Items) else [value for _, value in node.pairs.values()]
@@ -169,7 +202,7 @@ class _Composer:
             what, hint = f"*{name} is part of itself", f"Take it out of what &{name} names."
         if node is not None and not what:
             return node
-        self.mistakes.append(self.source.mistake(line, column, what, key=self.path(), hint=hint))
+        self.said(self.source.mistake(line, column, what, key=self.path(), hint=hint))
         return Scalar(self.source, line, column, None, "", True, bad=True)
 
     def add(self, node: Node, anchor: str | None) -> None:
@@ -194,7 +227,7 @@ class _Composer:
     def key(self, node: Node, mapping: Pairs) -> Scalar:
         """The node as a key; `bad` when it cannot be one, and its value is then left out."""
         if not isinstance(node, Scalar):
-            self.mistakes.append(node.mistake(f"{found(node)} as a key", key=self.path(), hint="Keys are names."))
+            self.said(node.mistake(f"{found(node)} as a key", key=self.path(), hint="Keys are names."))
             return Scalar(self.source, node.line, node.column, None, "", False, bad=True)
         what, hint = "", ""
         if node.plain and node.text == "<<":
@@ -202,14 +235,14 @@ class _Composer:
                 self.frames[-1].merges = True
                 return node
             what, hint = "it is here twice", "Write <<: [*one, *other]."
-        elif not isinstance(node.value, str) and not node.bad:
+        elif not isinstance(node.value, str) and not node.bad and not _is_number(node):
             what, hint = f"found {found(node)}, expected a name", "Keys are text that begins with a letter."
         elif node.text in mapping.pairs:
             first = mapping.pairs[node.text][0]
             what, hint = "it is here twice", f"The first is on line {first.line}: keep one of them."
         if what:
             path = f"{self.path()}.{node.text}".removeprefix(".")
-            self.mistakes.append(node.mistake(what, key=path, hint=hint))
+            self.said(node.mistake(what, key=path, hint=hint))
         if what or node.bad:
             return Scalar(self.source, node.line, node.column, node.value, node.text, False, bad=True)
         return node
@@ -221,9 +254,7 @@ class _Composer:
                 frame.merged.append(each)
             elif not each.bad:
                 hint = "Write <<: *name, or <<: [*one, *other]."
-                self.mistakes.append(
-                    each.mistake(f"<< takes mappings, found {found(each)}", key=self.path(), hint=hint)
-                )
+                self.said(each.mistake(f"<< takes mappings, found {found(each)}", key=self.path(), hint=hint))
 
     def scalar(self, event: Any, line: int, column: int) -> Scalar:
         plain = bool(event.implicit[0])
@@ -254,25 +285,48 @@ class _Composer:
 
     def wrong(self, node: Node, what: str, hint: str) -> None:
         node.bad = True
-        self.mistakes.append(node.mistake(what, key=self.path(), hint=hint))
+        self.said(node.mistake(what, key=self.path(), hint=hint))
 
     def substituted(self, node: Scalar, environ: Mapping[str, str]) -> str:
-        def value(match: re.Match[str]) -> str:
+        """The text with its variables put in; at the first that is wrong, nothing of it is worth having."""
+        parts: list[str] = []
+        inserted: list[Inserted] = []
+        at = length = 0
+        for match in _VARIABLE.finditer(node.text):
             dollar, name, default, brace = match.groups()
-            if dollar:
-                return "$"
+            wrong = self.not_usable(name, default, environ) if name else None
             if brace:
-                self.wrong(
-                    node,
-                    f"{shortened(node.text[match.start() : match.start() + 20])[1:-1]} is not a variable",
-                    "Write ${NAME} or ${NAME:-default}, and $$ for a dollar that shall stay one.",
-                )
+                shown = shortened(node.text[match.start() : match.start() + 20])[1:-1]
+                form = "Write ${NAME} or ${NAME:-default}, and $$ for a dollar that shall stay one."
+                wrong = f"{shown} is not a variable", form
+            if wrong is not None:
+                self.wrong(node, *wrong)
                 return ""
-            if default is None and name not in environ:
-                hint = f"Set it in the environment, or write ${{{name}:-default}}."
-                self.wrong(node, f"the variable {name} is not set", hint)
-                return ""
-            known = environ.get(name, "")
-            return known if known or default is None else default
+            known = "$" if dollar else environ.get(name, "") or default or ""
+            parts += [node.text[at : match.start()], known]
+            start = length + match.start() - at
+            length, at = start + len(known), match.end()
+            if name and environ.get(name):
+                inserted.append(Inserted(name, start, length))
+                self.intake.inserted -= len(known)
+                if name not in self.intake.variables:
+                    self.intake.variables[name] = self.path()
+        if self.intake.inserted < 0:
+            what = f"the values of variables make more than {INSERTED_LIMIT >> 10} KiB up to here"
+            raise self.unusable(node.line, node.column, what, "Put such a text into a file, and name that.")
+        node.inserted = tuple(inserted)
+        return "".join([*parts, node.text[at:]])
 
-        return _VARIABLE.sub(value, node.text)
+    def not_usable(self, name: str, default: str | None, environ: Mapping[str, str]) -> tuple[str, str] | None:
+        """What is wrong with a variable, and what to do."""
+        if name in SECRETS:
+            what = f"{name} is nestlab's own secret, and no variable for lab files"
+            return what, "Name another variable: what a lab file takes may end up in its machines."
+        if default is None and name not in environ:
+            return f"the variable {name} is not set", f"Set it in the environment, or write ${{{name}:-default}}."
+        return None
+
+
+def _is_number(node: Scalar) -> bool:
+    """A number in its usual digits: what a port is."""
+    return type(node.value) is int and node.text == str(node.value)

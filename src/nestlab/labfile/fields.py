@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from nestlab import kinds
 from nestlab.lab.model import LAB_NAME_LIMIT, MIB, TIB
+from nestlab.labfile.drive_fields import DISK_RECORD, DISK_SIZE, DRIVES, MEDIUM_RECORD
+from nestlab.labfile.hardware_fields import CARD, HARDWARE, SMBIOS, TOPOLOGY
 from nestlab.labfile.image_fields import ENTRY, IMAGE
+from nestlab.labfile.install_fields import INSTALL
+from nestlab.labfile.netboot_fields import NETBOOT, NETBOOT_OF_SEGMENT
+from nestlab.labfile.port_fields import PORTS
 from nestlab.labfile.pve_fields import OF_MACHINE, OF_SEGMENT, PVE
+from nestlab.labfile.pve_package_fields import MIRROR_FIELD
+from nestlab.labfile.pve_package_fields import RECORD as PVE_MIRROR
+from nestlab.labfile.ready_fields import OF_READY, READY
 from nestlab.labfile.setup_fields import FIRST_BOOT, SETUP
 from nestlab.labfile.shapes import (
     Address,
@@ -28,16 +36,23 @@ from nestlab.labfile.shapes import (
     Size,
     Text,
 )
+from nestlab.labfile.vlan_fields import VLAN, VLANS_OF_LINK, VLANS_OF_SEGMENT
 
 MEMORY = Size(64 * MIB, 16 * TIB)
-DISK = Size(MIB, 64 * TIB)
+DISK = DISK_SIZE
 
 MTU = Integer(1280, 65521, why="Every segment has IPv6, which needs 1280 (RFC 8200, section 5).")
 
-MACHINES_LIMIT = 100_000
-SIZE_LIMIT = 2_000_000
+MACHINES_LIMIT = 10_000
+CARDS_LIMIT = 100_000
+"""Cards of all machines together."""
+SIZE_LIMIT = 200_000
 """Keys and values in a lab file with its aliases written out."""
+WRITTEN_LIMIT = 50_000
+"""Keys and values as they are written, with all included files; what is nested counts for more, as it takes longer."""
 DEPTH_LIMIT = 100
+MISTAKES_LIMIT = 100
+"""After so many mistakes reading ends."""
 
 RESERVED = frozenset({"localhost", "localdomain", "ip6-localhost", "ip6-loopback", "ip6-allnodes", "ip6-allrouters"})
 """Names that /etc/hosts gives another meaning."""
@@ -52,15 +67,17 @@ MACHINE = Record(
     (
         Field(
             "hypervisor",
-            Either((Choice(tuple(sorted(kinds.names()))), Nothing())),
-            "What kind of hypervisor the machine is to the machines inside it. Left out (or empty): a plain guest.",
+            Either((Choice(tuple(sorted(kinds.names())), others=kinds.NOT_YET), Nothing())),
+            "What kind of hypervisor the machine is to the machines inside it. Left out (or empty): a plain guest. In"
+            " all but `kvm` and `pve` nestlab does not work: it boots them from an image of yours, with vmx or svm.",
             example="kvm",
             misnomers=("kind", "type", "role", "host"),
         ),
         Field(
             "image",
             Either((Reference("image"), Ref("image"))),
-            "What it boots: one of nestlab's images, one from `images`, or one described right here.",
+            "What it boots: one of nestlab's images, one from `images`, or one described right here; `none`: nothing,"
+            " its `disk` is empty, and it boots from a CD-ROM or by network.",
             default="the image of its kind of hypervisor, `debian` for a plain guest",
             example="tiny",
             misnomers=("box", "template", "os", "iso"),
@@ -77,14 +94,15 @@ MACHINE = Record(
             "memory",
             MEMORY,
             "Memory, with a unit: powers of 1024. A hypervisor's must hold its machines and what it needs itself.",
-            default="512M for `debian`, 128M for `tiny`, 1G for a file; a hypervisor: 1G and what its machines have",
+            default="512M for `debian`, 128M for `tiny` (UEFI: 256M; containers: 128M and 64M), 1G for a file; a"
+            " hypervisor: 1G and its guests'",
             example="4G",
             misnomers=("ram", "mem", "maxmem"),
         ),
         Field(
             "disk",
             DISK,
-            "Size of its disk, which takes only as much room as is written. Not for `tiny`, which has none.",
+            "Size of its disk, which takes only as much room as is written. `tiny` has none. `disks` are beside it.",
             default="the size of its image",
             example="32G",
             misnomers=("storage", "size", "rootfs"),
@@ -105,7 +123,7 @@ MACHINE = Record(
         Field(
             "internet",
             Boolean(),
-            "Whether it reaches the networks of the computer that nestlab runs on.",
+            "Whether it reaches the networks of the computer that nestlab runs on, and what listens on its 127.0.0.1.",
             default="false",
             misnomers=("egress", "nat", "wan"),
         ),
@@ -123,7 +141,11 @@ MACHINE = Record(
             example="kvm_amd.nested=0",
             misnomers=("append", "kernel_args", "args"),
         ),
+        *HARDWARE,
+        *OF_READY,
+        *DRIVES,
         *FIRST_BOOT,
+        PORTS,
         *OF_MACHINE,
         Field(
             "machines",
@@ -161,11 +183,14 @@ LINK = Record(
         Field("address", Address(4), "Its IPv4 address, inside the `cidr` of the segment.", example="10.77.0.11"),
         Field("address6", Address(6), "Its IPv6 address, inside the `cidr6` of the segment.", example="fd77::11"),
         Field("mac", Mac(), "The address of the card.", default="made from the names", example='"52:54:00:aa:bb:cc"'),
+        CARD,
+        *VLANS_OF_LINK,
     ),
     example="""\
 segments:
   wire: {address: 10.77.0.11, address6: "fd77::11"}
   back: 10.78.0.11
+  lan: {vlan: 20}
   spare:
 """,
 )
@@ -193,11 +218,14 @@ SEGMENT = Record(
             misnomers=("subnet6", "ipv6", "prefix"),
         ),
         Field("mtu", MTU, "The largest packet, in bytes.", default="1500", example="9000"),
+        *VLANS_OF_SEGMENT,
+        NETBOOT_OF_SEGMENT,
         *OF_SEGMENT,
     ),
     example="""\
 segments:
   wire: {cidr: 10.77.0.0/24, cidr6: "fd77::/64", mtu: 9000}
+  lan: {vlans: [10, {vlan: 20, cidr: 10.20.0.0/24}]}
   back:
 """,
 )
@@ -207,7 +235,8 @@ DEFAULTS = Record(
     "`defaults`",
     "What machines say when they do not say it themselves. `image` is for plain guests only, and a `memory` too small"
     " for a hypervisor's machines does not count for that hypervisor. `disk` and `cmdline` pass over images that have"
-    " no use for them, `container` and `node` over machines inside others, and `container` over hypervisors.",
+    " no use for them, `node` over machines inside others, and `container` over hypervisors, over images that no"
+    " container is made from, over machines inside others on a Proxmox VE, and over outermost ones on this computer.",
     tuple(field for field in MACHINE.fields if field.name != "machines"),
     example="defaults: {cpus: 2, memory: 2G, segments: [wire]}\n",
 )
@@ -249,6 +278,7 @@ LAB = Record(
             example="common.yaml",
             misnomers=("includes", "import", "extends"),
         ),
+        MIRROR_FIELD,
         Field("defaults", Either((Ref("defaults"), Nothing())), "For all machines.", misnomers=("default",)),
         Field(
             "segments",
@@ -288,4 +318,24 @@ machines:
     },
 )
 
-RECORDS = {record.name: record for record in (LAB, PVE, DEFAULTS, MACHINE, SETUP, LINK, SEGMENT, IMAGE, ENTRY)}
+_ALL = (
+    LAB,
+    PVE,
+    DEFAULTS,
+    MACHINE,
+    READY,
+    DISK_RECORD,
+    MEDIUM_RECORD,
+    TOPOLOGY,
+    SMBIOS,
+    SETUP,
+    LINK,
+    SEGMENT,
+    VLAN,
+    NETBOOT,
+    IMAGE,
+    PVE_MIRROR,
+    INSTALL,
+    ENTRY,
+)
+RECORDS = {record.name: record for record in _ALL}

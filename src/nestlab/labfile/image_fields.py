@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from nestlab import kinds
+from nestlab.lab.model import MIB, TIB
+from nestlab.labfile.pve_package_fields import OF_IMAGE
+from nestlab.labfile.scalars import URL
 from nestlab.labfile.shapes import (
     Choice,
     CloudConfig,
@@ -15,19 +18,78 @@ from nestlab.labfile.shapes import (
     Mode,
     Record,
     Ref,
+    Size,
     Text,
+    UrlOrPath,
 )
 
+URL_TEXT = Text("a URL (http or https)", URL, whole=True)
+FORMATS = ("qcow2", "raw", "iso", "vmdk", "vhdx", "vdi", "ova")
 PACKAGE = Text("the name of a Debian package", r"[a-z0-9][a-z0-9+.-]+")
 USER = Text("the name of a user", r"[a-z_][a-z0-9_-]{0,31}")
-MIRROR = Text("the URL of a Debian mirror", r"(https?|file|copy)://?[!-~]+")
+MIRROR = Text("the URL of a Debian mirror", r"(https?|file|copy)://?[!-~]+", whole=True)
 SUITES = ("bookworm", "trixie", "forky", "sid")
 KERNEL = Text("`cloud`, `generic` or the name of a kernel's package", r"cloud|generic|linux-image-[a-z0-9+.-]+")
+
+DOWNLOADED = (
+    Field(
+        "url",
+        URL_TEXT,
+        "Where to download a disk or an ISO from, once, into the cache. What must be there is said by `sha256`,"
+        " `sha512` or `sums`: nothing else is ever booted.",
+        example="https://example.org/disk.qcow2",
+        misnomers=("uri", "link", "href", "download"),
+    ),
+    Field(
+        "sha256",
+        Text("64 hex digits", "[0-9A-Fa-f]{64}"),
+        "The SHA-256 of what is at `url`, as it is downloaded (still packed).",
+        misnomers=("checksum", "digest", "hash", "sha256sum"),
+    ),
+    Field(
+        "sha512",
+        Text("128 hex digits", "[0-9A-Fa-f]{128}"),
+        "Its SHA-512.",
+        misnomers=("sha512sum",),
+    ),
+    Field(
+        "sums",
+        UrlOrPath(),
+        "A checksum file that names it, as `sha256sum` and `sha512sum` write it (also with `--tag`). It is read"
+        " once, and what it says is kept until `nestlab images pull --update`.",
+        example="https://example.org/SHA256SUMS",
+        misnomers=("checksums", "checksum_file", "sha256sums", "sha512sums"),
+    ),
+    Field(
+        "signed_by",
+        LocalPath(),
+        "A file with OpenPGP keys, of which one must have signed `sums`: in a file beside it (.sign, .gpg, .asc,"
+        " .sig), or in itself (clear-signed).",
+        example="./vendor.asc",
+        misnomers=("key", "gpg_key", "keyring", "signature"),
+    ),
+    Field(
+        "compression",
+        Choice(("none", "xz", "zst", "gz", "bz2")),
+        "How what is at `url` is packed.",
+        default="by the ending of its name: .xz, .zst, .gz, .bz2",
+        misnomers=("compressed",),
+    ),
+    Field(
+        "max_size",
+        Size(MIB, 64 * TIB),
+        "What is at `url` is refused where it has more than this, unpacked or as a disk.",
+        default="128G",
+        misnomers=("size_limit", "maxsize"),
+    ),
+)
+"""Of what is downloaded, and what says that it is the right thing."""
 
 IMAGE = Record(
     "image",
     "an image",
-    "What a machine boots: either one of nestlab's images with additions (`from`), or a disk file of yours (`file`).",
+    "What a machine boots: one of nestlab's images with additions (`from`), a disk file of yours (`file`), or one that"
+    " is downloaded (`url`).",
     (
         Field(
             "from",
@@ -41,7 +103,7 @@ IMAGE = Record(
             ListOf(PACKAGE),
             "Debian packages to add.",
             example="[curl, tcpdump]",
-            misnomers=("package", "apt", "install"),
+            misnomers=("package", "apt"),
         ),
         Field(
             "files",
@@ -53,7 +115,8 @@ IMAGE = Record(
         Field(
             "script",
             Text("a shell script"),
-            "A shell script that runs as root in the image while it is built, after packages and files.",
+            "A shell script that runs as root in the image while it is built, after packages and files: it sees"
+            " nothing of this computer, and no network.",
             example="systemctl enable chrony",
             misnomers=("run", "commands", "provision"),
         ),
@@ -63,7 +126,7 @@ IMAGE = Record(
             "The release of Debian to make it from.",
             default="trixie",
             example="bookworm",
-            misnomers=("release", "distribution", "codename", "version", "dist"),
+            misnomers=("release", "distribution", "codename", "dist"),
         ),
         Field(
             "kernel",
@@ -75,18 +138,27 @@ IMAGE = Record(
             misnomers=("linux",),
         ),
         Field("mirror", MIRROR, "Where Debian packages come from.", default="as mmdebstrap chooses"),
+        *OF_IMAGE,
         Field(
             "file",
             LocalPath(),
             "A disk of your own, which boots by its own boot loader. It is never written to.",
             example="./disk.qcow2",
-            misnomers=("path", "disk", "source", "url"),
+            misnomers=("path", "disk", "source"),
         ),
         Field(
             "format",
-            Choice(("qcow2", "raw", "iso")),
-            "What the file is.",
+            Choice(FORMATS),
+            "What the file is. vmdk, vhdx, vdi and ova only with `url`: they are converted once.",
             default="by the ending of its name: .qcow2, .raw, .img, .iso",
+        ),
+        *DOWNLOADED,
+        Field(
+            "install",
+            Ref("install"),
+            "How it is made by running an installer.",
+            example="{system: debian}",
+            misnomers=("installer", "unattended", "autoinstall", "preseed", "kickstart"),
         ),
         Field("user", USER, "Who logs in to a disk of yours by ssh; cloud-init gives them the key.", default="root"),
         Field(
@@ -115,6 +187,11 @@ images:
     cloud_init:
       packages: [nginx]
       runcmd: [systemctl enable --now nginx]
+  cloud:
+    url: https://cloud.example.org/trixie/generic-amd64.qcow2
+    sums: https://cloud.example.org/trixie/SHA512SUMS
+    signed_by: ./vendor.asc
+    user: debian
 """,
 )
 

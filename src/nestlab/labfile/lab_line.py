@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from nestlab.base.frozen import frozen
 from nestlab.labfile.compose import compose
 from nestlab.labfile.nodes import Pairs, Scalar
 from nestlab.labfile.source import Source
 
 
-@dataclass(frozen=True)
+@frozen
 class LabLine:
     """`line` counts from 1. `old`: the line as it is."""
 

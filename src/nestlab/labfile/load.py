@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from nestlab.base import regular
 from nestlab.base.errors import Mistake
-from nestlab.labfile.compose import Unusable, compose
+from nestlab.labfile.compose import Intake, Unusable, compose
 from nestlab.labfile.nodes import Items, Node, Pairs, Scalar, found
+from nestlab.labfile.scalars import Wrong, leaf
+from nestlab.labfile.shapes import LocalPath
 from nestlab.labfile.source import Source
 
-BYTES_LIMIT = 32 << 20
-"""A hundred thousand machines need about ten million bytes."""
+BYTES_LIMIT = 1 << 20
+"""Ten thousand machines need about a million bytes."""
+
+FILES_LIMIT = 100
+"""Files that are included, each counted as often as it is named."""
 
 
 class Loader:
@@ -21,20 +28,22 @@ class Loader:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.environ = environ
         self.mistakes: list[Mistake] = []
+        self.intake = Intake()
         self._loaded: dict[Path, Pairs | None] = {}
+        self._named = 0
 
     def file(self, path: Path) -> Pairs | None:
         """The mapping of a file with what it includes; None when there is none (and a mistake says why)."""
         try:
-            source = read(path, str(path))
+            source = read(path, str(path), any_kind=True)
         except Unusable as unusable:
             self.mistakes.append(unusable.mistake)
             return None
-        return self.text(source, (path.resolve(),))
+        return self.text(source, (Path(os.path.realpath(path)),))
 
     def text(self, source: Source, chain: tuple[Path, ...] = ()) -> Pairs | None:
         """The same for a text already read; `chain` are the files that led here, itself last."""
-        root, mistakes = compose(source, self.environ)
+        root, mistakes = compose(source, self.environ, intake=self.intake)
         self.mistakes.extend(mistakes)
         if isinstance(root, Pairs):
             return self._with_includes(root, chain)
@@ -61,16 +70,20 @@ class Loader:
         """What a file named by `include` says; mistakes about the file itself are shown where it is named."""
         if node.bad:
             return None
-        if not isinstance(node, Scalar) or not isinstance(node.value, str) or not node.value or "\0" in node.value:
-            what = f"found {found(node)}, expected the path of a file"
-            self.mistakes.append(node.mistake(what, key=key, hint="Name one file, or several in a list."))
+        self._named += 1
+        if self._named > FILES_LIMIT:
+            if self._named == FILES_LIMIT + 1:
+                hint = "Put together what belongs together."
+                self.mistakes.append(node.mistake(f"more than {FILES_LIMIT} files are included", key=key, hint=hint))
             return None
         try:
-            path = node.source.directory / Path(node.value).expanduser()
-            name = os.path.normpath(Path(node.source.name).parent / node.value)
-            real = path.resolve()
-        except (OSError, RuntimeError) as error:
-            self.mistakes.append(node.mistake(f"{node.value}: {error}", key=key))
+            if not isinstance(node, Scalar):
+                raise Wrong(f"found {found(node)}, expected the path of a file", "Name one file, or several in a list.")
+            path = Path(leaf(LocalPath(), node))
+            name = os.path.normpath(Path(node.source.name).parent / node.text)
+            real = Path(os.path.realpath(path))
+        except Wrong as found_wrong:
+            self.mistakes.append(node.mistake(found_wrong.what, key=key, hint=found_wrong.hint))
             return None
         if real in chain:
             way = " -> ".join([*(file.name for file in chain[chain.index(real) :]), real.name])
@@ -96,20 +109,22 @@ class Loader:
         return root
 
 
-def read(path: Path, name: str) -> Source:
-    """A file's text. Unusable, with what is wrong about the file as a whole."""
+def read(path: Path, name: str, *, any_kind: bool = False) -> Source:
+    """A file's text. Unusable, with what is wrong about the file as a whole. `any_kind`: also of a pipe, which the
+    user named rather than a file."""
 
     def unusable(what: str, hint: str, line: int = 1, column: int = 1) -> Unusable:
         return Unusable(Mistake(name, line, column, "", what, hint))
 
     try:
-        with path.open("rb") as file:
-            data = file.read(BYTES_LIMIT + 1)
+        data = _start(path) if any_kind else regular.read(path, BYTES_LIMIT)
     except FileNotFoundError as error:
         raise unusable("there is no such file", "Check the path; `nestlab up FILE` takes any lab file.") from error
     except IsADirectoryError as error:
         raise unusable("it is a directory", "Name the lab file inside it.") from error
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno == errno.EFBIG:
+            raise unusable(f"{error.strerror}", "Lab files are small: is it the right file?") from error
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise unusable(f"it cannot be read: {reason}", "Check who may read it (ls -l).") from error
     if len(data) > BYTES_LIMIT:
@@ -122,6 +137,14 @@ def read(path: Path, name: str) -> Source:
         what = f"the byte 0x{data[error.start]:02x} is not UTF-8"
         raise unusable(what, "Save the file as UTF-8 text.", line, column) from error
     return Source(name, text, path.parent.absolute())
+
+
+def _start(path: Path) -> bytes:
+    """As much as tells that there is too much. A shell's pipe may be read, not one that waits in a folder."""
+    if not str(path.absolute()).startswith(("/dev/", "/proc/self/fd/")):
+        return regular.read(path, BYTES_LIMIT)
+    with path.open("rb") as file:
+        return file.read(BYTES_LIMIT + 1)
 
 
 def merge(base: Pairs, over: Pairs) -> Pairs:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from nestlab.lab.model import Link
+from nestlab.lab.vlans import network_name, network_of
 from nestlab.labfile.nodes import Node
 from nestlab.labfile.read import Section
 
@@ -36,26 +37,36 @@ class Use:
 def check(segments: Section | None, uses: Sequence[Use]) -> Iterator[Complaint]:
     """Everything that does not fit."""
     if segments is not None:
+        stated = dict(_stated(segments))
         for version, name in ((4, "cidr"), (6, "cidr6")):
-            yield from _overlaps(segments, version, name)
-        by_segment: dict[str, list[Use]] = {}
+            yield from _overlaps(stated, version, name)
+        by_network: dict[str, list[Use]] = {}
         for use in uses:
-            by_segment.setdefault(use.link.segment, []).append(use)
-        for segment, users in by_segment.items():
-            about = segments.values.get(segment)
-            said: Mapping[str, Any] = about.values if isinstance(about, Section) else {}
-            at: Mapping[str, Node] = about.at if isinstance(about, Section) else {}
+            by_network.setdefault(network_of(use.link), []).append(use)
+        for network, users in by_network.items():
+            about = stated.get(network)
+            said: Mapping[str, Any] = about.values if about is not None else {}
+            at: Mapping[str, Node] = about.at if about is not None else {}
             for name, address in (("cidr", "address"), ("cidr6", "address6")):
-                yield from _addresses(segment, said.get(name), name in at, name, address, users)
-            if "cidr" in said:
-                yield from _room(at["cidr"], f"segments.{segment}.cidr", said["cidr"], users)
+                yield from _addresses(network, said.get(name), name in at, name, address, users)
+            if about is not None and "cidr" in said:
+                yield from _room(at["cidr"], f"{about.key}.cidr", said["cidr"], users)
     yield from _macs(uses)
 
 
-def _overlaps(segments: Section, version: int, name: str) -> Iterator[Complaint]:
+def _stated(segments: Section) -> Iterator[tuple[str, Section]]:
+    """What the lab file says of each network, a segment or a VLAN of one."""
+    for segment, about in segments.sections():
+        yield segment, about
+        for _, vlan in about.values.get("vlans", ()):
+            if isinstance(vlan, Section) and "vlan" in vlan.values:
+                yield network_name(segment, vlan.values["vlan"]), vlan
+
+
+def _overlaps(sections: Mapping[str, Section], version: int, name: str) -> Iterator[Complaint]:
     stated = [
-        (ipaddress.ip_network(about.values[name]), segment, about.at[name])
-        for segment, about in segments.sections()
+        (ipaddress.ip_network(about.values[name]), network, about.at[name])
+        for network, about in sections.items()
         if name in about.values
     ]
     order = {segment: at for at, (_, segment, _) in enumerate(stated)}
@@ -66,7 +77,7 @@ def _overlaps(segments: Section, version: int, name: str) -> Iterator[Complaint]
             first, second = sorted((entry, widest), key=lambda each: order[each[1]])
             what = f"{second[0]} overlaps {first[0]} of the segment {first[1]} (line {first[2].line})"
             hint = f"Choose another IPv{version} network, or leave `{name}` out to have one chosen."
-            yield second[2], f"segments.{second[1]}.{name}", what, hint
+            yield second[2], f"{sections[second[1]].key}.{name}", what, hint
         if widest is None or int(entry[0].broadcast_address) > int(widest[0].broadcast_address):
             widest = entry
 
@@ -84,8 +95,7 @@ def _addresses(
         node, key = use.place(address)
         owner = owners.setdefault(said, use)
         if network is None and not tried:
-            hint = f"Say the network too: `segments: {{{segment}: {{{name}: …}}}}`, or leave the address out."
-            yield node, key, f"{said} is in no network: the segment {segment} has no `{name}`", hint
+            yield node, key, f"{said} is in no network: the segment {segment} has no `{name}`", _say(use.link, name)
         elif network is not None and (wrong := _misplaced(ipaddress.ip_address(said), network)) is not None:
             yield node, key, f"{said} {wrong} of the segment {segment}", f"Choose one from {_usable(network)}."
         elif owner is not use:
@@ -96,6 +106,14 @@ def _addresses(
                 f"{said} is the address of {owner.path} already (line {owner.place(address)[0].line})",
                 hint,
             )
+
+
+def _say(link: Link, name: str) -> str:
+    """How the network of a card is said."""
+    if link.vlan is None:
+        return f"Say the network too: `segments: {{{link.segment}: {{{name}: …}}}}`, or leave the address out."
+    said = f"{{vlans: [{{vlan: {link.vlan}, {name}: …}}]}}"
+    return f"Say its network too: `segments: {{{link.segment}: {said}}}`, or leave the address out."
 
 
 def _misplaced(address: ipaddress.IPv4Address | ipaddress.IPv6Address, network: Network) -> str | None:

@@ -36,6 +36,15 @@ class Node:
         return self.source.mistake(self.line, self.column, what, key=key, hint=hint)
 
 
+@dataclass(frozen=True, slots=True)
+class Inserted:
+    """A part of a text, from `start` to `end`, that is the value of a variable of the environment."""
+
+    name: str
+    start: int
+    end: int
+
+
 @dataclass(slots=True, eq=False)
 class Scalar(Node):
     """`text` is what `value` was resolved from; `plain`: it was not quoted."""
@@ -43,6 +52,12 @@ class Scalar(Node):
     value: Value
     text: str
     plain: bool
+    inserted: tuple[Inserted, ...] = field(default=(), kw_only=True)
+
+    @property
+    def whole(self) -> bool:
+        """Whether one variable of the environment is all of it, so that nobody but the user chose it."""
+        return len(self.inserted) == 1 and self.inserted[0].start == 0 and self.inserted[0].end == len(self.text)
 
 
 @dataclass(slots=True, eq=False)

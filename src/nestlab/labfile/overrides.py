@@ -27,7 +27,7 @@ def assign(root: Pairs, sets: Sequence[str], directory: Path) -> tuple[Pairs, li
     """
     mistakes: list[Mistake] = []
     for number, text in enumerate(sets, 1):
-        source = Source(f"--set #{number}", text, directory)
+        source = Source(f"--set #{number}", text, directory, by_user=True)
         try:
             path, equals, value = text.partition("=")
             if not equals or not path.strip():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from nestlab.base.errors import Mistake, Mistakes
@@ -11,8 +12,9 @@ from nestlab.labfile.host_memory import too_large
 from nestlab.labfile.load import Loader
 from nestlab.labfile.nodes import Pairs
 from nestlab.labfile.overrides import assign
-from nestlab.labfile.read import Reader
+from nestlab.labfile.read import Enough, Reader
 from nestlab.labfile.source import Source
+from nestlab.labfile.taken import taken
 from nestlab.labfile.to_lab import build
 
 
@@ -24,7 +26,7 @@ def parse(path: Path, *, environ: Mapping[str, str], sets: Sequence[str] = ()) -
     mean the same from any directory.
     """
     loader = Loader(environ)
-    return _lab(loader.file(path), loader.mistakes, sets, str(path))
+    return _lab(loader.file(path), loader, sets, str(path))
 
 
 def check(
@@ -33,7 +35,7 @@ def check(
     """As `parse`, with notes on what a computer with so many bytes of memory does not hold."""
     loader = Loader(environ)
     notes: list[Mistake] = []
-    return _lab(loader.file(path), loader.mistakes, sets, str(path), notes, memory), tuple(notes)
+    return _lab(loader.file(path), loader, sets, str(path), notes, memory), tuple(notes)
 
 
 def parse_text(
@@ -42,29 +44,34 @@ def parse_text(
     """The same for a text that `name` stands for in messages; relative paths in it start at `directory`."""
     loader = Loader(environ)
     source = Source(name, text.removeprefix("\ufeff"), (directory or Path()).absolute())
-    return _lab(loader.text(source), loader.mistakes, sets, name)
+    return _lab(loader.text(source), loader, sets, name)
 
 
 def _lab(
     root: Pairs | None,
-    mistakes: list[Mistake],
+    loader: Loader,
     sets: Sequence[str],
     name: str,
     notes: list[Mistake] | None = None,
     memory: int = 0,
 ) -> Lab:
+    mistakes = loader.mistakes
     if root is None:
         raise Mistakes(_sorted(mistakes, name))
     root, wrong = assign(root, sets, root.source.directory)
     mistakes.extend(wrong)
-    reader = Reader()
-    section = reader.lab(root)
-    lab = build(section, reader)
-    if notes is not None:
-        notes += too_large(lab, section, memory)
+    reader = Reader(loader.intake)
+    try:
+        section = reader.lab(root)
+        lab = build(section, reader)
+    except Enough:
+        raise Mistakes(_sorted([*mistakes, *reader.mistakes], name), more=True) from None
     mistakes.extend(reader.mistakes)
     if mistakes:
         raise Mistakes(_sorted(mistakes, name))
+    lab = replace(lab, taken=tuple(taken(lab, reader.named, loader.intake.variables, root.source.directory)))
+    if notes is not None:
+        notes += too_large(lab, section, memory)
     return lab
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from nestlab.base.did_you_mean import meant
 from nestlab.lab.model import Pve
 from nestlab.labfile.network import Complaint
-from nestlab.labfile.nodes import Items
+from nestlab.labfile.nodes import Items, Scalar
 from nestlab.labfile.read import Section
 
 _ELSEWHERE = "Leave it out, or say `on: pve://HOST`: it is about a Proxmox VE."
@@ -29,6 +29,14 @@ def place(root: Section) -> Pve | None:
     return Pve(on.values["pve"], nodes=tuple(node for _, node in on.values.get("nodes", ())), **said)
 
 
+def is_named(root: Section) -> bool:
+    """Whether the user said its address: on the command line, or as a variable that is all of it. What a file says
+    somebody else may have written."""
+    on = root.values.get("on")
+    node = on.at.get("pve") if isinstance(on, Section) else root.at.get("on")
+    return node is not None and (node.source.by_user or (isinstance(node, Scalar) and node.whole))
+
+
 def of_lab(root: Section) -> Iterator[Complaint]:
     """Mistakes in `on` itself, and with `defaults` for a lab on this computer."""
     on, defaults = root.values.get("on"), root.values.get("defaults")
@@ -43,7 +51,7 @@ def of_lab(root: Section) -> Iterator[Complaint]:
                 yield node, "on.nodes", f"`{name}` is here twice", "Name each node once."
             seen.add(name)
     if isinstance(defaults, Section) and is_local(root):
-        yield from _elsewhere(defaults, "container", "node")
+        yield from _elsewhere(defaults, "node")
 
 
 def of_segment(section: Section, local: bool) -> Iterator[Complaint]:
@@ -52,20 +60,14 @@ def of_segment(section: Section, local: bool) -> Iterator[Complaint]:
         yield from _elsewhere(section, "bridge", "vlan")
 
 
-def of_machine(section: Section, path: str, kind: str | None, root: Section) -> Iterator[Complaint]:
-    """Mistakes in a machine's own `container` and `node`, at its place in the nest."""
+def of_machine(section: Section, path: str, root: Section) -> Iterator[Complaint]:
+    """Mistakes in a machine's own `node`, at its place in the nest."""
     if is_local(root):
-        yield from _elsewhere(section, "container", "node")
-        return
-    name = path.rpartition("/")[2]
-    for key in ("container", "node"):
-        if "/" in path and section.values.get(key):
-            what = f"`{key}` means nothing here: {name} runs inside another machine, not on the Proxmox VE itself"
-            yield section.keys[key], f"{section.key}.{key}", what, "Leave it out: it is for outermost machines."
-    if "/" not in path and kind is not None and section.values.get("container"):
-        what = f"{name} is a hypervisor, and a container cannot be one: it has no kernel of its own"
-        hint = "Leave out `container`, or `hypervisor`."
-        yield section.keys["container"], f"{section.key}.container", what, hint
+        yield from _elsewhere(section, "node")
+    elif "/" in path and section.values.get("node"):
+        name = path.rpartition("/")[2]
+        what = f"`node` means nothing here: {name} runs inside another machine, not on the Proxmox VE itself"
+        yield section.keys["node"], f"{section.key}.node", what, "Leave it out: it is for outermost machines."
 
 
 def of_node(section: Section, root: Section) -> Iterator[Complaint]:

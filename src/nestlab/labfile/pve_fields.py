@@ -18,8 +18,9 @@ OF_MACHINE = (
     Field(
         "container",
         Boolean(),
-        "On a Proxmox VE: whether it is an unprivileged container (LXC) instead of a virtual machine. Its image is a"
-        " file then, a container template.",
+        "Whether it is an unprivileged container (LXC) instead of a virtual machine. Inside a `kvm` hypervisor its"
+        " image is nestlab's own `debian` or `tiny`, with additions if you like; on a Proxmox VE itself it is a file, a"
+        " container template.",
         default="false",
         misnomers=("lxc", "ct"),
     ),

@@ -8,11 +8,29 @@ from typing import Any, Final
 
 from nestlab.base.did_you_mean import meant
 from nestlab.base.errors import Mistake
-from nestlab.labfile.cloud_config import cloud_config
-from nestlab.labfile.fields import MACHINES_LIMIT, RECORDS
+from nestlab.labfile.cloud_config import cloud_config, file_of, json_of
+from nestlab.labfile.compose import Intake
+from nestlab.labfile.fields import MACHINES_LIMIT, MISTAKES_LIMIT, RECORDS
 from nestlab.labfile.nodes import Items, Node, Pairs, Scalar, found, shortened
 from nestlab.labfile.scalars import Wrong, leaf
-from nestlab.labfile.shapes import CloudConfig, Either, ListOf, MapOf, Name, Nothing, Record, Ref, Shape
+from nestlab.labfile.shapes import (
+    CloudConfig,
+    Either,
+    ListOf,
+    LocalPath,
+    MapOf,
+    Name,
+    Nothing,
+    Record,
+    Ref,
+    Settings,
+    Shape,
+    Text,
+)
+
+
+class Enough(Exception):
+    """There are so many mistakes that no more of them help."""
 
 
 class _Bad:
@@ -41,14 +59,19 @@ class Section:
 class Reader:
     """Reads by the table and gathers every mistake in `mistakes`."""
 
-    def __init__(self) -> None:
+    def __init__(self, intake: Intake | None = None) -> None:
         self.mistakes: list[Mistake] = []
         self.machines = 0
+        self.intake = intake or Intake()
+        self.named: dict[str, str] = {}
+        """Files of this computer that files name, by their paths: the first key that names them."""
 
     def lab(self, root: Pairs) -> Section:
         return self._record(RECORDS["lab"], root, "")
 
     def wrong(self, node: Node, key: str, what: str, hint: str = "") -> None:
+        if len(self.mistakes) >= MISTAKES_LIMIT:
+            raise Enough
         self.mistakes.append(node.mistake(what, key=key, hint=hint))
 
     def read(self, shape: Shape, node: Node, key: str) -> Any:
@@ -67,20 +90,45 @@ class Reader:
             return [(each, value) for each, value in values if value is not BAD]
         if isinstance(shape, CloudConfig):
             try:
-                return cloud_config(node)
+                if (path := file_of(node)) is not None:
+                    self._names(node, path, key)
+                return cloud_config(node, self.intake)
             except Wrong as wrong:
                 self.wrong(node, key, wrong.what, wrong.hint)
                 return BAD
+        if isinstance(shape, Settings):
+            return self._settings(node, key)
         if isinstance(shape, Either | Ref | MapOf | ListOf | Nothing) or not isinstance(node, Scalar):
             if not (isinstance(shape, Nothing) and _fits(shape, node)):
                 self.wrong(node, key, f"found {found(node)}, expected {shape.words}")
                 return BAD
             return None
         try:
-            return leaf(shape, node)
+            value = leaf(shape, node)
         except Wrong as wrong:
             self.wrong(node, key, wrong.what, wrong.hint)
             return BAD
+        if isinstance(shape, LocalPath):
+            self._names(node, value, key)
+        return value
+
+    def _settings(self, node: Node, key: str) -> Any:
+        """A mapping as JSON, or text as it is."""
+        try:
+            if isinstance(node, Pairs):
+                return json_of(node)
+            if isinstance(node, Scalar) and isinstance(node.value, str):
+                return leaf(Text(), node)
+        except Wrong as wrong:
+            self.wrong(node, key, wrong.what, wrong.hint)
+            return BAD
+        self.wrong(node, key, f"found {found(node)}, expected {Settings.words}")
+        return BAD
+
+    def _names(self, node: Node, path: str, key: str) -> None:
+        """A file is named, and may be given to machines. What the user names on the command line is no news to them."""
+        if not node.source.by_user:
+            self.named.setdefault(path, key)
 
     def _record(self, record: Record, node: Pairs, key: str) -> Section:
         section = Section(node, key)
@@ -138,7 +186,7 @@ class Reader:
 def _fits(shape: Shape, node: Node) -> bool:
     """Whether a node looks like the shape: nothing, a scalar, a list or a mapping."""
     match shape:
-        case CloudConfig():
+        case CloudConfig() | Settings():
             return True
         case Ref() | MapOf():
             return isinstance(node, Pairs)
@@ -149,3 +197,13 @@ def _fits(shape: Shape, node: Node) -> bool:
         case Either():
             return any(_fits(each, node) for each in shape.shapes)
     return isinstance(node, Scalar) and node.value is not None
+
+
+def sections_of(section: Section | None) -> list[tuple[str, Section]]:
+    """The members of a mapping that may not be there that are mappings themselves."""
+    return list(section.sections()) if section is not None else []
+
+
+def values_of(section: Section | None) -> list[tuple[str, Any]]:
+    """All that is good in a mapping that may not be there."""
+    return list(section.values.items()) if section is not None else []

@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nestlab import kinds
-from nestlab.lab.model import format_size
-from nestlab.labfile.fields import DEPTH_LIMIT, MACHINES_LIMIT, RECORDS
-from nestlab.labfile.shapes import Either, Field, ListOf, MapOf, Nothing, Record, Ref, Shape
+from nestlab.lab.model import SOURCE_LIMIT, SOURCES_LIMIT, format_size
+from nestlab.labfile.fields import (
+    CARDS_LIMIT,
+    DEPTH_LIMIT,
+    MACHINES_LIMIT,
+    MISTAKES_LIMIT,
+    RECORDS,
+    SIZE_LIMIT,
+    WRITTEN_LIMIT,
+)
+from nestlab.labfile.load import BYTES_LIMIT, FILES_LIMIT
+from nestlab.labfile.shapes import Either, Field, Integer, ListOf, MapOf, Nothing, Record, Ref, Shape
 
 _HEAD = """\
 # The lab file
@@ -29,10 +38,19 @@ _TITLES = {
     "pve": "A Proxmox VE",
     "defaults": "`defaults`",
     "machine": "A machine",
+    "topology": "The topology of CPUs",
+    "smbios": "SMBIOS",
+    "ready": "When a machine is up",
+    "disk": "A disk",
+    "medium": "An ISO that is downloaded",
     "setup": "The setup of a machine",
     "link": "A card on a segment",
     "segment": "A segment",
+    "vlan": "A VLAN",
+    "netboot": "Booting from the network",
     "image": "An image",
+    "pve_mirror": "The repository of Proxmox VE",
+    "install": "An image that is installed",
     "entry": "A file",
 }
 
@@ -42,15 +60,20 @@ _TAIL = f"""\
 `nestlab plan` says for each machine that is there which way a change takes; `up` takes it.
 
 **live**, nothing stops: a larger `disk` (in nestlab's images the filesystem grows with it), names of other machines,
-`ssh_keys`, `setup`, and the images that machines inside are given.
+`ssh_keys`, `setup`, `ports`, and the images that machines inside are given. `disks` on `virtio`, `nvme` and `scsi` come
+and go while the machine runs, as long as it has room: four more than it was started with, on `scsi` any number if it
+had one there; on a Proxmox VE if it had a disk at all. On `virtio` and `scsi` they also grow.
 
 **restart**, a stop and a start with the disk kept; machines inside are stopped before and started after: `memory`,
-`cpus`, `cmdline`, `internet`, `accel`, `hypervisor`, `segments` with their addresses, `mac`, `mtu` and `cidr`, and of
-an image of yours `user` and `cloud_init` (cloud-init then does its work again). A restart empties what has no disk:
-`tiny`.
+`cpus`, `cmdline`, `internet`, `accel`, `hypervisor`, all hardware (`cpu` and what follows it), all
+else of `disks`, `cdroms`, `boot`, `segments` with their
+addresses, `mac`, `vlan`, `trunk`, `mtu`, `card` and `cidr`, and of an image of yours `user` and `cloud_init`
+(cloud-init then does its work again). A restart empties what has no disk: `tiny`. A `card` that one of nestlab's images
+needs another driver for is another image.
 
 **anew**, the disk is deleted with all that is inside: `image` (also what is added to it), a smaller `disk`,
-`container`, another place in the nest. A machine that is no longer in the file is deleted, too.
+`container`, another place in the nest. A machine that is no longer in the file is deleted, too. Of `disks` only the one
+is deleted that is no longer there, is to be smaller, or over another `file`: the machine and its other disks stay.
 
 Before a disk is deleted `up` asks; where nobody can be asked it needs `--replace`, and else does nothing. A `disk` that
 is left out is no wish for a smaller one. `nestlab recreate` deletes a machine and makes it again on purpose, `nestlab
@@ -77,6 +100,18 @@ empty. Unquoted, what comes in is read as YAML reads it: with `N=4`, `cpus: ${{N
 `[ ]` such a value needs quotes, and is then text. `$$` is a dollar: in a `script`, write `$$$$` for the shell's
 `$$` and `$${{VAR}}` for its `${{VAR}}`; a dollar before anything else stays as it is.
 
+What a variable puts in stays where the file says, and is told to nobody while a lab is only looked at: in an address
+(`on`) and a `mirror` it is all of the value, as in `on: ${{WHERE:-local}}`; in a path that leads out of the file's
+folder it is the beginning and says where it is, as in `${{DIR}}/disk.qcow2`. NESTLAB_PVE_TOKEN and NESTLAB_PVE_PASSWORD
+are no variables.
+
+**What it takes from this computer.** `validate`, `plan` and `up` name each file outside of the lab file's folder (or
+hidden in it, as `.ssh` is) and each variable whose value machines get: `file`, `source`, a `cloud_init` that is a file.
+Before machines get a file that its mode lets only some users read, or a variable that is named like a secret (TOKEN,
+PASSWORD, …), `up` asks, once for a lab; where nobody can be asked it needs `--private`. What `--set` names is agreed
+to. All of these are regular files on a disk, of at most {format_size(SOURCE_LIMIT)} (a disk of yours: of any size), and
+{format_size(SOURCES_LIMIT)} together: nothing of /proc or /sys, no device, no FIFO.
+
 **Includes** are read relative to the file that names them and may include others. Mappings are merged, key by key, at
 any depth; of anything else the later file wins, and the including file over all. An included file says everything but
 `lab`. Paths in it (`file`, `source`) are relative to itself.
@@ -87,10 +122,12 @@ to a key that is missing there. The value is read as YAML reads an unquoted one;
 share an anchor only the one that is named is changed. Relative paths in it start at the directory of the lab file.
 
 **Another place** for the same lab is one key: by `--set on=pve://root@pam!lab@pve1`, or `on: ${{WHERE:-local}}` in the
-file, what runs on this computer runs on a Proxmox VE. `bridge` and `vlan` of segments, `container` and `node` of
-machines are mistakes without one.
+file, what runs on this computer runs on a Proxmox VE. `bridge` and `vlan` of segments and `node` of
+machines are mistakes without one, and `transparent` with one.
 
-**Limits**: {MACHINES_LIMIT} machines, nested {DEPTH_LIMIT // 2 - 1} deep.
+**Limits**: {MACHINES_LIMIT} machines, nested {DEPTH_LIMIT // 2 - 1} deep, with {CARDS_LIMIT} cards;
+{BYTES_LIMIT >> 20} MiB for each file, {FILES_LIMIT} included files, and {WRITTEN_LIMIT} keys and values in all of them,
+{SIZE_LIMIT} with what anchors repeat. After {MISTAKES_LIMIT} mistakes a file is read no further.
 
 ## What is checked beside the types
 
@@ -98,9 +135,14 @@ machines are mistakes without one.
 - The networks of segments are apart; `cidr` has no host bits set; addresses are inside, neither the network's own nor
   the broadcast address, and each is given once. So is each `mac`.
 - A network has room for its machines; its first address is kept free unless a machine states it.
-- On a Proxmox VE, `container` and `node` are for outermost machines; a container is no hypervisor, and its image is a
-  file (.tar.zst, .tar.gz or .tar.xz). No address holds a secret, and what looks like one is not shown.
-- Segments and images that are named exist, and so do files.
+- A container is inside a `kvm` hypervisor, of `debian` or `tiny`, or on a Proxmox VE itself, of a file (.tar.zst,
+  .tar.gz or .tar.xz). It is no hypervisor, and has no hardware, disks or `cmdline` of its own; inside a
+  hypervisor it is up by ssh, and its cards are no `card` to choose.
+- On a Proxmox VE, `node` is for outermost machines. No address holds a secret, and what looks like one is not shown.
+- Segments and images that are named exist, and so do files. A VLAN is one of the `vlans` of its segment, where that
+  says any.
+- No plain guest has a trunk, unless its image is a disk of yours. A hypervisor's card is on one VLAN only where no
+  machine inside uses that segment.
 
 All mistakes are said at once, each with its file, line and column.
 """
@@ -146,7 +188,7 @@ def _words(shape: Shape) -> str:
         case Ref():
             return f"[{shape.record}](#{_anchor(_TITLES[shape.record])})"
         case MapOf():
-            return f"names: {_words(shape.of)}"
+            return f"{'ports' if isinstance(shape.keys, Integer) else 'names'}: {_words(shape.of)}"
     return shape.words
 
 

@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from nestlab.base import regular
 from nestlab.base.did_you_mean import meant
 from nestlab.base.errors import LabError
 from nestlab.lab.model import NAME, format_size, parse_size
@@ -33,10 +34,14 @@ from nestlab.labfile.shapes import (
     Name,
     PveAddress,
     Reference,
+    Repository,
     Size,
     SshKey,
     Text,
+    UrlOrPath,
 )
+
+URL = r"https?://[!-~]+"
 
 
 class Wrong(Exception):
@@ -75,6 +80,8 @@ def _text(shape: Text, node: Scalar) -> str:
     text = _string(shape, node)
     if shape.limit is not None and len(text) > shape.limit:
         raise Wrong(f"it has {len(text)} letters, expected {shape.words}", f"Use at most {shape.limit}.")
+    if shape.whole:
+        _only_whole(shape, node)
     if shape.pattern is not None and not re.fullmatch(shape.pattern, text):
         raise _expected(shape, node)
     return text
@@ -121,7 +128,8 @@ def _boolean(shape: Boolean, node: Scalar) -> bool:
 def _choice(shape: Choice, node: Scalar) -> str:
     if isinstance(node.value, str) and node.value in shape.values:
         return node.value
-    raise _expected(shape, node, "" if node.value is None else meant(node.text, shape.values))
+    other = shape.others.get(node.text.lower())
+    raise _expected(shape, node, "" if node.value is None else other or meant(node.text, shape.values))
 
 
 def _mode(shape: Mode, node: Scalar) -> int:
@@ -158,11 +166,48 @@ def _local_path(shape: LocalPath, node: Scalar) -> str:
     text = _string(shape, node)
     if not text or not text.isprintable():
         raise _expected(shape, node)
+    _leads_nowhere(node)
     try:
         path = Path(text).expanduser()
     except RuntimeError as error:
         raise Wrong(f"{text}: {error}", "Write the path in full.") from error
     return os.path.normpath(node.source.directory / path)
+
+
+def _url_or_path(shape: UrlOrPath, node: Scalar) -> str:
+    text = _string(shape, node)
+    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
+        return _local_path(LocalPath(), node)
+    _only_whole(shape, node)
+    if not re.fullmatch(URL, text):
+        raise _expected(shape, node)
+    return text
+
+
+def _repository(shape: Repository, node: Scalar) -> str:
+    text = _string(shape, node)
+    if not (here := re.fullmatch(r"(?:file|copy):/*(/[^/].*)", text)):
+        return _url_or_path(UrlOrPath(), node).rstrip("/")
+    _only_whole(shape, node)
+    return os.path.normpath(here[1])
+
+
+def _leads_nowhere(node: Scalar) -> None:
+    """Wrong where a file decides in which folder the value of a variable is looked for: what is looked for in a folder
+    of the network is told to whoever serves it."""
+    anywhere = node.text.startswith(("/", "~")) or ".." in node.text.split("/")
+    for each in node.inserted:
+        at_its_start = each.start == 0 and node.text.startswith("/")
+        if anywhere and not at_its_start:
+            what = f"the variable {each.name} stands inside of a path that leads out of this file's folder"
+            raise Wrong(what, "A variable may be the beginning of a path and say where it is, such as ${DIR}/disk.raw.")
+
+
+def _only_whole(shape: Leaf, node: Scalar) -> None:
+    """Wrong where a variable is a part of an address: the name of its host is told to whoever answers for it."""
+    if node.inserted and not node.whole:
+        what = f"the variable {node.inserted[0].name} is only a part of {shape.words}"
+        raise Wrong(what, "Let one variable hold all of it, such as ${WHERE} or ${WHERE:-…}.")
 
 
 _PUBLIC = re.compile(r"((?:ssh|ecdsa|sk-ssh|sk-ecdsa)-[a-z0-9@.-]+) +([A-Za-z0-9+/]+={0,2})(?: +([ -~]*))?")
@@ -180,8 +225,8 @@ def _ssh_key(shape: SshKey, node: Scalar) -> tuple[str, ...]:
         return (_public(text, "it"),)
     path = Path(_local_path(LocalPath(), node))
     try:
-        with path.open("rb") as file:
-            said = file.read(_KEYS_LIMIT).decode("utf-8", "replace")
+        status = regular.check(path)
+        said = _content(path, status.st_mtime_ns, status.st_size)
     except (OSError, ValueError) as error:
         if "ssh-" in text:
             raise _expected(shape, node, "Write it as in a .pub file: ssh-ed25519 AAAA… NAME.") from None
@@ -194,6 +239,12 @@ def _ssh_key(shape: SshKey, node: Scalar) -> tuple[str, ...]:
     if not lines:
         raise Wrong(f"there is no key in {path}", "Name a .pub file.")
     return tuple(_public(line, str(path)) for line in lines)
+
+
+@lru_cache(maxsize=256)
+def _content(path: Path, changed: int, size: int) -> str:
+    """Of a file of keys, which many machines may name; `changed` and `size` tell that it is still the same."""
+    return regular.read(path, _KEYS_LIMIT).decode("utf-8", "replace")
 
 
 def _public(line: str, where: str) -> str:
@@ -284,6 +335,7 @@ def _mac(shape: Mac, node: Scalar) -> str:
 
 def _pve_address(shape: PveAddress, node: Scalar) -> str:
     text = _string(shape, node)
+    _only_whole(shape, node)
     if text == "local":
         if not shape.local:
             raise Wrong(
@@ -312,6 +364,8 @@ _READERS: dict[type, Callable[..., Any]] = {
     Name: _name,
     Reference: _reference,
     LocalPath: _local_path,
+    UrlOrPath: _url_or_path,
+    Repository: _repository,
     SshKey: _ssh_key,
     GuestPath: _guest_path,
     Cidr: _cidr,

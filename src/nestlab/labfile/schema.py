@@ -30,10 +30,13 @@ from nestlab.labfile.shapes import (
     Record,
     Ref,
     Reference,
+    Repository,
+    Settings,
     Shape,
     Size,
     SshKey,
     Text,
+    UrlOrPath,
 )
 
 _VARIABLE = {"type": "string", "pattern": r"\$\{"}
@@ -75,7 +78,7 @@ def _record(record: Record) -> dict[str, Any]:
     if required:
         made["required"] = required
     if record.name == "image":
-        made["oneOf"] = [{"required": ["from"]}, {"required": ["file"]}]
+        made["oneOf"] = [{"required": [each]} for each in ("from", "file", "url", "install")]
     if record.name == "entry":
         made["oneOf"] = [{"required": ["text"]}, {"required": ["source"]}]
     return made
@@ -95,20 +98,25 @@ def _shape(shape: Shape) -> dict[str, Any]:
         case ListOf():
             return {"type": "array", "items": _shape(shape.of)}
         case MapOf():
-            return {"type": "object", "propertyNames": _shape(shape.keys), "additionalProperties": _shape(shape.of)}
+            return {"type": "object", "propertyNames": _key(shape.keys), "additionalProperties": _shape(shape.of)}
         case Nothing():
             return {"type": "null"}
         case Text() if shape.pattern is None and shape.limit is None:
             return {"type": "string"}
-        case CloudConfig():
+        case CloudConfig() | Settings():
             return {"anyOf": [{"type": "object"}, {"type": "string", "minLength": 1}]}
-        case LocalPath() | SshKey():
+        case LocalPath() | UrlOrPath() | Repository() | SshKey():
             return {"type": "string", "minLength": 1}
         case Reference(to="image"):
             return {"type": "string", "minLength": 1, "examples": list(images())}
         case Reference():
             return {"type": "string", "minLength": 1}
     return {"anyOf": [_leaf(shape), {"$ref": "#/$defs/variable"}]}
+
+
+def _key(shape: Shape) -> dict[str, Any]:
+    """A number is a text where it is a key."""
+    return {"type": "string", "pattern": "^[0-9]{1,5}$"} if isinstance(shape, Integer) else _shape(shape)
 
 
 def _leaf(shape: Shape) -> dict[str, Any]:

@@ -6,23 +6,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from typing import ClassVar, Literal, TypeAlias
 
+from nestlab.base.frozen import frozen
 from nestlab.lab.model import format_size
 
 
-@dataclass(frozen=True)
+@frozen
 class Text:
-    """Text that matches `pattern`; `words` says what that means."""
+    """Text that matches `pattern`; `words` says what that means. `whole`: a variable is all of it, or nothing."""
 
     words: str = "text"
     pattern: str | None = None
     limit: int | None = None
+    whole: bool = False
 
 
-@dataclass(frozen=True)
+@frozen
 class Integer:
     """`why` is the reason for the limits, where there is one to say."""
 
@@ -35,7 +37,7 @@ class Integer:
         return f"a whole number from {self.low} to {self.high}"
 
 
-@dataclass(frozen=True)
+@frozen
 class Size:
     """A number of bytes, written with a unit."""
 
@@ -47,28 +49,31 @@ class Size:
         return f"a size from {format_size(self.low)} to {format_size(self.high)}"
 
 
-@dataclass(frozen=True)
+@frozen
 class Boolean:
     words: ClassVar[str] = "true or false"
 
 
-@dataclass(frozen=True)
+@frozen
 class Choice:
+    """`others`: values that somebody may expect, by their names in lower case, and what to say instead."""
+
     values: tuple[str, ...]
+    others: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def words(self) -> str:
         return one_of(self.values)
 
 
-@dataclass(frozen=True)
+@frozen
 class Mode:
     """File permissions, octal as YAML 1.2 writes it."""
 
     words: ClassVar[str] = "permissions such as 0o644"
 
 
-@dataclass(frozen=True)
+@frozen
 class Name:
     """The name of something new."""
 
@@ -80,7 +85,7 @@ class Name:
         return f"a name for the {self.of}"
 
 
-@dataclass(frozen=True)
+@frozen
 class Reference:
     """The name of something that the file defines elsewhere."""
 
@@ -91,33 +96,55 @@ class Reference:
         return f"the name of {'an' if self.to[0] in 'aeiou' else 'a'} {self.to}"
 
 
-@dataclass(frozen=True)
+@frozen
 class LocalPath:
     """A path on this computer; read as an absolute one."""
 
     words: ClassVar[str] = "the path of a file"
 
 
-@dataclass(frozen=True)
+@frozen
+class UrlOrPath:
+    """A URL as it is, or a path on this computer, read as an absolute one."""
+
+    words: ClassVar[str] = "a URL (http or https), or the path of a file"
+
+
+@frozen
+class Repository:
+    """A URL of a repository as it is, or the path of a folder on this computer (also as file://), read as an absolute
+    one."""
+
+    words: ClassVar[str] = "a URL (http or https), or the path of a folder"
+
+
+@frozen
 class SshKey:
     """Public keys, read as lines of authorized_keys."""
 
     words: ClassVar[str] = "a public ssh key, or the path of a .pub file"
 
 
-@dataclass(frozen=True)
+@frozen
 class CloudConfig:
     """User-data for cloud-init, read as JSON."""
 
     words: ClassVar[str] = "a cloud-config, or the path of a file with one"
 
 
-@dataclass(frozen=True)
+@frozen
+class Settings:
+    """Settings of another program's: a mapping, read as JSON, or lines of text."""
+
+    words: ClassVar[str] = "a mapping, or lines of text"
+
+
+@frozen
 class GuestPath:
     words: ClassVar[str] = "an absolute path inside the image"
 
 
-@dataclass(frozen=True)
+@frozen
 class Cidr:
     version: Literal[4, 6]
 
@@ -126,7 +153,7 @@ class Cidr:
         return f"an IPv{self.version} network such as {'10.77.0.0/24' if self.version == 4 else 'fd77::/64'}"
 
 
-@dataclass(frozen=True)
+@frozen
 class Address:
     """`version` None: of either."""
 
@@ -139,12 +166,12 @@ class Address:
         return f"an IPv{self.version} address such as {'10.77.0.11' if self.version == 4 else 'fd77::11'}"
 
 
-@dataclass(frozen=True)
+@frozen
 class Mac:
     words: ClassVar[str] = "a MAC address such as 52:54:00:12:34:56"
 
 
-@dataclass(frozen=True)
+@frozen
 class PveAddress:
     """The address of a Proxmox VE; `local`: or the word `local`, for this computer."""
 
@@ -155,12 +182,12 @@ class PveAddress:
         return f"{'`local` or ' * self.local}the address of a Proxmox VE such as pve://root@pam!lab@pve1"
 
 
-@dataclass(frozen=True)
+@frozen
 class Nothing:
     words: ClassVar[str] = "nothing"
 
 
-@dataclass(frozen=True)
+@frozen
 class ListOf:
     of: Shape
 
@@ -169,9 +196,9 @@ class ListOf:
         return "a list"
 
 
-@dataclass(frozen=True)
+@frozen
 class MapOf:
-    keys: Name | Reference | GuestPath
+    keys: Name | Reference | GuestPath | Integer
     of: Shape
 
     @property
@@ -179,7 +206,7 @@ class MapOf:
         return f"a mapping from {self.keys.words}"
 
 
-@dataclass(frozen=True)
+@frozen
 class Ref:
     """A record of the table, by name."""
 
@@ -190,7 +217,7 @@ class Ref:
         return "a mapping"
 
 
-@dataclass(frozen=True)
+@frozen
 class Either:
     """One of several, told apart by what YAML shows: nothing, a scalar, a list, a mapping."""
 
@@ -211,6 +238,8 @@ Leaf: TypeAlias = (
     | Name
     | Reference
     | LocalPath
+    | UrlOrPath
+    | Repository
     | SshKey
     | GuestPath
     | Cidr
@@ -218,10 +247,10 @@ Leaf: TypeAlias = (
     | Mac
     | PveAddress
 )
-Shape: TypeAlias = Leaf | Nothing | CloudConfig | ListOf | MapOf | Ref | Either
+Shape: TypeAlias = Leaf | Nothing | CloudConfig | Settings | ListOf | MapOf | Ref | Either
 
 
-@dataclass(frozen=True)
+@frozen
 class Field:
     """One key of a record. `default` and `example` are YAML or words for people; `misnomers` are other programs'
     names for it, understood only to say the right one."""
@@ -235,7 +264,7 @@ class Field:
     misnomers: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@frozen
 class Record:
     """A mapping with known keys. `called`: what messages call it. `refused`: keys that somebody may expect, and why
     they are none."""

@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 from nestlab import kinds
 from nestlab.base.did_you_mean import meant
-from nestlab.lab.model import GIB, MIB, File, Image, Lab, Link, Machine, Segment, Setup, format_size, is_template
-from nestlab.labfile import pve
-from nestlab.labfile.additions import additions, own_files
-from nestlab.labfile.disk_image import of_file, size_of
-from nestlab.labfile.fields import MEMORY
+from nestlab.lab.disks import Bus
+from nestlab.lab.model import (
+    GIB,
+    NO_IMAGE,
+    SOURCES_LIMIT,
+    File,
+    Image,
+    Lab,
+    Link,
+    Machine,
+    Segment,
+    Setup,
+    format_size,
+    is_template,
+)
+from nestlab.lab.readiness import Ready
+from nestlab.labfile import containers, hardware, netboot, of_kind, pve, pve_packages, ready, url_image, vlans
+from nestlab.labfile.additions import added_at, additions, own_files
+from nestlab.labfile.cards import cards_said, link_of
+from nestlab.labfile.disk_image import of_disk, size_of_source, too_many_bytes
+from nestlab.labfile.drives import Drives
+from nestlab.labfile.fields import CARDS_LIMIT
+from nestlab.labfile.image_size import disk_of, kinds_of, readable
 from nestlab.labfile.network import Complaint, Use, check
 from nestlab.labfile.nodes import Node
-from nestlab.labfile.read import Reader, Section
+from nestlab.labfile.ports import Ports
+from nestlab.labfile.read import Reader, Section, sections_of, values_of
+from nestlab.labfile.to_install import around, installed
 
 _NO_DISK = frozenset(name for name, plain in kinds.plains().items() if not plain.disk)
 
@@ -33,59 +53,73 @@ class _Builder:
         self.defaults: Section | None = root.values.get("defaults")
         self.segments: Section | None = root.values.get("segments")
         self.local = pve.is_local(root)
+        self.packages = pve_packages.of_lab(root)
+        self.ports = Ports(local=self.local)
         self.images: dict[str, Image | None] = {}
         self.inline: dict[int, Image | None] = {}
         self.setups: dict[int, Setup] = {}
+        self.keys: dict[int, tuple[str, ...]] = {}
+        self.plain: dict[str, Image] = {}
+        self.readies: dict[int, Ready | None] = {}
+        self.copied = self.cards = 0
+        self.drives = Drives(self)
 
     def lab(self) -> Lab:
         values = self.root.values
-        for name, section in _sections(values.get("images")):
-            if name in kinds.images():
+        for name, section in sections_of(values.get("images")):
+            if name in (NO_IMAGE, *kinds.images()):
                 hint = "Choose another name for yours."
                 self.wrong(values["images"].keys[name], f"images.{name}", f"{name} is an image of nestlab's", hint)
             image = self.image(section)
             self.images[name] = replace(image, name=name) if image else None
         segments = self.segments
         wanted = tuple(self.segment(name, segments.values.get(name)) for name in segments.keys) if segments else ()
-        machines = tuple(self.machine(section, name) for name, section in _sections(values.get("machines")))
-        self.complain(pve.of_lab(self.root))
+        machines = tuple(self.machine(section, name) for name, section in sections_of(values.get("machines")))
+        self.complain((*pve.of_lab(self.root), *pve_packages.of_mirror(self.root)))
         if self.defaults is not None:
             self.complain(pve.of_node(self.defaults, self.root))
-        self.complain(check(segments, self.uses))
-        return Lab(values.get("lab", ""), pve.place(self.root), wanted, machines, values.get("patience", 1))
+        self.complain((*check(segments, self.uses), *vlans.of_cards(self.uses, segments, self.plain)))
+        self.complain(netboot.of_machines(segments, machines, self.uses))
+        on, named, patience = pve.place(self.root), pve.is_named(self.root), values.get("patience", 1)
+        return Lab(values.get("lab", ""), on, wanted, machines, patience, named)
 
     def complain(self, complaints: Iterable[Complaint]) -> None:
         for node, key, what, hint in complaints:
             self.wrong(node, key, what, hint)
 
     def segment(self, name: str, section: Section | None) -> Segment:
-        if section is None:
-            return Segment(name)
-        self.complain(pve.of_segment(section, self.local))
-        return Segment(name, **section.values)
+        if section is not None:
+            self.complain((*pve.of_segment(section, self.local), *vlans.of_segment(section, self.local)))
+        return vlans.segment(name, section)
 
     # Images
 
     def image(self, section: Section) -> Image | None:
         """None when something is wrong with it."""
         given, at, key = section.values, section.at, section.key
-        if "from" in at and "file" in at:
+        if "install" in at:
+            self.complain(around(section))
+            return installed(section, self.complain, self.image)
+        sources = [name for name in ("from", "file", "url") if name in at]
+        if len(sources) > 1:
             hint = "Keep one of them: nestlab adds to its own images only."
-            self.wrong(at["file"], f"{key}.file", "`from` and `file` exclude each other", hint)
+            first, second = sources[:2]
+            self.wrong(at[second], f"{key}.{second}", f"`{first}` and `{second}` exclude each other", hint)
             return None
-        if "from" not in at and "file" not in at:
-            hint = "Say `from: debian` for nestlab's own, or `file: ./disk.qcow2` for yours."
-            self.wrong(section.node, key, "it says neither `from` nor `file`", hint)
+        if not sources:
+            hint = "Say `from: debian` for nestlab's own, `file: ./disk.qcow2` for yours, or `url:` to download one."
+            self.wrong(section.node, key, "it says neither `from`, `file` nor `url`", hint)
             return None
+        self.complain(url_image.out_of_place(section, sources[0]))
+        if "url" in at:
+            image, complaints = url_image.downloaded(section)
+            self.complain(complaints)
+            return image
         if "file" in at:
             return self.own_disk(section)
-        for name in ("format", "user", "cloud_init"):
-            if name in at:
-                hint = "Leave it out: it is for disks of your own (`file`)."
-                self.wrong(section.keys[name], f"{key}.{name}", f"`{name}` means nothing with `from`", hint)
-        files = tuple(self.file(path, entry, given["files"]) for path, entry in _values(given.get("files")))
+        files = tuple(self.file(path, entry, given["files"]) for path, entry in values_of(given.get("files")))
         packages = tuple(name for _, name in given.get("packages", ()))
-        self.complain(additions(section))
+        self.complain((*additions(section), *pve_packages.mistakes(section)))
         return Image(
             base=given.get("from"),
             mirror=given.get("mirror"),
@@ -94,18 +128,15 @@ class _Builder:
             script=given.get("script"),
             suite=given.get("suite"),
             kernel=given.get("kernel"),
-            said=f"{section.node.source.name}:{where.line}" if (where := _added_at(section)) else None,
+            pve=pve_packages.of_image(section, self.packages),
+            said=f"{section.node.source.name}:{where.line}" if (where := added_at(section)) else None,
         )
 
     def own_disk(self, section: Section) -> Image | None:
         given, at, key = section.values, section.at, section.key
-        for name in ("packages", "files", "script", "mirror", "suite", "kernel"):
-            if name in at:
-                hint = "Leave it out, or start from an image of nestlab's (`from`)."
-                self.wrong(section.keys[name], f"{key}.{name}", f"`{name}` does not go into a disk of yours", hint)
         if "file" not in given:
             return None
-        disk = of_file(given["file"], given.get("format"), "format" in at)
+        disk = of_disk(given["file"], given.get("format"), "format" in at)
         if isinstance(disk, tuple):
             self.wrong(at["file"], f"{key}.file", *disk)
             return None
@@ -127,16 +158,20 @@ class _Builder:
             what = "`text` and `source` exclude each other" if both else "it says neither `text` nor `source`"
             self.wrong(at["source"] if both else files.at[path], entry.key, what, "Say one of them.")
         elif "source" in given:
-            missing = of_file(given["source"], "raw", True)
-            if isinstance(missing, tuple):
-                self.wrong(at["source"], f"{entry.key}.source", *missing)
+            size = size_of_source(given["source"])
+            if isinstance(size, tuple):
+                self.wrong(at["source"], f"{entry.key}.source", *size)
+            else:
+                self.copied += size
+                if self.copied > SOURCES_LIMIT >= self.copied - size:
+                    self.wrong(at["source"], f"{entry.key}.source", *too_many_bytes())
         return File(path, given.get("text"), given.get("source"), given.get("mode", 0o644))
 
     def image_of(self, section: Section, kind: str | None) -> tuple[Image | None, Node | None]:
         """The image of a machine (None: something is wrong with it) and where it was said."""
         given, node, key = self.pick(section, "image", own_only=kind is not None)
         if node is None:
-            return Image(base=kinds.default_image(kind)), None
+            return pve_packages.own(kinds.default_image(kind), self.packages), None
         if isinstance(given, Section):
             if id(given) not in self.inline:
                 self.inline[id(given)] = self.image(given)
@@ -145,21 +180,41 @@ class _Builder:
             return None, node
         if given in self.images:
             return self.images[given], node
-        if given in kinds.images():
-            return Image(base=given), node
-        known = [*self.images, *kinds.images()]
+        if given in (NO_IMAGE, *kinds.images()):
+            return pve_packages.own(given, self.packages), node
+        known = [*self.images, *kinds.images(), NO_IMAGE]
         self.wrong(node, key, f"there is no image `{given}`", meant(given, known, listed=True))
         return None, node
 
     # Machines
 
     def pick(self, section: Section, name: str, *, own_only: bool = False) -> tuple[Any, Node | None, str]:
-        """What a machine or else (unless `own_only`) `defaults` says, where, and under which key path; (None, None, "")
-        for nobody."""
+        """What a machine, or its kind of hypervisor, or else (unless `own_only`) `defaults` says, where, and under
+        which key path; (None, None, "") for nobody."""
+        if name not in section.at and (wish := self.wish(section, name)) is not None:
+            return wish
         for source in (section, None if own_only else self.defaults):
             if source is not None and name in source.at:
                 return source.values.get(name), source.at[name], f"{source.key}.{name}"
         return None, None, ""
+
+    def bus(self, section: Section, image: Image, *, outermost: bool) -> Bus:
+        """What its own disk is on. A mistake where that cannot be chosen, passed over where its kind or `defaults` says
+        it."""
+        why = "a machine's disk is on virtio-scsi there" if outermost else f"{image.base} looks for it on virtio"
+        by_firmware = image.base is None or image.base == NO_IMAGE
+        found: Bus | None = self.only_where(section, "bus", outermost or not by_firmware, why)
+        return found or "virtio"
+
+    def wish(self, section: Section, name: str) -> tuple[Any, Node | None, str] | None:
+        """What a kind of hypervisor that nestlab does not work in asks for, said where its kind is said."""
+        for source in (section, self.defaults) if name != "hypervisor" else ():
+            if source is not None and "hypervisor" in source.at:
+                made = kinds.foreign().get(source.values.get("hypervisor") or "")
+                wished = made.keys.get(name) if made is not None else None
+                place = source.at["hypervisor"], f"{source.key}.hypervisor"
+                return (wished.value, *place) if wished is not None else None
+        return None
 
     def is_bad(self, section: Section, name: str) -> bool:
         """Whether a mistake has been said about what `pick` looks at."""
@@ -170,37 +225,73 @@ class _Builder:
         name = path.rpartition("/")[2]
         kind = self.pick(section, "hypervisor")[0]
         image, image_at = self.image_of(section, kind)
-        links = self.links(section, path)
+        links = of_kind.with_cards(self.links(section, path), kind, self.uses)
         inner = section.values.get("machines")
-        machines = tuple(self.machine(each, f"{path}/{inside}") for inside, each in _sections(inner))
+        machines = tuple(self.machine(each, f"{path}/{inside}") for inside, each in sections_of(inner))
         if kind is None and inner is not None and inner.keys and not self.is_bad(section, "hypervisor"):
-            self.not_inside(section, name)
-        if kind is not None and image is not None and image_at is not None:
-            self.fits_kind(image, kind, image_at, section)
-        container = self.on_pve(section, path, kind, image, image_at)
-        image = image or Image(base=kinds.default_image(kind))
-        return Machine(
+            self.complain(of_kind.not_inside(section, name, container=bool(self.pick(section, "container")[0])))
+        self.complain(of_kind.mistakes(section, kind, image, image_at))
+        place = containers.Place(path, kind, self.local)
+        container = self.contained(section, place, image, image_at)
+        image = image or pve_packages.own(kinds.default_image(kind), self.packages)
+        nested = container and not place.on_pve
+        asked = hardware.Asked(section, self.pick, kind, image, place.on_pve, container)
+        cpus, made, wrong = hardware.of_machine(asked)
+        usual = containers.memory(image) if nested else None
+        memory, short = hardware.memory_for(asked, made, self.memory(section, kind, image, machines, usual))
+        of_cards = (containers if nested else hardware).of_cards(links, image, self.uses)
+        self.complain((*wrong, *short, *of_cards))
+        ports, wrong_ports = self.ports.of(self.pick(section, "ports"), path, own="ports" in section.at)
+        self.complain(wrong_ports)
+        self.plain |= {} if kind is not None else {path: image}
+        known = self.ready(section, image, kind, on_pve=container and place.on_pve, nested=nested)
+        self.complain(ready.without_screen(section, known, screen=place.on_pve or not image.own or made.display))
+        machine = Machine(
             name=name,
             hypervisor=kind,
-            image=image,
-            cpus=self.pick(section, "cpus")[0] or 1,
-            memory=self.memory(section, kind, image, machines),
-            disk=self.disk(section, image),
+            image=hardware.image_for(asked, links, made),
+            cpus=of_kind.cpus(kind, section, cpus),
+            memory=memory,
+            disk=of_kind.disk(kind, image, self.disk(section, image)),
             links=links,
             internet=bool(self.pick(section, "internet")[0]),
             accel=self.pick(section, "accel")[0] or "auto",
-            cmdline=self.only_where(section, "cmdline", image.file is not None, "its own boot loader decides") or "",
+            cmdline=self.only_where(section, "cmdline", not image.own, "its own boot loader decides") or "",
             container=container,
-            ssh_keys=self.ssh_keys(section),
-            setup=self.setup(section, container=container),
+            ssh_keys=self.ssh_keys(section) if known.by == "ssh" else (),
+            setup=self.setup(section, container=container and place.on_pve) if known.by == "ssh" else None,
+            ready=known,
+            foreign=kinds.is_foreign(kind),
+            card=of_kind.card(kind),
+            bus=self.bus(section, image, outermost=place.on_pve),
             node=self.pick(section, "node", own_only="/" in path)[0],
+            hardware=made,
+            ports=ports,
             machines=machines,
         )
+        return self.drives.equipped(containers.bare(machine) if nested else machine, section, path)
+
+    def ready(self, section: Section, image: Image, kind: str | None, *, on_pve: bool, nested: bool) -> Ready:
+        """How it is known that a machine is up. `defaults` are passed over by those of which only one thing is true."""
+        foreign = kinds.is_foreign(kind)
+        nests = kind is not None and not foreign
+        given = self.pick(section, "ready", own_only=on_pve or nested or nests)[0]
+        if id(given) not in self.readies:
+            self.readies[id(given)] = ready.read(given)
+            self.complain(ready.of_ready(given))
+        found = self.readies[id(given)] or ready.usual(image, foreign=foreign)
+        if nested:
+            self.complain(containers.ready(section))
+            return Ready()
+        self.complain(ready.of_machine(section, found, nests=nests, container=on_pve, kind=kind))
+        return Ready() if on_pve or nests else found
 
     def ssh_keys(self, section: Section) -> tuple[str, ...]:
         given = self.pick(section, "ssh_keys")[0] or ()
-        keys = [key for _, some in given for key in some] if isinstance(given, list) else given
-        return tuple(dict.fromkeys(keys))
+        if id(given) not in self.keys:
+            keys = [key for _, some in given for key in some] if isinstance(given, list) else given
+            self.keys[id(given)] = tuple(dict.fromkeys(keys))
+        return self.keys[id(given)]
 
     def setup(self, section: Section, *, container: bool) -> Setup | None:
         """What is done once in a machine. A mistake where no command can be run."""
@@ -218,66 +309,37 @@ class _Builder:
             files = given.values.get("files")
             self.complain(own_files(files))
             self.setups[id(given)] = Setup(
-                tuple(self.file(path, entry, files) for path, entry in _values(files)),
+                tuple(self.file(path, entry, files) for path, entry in values_of(files)),
                 tuple(command for _, command in given.values.get("commands", ())),
             )
         made = self.setups[id(given)]
         return made if made != Setup() else None
 
-    def on_pve(self, section: Section, path: str, kind: str | None, image: Image | None, image_at: Node | None) -> bool:
+    def contained(self, section: Section, place: containers.Place, image: Image | None, image_at: Node | None) -> bool:
         """Whether a machine is a container, with what is wrong with that, with its `node` and with its image said."""
-        self.complain(pve.of_machine(section, path, kind, self.root))
-        if "/" not in path:
+        self.complain((*pve.of_machine(section, place.path, self.root), *containers.in_place(section, place)))
+        if place.outermost:
             self.complain(pve.of_node(section, self.root))
-        said, at, key = self.pick(section, "container", own_only="/" in path or kind is not None)
-        image_key = f"{section.key}.image" if "image" in section.at else "defaults.image"
-        template = image is not None and is_template(image.file)
-        if (
-            image is not None
-            and template
-            and not said
-            and image_at is not None
-            and not self.is_bad(section, "container")
-        ):
-            what = f"{image.file} is a container template, and no disk"
-            hint = "Say `container: true` (on a Proxmox VE), or take a disk."
-            self.wrong(image_at, image_key, what, hint)
-        elif image is not None and said and not template and at is not None and self.may_be_container(path, kind):
-            what = f"a container cannot be made from the image {image.base or image.file}"
-            hint = "Say `image: {file: …}` with a container template (.tar.zst, .tar.gz or .tar.xz)."
-            self.wrong(image_at or at, image_key if image_at else key, what, hint)
-        return bool(said)
+        said = containers.wanted(section, place, self.pick, image)
+        bad = self.is_bad(section, "container")
+        self.complain(containers.of_image(section, place, said, image, image_at, bad=bad))
+        if said and not place.on_pve:
+            self.complain(containers.keys(section, image))
+        return said
 
-    def may_be_container(self, path: str, kind: str | None) -> bool:
-        return not self.local and "/" not in path and kind is None
-
-    def not_inside(self, section: Section, name: str) -> None:
-        hint = f"Give {name} a `hypervisor: {min(kinds.names())}`, or move its machines out of it."
-        what = f"machines inside {name}, which is a plain guest"
-        if self.pick(section, "container")[0]:
-            what = f"machines inside {name}, which is a container"
-            hint = f"Make {name} a virtual machine with `hypervisor: {min(kinds.names())}`, or move its machines out."
-        self.wrong(section.keys["machines"], f"{section.key}.machines", what, hint)
-
-    def fits_kind(self, image: Image, kind: str, node: Node, section: Section) -> None:
-        base = kinds.default_image(kind)
-        if image.base is not None and image.base != base:
-            what = f"a hypervisor of kind {kind} cannot be made from the image {image.base}"
-            self.wrong(node, f"{section.key}.image", what, f"Leave it out, or say `from: {base}`, or a file of yours.")
-
-    def only_where(self, section: Section, name: str, useless: bool, why: str) -> Any:
+    def only_where(self, section: Section, name: str, useless: bool, why: str, hint: str = "") -> Any:
         """The value of a key that only some images use: a mistake there, passed over in defaults."""
         if not useless:
             return self.pick(section, name)[0]
         if name in section.at:
-            hint = f"Leave `{name}` out, or choose another image."
+            hint = hint or f"Leave `{name}` out, or choose another image."
             self.wrong(section.keys[name], f"{section.key}.{name}", f"`{name}` means nothing here: {why}", hint)
         return None
 
     def disk(self, section: Section, image: Image) -> int | None:
         """As said. A mistake where it is smaller than the image, which is passed over in defaults."""
         said = self.only_where(section, "disk", image.base in _NO_DISK, f"{image.base} has no disk")
-        least = disk_of(image)
+        least = disk_of(image) if said else 0
         if not said or said >= least:
             return int(said) if said else None
         if "disk" in section.at:
@@ -286,44 +348,31 @@ class _Builder:
             self.wrong(section.at["disk"], f"{section.key}.disk", what, hint)
         return None
 
-    def memory(self, section: Section, kind: str | None, image: Image, machines: tuple[Machine, ...]) -> int:
+    def memory(
+        self, section: Section, kind: str | None, image: Image, machines: tuple[Machine, ...], usual: int | None
+    ) -> int:
         """As said, or by the rules of the reference. A mistake when it cannot hold the machines inside."""
         said, node, key = self.pick(section, "memory")
         if kind is None:
             plain = kinds.plains().get(image.base or "")
-            default = plain.default_memory if plain else GIB
-            return said or next((each.default_memory for each in _kinds_of(image)), default)
-        about = kinds.kinds()[kind]
-        inside = sum(machine.memory for machine in machines)
-        need = inside + about.overhead * bool(machines)
-        if said and said >= need:
-            return int(said)
-        if said and "memory" in section.at and node is not None:
-            terms = " + ".join(format_size(machine.memory) for machine in machines[:8]) + " + …" * (len(machines) > 8)
-            total = f" = {format_size(inside)}" if len(machines) > 1 else ""
-            what = (
-                f"{format_size(said)} does not hold its machines ({terms}{total})"
-                f" and the {format_size(about.overhead)} that {kind} needs itself: {format_size(need)} together"
-            )
-            self.wrong(node, key, what, f"Give it at least {format_size(need)}, or its machines less.")
-            return int(said)
-        total_memory = about.default_memory + inside
-        if total_memory > MEMORY.high:
-            hint = "Give them less, or move some to another hypervisor."
-            what = f"its machines have {format_size(inside)} together, more than any machine can hold"
-            self.wrong(section.node, section.key, what, hint)
-        return total_memory
+            default = usual or (plain.default_memory if plain else GIB)
+            return said or next((each.default_memory for each in kinds_of(image)), default)
+        size, complaints = of_kind.memory(section, kind, machines, said, (node, key))
+        self.complain(complaints)
+        return size
 
     def links(self, section: Section, path: str) -> tuple[Link, ...]:
         given, node, key = self.pick(section, "segments")
         links: dict[str, Link] = {}
-        for segment, link_node, value in _links(given, node):
+        if given is not None and node is not None and not self.room_for(given, node, key):
+            return ()
+        for segment, link_node, value in cards_said(given, node):
             place = f"{key}.{segment}"
             if segment in links:
                 hint = "One card on a segment is all a machine can have."
                 self.wrong(link_node, place, f"`{segment}` is here twice", hint)
                 continue
-            link = _link(segment, value)
+            link = link_of(segment, value)
             links[segment] = link
             if self.segments is None or segment not in self.segments.keys:
                 known = list(self.segments.keys) if self.segments else []
@@ -334,51 +383,10 @@ class _Builder:
             self.uses.append(Use(path, link, place, link_node, places))
         return tuple(links.values())
 
-
-def _added_at(section: Section) -> Node | None:
-    """Where an image says what is added to nestlab's own."""
-    keys = ("packages", "kernel", "suite", "script", "files", "mirror")
-    return next((section.keys[key] for key in keys if key in section.keys), None)
-
-
-def disk_of(image: Image) -> int:
-    """Bytes of the disk that an image has; 0 if it has none, or it cannot be told."""
-    if image.file is not None:
-        return size_of(image.file, image.format)
-    plain = kinds.plains().get(image.base or "")
-    return plain.disk if plain else next((each.disk for each in _kinds_of(image)), 0)
-
-
-def readable(size: int) -> str:
-    """A size rounded up to whole mebibytes."""
-    return format_size(-(-size // MIB) * MIB)
-
-
-def _kinds_of(image: Image) -> list[kinds.Kind]:
-    return [kind for kind in kinds.kinds().values() if kind.image == image.base]
-
-
-def _sections(section: Section | None) -> list[tuple[str, Section]]:
-    return list(section.sections()) if section is not None else []
-
-
-def _values(section: Section | None) -> list[tuple[str, Any]]:
-    return list(section.values.items()) if section is not None else []
-
-
-def _links(given: Any, node: Node | None) -> list[tuple[str, Node, Any]]:
-    """(segment, where it is named, what is said about it) in either way of writing."""
-    if isinstance(given, list):
-        return [(name, each, None) for each, name in given]
-    if isinstance(given, Section):
-        return [(name, given.at[name] if value else given.keys[name], value) for name, value in given.values.items()]
-    return []
-
-
-def _link(segment: str, value: Any) -> Link:
-    if isinstance(value, Section):
-        said: Mapping[str, str] = value.values
-        return replace(Link(segment), **said)
-    if isinstance(value, str):
-        return Link(segment, address6=value) if ":" in value else Link(segment, address=value)
-    return Link(segment)
+    def room_for(self, given: Any, node: Node, key: str) -> bool:
+        """Whether the lab may have the cards of one more machine. A mistake at the first that it may not."""
+        before = self.cards
+        self.cards += len(given.values if isinstance(given, Section) else given)
+        if self.cards > CARDS_LIMIT >= before:
+            self.wrong(node, key, f"there are more than {CARDS_LIMIT} cards up to here", "Take fewer segments.")
+        return self.cards <= CARDS_LIMIT

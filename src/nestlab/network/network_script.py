@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_interface
 
+from nestlab import kinds
 from nestlab.lab.blueprint import Nic, Spec
 
 INTERFACE_LIMIT = 15
@@ -152,6 +153,14 @@ def bridge_name(segment: str) -> str:
     return "br-" + hashlib.sha256(segment.encode()).hexdigest()[: INTERFACE_LIMIT - 3]
 
 
+def bridges(spec: Spec) -> dict[str, str]:
+    """The bridges of a machine, by segment: for the segments of machines inside, or, as its kind has it, for all."""
+    kind = kinds.kinds().get(spec.machine.hypervisor or "")
+    if kind is not None and kind.bridges:
+        return {nic.segment: f"{kind.bridges}{number}" for number, nic in enumerate(spec.nics)}
+    return {nic.segment: bridge_name(nic.segment) for nic in spec.nics if nic.bridge}
+
+
 def script(spec: Spec, *, management_mac: str | None) -> str:
     """A POSIX shell script, `network.sh [ROOT]`, for the machine's root: dash or busybox, either's `ip`.
 
@@ -159,11 +168,12 @@ def script(spec: Spec, *, management_mac: str | None) -> str:
     internet by that card, it writes ROOT/etc/resolv.conf. Its status is 0 when everything is in place, otherwise 1 with
     a line on stderr for each thing that is not, and it does what it can.
     """
+    bridged = bridges(spec)
     parts = [
         f"#!/bin/sh\n# The network of {spec.path}. usage: network.sh [ROOT], which may be run again.\n{_PRELUDE}",
         'ip link set dev lo up || complain "cannot bring up lo"\n',
         *(["\n".join(_management(spec, _checked(management_mac)))] if management_mac is not None else []),
-        *("\n".join(_segment(nic)) for nic in spec.nics),
+        *("\n".join(_segment(nic, bridged.get(nic.segment))) for nic in spec.nics),
         "exit $failed\n",
     ]
     return "\n".join(parts)
@@ -201,13 +211,17 @@ def _management(spec: Spec, mac: str) -> Iterator[str]:
     yield "fi\n"
 
 
-def _segment(nic: Nic) -> Iterator[str]:
+def _segment(nic: Nic, bridge: str | None) -> Iterator[str]:
     mac = _checked(nic.mac)
     yield f"# segment {nic.segment}"
     yield f"if find_card {mac}; then"
-    if nic.bridge:
-        name = bridge_name(nic.segment)
+    if bridge is not None:
+        name = bridge
         yield f'    bridge {name} "$card" {mac} {nic.mtu}'
+        if nic.transparent:
+            # 01:80:C2:00:00:0X: all but STP, pause and LACP; that last one Linux lets a port alone pass on.
+            yield f"    put {0xFFF8} /sys/class/net/{name}/bridge/group_fwd_mask"
+            yield f'    put {1 << 2} "/sys/class/net/$card/brport/group_fwd_mask"'
     else:
         name = '"$card"'
         yield f"    raise {name} {nic.mtu}"

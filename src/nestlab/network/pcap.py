@@ -12,12 +12,15 @@ ETHERNET = 1
 _FILE = struct.Struct("IHHiIII")
 _MAGIC, _NANOSECONDS = 0xA1B2C3D4, 0xA1B23C4D
 
+_LAST = (1 << 32) * 1_000_000 - 1
+"""Microseconds since the epoch that the format can hold."""
+
 HEADER = struct.pack("<IHHiIII", _MAGIC, 2, 4, 0, 0, SNAPLEN, ETHERNET)
 
 
 def record(at: float, frame: bytes) -> bytes:
     """One frame. `at`: seconds since the epoch."""
-    seconds, part = divmod(int(at * 1_000_000), 1_000_000)
+    seconds, part = divmod(min(int(at * 1_000_000), _LAST), 1_000_000)
     return struct.pack("<IIII", seconds, part, len(frame), len(frame)) + frame
 
 
@@ -40,6 +43,8 @@ class Records:
             seconds, part, size, _ = head.unpack_from(self._rest, at)
             if size > SNAPLEN:
                 raise ValueError(f"a frame of {size} bytes")
+            if part >= self._parts:
+                raise ValueError(f"a time with {part} parts of a second")
             end = at + head.size + size
             if end > len(self._rest):
                 break

@@ -7,17 +7,19 @@ its own, until it is told to quit, gets SIGTERM, or DIR is gone. Status 3: a swi
 
 On `DIR/<segment>.sock` (see `socket_name`) it takes streams of frames, each 4 bytes of length (big-endian) and an
 Ethernet frame, and answers likewise: QEMU's `-netdev stream`. A port that cannot keep up loses whole frames, counted,
-and holds up nobody else. On `DIR/switch.sock` it takes JSON objects, one per line, such as
-`{"do": "add", "segment": "wire"}`, and answers each with one line; see `Switch.commands`. `DIR/switch.pid` holds the
-process's number and is locked (flock) for as long as the process lives.
+and holds up nobody else. A segment passes tags (IEEE 802.1Q) on as it does everything, until it is told that it has
+VLANs: then a port is what the socket says that it came by, `<segment>.20.sock` or `<segment>.trunk.sock`, and one that
+came by the segment's own gets the frames without a tag.
+
+On `DIR/switch.sock` it takes JSON objects, one per line, such as `{"do": "add", "segment": "wire"}`, and answers each
+with one line; see `Switch.commands`. `DIR/switch.pid` holds the process's number and is locked (flock) for as long as
+the process lives.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import resource
 import signal
 import socket
 import sys
@@ -25,117 +27,18 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from nestlab.network.switch_ports import Channel, Loop, Port
+from nestlab.network import daemon
+from nestlab.network.switch_ports import Channel, Loop
+from nestlab.network.switch_segment import AGE, Segment, listen, socket_name, unlink
+
+__all__ = ["ALREADY", "CONTROL", "LOG", "PID", "Switch", "main", "socket_name"]
 
 PROTOCOL = 1
-AGE = 300.0
-"""Seconds after which a MAC address that sent nothing is forgotten (IEEE 802.1D's default)."""
-MACS = 16384
-"""Addresses that a segment learns; frames to any more go to all its ports."""
-FLOWS = 4096
 CHECK = 2.0
 """Seconds between looks at the directory."""
 
 CONTROL, PID, LOG = "switch.sock", "switch.pid", "switch.log"
 ALREADY = 3
-
-
-def socket_name(segment: str) -> str:
-    """The file name of a segment's socket; none is that of the control socket (names never end in `-`)."""
-    return "switch-.sock" if segment == "switch" else f"{segment}.sock"
-
-
-class Segment:
-    """One isolated network. `table`: MAC address -> its port and when it was last seen to send (monotonic seconds).
-
-    What becomes of a frame is decided in `route` alone, once per flow. Every change of `table` or of the ports
-    forgets the flows, so they never disagree with it.
-    """
-
-    def __init__(self, loop: Loop, name: str) -> None:
-        self.loop = loop
-        self.name = name
-        self.ports: dict[int, Port] = {}
-        self.table: dict[bytes, tuple[Port, float]] = {}
-        self.mirrors: dict[Port, Port] = {}
-        self.opened = 0
-        self.listener = _listen(socket_name(name))
-        loop.watch(self.listener.fileno(), self.accept)
-
-    def accept(self, _events: int) -> None:
-        sock = self.loop.accept(self.listener)
-        if sock is not None:
-            self.opened += 1
-            self.ports[self.opened] = Port(self.loop, sock, self.opened, self.route, self.leave)
-            self.changed()
-
-    def leave(self, port: Port) -> None:
-        del self.ports[port.number]
-        self.mirrors.pop(port, None)
-        for mirror in [mirror for mirror, watched in self.mirrors.items() if watched is port]:
-            mirror.close()  # there is nothing to capture any more
-        for mac in [mac for mac, place in self.table.items() if place[0] is port]:
-            del self.table[mac]
-        port.flows.clear()
-        self.changed()
-
-    def changed(self) -> None:
-        for port in self.ports.values():
-            port.others = None
-            port.flows.clear()
-
-    def route(self, port: Port, key: bytes) -> tuple[Port, ...]:
-        """The ports for a frame that came in by `port`: one, all others (unknown or group address), or none."""
-        target, source = key[:6], key[6:]
-        if not source[0] & 1:
-            self.learn(port, source, time.monotonic())
-        if port.others is None:
-            others = (other for other in self.ports.values() if other not in self.mirrors)
-            port.others = tuple(other for other in others if other is not port)
-        targets = port.others
-        place = self.table.get(target)
-        if place is not None:
-            targets = () if place[0] is port else place[0].alone
-        if self.mirrors:
-            watching = [mirror for mirror, watched in self.mirrors.items() if watched is port or watched in targets]
-            targets = (*targets, *watching)
-        if len(port.flows) >= FLOWS:
-            port.flows.clear()
-        port.flows[key] = targets
-        return targets
-
-    def learn(self, port: Port, mac: bytes, now: float) -> None:
-        place = self.table.get(mac)
-        if place is None and len(self.table) >= MACS:
-            return
-        self.table[mac] = (port, now)
-        if place is None or place[0] is not port:
-            self.changed()
-
-    def age(self, now: float) -> None:
-        """Forget who was silent for `AGE`. Flows are forgotten too, so that whoever still sends is seen again."""
-        for mac in [mac for mac, place in self.table.items() if now - place[1] > AGE]:
-            del self.table[mac]
-        self.changed()
-
-    def mirror(self, port: Port, watched: Port) -> None:
-        """From now on `port` gets a copy of every frame to or from `watched`, and no others."""
-        self.mirrors[port] = watched
-        self.changed()
-
-    def close(self) -> None:
-        _unlink(socket_name(self.name))
-        self.loop.forget(self.listener.fileno())
-        self.listener.close()
-        for port in list(self.ports.values()):
-            port.close()
-
-    def status(self) -> dict[str, Any]:
-        macs: dict[int, list[str]] = {number: [] for number in self.ports}
-        for mac, (port, _) in self.table.items():
-            macs[port.number].append(mac.hex(":"))
-        ports = [{**port.status(), "macs": macs[number]} for number, port in self.ports.items()]
-        return {"ports": ports, "opened": self.opened}
 
 
 class Control(Channel):
@@ -178,6 +81,8 @@ class Switch:
             "add": self.add,
             "remove": self.remove,
             "mirror": self.mirror,
+            "vlans": self.vlans,
+            "impair": self.impair,
             "quit": self.quit,
         }
 
@@ -186,7 +91,10 @@ class Switch:
         self.loop.watch(listener.fileno(), lambda _events: self.greet(listener))
         checked = aged = time.monotonic()
         while self.running:
-            self.loop.turn(CHECK)
+            bad = [each.impaired for each in self.segments.values() if each.impaired is not None]
+            self.loop.turn(min([CHECK, *(each.due() for each in bad)]))
+            for each in bad:
+                each.release()
             now = time.monotonic()
             if now - checked >= CHECK:
                 checked = now
@@ -216,7 +124,7 @@ class Switch:
         try:
             request = json.loads(line)
             return {"ok": True, **self.commands[request["do"]](request)}
-        except (ValueError, KeyError, TypeError, OSError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
             return {"ok": False, "error": f"{type(error).__name__}: {error}"}
 
     def status(self, _request: dict[str, Any]) -> dict[str, Any]:
@@ -244,12 +152,27 @@ class Switch:
         segment.mirror(segment.ports[request["port"]], segment.ports[request["of"]])
         return {}
 
+    def vlans(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Tell a segment that it has VLANs: `vlans` are their numbers. Those that it has already stay."""
+        numbers = request["vlans"]
+        if not isinstance(numbers, list) or not all(type(each) is int and 1 < each < 4095 for each in numbers):
+            raise ValueError(f"{numbers!r} are no VLANs")
+        self.segments[_checked(request["segment"])].tag(numbers)
+        return {}
+
+    def impair(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Impair the frames of a segment: `rules` are by MAC address of a machine's card, or "" for the whole segment,
+        each [delay, jitter, loss, rate]; none: no longer."""
+        self.segments[_checked(request["segment"])].impair(request["rules"])
+        return {}
+
     def quit(self, _request: dict[str, Any]) -> dict[str, Any]:
         """End the process once the answer is on its way. The pid file goes last: without it another may start."""
         if self.running:
             self.running = False
-            for name in (*map(socket_name, self.segments), CONTROL, PID):
-                _unlink(name)
+            own = (socket_name(each.name, word) for each in self.segments.values() for word in each.listeners)
+            for name in (*own, CONTROL, PID):
+                unlink(name)
         return {}
 
 
@@ -259,58 +182,6 @@ def _checked(name: object) -> str:
     if name.isascii() and name.replace("-", "").isalnum():
         return name
     raise ValueError(f"{name!r} is not the name of a segment")
-
-
-def _unlink(name: str) -> None:
-    try:
-        os.unlink(name)  # noqa: PTH108
-    except FileNotFoundError:
-        return
-
-
-def _listen(name: str) -> socket.socket:
-    """A listening socket in the working directory: DIR may be longer than a socket's path may be."""
-    _unlink(name)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.setblocking(False)
-    mask = os.umask(0o177)
-    try:
-        listener.bind(name)
-    finally:
-        os.umask(mask)
-    listener.listen(128)
-    return listener
-
-
-def _lock() -> int | None:
-    """The pid file, locked; None while another process holds it."""
-    while True:
-        file = os.open(PID, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(file), os.stat(PID)):  # noqa: PTH116
-                return file
-        except BlockingIOError:
-            os.close(file)
-            return None
-        except FileNotFoundError:
-            pass
-        os.close(file)  # a switch that ended just now had unlinked it
-
-
-def _detach() -> None:
-    """A session of its own, and nothing left of the starter's terminal or pipes."""
-    os.setsid()
-    null = os.open("/dev/null", os.O_RDONLY)
-    log = os.open(LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    for source, target in ((null, 0), (log, 1), (log, 2)):
-        os.dup2(source, target)
-    os.close(null)
-    os.close(log)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
 
 
 def _terminated(_number: int, _frame: object) -> None:
@@ -327,14 +198,14 @@ def main(argv: list[str]) -> int:
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)  # noqa: PTH103
         os.chdir(directory)
-        lock = _lock()
+        lock = daemon.lock(PID)
         if lock is None:
             sys.stderr.write(f"a switch already serves {directory}\n")
             return ALREADY
         switch = Switch(lab, directory)
         for name in argv[2:]:
             switch.add({"segment": name})
-        listener = _listen(CONTROL)
+        listener = listen(CONTROL)
         child = os.fork()
     except (OSError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
@@ -344,7 +215,7 @@ def main(argv: list[str]) -> int:
         os.pwrite(lock, f"{child}\n".encode(), 0)
         return 0
     signal.signal(signal.SIGTERM, _terminated)
-    _detach()
+    daemon.detach(LOG)
     try:
         switch.serve(listener)
     finally:

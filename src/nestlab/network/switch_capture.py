@@ -1,4 +1,4 @@
-"""What passes one port of the lab's switch, frame by frame."""
+"""Captures the frames that pass one port of the lab's switch."""
 
 from __future__ import annotations
 

@@ -12,20 +12,24 @@ import os
 import select
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Protocol
 
 from nestlab.base import patience
 from nestlab.base.errors import Busy, LabError, Unreachable
+from nestlab.base.frozen import frozen
+from nestlab.base.typed import parsed
 from nestlab.hosts.host import Result
+from nestlab.lab.faults import Impairment
 from nestlab.network.switch import ALREADY, CONTROL, LOG, PID, socket_name
+from nestlab.wire import shapes
 
 PATIENCE = 10.0
 """Nominal seconds for an answer of a switch, or for another nestlab that starts or stops it."""
-ANSWER = 64 << 20
+ANSWER = 16 << 20
 """Bytes of the longest answer."""
 SOURCE = str(Path(__file__).resolve().parent.parent.parent)
 PATH_LIMIT = 107
@@ -45,7 +49,7 @@ class Runner(Protocol):
     ) -> Result: ...
 
 
-@dataclass(frozen=True)
+@frozen
 class Port:
     """A card on a segment. `pid`: the process that connected it; counters are of whole frames, without lengths."""
 
@@ -62,7 +66,7 @@ class Port:
     dropped: int
 
 
-@dataclass(frozen=True)
+@frozen
 class Status:
     """The status of a switch, as it reports it. `since`: seconds since the epoch."""
 
@@ -72,9 +76,9 @@ class Status:
     segments: Mapping[str, tuple[Port, ...]]
 
 
-def socket_path(directory: Path, segment: str) -> Path:
+def socket_path(directory: Path, segment: str, port: str = "") -> Path:
     """Where QEMU connects: `-netdev stream,server=off,addr.type=unix,addr.path=…`. LabError if it is too long."""
-    return _fitting(directory / socket_name(segment))
+    return _fitting(directory / socket_name(segment, port))
 
 
 def _fitting(path: Path) -> Path:
@@ -87,11 +91,21 @@ def _fitting(path: Path) -> Path:
     return path
 
 
-async def ensure(directory: Path, lab: str, segments: Iterable[str], host: Runner) -> Status:
-    """A switch that serves at least `segments` answers when this returns. Two callers at once make one switch."""
+async def ensure(
+    directory: Path,
+    lab: str,
+    segments: Iterable[str],
+    host: Runner,
+    vlans: Mapping[str, Collection[int]] | None = None,
+) -> Status:
+    """A switch that serves at least `segments` answers when this returns. Two callers at once make one switch.
+    `vlans`: the segments that have VLANs, with those that ports are in."""
     wanted = list(dict.fromkeys(segments))
-    for path in (directory / CONTROL, *(directory / socket_name(segment) for segment in wanted)):
-        _fitting(path)
+    tagged = {segment: sorted(numbers) for segment, numbers in (vlans or {}).items()}
+    words = [(segment, str(word)) for segment, numbers in tagged.items() for word in ("trunk", *numbers)]
+    _fitting(directory / CONTROL)
+    for segment, word in (*((segment, "") for segment in wanted), *words):
+        socket_path(directory, segment, word)
     async with _alone(directory):
         found = await status(directory)
         if found is None:
@@ -99,10 +113,20 @@ async def ensure(directory: Path, lab: str, segments: Iterable[str], host: Runne
         for segment in wanted:
             if found is not None and segment not in found.segments:
                 await _ask(directory, {"do": "add", "segment": segment})
+        for segment, numbers in tagged.items():
+            await _tag(directory, segment, numbers)
         found = await status(directory)
     if found is None:
         raise Unreachable(f"The switch of lab {lab} ended at once.", hint=f"Its log: {directory / LOG}")
     return found
+
+
+async def _tag(directory: Path, segment: str, numbers: list[int]) -> None:
+    try:
+        await _ask(directory, {"do": "vlans", "segment": segment, "vlans": numbers})
+    except LabError as error:
+        hint = "A switch that an older nestlab started knows no VLANs: stop all machines of the lab, and start them."
+        raise LabError(error.what, hint=hint) from error
 
 
 async def status(directory: Path) -> Status | None:
@@ -154,6 +178,25 @@ async def mirror(directory: Path, segment: str, port: int, of: int) -> None:
         await _ask(directory, {"do": "mirror", "segment": segment, "port": port, "of": of})
     except LabError as error:
         hint = "A switch that an older nestlab started cannot capture: stop all machines of the lab, and start them."
+        raise LabError(error.what, hint=hint) from error
+
+
+Rules = Mapping[str, Mapping[str, Impairment]]
+"""By segment: by MAC address of a machine's card ("": all of the segment) what happens to frames."""
+
+
+async def impair(directory: Path, rules: Rules) -> None:
+    """These impair frames of the segments that the switch serves, and no others. Without a switch: nothing."""
+    try:
+        served = await observe(directory)
+        for segment in sorted(served & rules.keys()):
+            found = rules[segment].items()
+            values = {mac: [each.delay, each.jitter, each.loss, each.rate] for mac, each in found}
+            await _ask(directory, {"do": "impair", "segment": segment, "rules": values})
+    except (FileNotFoundError, ConnectionError):
+        return
+    except LabError as error:
+        hint = "A switch that an older nestlab started cannot impair: stop all machines of the lab, and start them."
         raise LabError(error.what, hint=hint) from error
 
 
@@ -288,7 +331,7 @@ def _locked(lock: int) -> bool:
     return True
 
 
-async def _ask(directory: Path, request: Mapping[str, str | int], *, to_the_end: bool = False) -> dict[str, Any]:
+async def _ask(directory: Path, request: Mapping[str, Any], *, to_the_end: bool = False) -> dict[str, Any]:
     """The switch's answer. `to_the_end`: return only when it has closed the connection, because it has ended."""
     try:
         async with asyncio.timeout(patience.allowed(PATIENCE)):
@@ -304,9 +347,40 @@ async def _ask(directory: Path, request: Mapping[str, str | int], *, to_the_end:
                     await writer.wait_closed()
     except TimeoutError:
         raise _silent(directory) from None
+    except ValueError as error:  # a line without end
+        raise shapes.odd(f"the switch in {directory}", str(request["do"]), str(error)) from error
     if not line.endswith(b"\n"):
         raise ConnectionResetError(f"the switch in {directory} ended")
-    reply: dict[str, Any] = json.loads(line)
-    if not reply["ok"]:
-        raise LabError(f"The switch in {directory} refuses {request['do']}: {reply['error']}.")
+    return _answered(line, directory, str(request["do"]))
+
+
+def _answered(line: bytes, directory: Path, do: str) -> dict[str, Any]:
+    who = f"the switch in {directory}"
+    try:
+        told = parsed(line)
+    except ValueError as error:
+        raise shapes.odd(who, do, str(error)) from error
+    said = shapes.read(told, _REPLY, who, do)
+    if not said["ok"]:
+        raise LabError(f"The switch in {directory} refuses {do}: {said.get('error', 'it does not say why')}.")
+    reply: dict[str, Any] = shapes.read(told, _STATUS if do == "status" else _REPLY, who, do)
     return reply
+
+
+_PORT = shapes.record(
+    {"macs": shapes.rows(shapes.text)},
+    {
+        **{field.name: shapes.whole for field in fields(Port) if field.name not in ("macs", "since")},
+        "since": shapes.real,
+    },
+)
+_REPLY = shapes.record({"ok": shapes.flag}, error=shapes.text)
+_STATUS = shapes.record(
+    {
+        "lab": shapes.text,
+        "pid": shapes.whole,
+        "since": shapes.real,
+        "segments": shapes.table(shapes.record({"ports": shapes.rows(_PORT)})),
+    }
+)
+"""What is read of an answer. A switch may be of an older or of a newer nestlab: what is not known is not read."""

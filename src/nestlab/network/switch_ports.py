@@ -22,7 +22,7 @@ BATCH = 4 * LIMIT
 QUEUE = 1 << 17
 """Bytes that may wait for one port here, behind what the kernel holds for it; what comes beyond is dropped."""
 KERNEL = 1 << 20
-"""Bytes that the kernel is asked to hold for one port (it grants net.core.wmem_max at most)."""
+"""Bytes that the kernel should hold for one port (it grants net.core.wmem_max at most)."""
 LOG = 1 << 20
 
 _IN, _OUT = select.EPOLLIN, select.EPOLLIN | select.EPOLLOUT
@@ -137,13 +137,15 @@ class Channel:
 
 
 Route = Callable[["Port", bytes], "tuple[Port, ...]"]
+Sort = Callable[["Port", int], "tuple[int, int, list[Port]]"]
 
 
 class Port(Channel):
     """One machine's card on a segment.
 
     `route(port, destination and source)` says which ports a frame goes to; the answer is kept in `flows` until the
-    segment clears it. `left(port)` is called once, when the port has closed.
+    segment clears it. `left(port)` is called once, when the port has closed. On a segment with VLANs, `sort(port, end)`
+    does what `read` does else with the loop's buffer (see `switch_vlans`); `vlan` and `trunk` say what the port is.
     """
 
     def __init__(
@@ -158,6 +160,8 @@ class Port(Channel):
         self.alone = (self,)
         self.others: tuple[Port, ...] | None = None
         self.flows: dict[bytes, tuple[Port, ...]] = {}
+        self.vlan, self.trunk = 0, False
+        self.sort: Sort | None = None
         self.tail = b""
         self.pending: list[memoryview] = []
         self.rx_frames = self.rx_bytes = self.rx_errors = self.tx_frames = self.tx_bytes = self.dropped = 0
@@ -168,6 +172,8 @@ class Port(Channel):
         end = self.receive()
         if not end:
             return self.close() if end == 0 else None
+        if self.sort is not None:
+            return self.taken(end, *self.sort(self, end))
         buffer, view, flows = self.loop.buffer, self.loop.view, self.flows
         at = start = frames = before = 0
         run: tuple[Port, ...] = ()
@@ -183,12 +189,17 @@ class Port(Channel):
                 targets = self.route(self, key)
             if targets is not run:
                 if run:
-                    _pass(run, view[start:at], frames - before, touched)
+                    hand_on(run, view[start:at], frames - before, touched)
                 run, start, before = targets, at, frames
             frames += 1
             at = after
         if run:
-            _pass(run, view[start:at], frames - before, touched)
+            hand_on(run, view[start:at], frames - before, touched)
+        return self.taken(end, at, frames, touched)
+
+    def taken(self, end: int, at: int, frames: int, touched: list[Port]) -> None:
+        """Of the loop's buffer up to `end`, whole frames up to `at` have been handed on to the ports `touched`."""
+        buffer, view = self.loop.buffer, self.loop.view
         self.rx_frames += frames
         self.rx_bytes += at - 4 * frames
         self.tail = bytes(view[at:end])
@@ -197,7 +208,6 @@ class Port(Channel):
         if end - at >= 4 and _size(buffer, at)[0] > LIMIT:
             say(f"port {self.number} of process {self.peer}: a frame of {_size(buffer, at)[0]} bytes; closed")
             self.close()
-        return None
 
     def receive(self) -> int | None:
         """Bytes in the loop's buffer, with what was left of a frame the last time; 0 at the end of the stream,
@@ -257,7 +267,8 @@ class Port(Channel):
         return {"port": self.number, "pid": self.peer, "queued": len(self.queue)} | counted
 
 
-def _pass(targets: tuple[Port, ...], piece: memoryview, frames: int, touched: list[Port]) -> None:
+def hand_on(targets: tuple[Port, ...], piece: memoryview, frames: int, touched: list[Port]) -> None:
+    """Give ports a piece of a stream with so many frames; they send it when they are told to."""
     size = len(piece) - 4 * frames
     for port in targets:
         if not port.pending:

@@ -1,4 +1,4 @@
-"""What there is, what is to be done, and why: a blueprint and an observed world in, steps out. Pure.
+"""The plan: from a blueprint and the observed world, the steps to take and the reason of each. Pure.
 
 It knows labs and what hosts said of themselves; who performs the steps (`engines`, `verbs.apply`) is above it.
 """

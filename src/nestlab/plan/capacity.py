@@ -12,10 +12,10 @@ from nestlab.lab.model import MIB, format_size
 from nestlab.plan.steps import Observed
 
 EMULATING, ON_KVM = 150 * MIB, 40 * MIB
-"""What a QEMU takes beside its guest's memory: under TCG its translation buffer is the largest part of it."""
+"""Bytes that a QEMU takes beside its guest's memory. Under TCG its translation buffer is the largest part."""
 
 CPU_LIMIT = 255
-"""Of one machine: more need an x2APIC with interrupt remapping, which no machine here is given."""
+"""The most CPUs of one machine: more need an x2APIC with interrupt remapping, which no machine here is given."""
 
 
 def check(
@@ -72,13 +72,14 @@ def _memory(outer: Sequence[Spec], observed: Observed, facts: Facts) -> Iterator
 
 
 def overhead(spec: Spec, facts: Facts) -> int:
-    """Of a machine's QEMU on the host that said `facts`, which a hypervisor must also be able to nest on."""
+    """Bytes that a machine's QEMU takes beside its memory on the host with these facts. A hypervisor counts as emulated
+    where the host cannot nest."""
     kvm = facts.can_nest if spec.machine.hypervisor else facts.hardware
     return ON_KVM if kvm and spec.machine.accel != "tcg" else EMULATING
 
 
 def _taken(outer: Sequence[Spec], observed: Observed, facts: Facts) -> int:
-    """What this lab's machines on the host take now: it is theirs, or free once they end."""
+    """Bytes of memory that this lab's machines on the host take now: theirs already, or free once they end."""
     whole = {spec.path: spec.machine.memory + overhead(spec, facts) for spec in outer}
     running = [seen for seen in observed.machines.values() if "/" not in seen.path]
     running = [seen for seen in running if seen.state in ("running", "paused")]
@@ -115,7 +116,7 @@ def _shared_cpus(blueprint: Blueprint, outer: Sequence[Spec], specs: Sequence[Sp
         yield f"The machines on this host have {asked} CPUs, and it has {facts.cpus}: they share them."
     inner: dict[str, int] = {}
     for spec in specs:
-        if spec.parent:
+        if spec.parent and not spec.machine.container:  # it has none of its own
             inner[spec.parent] = inner.get(spec.parent, 0) + spec.machine.cpus
     cpus = {spec.path: spec.machine.cpus for spec in blueprint.specs}
     tight = [path for path, count in inner.items() if count > cpus[path]]
@@ -125,7 +126,8 @@ def _shared_cpus(blueprint: Blueprint, outer: Sequence[Spec], specs: Sequence[Sp
 
 
 def _disks(outer: Sequence[Spec], disk_free: int | None, to_build: Mapping[str, int]) -> Iterator[str]:
-    worst = sum(spec.machine.disk or 0 for spec in outer) + sum(to_build.values())
+    sizes = (each for spec in outer for each in (spec.machine.disk or 0, *(disk.size for disk in spec.machine.disks)))
+    worst = sum(sizes) + sum(to_build.values())
     if disk_free is not None and worst > disk_free:
         yield f"If all disks fill up they take {_gib(worst)}, and {_gib(disk_free)} is free."
 

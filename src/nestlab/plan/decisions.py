@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
+from nestlab.base.frozen import frozen
 from nestlab.lab.blueprint import Blueprint, Spec
 from nestlab.lab.model import parent_of
-from nestlab.plan import ways
+from nestlab.plan import live_restart_anew as ways
+from nestlab.plan.disk_changes import sizes_of
+from nestlab.plan.live_restart_anew import RUNS, Decision
 from nestlab.plan.steps import Change, Observed, Seen, Want, Way
-from nestlab.plan.ways import Decision
 
 
-@dataclass(frozen=True)
+@frozen
 class Fate:
-    """What happens to one machine: how it ends, then how it starts, each with a reason.
+    """The way of one machine: how it ends, then how it starts, each with a reason.
 
     `start`: `make` what is not there, `renew` what is there and gets another definition or other names, `boot` it as it
     is. `vanishes`: the machine it is in is made anew. `late`: it ends once that machine runs. `may_run`: it cannot be
     seen, and may be running. `grows`: why a running machine gets a larger disk. `goes_on`: it runs, and is only set
-    right.
+    right. `discards`: disks that it loses, by name.
     """
 
     end: Literal["stop", "remove"] | None = None
@@ -33,6 +35,7 @@ class Fate:
     may_run: bool = False
     grows: str = ""
     goes_on: bool = False
+    discards: tuple[str, ...] = ()
 
     @property
     def boots(self) -> bool:
@@ -49,8 +52,6 @@ class Fate:
 
 
 NOTHING = Fate()
-
-RUNS = ("running", "paused")
 
 
 class Fates:
@@ -117,10 +118,13 @@ class Fates:
         return Fate("stop", f"{parent}, in which it runs, is to stop" if inner else "it is to stop")
 
     def _along(self, path: str, outer: Fate, seen: Seen) -> Fate:
-        """It runs, nobody asked for anything, and what it is in is restarted. What would be made anew only stops."""
+        """It runs, nobody asked for anything, and what it is in is restarted. What would lose a disk only stops.
+
+        Once it is stopped, nothing says that it ran: after an interruption it is started only if it is named, or the
+        whole lab is to run."""
         spec = self._specs.get(path)
         decision = ways.decide(spec, seen, self._before.get(path)) if spec else None
-        if spec is None or (decision is not None and decision.way == "anew"):
+        if spec is None or (decision is not None and (decision.way == "anew" or decision.discards)):
             return Fate("stop", f"{parent_of(path)}, in which it runs, is restarted")
         return self._running(spec, outer, seen)
 
@@ -144,47 +148,59 @@ class Fates:
         elif runs and outer.restarts:
             what = why
         elif runs and not all(each.live for each in seen.drift):
-            what = _drifted(seen)
+            what = ", ".join([_drifted(seen), *([grows] if grows else [])])
         else:
-            return self._live(spec, seen, grows, why, renamed)
+            return self._live(spec, seen, decision, why, renamed)
         why = ways.restart(what, spec)
-        self.changes[spec.path] = Change(spec.path, "restart", why)
-        same = seen.digest == spec.digest and not renamed and not grows
-        return Fate("stop" if runs else None, why, "boot" if same else "renew", why, introduce=renamed and _own(spec))
+        discards = self._changed(spec, "restart", why, seen, decision)
+        same = seen.digest == spec.digest and not renamed and not grows and not (decision and decision.disks)
+        start: Literal["boot", "renew"] = "boot" if same else "renew"
+        end: Literal["stop"] | None = "stop" if runs else None
+        return Fate(end, why, start, why, introduce=renamed and _own(spec), discards=discards)
 
-    def _live(self, spec: Spec, seen: Seen, grows: str, why: str, renamed: bool) -> Fate:
+    def _changed(self, spec: Spec, way: Way, why: str, seen: Seen, decision: Decision | None) -> tuple[str, ...]:
+        """Notes a change that leaves the machine, and what it loses by it: the names of disks."""
+        discards = decision.discards if decision is not None else ()
+        written = sizes_of(seen.written, seen.disks, discards) if discards else None
+        self.changes[spec.path] = Change(spec.path, way, why, bool(discards), written)
+        return discards
+
+    def _live(self, spec: Spec, seen: Seen, decision: Decision | None, why: str, renamed: bool) -> Fate:
         """No restart. Of what does not run, all is done before it boots; what runs is introduced to new names, and its
         Boot sets right what was changed by hand."""
         runs = seen.state in RUNS
+        discards: tuple[str, ...] = ()
+        grows = decision.what if decision is not None and decision.way == "live" else ""
         what = [*([grows] if grows else []), *([_drifted(seen)] if seen.drift else [])]
         what += ["its names changed"] if renamed else []
         if what:
-            self.changes[spec.path] = Change(spec.path, "live", f"live: {', '.join(what)}")
+            discards = self._changed(spec, "live", f"live: {', '.join(what)}", seen, decision)
         if not runs:
             start: Literal["renew", "boot"] = "renew" if renamed or grows or self._torn(seen) else "boot"
-            return Fate(start=start, why=why, introduce=renamed and _own(spec)) if why else NOTHING
+            made = Fate(start=start, why=why, introduce=renamed and _own(spec), discards=discards)
+            return made if why else NOTHING
         boots: Literal["boot"] | None = "boot" if why or seen.drift else None
         reason = why or (f"live: {_drifted(seen)}" if seen.drift else "its names changed")
         growth = f"live: {grows}" if grows else ""
-        return Fate(start=boots, why=reason, introduce=renamed, grows=growth, goes_on=not why)
+        return Fate(start=boots, why=reason, introduce=renamed, grows=growth, goes_on=not why, discards=discards)
 
     def _torn(self, seen: Seen) -> bool:
-        """It is on the disk of a machine that died, which may not have all that was written there last."""
+        """Whether it is on the disk of a machine that died, which may lack what was written there last."""
         path = seen.path
         while seen.remembered and (path := parent_of(path)) in self._seen:
-            if self._seen[path].state == "died":
+            if self._seen[path].state in ("died", "killed"):
                 return True
         return False
 
     def _finished(self, spec: Spec, seen: Seen) -> Fate:
-        """Of a machine that was half made. One whose disk was written to is not thrown away unasked."""
+        """The way of a machine that was half made. One whose disk was written to is not thrown away unasked."""
         why = "it was half made" + (f": {seen.why}" if seen.why else "")
-        if (seen.written or 0) > ways.EMPTY:
+        if seen.written is not None and seen.written.size > ways.EMPTY:
             why = self._deleted(spec.path, "anew", why, seen)
         return Fate("remove", why, "make", why)
 
     def _unseen(self, spec: Spec, outer: Fate, seen: Seen) -> Fate:
-        """It is not known whether it runs. What is known of it is what was known before."""
+        """The way of a machine of which nobody can say whether it runs. What was known of it before counts."""
         above = self._seen.get(spec.parent)
         up = above is not None and above.state in RUNS
         may_run = not outer.restarts and (outer.may_run or up)
@@ -199,8 +215,8 @@ class Fates:
         start: Literal["make", "renew"] = "make" if seen.digest is None else "renew"
         if decision is not None:
             why = ways.restart(decision.what, spec)
-            self.changes[spec.path] = Change(spec.path, "restart", why)
-            return Fate("stop" if may_run else None, why, start, why, late=may_run)
+            discards = self._changed(spec, "restart", why, known, decision)
+            return Fate("stop" if may_run else None, why, start, why, late=may_run, discards=discards)
         if outer.boots:
             why = self._why_started(spec, outer)
         else:
@@ -216,7 +232,7 @@ class Fates:
             return decision
         if forced == "restart" and decision is not None and decision.way == "restart":
             return decision
-        return Decision(forced, "as asked")
+        return Decision(forced, "as asked", decision.disks if decision is not None else None)
 
     def _deleted(self, path: str, way: Way, what: str, seen: Seen) -> str:
         """Notes what is lost; the reason."""
@@ -234,8 +250,8 @@ class Fates:
             return "it is still booting"
         if seen.state == "died":
             return "it died" + (f": {seen.why}" if seen.why else "")
-        if seen.state == "stopped":
-            return "it was stopped"
+        if seen.state in ("stopped", "killed"):
+            return f"it was {seen.state}"
         return self._silent.get(spec.path, "")
 
     def _why_started(self, spec: Spec, outer: Fate) -> str:
@@ -244,7 +260,7 @@ class Fates:
 
 def _own(spec: Spec) -> bool:
     """Whether its image is the user's: what cloud-init wrote at its first boot it does not write again."""
-    return spec.machine.image.file is not None
+    return not spec.machine.image.own
 
 
 def _drifted(seen: Seen) -> str:

@@ -1,4 +1,4 @@
-"""What a restart would cost of machines that run although their images are gone from the cache. Pure."""
+"""The cost of a restart for machines that run although their images are gone from the cache. Pure."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def restart_cost(blueprint: Blueprint, observed: Observed, todo: Plan) -> str:
         seen = observed.machines.get(spec.path)
         if seen is None or seen.state not in ("running", "paused"):
             continue
-        for key in dict.fromkeys((spec.image, *spec.cargo)):
-            if key not in observed.images | planned and blueprint.images[key].file is None:
+        for key in dict.fromkeys(spec.images):
+            if key not in observed.images | planned and not blueprint.images[key].foreign:
                 users.setdefault(key, []).append(spec.path)
     if not users:
         return ""

@@ -7,14 +7,20 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
-State = Literal["running", "paused", "stopped", "died", "broken", "unknown"]
+from nestlab.base.frozen import frozen
+from nestlab.base.paint import human
+from nestlab.lab.disks import MadeDisk
+from nestlab.lab.model import parent_of
+
+State = Literal["running", "paused", "stopped", "died", "killed", "broken", "unknown"]
 """`stopped`: made, and not running because it was stopped or never booted. `died`: it ran and nobody stopped it.
+`killed`: it ran, and the user had its power cut (see `lab.faults`).
 `broken`: half made, to be made anew. `unknown`: its hypervisor does not run, so nobody can tell."""
 
 Want = Literal["running", "stopped", "gone"]
 
 
-@dataclass(frozen=True)
+@frozen
 class Drift:
     """Something of a machine that is not as nestlab set it: somebody changed it by hand. `what`: "memory is 1024,
     wanted 2048". `live`: it can be set back while the machine runs."""
@@ -23,7 +29,33 @@ class Drift:
     live: bool = False
 
 
-@dataclass(frozen=True)
+@frozen
+class Written:
+    """The bytes that are written on a machine's disks. `at_most`: only the size of the disks is known, so that it is no
+    more than this. `disks`: those beside its own, by `MadeDisk.id`."""
+
+    size: int
+    at_most: bool = False
+    disks: tuple[tuple[str, int], ...] = ()
+
+    def __str__(self) -> str:
+        return f"{'up to ' if self.at_most else ''}{human(self.size)}"
+
+
+@frozen
+class Plugs:
+    """What a running machine takes while it runs: so many disks on its PCI bus (`virtio`, `nvme`), and any on `scsi`.
+    `out`: those on its PCI bus can be taken out, too."""
+
+    pci: int = 0
+    scsi: bool = False
+    out: bool = False
+
+
+NO_PLUGS = Plugs()
+
+
+@frozen
 class Seen:
     """One machine as the world shows it. `digest`, `names`, `root` and `disk` (the bytes its disk was asked to have, 0:
     those of its image) are those it was made with; None: cannot be told."""
@@ -32,7 +64,7 @@ class Seen:
     state: State
     digest: str | None = None
     names: str | None = None
-    accel: Literal["kvm", "tcg"] | None = None
+    accel: Literal["kvm", "tcg", "container"] | None = None
     pid: int | None = None
     since: float | None = None
     """When its QEMU started, seconds since the epoch."""
@@ -41,25 +73,37 @@ class Seen:
     ready: bool = True
     """It came up: False while it boots, where that can be told."""
     why: str = ""
-    """What is known about a state that is not `running`."""
+    """The reason for a state that is not `running`, where one is known."""
     node: str = ""
     """On a cluster: the node that it is on."""
     vmid: int | None = None
     """On a Proxmox VE: its number."""
     drift: tuple[Drift, ...] = ()
-    """What of it was changed by hand. Boot sets that back: of a machine that does not run all of it, of one that runs
-    what is `live`."""
+    """Changes made by hand. Boot sets them back: all of them while the machine does not run, the `live` ones while it
+    does."""
     setup: tuple[str, ...] | None = None
-    """What it is stamped with, as it says itself: the steps of its setup that are done. None: it was not asked."""
+    """The stamps that it has, as it says itself: the steps of its setup that are done. None: it was not asked."""
     root: str | None = None
     disk: int | None = None
     remembered: bool = False
     """Not seen now, because what it is in does not run or does not answer: as it was known before."""
-    written: int | None = None
-    """Bytes that its disk takes on its host, where that was asked."""
+    written: Written | None = None
+    """The bytes that its disks take on its host, where that was asked."""
+    disks: tuple[MadeDisk, ...] = ()
+    """Those that it has beside its own."""
+    plugs: Plugs = NO_PLUGS
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
+class HalfMade:
+    """A directory that was begun for a machine on `host` ("": the lab's own) and does not say for which: its name is
+    all that is known. It is no machine, and has no path."""
+
+    host: str
+    folder: str
+
+
+@frozen
 class Observed:
     """The world, at every level that could be asked. `links`: segments whose switch runs on the lab's host."""
 
@@ -69,9 +113,12 @@ class Observed:
     """Keys of images that are built (or files that exist) on the lab's host."""
     lacking: frozenset[str] = frozenset()
     """Programs that machines on the lab's host need, and that are not there: `qemu`."""
+    half_made: frozenset[HalfMade] = frozenset()
+    served: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """By segment that is served to what boots from it, on the lab's host: the digest of that (`lab.netboot`)."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Step:
     """One thing to do. `id` is unique in a plan; `needs` are ids of steps that must have succeeded before."""
 
@@ -95,8 +142,13 @@ class Step:
         """The machine it is about, or ""."""
         return ""
 
+    @property
+    def host(self) -> str:
+        """The path of the hypervisor that it is done on, "" for the lab's own host."""
+        return parent_of(self.path)
 
-@dataclass(frozen=True)
+
+@frozen
 class _OfMachine(Step):
     machine: str
 
@@ -109,7 +161,7 @@ class _OfMachine(Step):
         return self.machine
 
 
-@dataclass(frozen=True)
+@frozen
 class Build(Step):
     """Build an image (by key) on the lab's host."""
 
@@ -120,7 +172,12 @@ class Build(Step):
         return self.image
 
 
-@dataclass(frozen=True)
+@frozen
+class Pull(Build):
+    """Download an image (by key) to the lab's host."""
+
+
+@frozen
 class Install(Step):
     """Fetch a program that machines on the lab's host run on, and that this host lacks."""
 
@@ -131,7 +188,7 @@ class Install(Step):
         return self.program
 
 
-@dataclass(frozen=True)
+@frozen
 class Connect(Step):
     """Make a segment work on the lab's host."""
 
@@ -142,7 +199,7 @@ class Connect(Step):
         return self.segment
 
 
-@dataclass(frozen=True)
+@frozen
 class Disconnect(Step):
     """Take a segment away from the lab's host."""
 
@@ -153,19 +210,19 @@ class Disconnect(Step):
         return self.segment
 
 
-@dataclass(frozen=True)
+@frozen
 class Create(_OfMachine):
     """Make what the machine needs on its host: identity, names, disk. Of one that is there: as `Update`."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Update(_OfMachine):
-    """Give a machine that is there the definition of now: its next boot has it. Its disk stays, and grows where it is
-    to be larger; that is all that a running one is given. What is half made or not there is made. LabError for a
-    machine whose disk was made from something else: only `Remove` deletes a disk."""
+    """Give a machine that is there the definition of now: its next boot has it. Its disks stay, grow where they are to
+    be larger, and get others beside them; that is all that a running one is given. What is half made or not there is
+    made. LabError for a machine whose disk was made from something else: only `Remove` and `Discard` delete a disk."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Boot(_OfMachine):
     """Start it, with what was changed by hand set back, and wait until it can be reached. Of a paused machine: let it
     go on; of a running one: set back what can be while it runs, and make sure that it can be reached."""
@@ -174,28 +231,52 @@ class Boot(_OfMachine):
     """If it does not come up it stays as it is, to be looked at, instead of being ended."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Introduce(_OfMachine):
     """Tell a running machine the names of the others, and who may log in."""
 
 
-@dataclass(frozen=True)
+@frozen
 class SetUp(_OfMachine):
     """Do in a running machine what is left of its setup: write files, run commands."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Stop(_OfMachine):
     """Shut it down, cleanly where it answers. Its disk stays."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Remove(_OfMachine):
     """End it and delete everything of it, with all that is inside. Of what is not there: nothing."""
 
 
+@frozen
+class Discard(_OfMachine):
+    """Take disks away from a machine, by name, and delete them; of one that runs, while it does. Of what is not there:
+    nothing."""
+
+    disks: tuple[str, ...] = ()
+
+
+@frozen
+class Clear(Step):
+    """Delete a directory that was begun for a machine. Of what is not there: nothing."""
+
+    rest: HalfMade
+
+    @property
+    def subject(self) -> str:
+        return f"{self.rest.host}/{self.rest.folder}" if self.rest.host else self.rest.folder
+
+    @property
+    def host(self) -> str:
+        return self.rest.host
+
+
 STEPS: tuple[type[Step], ...] = (
     Build,
+    Pull,
     Install,
     Connect,
     Disconnect,
@@ -206,6 +287,8 @@ STEPS: tuple[type[Step], ...] = (
     SetUp,
     Stop,
     Remove,
+    Discard,
+    Clear,
 )
 
 Way = Literal["live", "restart", "anew", "remove"]
@@ -213,23 +296,28 @@ Way = Literal["live", "restart", "anew", "remove"]
 kept; `anew` with its disk deleted; `remove`: it is deleted."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Change:
     """One machine that is there and is to be another, or gone. `why` is a sentence for a person that begins with the
-    way. `deletes`: it has something to lose. `written`: bytes that are lost with its disk, where that was asked."""
+    way. `deletes`: it has something to lose. `written`: what is lost with its disk, where that was asked."""
 
     path: str
     way: Way
     why: str
     deletes: bool = False
-    written: int | None = None
+    written: Written | None = None
 
     def data(self) -> dict[str, Any]:
         """The change as JSON data."""
-        return {"path": self.path, "way": self.way, "why": self.why, "deletes": self.deletes, "written": self.written}
+        row = {"path": self.path, "way": self.way, "why": self.why, "deletes": self.deletes}
+        written = self.written
+        return row | {
+            "written": written.size if written else None,
+            "written_at_most": written.at_most if written else False,
+        }
 
 
-@dataclass(frozen=True)
+@frozen
 class Plan:
     """Steps in an order that respects their needs. Empty: the world is as wanted. `changes`: of machines that are
     there, one for each that is to be another or gone."""
@@ -240,7 +328,7 @@ class Plan:
 
     @property
     def losses(self) -> tuple[Change, ...]:
-        """What it deletes."""
+        """The changes that delete something."""
         return tuple(change for change in self.changes if change.deletes)
 
     def __bool__(self) -> bool:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from nestlab import install
 from nestlab.base.files import disk_free
 from nestlab.base.proofs import Proof
 from nestlab.engines import Engine
@@ -16,6 +17,8 @@ from nestlab.engines.pve import engine as pve
 from nestlab.engines.pve.assignment import NO_CPU
 from nestlab.engines.pve.engine import PveEngine
 from nestlab.engines.pve.images import Stock
+from nestlab.engines.pve.tags import LabNames
+from nestlab.home import former_names
 from nestlab.home.directories import Home, LabHome
 from nestlab.home.lab_keys import LabKeys
 from nestlab.hosts.host import Host
@@ -29,6 +32,7 @@ from nestlab.plan import capacity
 from nestlab.plan.steps import Observed, Seen
 from nestlab.show.render import Acceleration
 from nestlab.wire.pve import credentials
+from nestlab.wire.pve import known_addresses as known
 from nestlab.wire.pve.client import Pve as Client
 from nestlab.wire.pve.pvesh import Pvesh
 
@@ -53,12 +57,21 @@ class Reached:
             await self.host.close()
 
 
-def reach(address: str, home: Home, environ: Mapping[str, str], ask: credentials.Ask | None = None) -> Reached:
-    """The Proxmox VE with an address (see `model.Pve`). Nothing is connected yet. LabError without credentials, or for
-    what is no address. `ask`: for a secret that is nowhere kept."""
+def reach(
+    address: str,
+    home: Home,
+    environ: Mapping[str, str],
+    ask: credentials.Ask | None = None,
+    *,
+    named: bool = False,
+) -> Reached:
+    """The Proxmox VE with an address (see `model.Pve`). Nothing is connected yet. LabError without credentials, for
+    what is no address, and for one that the user has not named (see `wire.pve.known_addresses`). `ask`: for a secret
+    that is nowhere kept."""
     where = pve_address.parse(address)
     if isinstance(where, pve_address.Place):
-        return Reached(Client.of(credentials.find(where, environ, home.state, ask)))
+        return Reached(Client.of(credentials.find(where, environ, home.state, ask, named=named)))
+    known.check(where, environ, home.state, named=named)
     node: Host = at(_as_root(where).ssh) if where.host else LocalHost()
     return Reached(Pvesh(node, "" if where.host else "this node"), node)
 
@@ -99,11 +112,11 @@ class ProxmoxPlatform:
     @property
     def engine(self) -> PveEngine:
         if self._engine is None:
-            library, lab_keys = Cache(self.home.cache), LabKeys(self.place.root)
+            library, lab_keys = Cache(self.home.cache, install.make), LabKeys(self.place.root)
             memory = self.place.root / MEMORY
-            environment = pve.environment(
-                self.place.name, self.pve, self.reached.api, lab_keys, library, memory, self.home.cache
-            )
+            name, api = self.place.name, self.reached.api
+            known = LabNames(name, former_names.load(self.place), *former_names.intended(self.place))
+            environment = pve.environment(name, self.pve, api, lab_keys, library, memory, self.home.cache, known)
             self._engine = PveEngine(environment)
         return self._engine
 
@@ -145,7 +158,7 @@ class ProxmoxPlatform:
         return (first, *await self._moved(blueprint))
 
     async def _moved(self, blueprint: Blueprint) -> list[Proof]:
-        """What high availability would migrate behind nestlab's back."""
+        """Machines that high availability would migrate behind nestlab's back."""
         specs = blueprint.by_path()
         found = []
         for path, (guest, state) in (await self.engine.watched()).items():
@@ -188,15 +201,17 @@ class ProxmoxPlatform:
 
 
 @asynccontextmanager
-async def stocked(on: Pve, home: Home) -> AsyncIterator[Stock]:
+async def stocked(on: Pve, home: Home, *, named: bool) -> AsyncIterator[Stock]:
     """The images on a Proxmox VE."""
-    reached = reach(on.address, home, os.environ)
+    reached = reach(on.address, home, os.environ, named=named)
     try:
-        yield Stock(reached.api, narrowed(on), Cache(home.cache), cache=home.cache)
+        yield Stock(reached.api, narrowed(on), Cache(home.cache, install.make), cache=home.cache)
     finally:
         await reached.close()
 
 
-def platform(home: Home, place: LabHome, on: Pve, ask: credentials.Ask | None = None) -> ProxmoxPlatform:
+def platform(
+    home: Home, place: LabHome, on: Pve, ask: credentials.Ask | None = None, *, named: bool = False
+) -> ProxmoxPlatform:
     """A lab's Proxmox VE, with the credentials that this user has for it."""
-    return ProxmoxPlatform(place, narrowed(on), home, lambda: reach(on.address, home, os.environ, ask))
+    return ProxmoxPlatform(place, narrowed(on), home, lambda: reach(on.address, home, os.environ, ask, named=named))

@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from nestlab.base.errors import LabError
+from nestlab.base.frozen import frozen
 from nestlab.base.paint import human
 from nestlab.engines.pve import network_reload, nodes
 from nestlab.engines.pve.cpu_types import Processor
@@ -34,7 +34,7 @@ _FIND = (
 )
 
 
-@dataclass(frozen=True)
+@frozen
 class Setup:
     """The steps of a setup, in order, and how all of it is taken back. `version`: of the Proxmox VE; `notes`: what else
     a person has to know or do."""
@@ -52,7 +52,7 @@ class Setup:
         return (*found, *(line.replace(f"/storage/{FOUND}", '"/storage/$DISKS"') for line in lines))
 
 
-@dataclass(frozen=True)
+@frozen
 class Point:
     """One thing that was looked at: `ok` None where it decides nothing."""
 
@@ -80,7 +80,8 @@ def _first(stores: Sequence[Mapping[str, Any]], content: str, usual: str, otherw
 
 
 def unasked(on: Pve, version: str, user: str, token: str, bridges: Sequence[str] = ()) -> Setup:
-    """For a Proxmox VE that cannot be asked: of that version. What depends on its storages, its commands find out."""
+    """The setup of a Proxmox VE of that version which cannot be asked. Its commands find out what depends on its
+    storages."""
     scope = scope_of(on, (), bridges)
     files = shlex.quote(on.images or FILES)
     had = f'pvesh get /storage/{files} --output-format json | sed -n \'s/.*"content":"\\([^"]*\\)".*/\\1/p\''
@@ -92,7 +93,8 @@ def unasked(on: Pve, version: str, user: str, token: str, bridges: Sequence[str]
 
 
 async def plan(api: Api, on: Pve, user: str, token: str, bridges: Sequence[str] = ()) -> Setup:
-    """For one that is asked, as somebody who may see its storages and zones; what is there already is left out."""
+    """The setup that a Proxmox VE still needs, without what it has already. `api` must be allowed to see its storages
+    and zones."""
     version = str((await api.get("/version"))["version"])
     stores, zones = await asyncio.gather(api.get("/storage"), api.get("/cluster/sdn/zones"))
     scope = scope_of(on, stores, bridges)
@@ -149,7 +151,7 @@ def _setup(
     return Setup(version, (*more, *steps), back, notes)
 
 
-@dataclass(frozen=True)
+@frozen
 class Done:
     """`secret`: the token's, which PVE shows this once. `failures`: nodes that did not load the zone, and why."""
 
@@ -188,7 +190,7 @@ async def perform(api: Api, todo: Setup, say: Callable[[str], None]) -> Done:
 
 
 async def _otherwise(api: Api, step: Step, say: Callable[[str], None]) -> Any:
-    """What is done instead of making what is there already."""
+    """Do the step that replaces one whose thing is there already."""
     if step.otherwise is None:
         return None
     say(step.otherwise.command)

@@ -1,1 +1,1 @@
-"""What a person sees: plans, proofs, tables and progress as text or JSON. Nothing here asks the world."""
+"""Plans, proofs, tables and progress as text or JSON. Nothing here asks the world."""

@@ -1,23 +1,26 @@
 """A lab as an Ansible inventory: the static YAML file, and the JSON of a dynamic inventory script. Pure.
 
-Groups: `lab_pair`; `level_1`, …; `hypervisors` and `guests`; `kind_kvm`; `segment_wire`; `inside_hv1` (what runs in a
-hypervisor, at any depth; `/` becomes `__`). Ansible takes no `-` in a group's name: it becomes `_`.
+Groups: `lab_pair`; `level_1`, …; `hypervisors` and `guests`, of these `containers`; `kind_kvm`; `segment_wire`;
+`inside_hv1` (what runs in a hypervisor, at any depth; `/` becomes `__`). Ansible takes no `-` in a group's name: it
+becomes `_`.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nestlab.base.printable import one_line
 from nestlab.lab.blueprint import Blueprint, Spec
 from nestlab.lab.model import parent_of
 from nestlab.show.ssh_config import SshEntry
 
 
 def inventory(blueprint: Blueprint, entries: Sequence[SshEntry], config: str) -> dict[str, Any]:
-    """What an inventory script prints for `--list`: groups, and under `_meta` the variables of all hosts, so that
+    """The output of an inventory script for `--list`: groups, and under `_meta` the variables of all hosts, so that
     Ansible need not ask for each. Only machines that can be reached are in it. `config`: the path of the ssh_config
     with their entries."""
     specs = blueprint.by_path()
@@ -48,6 +51,7 @@ def host_variables(spec: Spec, entry: SshEntry, config: str) -> dict[str, Any]:
 def _groups(lab: str, spec: Spec) -> list[str]:
     kind = spec.machine.hypervisor
     names = [f"lab_{lab}", f"level_{spec.level}", *(["hypervisors", f"kind_{kind}"] if kind else ["guests"])]
+    names += ["containers"] if spec.machine.container else []
     names += [f"segment_{nic.segment}" for nic in spec.nics if nic.addresses]
     outer = spec.parent
     while outer:
@@ -61,13 +65,23 @@ def as_yaml(data: Mapping[str, Any]) -> str:
     lines = ["all:", "  hosts:"]
     hosts = data["_meta"]["hostvars"]
     for name, variables in hosts.items():
-        lines.append(f"    {name}:")
-        lines += [f"      {key}: {json.dumps(value, ensure_ascii=False)}" for key, value in variables.items()]
+        lines.append(f"    {_key(name)}:")
+        lines += [f"      {key}: {_value(value)}" for key, value in variables.items()]
     if not hosts:
         lines[-1] += " {}"
         return "\n".join(lines) + "\n"
     lines.append("  children:")
     for group, members in data.items():
         if "hosts" in members:
-            lines += [f"    {group}:", "      hosts:", *(f"        {name}:" for name in members["hosts"])]
+            lines += [f"    {_key(group)}:", "      hosts:", *(f"        {_key(name)}:" for name in members["hosts"])]
     return "\n".join(lines) + "\n"
+
+
+def _key(name: str) -> str:
+    """A key of a mapping: quoted, where it is more than a word."""
+    return name if re.fullmatch(r"[A-Za-z_][\w.-]*", name, re.ASCII) else _value(name)
+
+
+def _value(value: Any) -> str:
+    """The text as JSON writes it, with invisible characters escaped as YAML has them: it takes no surrogate pairs."""
+    return one_line(json.dumps(value, ensure_ascii=False))

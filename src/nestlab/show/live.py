@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import TextIO
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, TextIO
 
+from nestlab.base.door import Door, canvas
 from nestlab.base.events import Began, Event, to_line
-from nestlab.base.paint import Paint
+from nestlab.base.paint import Paint, inked
 from nestlab.lab.model import Image
 from nestlab.show import render
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Emit = Callable[[Event], None]
 
@@ -53,15 +58,23 @@ async def as_tree(stream: TextIO, images: Mapping[str, Image]) -> AsyncIterator[
 
     from nestlab.show.progress import Progress
 
-    console = Console(file=stream, highlight=False)
+    console = Console(file=canvas(stream), highlight=False)
     progress = Progress(images, start=time.time())
     paint = Paint(not console.no_color)
 
     def picture() -> Text:
         lines = progress.show(time.time(), height=max(2, console.height - 1), width=console.width - 1, paint=paint)
-        return Text.from_ansi("\n".join(lines))
+        return Text.from_ansi(inked("\n".join(lines)))
 
-    with Live(console=console, auto_refresh=False, transient=True, vertical_overflow="crop") as live:
+    live = Live(
+        console=console,
+        auto_refresh=False,
+        transient=True,
+        vertical_overflow="crop",
+        redirect_stdout=False,  # `_above` does that
+        redirect_stderr=False,
+    )
+    with _above(console, stream), live:
 
         async def redraw() -> None:
             while True:
@@ -76,6 +89,26 @@ async def as_tree(stream: TextIO, images: Mapping[str, Image]) -> AsyncIterator[
             await asyncio.wait({drawing})
             if not drawing.cancelled():
                 drawing.exception()  # a terminal that is gone is no reason to fail
+
+
+@contextlib.contextmanager
+def _above(console: Console, *streams: TextIO) -> Iterator[None]:
+    """Text that is written meanwhile stands above the tree, line by line."""
+    from rich.text import Text
+
+    def write(text: str) -> None:
+        *lines, rest[0] = (rest[0] + text).split("\n")
+        for line in lines:
+            console.print(Text.from_ansi(line), soft_wrap=True)
+
+    rest = [""]
+    with contextlib.ExitStack() as stack:
+        for each in {*streams, sys.stdout, sys.stderr}:
+            if isinstance(each, Door) and each.isatty():
+                stack.enter_context(each.instead(write))
+        yield
+    for each in streams:
+        each.write(rest[0])
 
 
 @contextlib.asynccontextmanager

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any
 
+from nestlab.base.frozen import frozen
 from nestlab.base.paint import PLAIN, Paint, Style, columns, elapsed, human
+from nestlab.base.printable import brief
 from nestlab.lab.blueprint import Blueprint, Spec
+from nestlab.lab.faults import Fault
 from nestlab.lab.model import level_of, parent_of
 from nestlab.plan.steps import Observed, Seen
 
@@ -16,12 +19,20 @@ NOT_MADE = "not made"
 """The state of a machine that the lab file wants and that is nowhere."""
 
 _STATE: Mapping[str, Style] = MappingProxyType(
-    {"running": "green", "paused": "yellow", "stopped": "dim", "died": "red", "broken": "red", "unknown": "yellow"}
+    {
+        "running": "green",
+        "paused": "yellow",
+        "stopped": "dim",
+        "died": "red",
+        "killed": "red",
+        "broken": "red",
+        "unknown": "yellow",
+    }
 )
 _HEAD = ["NAME", "STATE", "LEVEL", "ACCEL", "ADDRESSES", "UPTIME", "MEMORY", "RESIDENT"]
 
 
-@dataclass(frozen=True)
+@frozen
 class Row:
     """One machine as shown. `uptime` in seconds; `memory` is what it was given, `resident` what its QEMU takes of its
     host's, in bytes.
@@ -40,11 +51,11 @@ class Row:
     wanted: bool = True
     why: str = ""
     pid: int | None = None
-    """Of its QEMU, on the host that it runs on."""
+    """Its QEMU's, on the host that it runs on."""
     node: str = ""
     vmid: int | None = None
     drift: tuple[str, ...] = ()
-    """What was changed by hand."""
+    """The changes made by hand."""
 
 
 def rows(blueprint: Blueprint | None, observed: Observed, now: float) -> list[Row]:
@@ -142,7 +153,7 @@ def table(machines: Sequence[Row], paint: Paint = PLAIN, width: int | None = Non
         cells = [[*row[:at], *row[at + 1 :]] for row in cells]
         styles = [[*row[:at], *row[at + 1 :]] for row in styles]
     lines = columns(cells, styles, paint)
-    notes = [f"{row.path}: {_note(row)}" for row in machines if _note(row)]
+    notes = [f"{brief(row.path)}: {brief(_note(row))}" for row in machines if _note(row)]
     return "\n".join([*lines, *(["", *notes] if notes else [])])
 
 
@@ -166,7 +177,7 @@ def head(lab: str, machines: Sequence[Row], paint: Paint = PLAIN) -> str:
     running = sum(row.state == "running" for row in machines)
     unknown = sum(row.state == "unknown" for row in machines)
     more = f", {unknown} unknown" if unknown else ""
-    return f"{paint('bold', lab)}: {running} of {counted(len(machines), 'machine')} running{more}"
+    return f"{paint('bold', brief(lab))}: {running} of {counted(len(machines), 'machine')} running{more}"
 
 
 def counted(number: int, noun: str) -> str:
@@ -174,6 +185,6 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def data(lab: str, machines: Sequence[Row]) -> dict[str, Any]:
-    """The machines as JSON data: times in seconds, sizes in bytes."""
-    return {"lab": lab, "machines": [asdict(row) for row in machines]}
+def data(lab: str, machines: Sequence[Row], faults: Sequence[Fault] = ()) -> dict[str, Any]:
+    """The machines as JSON data: times in seconds, sizes in bytes; and the faults that are made on purpose."""
+    return {"lab": lab, "machines": [asdict(row) for row in machines], "faults": [asdict(each) for each in faults]}

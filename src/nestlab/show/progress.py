@@ -11,6 +11,7 @@ from typing import Literal
 
 from nestlab.base.events import Began, Ended, Event, Failed, Finished, Said, Started
 from nestlab.base.paint import PLAIN, Paint, Style, columns, elapsed
+from nestlab.base.printable import brief
 from nestlab.lab.model import Image, level_of
 from nestlab.show.render import named
 
@@ -73,7 +74,8 @@ class Progress:
         for line in self._most_important(max(1, height - 1)):
             mark, style = _MARK[line.phase]
             spent = elapsed((now if line.until is None else line.until) - line.since)
-            cells.append([mark, "  " * (line.level - 1) + line.name, line.verb, spent, line.text])
+            texts = [brief(line.name), line.verb, spent, brief(line.text)]
+            cells.append([mark, "  " * (line.level - 1) + texts[0], *texts[1:]])
             styles.append([style, "bold", None, "dim", None])
         return [*columns(_fitted(cells, width), styles, paint), self._sum(now)[:width]]
 

@@ -7,23 +7,24 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from nestlab.base.errors import LabError
+from nestlab.base.errors import LabError, continued
 from nestlab.base.events import Began, Ended, Event, Failed, Finished, Said, Started
+from nestlab.base.frozen import frozen
 from nestlab.base.paint import PLAIN, Paint, Style, columns, elapsed, human
-from nestlab.base.printable import printable
+from nestlab.base.printable import brief, printable
 from nestlab.base.proofs import Proof, Verdict
 from nestlab.images.inventory import StoredImage
 from nestlab.lab.blueprint import Blueprint
 from nestlab.lab.image_titles import title_of
 from nestlab.lab.model import Image
-from nestlab.plan.steps import Build, Connect, Disconnect, Install, Plan, Remove, Step
+from nestlab.plan.steps import Boot, Build, Clear, Connect, Discard, Disconnect, Install, Plan, Remove, Step
 from nestlab.show.machine_table import counted
 
 if TYPE_CHECKING:
     from nestlab.images.unused import Unused
 
 
-@dataclass(frozen=True)
+@frozen
 class Acceleration:
     """The accelerator of one machine: `kvm`, `tcg` or "" (not known yet), why, and what emulation costs ("" under KVM).
     On a Proxmox VE also where, with which CPU, and under which number if it is there already."""
@@ -53,13 +54,20 @@ def plan(
     groups = _grouped(todo.steps)
     shown = groups if most is None or len(groups) <= most else groups[: most - 1]
     images = blueprint.images if blueprint else {}
-    cells = [[subject(steps[0], images), ", ".join(step.verb for step in steps), _why(steps, usual)] for steps in shown]
+    words = [", ".join(_word(step, blueprint) for step in steps) for steps in shown]
+    cells = [[subject(each[0], images), what, _why(each, usual)] for each, what in zip(shown, words, strict=True)]
     styles: list[list[Style | None]] = [["bold", _tint(steps), None] for steps in shown]
     lines = [f"{paint('bold', todo.lab)}: {counted(len(todo.steps), 'step')} to do"]
     lines += columns(cells, styles, paint, indent="  ")
     if len(shown) < len(groups):
         lines.append(f"  … and {len(groups) - len(shown)} more; `nestlab plan` shows them all")
     return "\n".join(lines)
+
+
+def _word(step: Step, blueprint: Blueprint | None) -> str:
+    """What is done: a container is started, and boots nothing."""
+    spec = blueprint.by_path().get(step.path) if blueprint is not None and isinstance(step, Boot) else None
+    return "start" if spec is not None and spec.machine.container else step.verb
 
 
 def _why(steps: Sequence[Step], usual: Mapping[str, float]) -> str:
@@ -82,7 +90,7 @@ def _grouped(steps: Sequence[Step]) -> list[list[Step]]:
 
 
 def _tint(steps: Sequence[Step]) -> Style:
-    return "red" if any(isinstance(step, Remove | Disconnect) for step in steps) else "green"
+    return "red" if any(isinstance(step, Remove | Discard | Disconnect | Clear) for step in steps) else "green"
 
 
 def subject(step: Step, images: Mapping[str, Image]) -> str:
@@ -97,7 +105,7 @@ def subject(step: Step, images: Mapping[str, Image]) -> str:
 
 
 PROGRAMS: Mapping[str, str] = {"qemu": "nestlab's QEMU"}
-"""What programs that are fetched are called."""
+"""The names of programs that are fetched."""
 
 
 def image_name(key: str, image: Image | None) -> str:
@@ -110,6 +118,7 @@ def image_name(key: str, image: Image | None) -> str:
 _RUNS: Mapping[str, tuple[tuple[str, str], Style]] = {
     "kvm": (("runs on KVM", "run on KVM"), "green"),
     "tcg": (("is emulated (KVM off)", "are emulated (KVM off)"), "yellow"),
+    "container": (("is a container", "are containers"), "green"),
     "": (("runs on KVM or is emulated", "run on KVM or are emulated"), "dim"),
 }
 
@@ -124,12 +133,12 @@ def accelerations(machines: Sequence[Acceleration], paint: Paint = PLAIN) -> str
         groups.setdefault((each.accel, each.why, each.cost), []).append(each.path)
     lines = []
     for (accel, why, cost), paths in groups.items():
-        names = ", ".join(paths[:6]) + (f" and {len(paths) - 6} more" if len(paths) > 6 else "")
+        names = ", ".join(map(brief, paths[:6])) + (f" and {len(paths) - 6} more" if len(paths) > 6 else "")
         one = len(paths) == 1
         verb, style = _RUNS[accel]
-        lines.append(f"{paint('bold', names)} {paint(style, verb[0] if one else verb[1])}: {why}")
+        lines.append(f"{paint('bold', names)} {paint(style, verb[0] if one else verb[1])}: {brief(why)}")
         if cost:
-            lines.append(f"  {cost}")
+            lines.append(f"  {brief(cost)}")
     return "\n".join([*_placements(placed, paint), *lines])
 
 
@@ -145,7 +154,7 @@ def _placements(machines: Sequence[Acceleration], paint: Paint) -> list[str]:
         cells.append([each.path, each.node, each.storage or "-", vmid, cpu, each.why])
         styles.append(["bold", None, None, None, "yellow" if each.accel == "tcg" else None, "dim"])
     costs = dict.fromkeys(each.cost for each in machines if each.cost)
-    return [*columns(cells, styles, paint), *(paint("yellow", cost) for cost in costs)]
+    return [*columns(cells, styles, paint), *(paint("yellow", brief(cost)) for cost in costs)]
 
 
 def verdict(found: Verdict, paint: Paint = PLAIN) -> str:
@@ -157,10 +166,10 @@ def verdict(found: Verdict, paint: Paint = PLAIN) -> str:
     for proof, line in zip(found.proofs, columns(cells, styles, paint, indent="  "), strict=True):
         if proof.path != place:
             place = proof.path
-            lines.append(f"{paint('bold', place or proof.where)}  {paint('dim', f'level {proof.level}')}")
+            lines.append(f"{paint('bold', brief(place or proof.where))}  {paint('dim', f'level {proof.level}')}")
         lines.append(line)
         if proof.why and proof.ok is not True:
-            lines.append(f"        {proof.why}")
+            lines.append(f"        {brief(proof.why)}")
     return "\n".join([*lines, sentence(found, paint)])
 
 
@@ -191,17 +200,17 @@ def event(happened: Event, start: float, images: Mapping[str, Image], width: int
     """
     verb = happened.step.partition(":")[0]
     if isinstance(happened, Started):
-        text = f"{verb}: {happened.why}" if happened.why else verb
+        text = f"{verb}: {brief(happened.why)}" if happened.why else verb
     elif isinstance(happened, Said):
-        text = f"{verb}: {happened.text}" if verb else happened.text
+        text = f"{verb}: {brief(happened.text)}" if verb else brief(happened.text)
     elif isinstance(happened, Finished):
-        note = f": {paint('yellow', happened.note)}" if happened.note else ""
+        note = f": {paint('yellow', brief(happened.note))}" if happened.note else ""
         text = f"{verb}: {paint('green', 'done')} in {happened.seconds:.1f}s{note}"
     elif isinstance(happened, Failed):
-        text = f"{verb or 'run'}: {paint('red', 'failed')}: {happened.what}"
+        text = f"{verb or 'run'}: {paint('red', 'failed')}: {printable(continued(happened.what))}"
     else:
         return ""
-    return f"{happened.at - start:7.1f}s  {named(happened, images):<{width}}  {text}".rstrip()
+    return f"{happened.at - start:7.1f}s  {brief(named(happened, images)):<{width}}  {text}".rstrip()
 
 
 def named(happened: Event, images: Mapping[str, Image]) -> str:
@@ -209,7 +218,7 @@ def named(happened: Event, images: Mapping[str, Image]) -> str:
     verb, _, about = happened.step.partition(":")
     if happened.path or not about:
         return happened.path
-    if verb == "build":
+    if verb in ("build", "pull"):
         return f"image {image_name(about, images.get(about))}"
     if verb == "install":
         return PROGRAMS.get(about, about)
@@ -262,7 +271,7 @@ def images(shelf: Sequence[StoredImage], paint: Paint = PLAIN) -> str:
 
 
 def unused(found: Sequence[Unused], paint: Paint = PLAIN) -> str:
-    """What can go from the cache, with its size."""
+    """A table of the parts of the cache that can go, with their sizes."""
     if not found:
         return "all that the cache keeps is needed"
     cells = [["UNUSED", "SIZE"], *([each.what, human(each.size)] for each in found)]
@@ -273,11 +282,13 @@ def unused(found: Sequence[Unused], paint: Paint = PLAIN) -> str:
 
 def error(problem: LabError, paint: Paint = PLAIN) -> str:
     """An error: what, on the next line what to do, then the details."""
-    lines = [f"{paint('red', 'error:')} {printable(problem.what)}"]
-    if problem.hint:
-        lines.append(printable(problem.hint))
+    what, hint = (text if problem.many else continued(text) for text in (problem.what, problem.hint))
+    lines = [f"{paint('red', 'error:')} {printable(what)}"]
+    if hint:
+        lines.append(printable(hint))
     if problem.detail:
-        lines.append(printable(problem.detail.replace("\r\n", "\n").rstrip("\n")))
+        detail = printable(problem.detail.replace("\r\n", "\n").rstrip("\n"))
+        lines += [line if line.startswith("  ") else f"  {line}" for line in detail.split("\n")]
     return "\n".join(lines)
 
 

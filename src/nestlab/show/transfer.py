@@ -33,7 +33,7 @@ class Transfer:
         self.passed = passed
 
     def data(self) -> dict[str, int | float | str]:
-        """What it came to, as JSON data."""
+        """Its outcome as JSON data."""
         return {"bytes": self.total or self.passed, "seconds": round(self.until - self.since, 3), "by": self.way}
 
     def line(self, now: float) -> str:
@@ -50,7 +50,7 @@ class Transfer:
         return "  ".join([*(part for part in parts if part), elapsed(now - self.since)])
 
     def end(self) -> str:
-        """What it came to: `disk.img -> hv1/web:/root/: 64M in 8s, 8M/s`."""
+        """Its outcome: `disk.img -> hv1/web:/root/: 64M in 8s, 8M/s`."""
         spent = self.until - self.since
         total = self.total or self.passed
         fast = f", {rate(total, spent)}" if total >= 1 << 20 and spent > 0 else ""

@@ -22,12 +22,16 @@ from nestlab.hosts.facts import Facts
 from nestlab.hosts.host import Host, Result, Running
 from nestlab.lab.blueprint import Blueprint
 from nestlab.lab.model import GIB, level_of, parent_of, within
+from nestlab.lab.netboot import digest_of_service, service_of
 from nestlab.plan.steps import (
     Boot,
     Build,
+    Clear,
     Connect,
     Create,
+    Discard,
     Disconnect,
+    HalfMade,
     Install,
     Introduce,
     Observed,
@@ -38,7 +42,11 @@ from nestlab.plan.steps import (
     Step,
     Stop,
     Update,
+    Written,
 )
+from nestlab.testing.fake_failing import FakeFailing
+from nestlab.testing.fake_judging import FakeJudging
+from nestlab.testing.fake_machine import FakeMachine
 from nestlab.testing.fake_running import FakeRunning
 from nestlab.verbs.machine_setup import STAMPS
 from nestlab.wire.result import lines_of
@@ -47,38 +55,26 @@ Answer = Callable[[str, Sequence[str]], Result | None]
 """Given where (a path) and the argv: what the command does; None: it ends with status 0 and says nothing."""
 
 
-@dataclass
-class FakeMachine:
-    """One machine of the world. `silent`: it runs and does not answer. `root`: what its disk was made from (None: an
-    earlier nestlab made it, and does not tell); `files` are on its disk, and `disk` is the size that this has."""
-
-    digest: str
-    names: str
-    state: State = "stopped"
-    why: str = ""
-    silent: bool = False
-    files: dict[str, bytes] = field(default_factory=dict)
-    root: str | None = None
-    disk: int = 0
-
-
 class FakeWorld:
     """Everything there is, of all labs, with ways to break it behind nestlab's back.
 
-    `machines` by (lab, path); `links` are (lab, segment); `done` lists (lab, step id) in the order of success;
-    `commands` lists (path, argv) of everything run on its hosts; `open` counts hosts and engines not yet closed.
+    `machines` by (lab, path); `half_made` are (lab, what is half made); `links` are (lab, segment); `done` lists (lab,
+    step id) in the order of success; `commands` lists (path, argv) of everything run; `open` counts what is not closed.
     """
 
     def __init__(self, facts: Facts | None = None) -> None:
         self.facts = facts or Facts(cpus=4, memory=64 * GIB, memory_available=64 * GIB)
         self.machines: dict[tuple[str, str], FakeMachine] = {}
+        self.half_made: set[tuple[str, HalfMade]] = set()
         self.links: set[tuple[str, str]] = set()
+        self.served: dict[tuple[str, str], str] = {}
         self.images: set[str] = set()
         self.lacking: set[str] = set()
         self.files: dict[str, bytes] = {}
         self.done: list[tuple[str, str]] = []
         self.commands: list[tuple[str, tuple[str, ...]]] = []
         self.answer: Answer | None = None
+        self.failing: set[tuple[str, str]] = set()
         self.open = 0
         self._refused: Counter[str] = Counter()
         self._holds: dict[str, asyncio.Event] = {}
@@ -138,7 +134,7 @@ class FakeWorld:
                 setup = self._stamped(machine) if machine.state == "running" else None
                 disk = None if machine.root is None else machine.disk
                 of_now = Seen(path, machine.state, machine.digest, machine.names, runs, why=machine.why, setup=setup)
-                seen[path] = replace(of_now, root=machine.root, disk=disk)
+                seen[path] = replace(of_now, root=machine.root, disk=disk, disks=machine.disks, plugs=machine.plugs)
         return MappingProxyType(seen)
 
     @staticmethod
@@ -169,7 +165,7 @@ class FakeWorld:
 
     def do(self, lab: str, step: Step, blueprint: Blueprint) -> None:
         """The effect of one step, at once. LabError where a real engine could not do it."""
-        self.reach(lab, parent_of(step.path))
+        self.reach(lab, step.host)
         match step:
             case Build():
                 self.images.add(step.image)
@@ -177,6 +173,7 @@ class FakeWorld:
                 self.lacking.discard(step.program)
             case Connect():
                 self.links.add((lab, step.segment))
+                self.served[lab, step.segment] = digest_of_service(service_of(blueprint, step.segment))
             case Disconnect():
                 self.links.discard((lab, step.segment))
             case Create() | Update():
@@ -192,6 +189,11 @@ class FakeWorld:
                 self._end(lab, step.machine, "stopped", "")
             case Remove():
                 self._remove(lab, step.machine)
+            case Discard():
+                there = self._there(lab, step.machine)
+                there.disks = tuple(disk for disk in there.disks if disk.name not in step.disks)
+            case Clear():
+                self.half_made.discard((lab, step.rest))
             case _:
                 raise LabError(f"The fake world cannot do {step.id}.", hint="Use the steps of nestlab.plan.steps.")
         self.done.append((lab, step.id))
@@ -205,7 +207,7 @@ class FakeWorld:
 
     def _need_images(self, path: str, blueprint: Blueprint) -> None:
         spec = blueprint[path]
-        missing = [key for key in (spec.image, *spec.cargo) if key not in self.images]
+        missing = [key for key in spec.images if key not in self.images]
         if missing:
             raise LabError(f"{path} needs images that are not built: {', '.join(missing)}.", hint="Build them first.")
 
@@ -220,6 +222,7 @@ class FakeWorld:
         if there is None or there.state == "broken":
             self._remove(lab, path)
             self.machines[lab, path] = FakeMachine(spec.digest, spec.names, root=spec.root, disk=spec.machine.disk or 0)
+            self.machines[lab, path].disks = spec.disks
             return
         runs = there.state in ("running", "paused")
         if there.root not in (None, spec.root):
@@ -228,6 +231,12 @@ class FakeWorld:
             raise LabError(f"{path} runs with another definition.", hint="Stop it first.")
         there.digest, there.root, there.disk = spec.digest, spec.root, max(there.disk, spec.machine.disk or 0)
         there.names = there.names if runs else spec.names
+        had = {disk.name: disk for disk in there.disks}
+        if lost := [disk.name for disk in spec.disks if disk.name in had and disk.source != had[disk.name].source]:
+            raise LabError(
+                f"The disks {', '.join(lost)} of {path} are over something else.", hint="Discard them first."
+            )
+        there.disks = spec.disks
 
     def _boot(self, lab: str, path: str, blueprint: Blueprint) -> None:
         machine = self._there(lab, path, "running", "paused", "stopped", "died")
@@ -250,7 +259,7 @@ class FakeWorld:
 
 
 @dataclass
-class FakeEngine:
+class FakeEngine(FakeJudging, FakeFailing):
     """The engine of one lab in one place of a fake world."""
 
     world: FakeWorld
@@ -264,10 +273,15 @@ class FakeEngine:
     async def observe(self) -> Observed:
         await asyncio.sleep(0)
         machines = self.world.directly_in(self.lab, self.parent)
+        half_made = frozenset(
+            rest for lab, rest in self.world.half_made if lab == self.lab and rest.host == self.parent
+        )
         if self.parent:
-            return Observed(machines)
+            return Observed(machines, half_made=half_made)
         links = frozenset(segment for lab, segment in self.world.links if lab == self.lab)
-        return Observed(machines, links, frozenset(self.world.images), frozenset(self.world.lacking))
+        images, lacking = frozenset(self.world.images), frozenset(self.world.lacking)
+        served = {each: self.world.served.get((self.lab, each), "") for each in links}
+        return Observed(machines, links, images, lacking, half_made, served)
 
     async def perform(self, step: Step, blueprint: Blueprint, say: Say) -> None:
         await self.world.perform(self.lab, self.parent, step, blueprint, say)
@@ -288,10 +302,11 @@ class FakeEngine:
         self.world.reach(self.lab, path)
         return "kvm" if self.parent else "tcg"
 
-    async def written(self, paths: Sequence[str]) -> Mapping[str, int]:
+    async def written(self, paths: Sequence[str]) -> Mapping[str, Written]:
         await asyncio.sleep(0)
         known = {path: self.world.machines.get((self.lab, path)) for path in paths}
-        return {path: sum(map(len, machine.files.values())) for path, machine in known.items() if machine is not None}
+        there = {path: machine for path, machine in known.items() if machine is not None}
+        return {path: Written(sum(map(len, machine.files.values()))) for path, machine in there.items()}
 
     async def close(self) -> None:
         self.world.open -= 1

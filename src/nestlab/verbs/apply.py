@@ -7,11 +7,12 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
-from nestlab.base.errors import LabError
+from nestlab.base import patience
+from nestlab.base.errors import LabError, Overdue, continued
 from nestlab.base.events import Began, Ended, Event, Failed, Finished, Said, Started
 from nestlab.lab.blueprint import Blueprint
 from nestlab.lab.model import parent_of
-from nestlab.plan.steps import Boot, Build, Plan, Step
+from nestlab.plan.steps import Boot, Build, Plan, Remove, Step, Stop
 from nestlab.show.render import subject
 from nestlab.verbs.nest import Nest
 
@@ -19,6 +20,10 @@ Emit = Callable[[Event], None]
 
 SHOWN = 8
 """Steps named in an error; of more, the number is given."""
+
+
+BRIEF = 15.0
+"""Nominal seconds, of an emulated machine, in which one is removed that is in a hypervisor which is removed too."""
 
 
 class Stopping:
@@ -35,6 +40,8 @@ class Stopping:
 
 class Unfinished(LabError):
     """Steps failed, so some are left. `failures` by step id; `left` are the ids of all that was not done."""
+
+    many = True
 
     def __init__(
         self, what: str, *, failures: Mapping[str, LabError], left: Sequence[str], hint: str = "", detail: str = ""
@@ -64,7 +71,8 @@ async def apply(
 
     At most `limit` machines boot at once on one host (None: as many as it has CPUs, two on the lab's host at least);
     `outer`: on the lab's own level, where that is not this machine.
-    A step that fails keeps back only those that need it; when all others are done, Unfinished with every failure.
+    A step that fails keeps back only those that need it; when all others are done, Unfinished with every failure. Where
+    a machine cannot be ended in a hypervisor that ends too, it ends with that.
     Interrupted after `stopping`. When cancelled, running steps are cancelled first; any error that is not a LabError
     ends the run in the same way.
     """
@@ -105,6 +113,7 @@ class _Run:
         for step in plan.steps:
             for need in step.needs:
                 self._waiting[need].append(step)
+        self._ends = {step.path: type(step) for step in plan.steps if isinstance(step, Stop | Remove)}
         self._done: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
@@ -147,24 +156,49 @@ class _Run:
             self._idle.set()
 
     async def _work(self, step: Step) -> None:
+        began = time.monotonic()
         try:
             async with await self._slots.of(step):
                 await self._perform(step)
         except LabError as error:
-            self.failures[step.id] = error
-            self._emit(Failed(self._clock(), step.id, step.path, error.what, error.hint, error.detail))
-            return
+            if outer := self._ends_with(step):
+                note = f"it ends with {outer}: {error.what}"
+                self._emit(Finished(self._clock(), step.id, step.path, time.monotonic() - began, note))
+            else:
+                self.failures[step.id] = error
+                self._emit(Failed(self._clock(), step.id, step.path, error.what, error.hint, error.detail))
+                return
         self._done.add(step.id)
         for other in self._waiting[step.id]:
             self._unmet[other.id] -= 1
             if not self._unmet[other.id] and self._open:
                 self._start(other)
 
+    def _ends_with(self, step: Step) -> str:
+        """The hypervisor with which that ends what a step is to end, "" if there is none: one that hangs, or whose root
+        lets nothing be ended in it, does not keep itself from going."""
+        outer = step.host if isinstance(step, Stop | Remove) else ""
+        while outer and outer not in self._ends:
+            outer = parent_of(outer)
+        return outer
+
+    async def _in_time(self, step: Step) -> str | None:
+        """Make it real. What is deleted in a hypervisor that is deleted too need not be waited for."""
+        outer = self._ends_with(step)
+        brief = isinstance(step, Remove) and self._ends.get(outer) is Remove
+        limit = patience.allowed(BRIEF, patience.EMULATED) if brief else None
+        try:
+            async with asyncio.timeout(limit):
+                return await self._nest.perform(step, self._blueprint, lambda text: self._say(step, text))
+        except TimeoutError:
+            said = patience.said(limit or 0)
+            raise Overdue(f"{step.host} did not remove {step.path} within {said}.", hint=patience.LONGER) from None
+
     async def _perform(self, step: Step) -> None:
         self._emit(Started(self._clock(), step.id, step.path, step.why))
         began = time.monotonic()
         try:
-            note = await self._nest.perform(step, self._blueprint, lambda text: self._say(step, text))
+            note = await self._in_time(step)
         except LabError:
             raise
         except asyncio.CancelledError:
@@ -227,8 +261,8 @@ def _unfinished(
 ) -> Unfinished:
     steps = {step.id: step for step in plan.steps}
     named = [(steps[each], error) for each, error in failures.items()]
-    what = "\n".join(f"{_title(step, blueprint)} failed: {error.what}" for step, error in named)
-    hints = dict.fromkeys(line for _, error in named for line in error.hint.splitlines())
+    what = "\n".join(f"{_title(step, blueprint)} failed: {continued(error.what)}" for step, error in named)
+    hints = dict.fromkeys(line for _, error in named for line in continued(error.hint).split("\n") if line)
     details = [error.detail for _, error in named if error.detail]
     kept = [steps[each] for each in left if each not in failures]
     if kept:

@@ -13,8 +13,10 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nestlab.base.errors import LabError
+from nestlab.base import patience
+from nestlab.base.errors import LabError, Overdue
 from nestlab.engines.qemu.quick_status import guest_place
+from nestlab.engines.qemu.vlan_ports import CARD_OF
 from nestlab.home import former_names
 from nestlab.lab.blueprint import Nic, Spec
 from nestlab.network import pcap
@@ -24,17 +26,14 @@ if TYPE_CHECKING:
     from nestlab.hosts.host import Host
     from nestlab.verbs.session import Session
 
-CARD_OF_GUEST = r"""
+CARD_OF_GUEST = (
+    CARD_OF
+    + r"""
 read -r pid < "$1/pid" || { echo "it does not run" >&2; exit 4; }
-card=
-for file in /proc/"$pid"/fdinfo/*; do
-  while read -r key value; do
-    [ "$key" = iff: ] && [ "/sys/class/net/$value/master" -ef "/sys/class/net/$2" ] && card=$value
-  done < "$file"
-done 2>/dev/null
+card_of "$pid" "$2" "$1"
 """
-"""Arguments: the machine's directory, a bridge. Finds the tap of its QEMU that is a port of the bridge (a tap's
-descriptor names its interface in fdinfo)."""
+)
+"""Arguments: the machine's directory, a bridge. Finds its port of the bridge."""
 
 OWN_CARD = r"""
 for path in /sys/class/net/*; do
@@ -56,18 +55,28 @@ packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
 packets.bind((card, 0))
 membership = struct.pack("iHH8s", socket.if_nametoindex(card), 1, 0, b"")
 packets.setsockopt(263, 1, membership)
+packets.setsockopt(263, 8, 1)
 out = sys.stdout.buffer
 out.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262144, 1))
 out.flush()
 while True:
-    frame = packets.recv(262144)
+    frame, said, _, _ = packets.recvmsg(262144, 64)
     at = time.time()
+    for _, _, data in said:
+        status, _, _, _, _, control, kind = struct.unpack("IIIHHHH", data[:20])
+        if status & 0x10:
+            kind = kind if status & 0x40 else 0x8100
+            frame = frame[:12] + struct.pack(">HH", kind, control) + frame[12:]
     out.write(struct.pack("<IIII", int(at), int(at % 1 * 1000000), len(frame), len(frame)) + frame)
     out.flush()
 ' "$card"
 """
 """Writes a pcap of `$card` to stdout: by tcpdump, else by Python (packet(7): 263 is SOL_PACKET, 1 is
-PACKET_ADD_MEMBERSHIP, its type 1 PACKET_MR_PROMISC)."""
+PACKET_ADD_MEMBERSHIP, its type 1 PACKET_MR_PROMISC; 8 is PACKET_AUXDATA, in which Linux tells a VLAN's tag that it took
+out of the frame)."""
+
+BEGINS = 60.0
+"""Nominal seconds in which what captures writes the head of its file."""
 
 Frames = AsyncIterator[tuple[float, bytes]]
 
@@ -128,7 +137,7 @@ async def capture(
 
 @asynccontextmanager
 async def _opened(session: Session, spec: Spec, nic: Nic, captured: Captured) -> AsyncIterator[Frames]:
-    if spec.machine.container:
+    if spec.sealed:
         raise LabError(f"{spec.path} is a container: nothing is captured in one.", hint="Name a virtual machine.")
     if spec.parent:
         host = await session.nest.host(spec.parent)
@@ -174,9 +183,15 @@ async def _read(host: Host, path: str, argv: tuple[str, ...]) -> AsyncIterator[F
         chunks = command.chunks()
         records = pcap.Records()
         head = b""
-        async for chunk in chunks:
-            head = chunk
-            break
+        limit = patience.allowed(BEGINS, host.slowness)
+        try:
+            async with asyncio.timeout(limit):
+                async for chunk in chunks:
+                    head = chunk
+                    break
+        except TimeoutError:
+            what = f"{host.path or 'this machine'} did not begin to capture {path} within {patience.said(limit)}."
+            raise Overdue(what, hint=patience.LONGER) from None
         if not head:
             said = (await command.result()).stderr.decode(errors="replace").strip().splitlines()
             where = host.path or "this machine"

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nestlab.base.errors import LabError
 from nestlab.base.files import replace
+from nestlab.base.frozen import frozen
 from nestlab.engines import Listening, Sshd
 from nestlab.home.lab_keys import LabKeys
-from nestlab.show.ssh_config import SshEntry, known_hosts, ssh_config
+from nestlab.show.ssh_config import SshEntry, known_hosts, ssh_config, ssh_name, unfit
 
 if TYPE_CHECKING:
     from nestlab.verbs.session import Session
 
 NO_TCP = "no TCP connection leads to its sshd; `nestlab ssh` reaches it"
+CONTAINER = "it is a container, and nothing of Proxmox VE's API leads into one"
 NOT_RUNNING = "it does not run"
 
 
-@dataclass(frozen=True)
+@frozen
 class Connections:
     """`entries`: machines that run and can be reached, outer ones first. `left_out`: the others, and why."""
 
@@ -46,8 +48,20 @@ async def connections(session: Session) -> Connections:
             continue
         host_key = keys.host_key(spec.path).public
         lab = session.blueprint.lab
-        entries.append(SshEntry(lab, spec.path, sshd.host, sshd.port, sshd.user, str(keys.key), host_key))
+        host = ssh_name(lab, spec.path) if sshd.carried else sshd.host
+        proxy = proxy_command(session, spec.path) if sshd.carried else ()
+        entry = SshEntry(lab, spec.path, host, sshd.port, sshd.user, str(keys.key), host_key, proxy)
+        if odd := unfit(entry):
+            left_out[spec.path] = odd
+        else:
+            entries.append(entry)
     return Connections(tuple(entries), left_out)
+
+
+def proxy_command(session: Session, path: str) -> tuple[str, ...]:
+    """The command that carries a connection to a machine's sshd: this nestlab, from wherever ssh starts it."""
+    home = f"NESTLAB_HOME={session.site.home.state.absolute()}"
+    return ("env", home, sys.executable, "-m", "nestlab", "ssh", "--stdio", f"{session.blueprint.lab}:{path}")
 
 
 async def _inside(session: Session, parent: str, found: dict[str, Sshd], why: dict[str, str]) -> None:
@@ -60,14 +74,25 @@ async def _inside(session: Session, parent: str, found: dict[str, Sshd], why: di
         if not isinstance(engine, Listening):
             why.update(dict.fromkeys(inner, NO_TCP))
             return
-        sshds = {each.path: each for each in await engine.sshds()}
+        sshds = {each.path: each for each in await engine.sshds() if each.path in inner}
     except LabError as error:
         if not parent:
             raise
         why.update(dict.fromkeys(inner, error.what.rstrip(".")))
         return
+    sshds = {path: each for path, each in sshds.items() if session.blueprint[path].machine.by_ssh}
     found.update(sshds)
+    why.update({path: CONTAINER for path in inner if path not in sshds and _contained(session, path)})
+    why.update({path: _no_login(session, path) for path in inner if not session.blueprint[path].machine.by_ssh})
     await asyncio.gather(*(_inside(session, path, found, why) for path in inner if path in sshds))
+
+
+def _no_login(session: Session, path: str) -> str:
+    return f"nestlab does not log in to it (`{session.blueprint[path].machine.ready.said}`)"
+
+
+def _contained(session: Session, path: str) -> bool:
+    return session.blueprint[path].sealed
 
 
 async def write(session: Session) -> tuple[Connections, str]:

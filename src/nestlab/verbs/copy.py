@@ -12,17 +12,18 @@ import concurrent.futures
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from nestlab.base import patience
 from nestlab.base.errors import LabError
+from nestlab.base.frozen import frozen
 from nestlab.engines.disk_hotplug import Attaching
 from nestlab.home import lock
 from nestlab.home.paths import short_id
@@ -53,7 +54,7 @@ class _UnableError(Exception):
     """A disk cannot be attached: the connection carries it all."""
 
 
-@dataclass(frozen=True)
+@frozen
 class _Archive:
     """A local file with, or for, an archive."""
 
@@ -107,7 +108,7 @@ async def between(
         with contextlib.suppress(_UnableError), _file(session) as sent, _file(other) as checked:
             await _collect(session, sent, path, source, transfer)
             transfer.phase("checking", time.time())
-            await _work(lambda sink: archive.relay(sent.file, sink), checked, transfer.seen)
+            await _work(lambda sink: archive.relay(sent.file, sink, name), checked, transfer.seen)
             await _deliver(other, checked, there, (name, kind, target), transfer)
             return
     transfer.phase("copying", time.time())
@@ -124,7 +125,7 @@ def _carries(session: Session, path: str, total: int) -> bool:
         return False
     specs = blueprint.by_path()
     chain = _chain(path)
-    return all(each in specs and blueprint.images[specs[each].image].file is None for each in chain)
+    return all(each in specs and not blueprint.images[specs[each].image].foreign for each in chain)
 
 
 def _chain(path: str) -> list[str]:
@@ -176,6 +177,8 @@ async def _attached(
                 host = await session.nest.host(each)
                 tenths = str(int(10 * patience.allowed(APPEARS)))
                 device = (await host.run(["sh", "-c", DISK, "disk", serial, tenths])).text.strip()
+                if not re.fullmatch(r"/dev/vd[a-z]{1,3}", device):
+                    raise _UnableError
             transfer.way = "disk"
             file.path.unlink(missing_ok=True)  # QEMU has it open: whatever ends us, nothing is left
         except (LabError, OSError) as error:
@@ -223,7 +226,7 @@ async def _work(work: Callable[[Any], None], to: _Archive, seen: copy.Seen) -> N
     try:
         await asyncio.shield(working)
     except EOFError as error:
-        raise archive.damaged(ValueError("there is none")) from error
+        raise LabError("The archive is damaged: there is none.", hint="Copy it again.") from error
     finally:
         if not working.done():
             counted.given_up = True

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from nestlab.base.errors import LabError
+from nestlab.base.files import create
+from nestlab.base.frozen import frozen
 from nestlab.base.paint import PLAIN, Paint, Style, columns, elapsed, human
 from nestlab.home import step_times
 from nestlab.home.directories import Home
@@ -18,7 +20,7 @@ from nestlab.hosts.facts import Facts
 from nestlab.hosts.host import Host
 from nestlab.images.image_files import keys_of
 from nestlab.lab import addresses
-from nestlab.lab.blueprint import PROBE, Blueprint, Leases, settle
+from nestlab.lab.blueprint import PROBE, Blueprint, Leases, images_of, settle
 from nestlab.lab.model import LAB_NAME_LIMIT, NAME
 from nestlab.plan import planner
 from nestlab.plan.capacity import overhead
@@ -28,7 +30,7 @@ FOLDER = "examples"
 _SCHEMA = "# yaml-language-server:"
 
 
-@dataclass(frozen=True)
+@frozen
 class Example:
     """`memory`: bytes that its outermost machines take of the host's. `seconds`: what bringing it up takes here once
     it was done before; None: not known yet. `fits`: whether the host has that memory free now; None: it runs on a
@@ -69,7 +71,7 @@ def _described(name: str, facts: Facts, times: step_times.Times) -> Example:
 
     lab = parse(Path(str(files("nestlab.labfile") / FOLDER / f"{name}.yaml")), environ={})
     leases = addresses.lease(lab, Leases(), ())
-    blueprint = settle(lab, leases, keys_of([*(each.machine.image for each in lab.walk()), PROBE]))
+    blueprint = settle(lab, leases, keys_of([*images_of(lab), PROBE]))
     memory = sum(spec.machine.memory + overhead(spec, facts) for spec in blueprint.children(""))
     levels = max(spec.level for spec in blueprint.specs)
     fits = None if lab.on else memory <= facts.memory_available
@@ -109,14 +111,9 @@ def write(example: str, name: str, folder: Path) -> tuple[Path, str]:
         raise LabError(f"{lab!r} is not the name of a lab.", hint=hint)
     path = folder / f"{lab}.yaml"
     text = renamed(text_of(example), lab, str(files("nestlab.labfile") / "lab.schema.json"))
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-    except FileExistsError:
-        raise LabError(f"{path.name} is there already, and stays as it is.", hint="Give another name.") from None
-    except OSError as error:
-        raise LabError(f"{path} cannot be written: {error.strerror}.", hint="Go to a directory of yours.") from error
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
+    os.umask(umask := os.umask(0o077))
+    if os.path.lexists(path) or not create(path, text.encode(), 0o666 & ~umask):
+        raise LabError(f"{path.name} is there already, and stays as it is.", hint="Give another name.")
     return path, lab
 
 

@@ -12,10 +12,10 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from nestlab.base.errors import LabError
+from nestlab.base.frozen import frozen
 from nestlab.home import lock
 from nestlab.home.directories import Home, LabHome
 
@@ -25,10 +25,10 @@ SETTLED = 600.0
 GRACE = 5.0
 """Seconds between SIGTERM and SIGKILL."""
 
-_HALF_WRITTEN = (".lab.json.*", ".applied.json.*", ".*.tmp", ".*.new", "*.tmp")
+_HALF_WRITTEN = (".lab.json.*", ".applied.json.*", ".*.tmp", ".*.new", "*.tmp", "*.new")
 
 
-@dataclass(frozen=True)
+@frozen
 class Leftover:
     """One thing nobody uses: a `path`, or a process (`pid`, with its start time, by which it is known again)."""
 
@@ -106,6 +106,8 @@ def owner(words: list[str]) -> tuple[str, Path] | None:
     for at, word in enumerate(words[:-1]):
         if word.startswith("nestlab-switch:"):
             return f"the switch of lab {word.partition(':')[2]}", Path(words[at + 1])
+        if word.startswith("nestlab-netboot:"):
+            return f"what serves a segment of lab {word.partition(':')[2]}", Path(words[at + 1])
         if word == "-name" and words[at + 1].startswith("nestlab:"):
             _, lab, path = words[at + 1].partition(",")[0].split(":", 2)
             pids = [Path(words[i + 1]) for i, each in enumerate(words[:-1]) if each == "-pidfile"]

@@ -3,17 +3,20 @@ on a Proxmox VE."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Awaitable, Callable
+from functools import cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from nestlab import kinds
 from nestlab.base.events import Say
+from nestlab.base.printable import printable
 from nestlab.engines import Engine
 from nestlab.engines.qemu.accel import Accelerator
 from nestlab.engines.qemu.engine import Environment, Programs, QemuEngine, Wires
 from nestlab.engines.qemu.environment import OwnQemu
 from nestlab.engines.qemu.quick_status import guest_place
-from nestlab.home import former_names
+from nestlab.home import faults, former_names
 from nestlab.home.directories import Home, LabHome
 from nestlab.home.lab_keys import LabKeys
 from nestlab.home.paths import Place
@@ -23,9 +26,13 @@ from nestlab.hosts.local import LocalHost
 from nestlab.images import qemu_runtime
 from nestlab.images.image_files import Cache
 from nestlab.images.qemu_runtime import Tool, choose_qemu, choose_qemu_img
+from nestlab.install import make as install_image
 from nestlab.lab.model import Pve
 from nestlab.verbs.platform import Platform
 from nestlab.verbs.site import Site
+
+if TYPE_CHECKING:
+    from nestlab.images.firmware_files import Pack
 
 GUEST_QEMU = Tool(("qemu-system-x86_64",), {}, (10, 0, 0))
 GUEST_QEMU_IMG = Tool(("qemu-img",), {}, (10, 0, 0))
@@ -38,9 +45,6 @@ async def _guest_qemu(_: Accelerator, __: Say) -> Tool:
 
 async def _guest_qemu_img(_: Say) -> Tool:
     return GUEST_QEMU_IMG
-
-
-GUEST_PROGRAMS = Programs(_guest_qemu, _guest_qemu_img)
 
 
 def _programs_here(home: Home) -> Programs:
@@ -58,12 +62,31 @@ def _programs_here(home: Home) -> Programs:
             disks.append(await choose_qemu_img(home.cache, say))
         return disks[0]
 
-    return Programs(qemu, qemu_img)
+    async def ipxe(say: Say) -> Path:
+        from nestlab.images import ipxe_files
+
+        return await ipxe_files.loader(home.cache, say)
+
+    return Programs(qemu, qemu_img, _firmware(home.cache), ipxe)
+
+
+def guest_programs(cache: Path) -> Programs:
+    """Those of nestlab's own hypervisors; firmware is carried into them. `cache`: nestlab's, on the lab's own host."""
+    return Programs(_guest_qemu, _guest_qemu_img, _firmware(cache))
+
+
+def _firmware(cache: Path) -> Callable[[Say], Awaitable[Pack]]:
+    async def firmware(say: Say) -> Pack:
+        from nestlab.images import firmware_files
+
+        return await firmware_files.pack(cache, say)
+
+    return firmware
 
 
 def site(home: Home) -> Site:
     """The site of labs on this machine."""
-    library = Cache(home.cache)
+    library = Cache(home.cache, install_image)
 
     @cache
     def lab_keys(lab: str) -> LabKeys:
@@ -95,21 +118,27 @@ def site(home: Home) -> Site:
         at = home.lab(lab)
         place, first = Place(str(at.root)), former_names.first(at)
         wires = Wires(lab, Path(place.switch))
-        return QemuEngine(parent, Environment(lab, place, lab_keys(lab), library, here, wires, speeds(lab), own, first))
+        kept = partial(faults.load, at)
+        return QemuEngine(
+            parent, Environment(lab, place, lab_keys(lab), library, here, wires, speeds(lab), own, kept, first)
+        )
+
+    there = guest_programs(home.cache)
 
     def inside(lab: str, parent: Host) -> Engine:
         first = former_names.first(home.lab(lab))
-        place, keys = guest_place(first), lab_keys(lab)
+        place, keys, kept = guest_place(first), lab_keys(lab), partial(faults.load, home.lab(lab))
         return QemuEngine(
-            parent, Environment(lab, place, keys, library, GUEST_PROGRAMS, speeds=speeds(lab), first_name=first)
+            parent,
+            Environment(lab, place, keys, library, there, speeds=speeds(lab), faults=kept, first_name=first),
         )
 
-    def elsewhere(place: LabHome, on: Pve) -> Platform:
+    def elsewhere(place: LabHome, on: Pve, named: bool) -> Platform:
         from nestlab.proxmox import platform  # labs on this machine need nothing of it
 
-        return platform.platform(home, place, on, asked())
+        return platform.platform(home, place, on, asked(), named=named)
 
-    return Site(home, LocalHost, on, {"kvm": inside}, elsewhere=elsewhere)
+    return Site(home, LocalHost, on, dict.fromkeys(kinds.kinds(), inside), elsewhere=elsewhere)
 
 
 def asked() -> Callable[[str], str] | None:
@@ -117,4 +146,7 @@ def asked() -> Callable[[str], str] | None:
     import getpass
     import sys
 
-    return getpass.getpass if sys.stdin.isatty() and sys.stderr.isatty() else None
+    def ask(prompt: str) -> str:
+        return getpass.getpass(printable(prompt))  # which writes to the terminal itself
+
+    return ask if sys.stdin.isatty() and sys.stderr.isatty() else None

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
 
 from nestlab.base.errors import LabError
+from nestlab.base.frozen import frozen
+from nestlab.engines.qemu.scripts import FOLLOW, PIECE
 from nestlab.home.paths import Place
 from nestlab.hosts.host import Host
+from nestlab.wire.result import LINE, Running, failure
 
 LIST = "cd \"$1\" 2>/dev/null && stat -c '%n %s %Y' console.log console.*.log 2>/dev/null; exit 0"
 """Argument: the machine's directory. Prints name, size in bytes and last change of each console."""
 
 
-@dataclass(frozen=True)
+TELLS = 90.0
+"""Nominal seconds in which a hypervisor says which consoles it keeps."""
+
+LOOK = 0.5
+"""Seconds between two looks at a console that is followed."""
+
+_HEADER = 64
+_ANSWER = re.compile(r"([0-9]{1,15}) ([0-9]{1,8}) ([0-9]{1,15}|-)")
+_BOOT = re.compile(r"(console(?:\.([0-9]{1,9}))?\.log) ([0-9]{1,18}) ([0-9]{1,12})")
+
+
+@frozen
 class Boot:
     """One boot's console. `number` counts from 1, the oldest kept; `changed`: seconds since the epoch."""
 
@@ -26,18 +41,18 @@ class Boot:
 
 async def boots(host: Host, place: Place, path: str) -> tuple[Boot, ...]:
     """The boots of machine `path` whose consoles are kept on `host`, oldest first."""
-    found = await host.run(("sh", "-c", LIST, "list", place.of(path).root))
+    limit = TELLS if host.level else None
+    found = await host.run(("sh", "-c", LIST, "list", place.of(path).root), timeout=limit)
     return parse(found.text, place.of(path).root)
 
 
 def parse(text: str, root: str) -> tuple[Boot, ...]:
-    """The boots in what LIST printed: console.1.log is the oldest, console.log the last."""
+    """The boots in what LIST printed, and nothing else in it: console.1.log is the oldest, console.log the last."""
     last = (2, 0)
     rows = []
     for line in text.splitlines():
-        name, size, changed = line.split()
-        number = name.removeprefix("console.").removesuffix("log").removesuffix(".")
-        if number.isdigit() or not number:
+        if found := _BOOT.fullmatch(line):
+            name, number, size, changed = found.groups()
             rows.append(((1, int(number)) if number else last, name, int(size), float(changed)))
     rows.sort()
     return tuple(Boot(at, f"{root}/{name}", size, when) for at, (_, name, size, when) in enumerate(rows, 1))
@@ -56,6 +71,74 @@ def chosen(kept: tuple[Boot, ...], number: int, path: str) -> Boot:
     return kept[at]
 
 
-def lines(host: Host, boot: Boot, *, follow: bool) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-    """The lines of a console; `follow` goes on as they come, until the context is left."""
-    return host.lines(("tail", "-n", "+1", "-f", boot.file) if follow else ("cat", boot.file))
+@asynccontextmanager
+async def lines(host: Host, boot: Boot, *, follow: bool) -> AsyncIterator[AsyncIterator[bytes]]:
+    """The lines of a console; `follow` goes on as they come, until the context is left, and says nothing twice when
+    the console is cut meanwhile."""
+    if not follow:
+        async with host.lines(("cat", boot.file)) as found:
+            yield found
+        return
+    async with host.start(("sh", "-c", FOLLOW, "follow", boot.file)) as running:
+        yield _split(_followed(running, host.path))
+
+
+async def _followed(running: Running, where: str) -> AsyncIterator[bytes]:
+    """What is written to a console, as it comes. LabError where a hypervisor answers nonsense or is lost."""
+    said = _Said(running.chunks())
+    had, last = 0, "-"
+    while not running.over:
+        await running.write(f"{had} {last}\n".encode())
+        head = await said.line()
+        if not head:
+            break
+        found = _ANSWER.fullmatch(head.decode(errors="replace"))
+        if found is None or int(found[2]) > PIECE:
+            raise LabError(f"{where or 'This machine'} says nonsense of that console.", hint="Try again without -f.")
+        piece = await said.bytes(int(found[2]))
+        whole = await said.line() == b"whole"
+        if whole:
+            yield piece
+            had, last = int(found[1]) + len(piece), found[3]
+        if not whole or len(piece) < PIECE:
+            await asyncio.sleep(LOOK)
+    result = await running.result()
+    if result.status != 0:
+        raise failure(result, f" on {where}" if where else "")
+
+
+class _Said:
+    """What a command prints, by lines and by counted bytes."""
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks, self._rest = chunks, b""
+
+    async def line(self) -> bytes:
+        """The next line, of at most _HEADER bytes; none where it ended."""
+        while b"\n" not in self._rest and len(self._rest) < _HEADER and await self._more():
+            pass
+        head, _, self._rest = self._rest.partition(b"\n")
+        return head[:_HEADER]
+
+    async def bytes(self, count: int) -> bytes:
+        while len(self._rest) < count and await self._more():
+            pass
+        piece, self._rest = self._rest[:count], self._rest[count:]
+        return piece
+
+    async def _more(self) -> bool:
+        more = await anext(self._chunks, b"")
+        self._rest += more
+        return bool(more)
+
+
+async def _split(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Their lines; one that is longer than LINE comes in pieces."""
+    rest = b""
+    async for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            yield line
+        if len(rest) > LINE:
+            yield rest
+            rest = b""

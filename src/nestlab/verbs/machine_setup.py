@@ -14,13 +14,14 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from nestlab.base.errors import LabError
+from nestlab.base import patience, regular
+from nestlab.base.errors import LabError, Overdue
 from nestlab.base.events import Say
 from nestlab.base.printable import printable
 from nestlab.hosts.as_root import as_root
 from nestlab.hosts.host import Host
 from nestlab.lab.blueprint import Spec
-from nestlab.lab.model import File, Lab, Setup
+from nestlab.lab.model import SOURCE_LIMIT, File, Lab, Setup
 from nestlab.lab.setup_stamps import done
 
 STAMPS = "/var/lib/nestlab/setup"
@@ -28,6 +29,13 @@ STAMPS = "/var/lib/nestlab/setup"
 
 MANY = 10_000
 """A machine may be hostile: of more lines than any setup has steps, none is believed."""
+
+ANSWER = 90.0
+"""Nominal seconds in which a machine says what it is stamped with, and in which it takes its files; for these one more
+for each MiB."""
+
+SILENT = 1800.0
+"""Nominal seconds for which a command may say nothing: then it counts as one that hangs."""
 
 TAIL = 4000
 """Letters of what a command said that an error shows."""
@@ -58,7 +66,7 @@ rm -f {STAMPS}.sh
 
 async def stamped(host: Host) -> tuple[str, ...]:
     """What a machine is stamped with. Unreachable when it does not answer."""
-    said = await host.run(("sh", "-c", f"cat {STAMPS} 2>/dev/null"), check=False)
+    said = await host.run(("sh", "-c", f"head -c {MANY * 64} {STAMPS} 2>/dev/null"), check=False, timeout=ANSWER)
     stamps = tuple(said.text.split()) if said.status == 0 else ()
     return stamps if len(stamps) <= MANY else ()
 
@@ -80,7 +88,7 @@ async def set_up(host: Host, spec: Spec, say: Say) -> None:
         else:
             say(f"{number + 1} of {len(steps)}: writing {_listed(step)}")
             archive = await asyncio.to_thread(_archive, spec.path, step)
-            await host.run(as_root(_FILES, stamps), input=archive)
+            await host.run(as_root(_FILES, stamps), input=archive, timeout=ANSWER + len(archive) / (1 << 20))
 
 
 def contents(lab: Lab) -> dict[str, str]:
@@ -98,16 +106,22 @@ async def _run(host: Host, spec: Spec, command: str, stamps: str, which: str, sa
     say(f"{which}: {title}")
     said = bytearray()
     told = time.monotonic()
-    async with host.start(as_root(_COMMAND, stamps)) as running:
-        await running.write(command.encode())
-        running.close_input()
-        async for chunk in running.chunks():
-            said += chunk
-            del said[: -2 * TAIL]
-            if time.monotonic() - told >= QUIET and (line := _last_line(bytes(said))):
-                told = time.monotonic()
-                say(f"{which}: {line}")
-        ended = await running.result()
+    silent, clock = patience.allowed(SILENT, host.slowness), asyncio.get_running_loop().time
+    try:
+        async with asyncio.timeout(silent) as hangs, host.start(as_root(_COMMAND, stamps)) as running:
+            await running.write(command.encode())
+            running.close_input()
+            async for chunk in running.chunks():
+                hangs.reschedule(clock() + silent)
+                said += chunk
+                del said[: -2 * TAIL]
+                if time.monotonic() - told >= QUIET and (line := _last_line(bytes(said))):
+                    told = time.monotonic()
+                    say(f"{which}: {line}")
+            ended = await running.result()
+    except TimeoutError:
+        what = f"Command {which} in the setup of {spec.path} said nothing for {patience.said(silent)}: {title}"
+        raise Overdue(what, hint=f"It was ended. {patience.LONGER}") from None
     if ended.status:
         what = f"Command {which} in the setup of {spec.path} ended with status {ended.status}: {title}"
         hint = f"Correct it in the lab file, or what it needs in the machine (`nestlab ssh {spec.path}`)."
@@ -153,7 +167,7 @@ def _read(path: str, file: File) -> bytes:
     if file.source is None:
         return (file.text or "").encode()
     try:
-        return Path(file.source).read_bytes()
+        return regular.read(Path(file.source), SOURCE_LIMIT)
     except OSError as error:
         what = f"{file.source} cannot be read: {error.strerror}."
         raise LabError(what, hint=f"The setup of {path} copies it to {file.path}; correct its `source`.") from None

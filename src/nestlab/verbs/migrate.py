@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from nestlab.base.errors import LabError
+from nestlab.base.frozen import frozen
 from nestlab.engines.pve.engine import PveEngine
 from nestlab.engines.pve.migration import Move, Ruling, judge
 from nestlab.lab.model import parent_of, within
@@ -13,7 +14,7 @@ from nestlab.proxmox.platform import ProxmoxPlatform
 from nestlab.verbs.session import Emit, Session
 
 
-@dataclass(frozen=True)
+@frozen
 class Crossing:
     """A migration as it would be. `stopped`: machines inside that end before and start after it; `notes`: what else a
     person should know."""

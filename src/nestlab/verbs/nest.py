@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Literal, Self
 
 from nestlab.base import patience
 from nestlab.base.errors import LabError, Unreachable
 from nestlab.base.events import Say
-from nestlab.engines import Asking, Engine, Inside, Weighing
+from nestlab.base.frozen import frozen
+from nestlab.base.printable import one_line
+from nestlab.engines import Asking, Engine, Inside, Judging, Weighing, no_login
 from nestlab.hosts.host import Host
 from nestlab.lab.blueprint import Blueprint
-from nestlab.lab.model import level_of, parent_of, within
-from nestlab.plan.steps import Boot, Create, Observed, Remove, Seen, SetUp, Step, Stop, Update
+from nestlab.lab.model import directly_in, level_of, parent_of, within
+from nestlab.lab.readiness import Ready
+from nestlab.plan.steps import Boot, Create, HalfMade, Observed, Remove, Seen, SetUp, Step, Stop, Update, Written
 from nestlab.plan.unseen import complete, learn, made, removed
 from nestlab.verbs import machine_setup
 
@@ -36,7 +40,7 @@ spent "$1"; sleep 1; spent "$1"
 """Argument: a process. Prints the hundredths of a second that it has computed, now and a second later."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Aside:
     """A POSIX sh script that a hypervisor runs when its machines are looked at, in the same round trip. `answer`: what
     it prints; nothing sets it where that is not possible."""
@@ -52,6 +56,28 @@ Asides = Mapping[str, Aside]
 
 Ahead = Mapping[str, asyncio.Future[Observed]]
 """What hypervisors are being asked already."""
+
+
+@frozen
+class _Seen:
+    """What was seen so far, at every level. `silent`: hypervisors that did not answer, and why."""
+
+    machines: dict[str, Seen]
+    silent: dict[str, str]
+    half_made: set[HalfMade]
+
+
+def own(parent: str, observed: Observed) -> Observed:
+    """What an engine saw on `parent`, if all of it is right inside that: whatever a hypervisor says of its machines,
+    nothing beside or above it is meant. LabError, in its name, otherwise."""
+    machines = observed.machines.items()
+    odd = [path for path, seen in machines if seen.path != path or not directly_in(path, parent)]
+    odd += [each.host for each in observed.half_made if each.host != parent]
+    if odd:
+        where = parent or "the lab's own host"
+        what = f"{where} tells of machines that cannot be in it: {one_line(odd[0])[:80]}."
+        raise LabError(what, hint=f"Somebody changed files or programs of nestlab's in {where}.")
+    return observed
 
 
 class Nest:
@@ -95,6 +121,9 @@ class Nest:
         """The lab's host ("") or a running machine as a host. Unreachable when it, or one it is in, does not answer."""
         async with self._getting["host", path]:
             if path not in self._hosts:
+                spec = self._specs.get(path)
+                if spec is not None and not spec.machine.by_ssh and not spec.sealed:
+                    raise no_login(path, spec.machine.ready)
                 outer = await self.engine(parent_of(path))
                 self._hosts[path] = await outer.host(path)
             return self._hosts[path]
@@ -111,6 +140,17 @@ class Nest:
         """The accelerator of a running machine, asked of the process that runs it."""
         return await (await self.engine(parent_of(path))).accel(path)
 
+    async def is_up(self, path: str, ready: Ready | None = None) -> bool:
+        """Whether a machine that runs is up, by what its `ready:` names, or by `ready`; see `engines.Judging`."""
+        engine, spec = await self.engine(parent_of(path)), self._specs[path]
+        by = replace(spec, machine=replace(spec.machine, ready=ready)) if ready else spec
+        return isinstance(engine, Judging) and await engine.is_up(by)
+
+    async def shown(self, path: str) -> tuple[str, str]:
+        """`vmx` or `svm`, if the CPU of a running machine shows it; see `engines.Judging`."""
+        engine = await self.engine(parent_of(path))
+        return await engine.shown(path) if isinstance(engine, Judging) else ("", "nobody")
+
     async def observe(self, asides: Asides | None = None) -> Observed:
         """The lab at every level, all hypervisors asked at once. What is inside one that does not run or does not
         answer is `unknown`, as far as the blueprints mention it. LabError when the lab's host cannot be asked.
@@ -121,16 +161,17 @@ class Nest:
             path: asyncio.ensure_future(self._seen_in(path, asides[path])) for path in asides.keys() & self._engines
         }
         try:
-            outer = await (await self.engine()).observe()
+            outer = own("", await (await self.engine()).observe())
             found = dict(outer.machines)
             silent: dict[str, str] = {}
-            await self._look_inside(outer.machines.values(), found, silent, asides, ahead)
+            half_made = set(outer.half_made)
+            await self._look_inside(outer.machines.values(), _Seen(found, silent, half_made), asides, ahead)
         finally:
             for each in ahead.values():
                 each.cancel()
             await asyncio.gather(*ahead.values(), return_exceptions=True)
-        machines = complete(found, silent, self._before | self._specs, self.known)
-        observed = Observed(machines, outer.links, outer.images, outer.lacking)
+        machines = complete(found, silent, {**self._before, **self._specs}, self.known)
+        observed = Observed(machines, outer.links, outer.images, outer.lacking, frozenset(half_made), outer.served)
         self.known = learn(self.known, observed)
         return observed
 
@@ -145,7 +186,7 @@ class Nest:
         machines = {path: replace(each, written=written.get(path)) for path, each in seen.machines.items()}
         return replace(seen, machines=MappingProxyType(machines))
 
-    async def _written(self, parent: str, paths: Sequence[str]) -> Mapping[str, int]:
+    async def _written(self, parent: str, paths: Sequence[str]) -> Mapping[str, Written]:
         try:
             async with asyncio.timeout(patience.allowed(self._answer, (await self.host(parent)).slowness)):
                 engine = await self.engine(parent)
@@ -178,7 +219,7 @@ class Nest:
         if isinstance(step, SetUp):
             await machine_setup.set_up(await self.host(step.machine), blueprint[step.machine], say)
             return None
-        engine = await self.engine(parent_of(step.path))
+        engine = await self.engine(step.host)
         if isinstance(step, Remove):
             self.known = removed(self.known, step.machine)
         said = await engine.perform(step, blueprint, say)
@@ -202,8 +243,7 @@ class Nest:
     async def _look_inside(
         self,
         machines: Iterable[Seen],
-        found: dict[str, Seen],
-        silent: dict[str, str],
+        found: _Seen,
         asides: Asides,
         ahead: Ahead,
     ) -> None:
@@ -212,22 +252,24 @@ class Nest:
                 if seen.state != "running" or not self._may_hold_machines(seen):
                     continue
                 if not seen.ready:
-                    silent[seen.path] = f"{seen.path} is still booting"
+                    found.silent[seen.path] = f"{seen.path} is still booting"
                 else:
-                    group.create_task(self._look(seen, found, silent, asides, ahead))
+                    group.create_task(self._look(seen, found, asides, ahead))
 
-    async def _look(
-        self, seen: Seen, found: dict[str, Seen], silent: dict[str, str], asides: Asides, ahead: Ahead
-    ) -> None:
+    async def _look(self, seen: Seen, found: _Seen, asides: Asides, ahead: Ahead) -> None:
         parent = seen.path
         asking = ahead.get(parent) or asyncio.ensure_future(self._seen_in(parent, asides.get(parent)))
         try:
-            inner = (await self._answered(seen, asking, self._answer + (ASIDE if parent in asides else 0))).machines
+            seconds = self._answer + (ASIDE if parent in asides else 0)
+            inner = own(parent, await self._answered(seen, asking, seconds))
         except (LabError, OSError) as error:
-            silent[parent] = error.what if isinstance(error, Unreachable) else f"{parent} cannot be asked: {error}"
+            said = error.what if isinstance(error, LabError) else str(error)
+            known = isinstance(error, Unreachable) or parent in said
+            found.silent[parent] = said if known else f"{parent} cannot be asked: {said}"
         else:
-            found.update(inner)
-            await self._look_inside(inner.values(), found, silent, asides, ahead)
+            found.machines.update(inner.machines)
+            found.half_made.update(inner.half_made)
+            await self._look_inside(inner.machines.values(), found, asides, ahead)
             return
         await self.drop(parent)
 
@@ -256,10 +298,11 @@ class Nest:
         """How much of a CPU a machine's QEMU takes; None where that cannot be told."""
         if seen.pid is None:
             return None
-        with contextlib.suppress(LabError, OSError, ValueError, IndexError):
+        with contextlib.suppress(LabError, OSError):
             host = await self.host(parent_of(seen.path))
-            before, after = (await host.run(("sh", "-c", WORK, "work", str(seen.pid)), timeout=20)).text.split()
-            return (int(after) - int(before)) / 100
+            said = (await host.run(("sh", "-c", WORK, "work", str(seen.pid)), timeout=20)).text
+            if spent := re.fullmatch(r"([0-9]{1,15})\s+([0-9]{1,15})\s*", said):
+                return (int(spent[2]) - int(spent[1])) / 100
         return None
 
     async def _seen_in(self, parent: str, aside: Aside | None) -> Observed:
@@ -275,11 +318,11 @@ class Nest:
         """It was made as a hypervisor, or that cannot be told and it is to be one."""
         before = self._before.get(seen.path)
         made_as = before if before is not None and before.digest == seen.digest else self._specs.get(seen.path, before)
-        return made_as is not None and made_as.machine.hypervisor is not None
+        return made_as is not None and made_as.machine.nests
 
     def _inside_of(self, path: str) -> Inside:
         spec = self._specs.get(path) or self._before.get(path)
-        kind = spec.machine.hypervisor if spec else None
+        kind = spec.machine.hypervisor if spec and spec.machine.nests else None
         if kind is None:
             raise LabError(
                 f"{path} is not a hypervisor.", hint="Machines can only be inside one that has `hypervisor:`."

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from nestlab.base.files import disk_free
+from nestlab.base.frozen import frozen
 from nestlab.base.proofs import Proof
 from nestlab.engines import Inside
-from nestlab.engines.qemu.accel import choose, why_not
+from nestlab.engines.qemu.accel import choose, contained, why_not
 from nestlab.hosts.facts import Facts
 from nestlab.hosts.host import Host
 from nestlab.lab.blueprint import Blueprint, Spec
@@ -55,7 +55,7 @@ class Platform(Protocol):
     async def close(self) -> None: ...
 
 
-@dataclass(frozen=True)
+@frozen
 class LocalPlatform:
     """This machine. `cache`: where images and disks go."""
 
@@ -110,6 +110,8 @@ def _emulated(outer: Sequence[Spec], facts: Facts) -> str:
 def accelerated(spec: Spec, facts: Facts | None, where: str) -> Acceleration:
     """The accelerator of a machine on a host with these facts; None while that does not run, which leaves it open
     unless the lab file decides."""
+    if spec.machine.container:
+        return Acceleration(spec.path, "container", contained(where))
     if facts is None and spec.machine.accel != "tcg":
         return Acceleration(spec.path, "", "decided where it runs, once that is up and has run a guest")
     chosen = choose(facts or Facts(), spec.machine, spec.path, where or "this machine")

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import combinations
 
+from nestlab.base.frozen import frozen
 from nestlab.lab.blueprint import Blueprint
 from nestlab.lab.model import level_of
+from nestlab.lab.vlans import network_name
 
 ALL_PAIRS = 6
 """Segments with more machines than this are proven in a ring: each machine reaches the next."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Pair:
     """That a machine and `other` reach each other: `pinger` is one of the two, `addresses` are those of its peer. An
     echo takes both ways, so one of them asks."""
@@ -24,29 +25,31 @@ class Pair:
 
 
 Pairs = Mapping[str, tuple[Pair, ...]]
-"""By segment: whom a machine should reach there."""
+"""By network, a segment or a VLAN of one: whom a machine should reach there."""
 
 Reached = Mapping[str, Mapping[str, bool]]
 """By machine that asked: whether each address answered."""
 
 
 def pairs_of(blueprint: Blueprint) -> dict[str, dict[str, tuple[Pair, ...]]]:
-    """By machine and segment: whom it should reach. The outer of two asks, for whom it is cheaper; among machines of
-    one level the asking is shared out evenly, between the outermost that they are in. Containers are only asked for:
-    nothing runs commands in them."""
+    """By machine and network: whom it should reach. The outer of two asks, for whom it is cheaper; among machines of
+    one level the asking is shared out evenly, between the outermost that they are in. Containers on a Proxmox VE itself
+    are only asked for: nothing runs commands in them. A machine that nestlab does not log in to is not asked for
+    either: whether it has taken the address that is kept for it is its own affair."""
     on: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
     for spec in blueprint.specs:
-        for nic in spec.nics:
+        for nic in spec.nics if spec.machine.by_ssh else ():
             if nic.addresses:
-                on.setdefault(nic.segment, []).append((spec.path, tuple(a.split("/")[0] for a in nic.addresses)))
+                network = network_name(nic.segment, nic.vlan)
+                on.setdefault(network, []).append((spec.path, tuple(a.split("/")[0] for a in nic.addresses)))
     pairs: dict[str, dict[str, tuple[Pair, ...]]] = {spec.path: {} for spec in blueprint.specs}
-    mute = {spec.path for spec in blueprint.specs if spec.machine.container}
-    for segment, members in on.items():
+    mute = {spec.path for spec in blueprint.specs if spec.sealed}
+    for network, members in on.items():
         addresses = dict(members)
         for asking, asked in _asking([path for path, _ in members], mute):
             for mine, other in ((asking, asked), (asked, asking)):
                 known = pairs[mine]
-                known[segment] = (*known.get(segment, ()), Pair(other, asking, addresses[asked]))
+                known[network] = (*known.get(network, ()), Pair(other, asking, addresses[asked]))
     return pairs
 
 

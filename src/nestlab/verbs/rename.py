@@ -3,6 +3,9 @@ with that (see `home.former_names`).
 
 Moving the lab's directory is the one step that counts. Killed before it, the lab has its old name; after it, the new
 one, and what is left to do the next commands do, or say: the lab file's line, and the file for OpenSSH.
+
+On a Proxmox VE the machines get the new name before that, one by one (`engines/pve/rename.py`). Killed among them, the
+lab has its old name and all its machines, and the same command, or one with another name, renames them.
 """
 
 from __future__ import annotations
@@ -11,11 +14,13 @@ import errno
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from nestlab.base import files
 from nestlab.base.errors import LabError
+from nestlab.base.frozen import frozen
+from nestlab.engines import Renamable
 from nestlab.home import former_names, labs, lock
 from nestlab.home.directories import SOCKET_NAME, Home, LabHome, check_socket
 from nestlab.home.paths import Place
@@ -30,7 +35,7 @@ from nestlab.verbs.site import Site
 BOM = b"\xef\xbb\xbf"
 
 
-@dataclass(frozen=True)
+@frozen
 class FileChange:
     """What becomes of the lab file. `advice`: what a person has to do, where nestlab does not do it ("": nothing)."""
 
@@ -60,7 +65,7 @@ class FileChange:
         return ""
 
 
-@dataclass(frozen=True)
+@frozen
 class Renaming:
     """A lab at rest and locked, that may be renamed."""
 
@@ -74,14 +79,18 @@ class Renaming:
         for step in session.plan("stopped").steps:
             assert isinstance(step, Disconnect), step
             await session.nest.perform(step, session.blueprint, lambda _: None)
+        engine = await session.nest.engine()
+        if isinstance(engine, Renamable):
+            await engine.rename(self.target.name, partial(former_names.intend, session.place, self.target.name))
         former_names.keep(session.place)
         try:
-            session.place.root.rename(self.target.root)
+            files.move(session.place.root, self.target.root)
         except OSError as error:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                 raise _taken(self.target) from error
             what = f"{session.place.root} cannot be renamed: {error.strerror}."
             raise LabError(what, hint="Check its owner and its directory.") from error
+        self.target.rename.unlink(missing_ok=True)
         advice = self.change.perform()
         async with looking(session.site, name=self.target.name) as renamed:
             await connections.refresh(renamed)
@@ -91,8 +100,7 @@ class Renaming:
 @asynccontextmanager
 async def renaming(site: Site, name: str, new: str, environ: Mapping[str, str] = os.environ) -> AsyncIterator[Renaming]:
     """A lab that is to be called `new`, locked while the context is open. LabError when there is a lab of that name,
-    or it is no name of a lab; when something of the lab runs or somebody works on it; for a lab on a Proxmox VE, where
-    names stand in tags and notes of its guests."""
+    or it is no name of a lab; when something of the lab runs or somebody works on it."""
     place = labs.existing(site.home, name)
     target = _target(site.home, place, new)
     async with lock.held(place.lock, name, "rename", wait=0) as stands:
@@ -157,9 +165,7 @@ def _renamable(place: LabHome, target: LabHome, made: Blueprint | None) -> None:
     if made is None:
         raise LabError(f"Nothing was ever made of lab {place.name}.", hint="`nestlab gc` removes its directory.")
     if made.on is not None:
-        what = f"Lab {place.name} is on {made.on.address}, and a lab on a Proxmox VE keeps its name."
-        hint = "The name is in the tags and notes of its guests there, in its networks and in MAC addresses."
-        raise LabError(what, hint=f"{hint} `nestlab down {place.name}`, then `up` under the new name makes it anew.")
+        return  # its networks are not this machine's
     for segment in made.segments:
         socket_path(Path(Place(str(target.root)).switch), segment.name)
 

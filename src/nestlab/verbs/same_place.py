@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from nestlab.base.errors import LabError
 from nestlab.home.directories import LabHome
+from nestlab.lab import pve_address
 from nestlab.lab.blueprint import Blueprint
-from nestlab.lab.model import Lab
+from nestlab.lab.model import Lab, Pve
 from nestlab.plan.steps import Observed
+from nestlab.wire.pve import known_addresses
 
 
 def stays_in_place(place: LabHome, made: Blueprint, lab: Lab) -> None:
@@ -15,6 +17,11 @@ def stays_in_place(place: LabHome, made: Blueprint, lab: Lab) -> None:
         was, now = (on.address if on else "this machine" for on in (made.on, lab.on))
         hint = f"`nestlab down {place.name}` ends it there, then `nestlab up` makes it anew; or give it another name."
         raise LabError(f"Lab {place.name} was made on {was}, and its lab file now says {now}.", hint=hint)
+
+
+def same_door(made: Pve, on: Pve | None) -> bool:
+    """Whether a lab that was made goes on at the same host and port: then the user let it in there before."""
+    return on is not None and known_addresses.same(pve_address.parse(made.address), pve_address.parse(on.address))
 
 
 def left_behind(place: LabHome, made: Blueprint | None, wanted: Blueprint, observed: Observed) -> None:

@@ -12,34 +12,39 @@ import importlib
 import os
 import shutil
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from nestlab.base import patience
-from nestlab.base.errors import LabError, Unreachable
+from nestlab.base import files, patience
+from nestlab.base.errors import LabError
 from nestlab.base.events import Event, Finished
 from nestlab.base.proofs import Verdict
+from nestlab.home import faults as kept_faults
 from nestlab.home import former_names, journal, labs, last_seen, lock
 from nestlab.home.directories import Home, LabHome
+from nestlab.home.lab_keys import LabKeys
 from nestlab.home.labs import Origin
 from nestlab.home.speeds import Speeds
 from nestlab.home.step_times import remember, usual_of
 from nestlab.images import system_packages
 from nestlab.images.image_files import keys_of
 from nestlab.lab import addresses, blueprint_file
-from nestlab.lab.blueprint import PROBE, Blueprint, Leases, settle
+from nestlab.lab.blueprint import PROBE, Blueprint, Leases, images_of, settle
+from nestlab.lab.faults import Faults
 from nestlab.lab.model import Image, Lab
 from nestlab.plan import planner
-from nestlab.plan.steps import Boot, Build, Observed, Plan, Remove, Stop, Want, Way
+from nestlab.plan.faults import blamed, marked
+from nestlab.plan.steps import Boot, Build, Create, Observed, Plan, Remove, Stop, Want, Way
 from nestlab.plan.unseen import complete
 from nestlab.show.render import Acceleration
-from nestlab.verbs import apply, connections, machine_setup
+from nestlab.verbs import apply, connections, foreign_notes, machine_setup, netboot_notes
 from nestlab.verbs.nest import Asides, Nest
 from nestlab.verbs.platform import Platform, accelerated
-from nestlab.verbs.same_place import left_behind, stays_in_place
+from nestlab.verbs.same_place import left_behind, same_door, stays_in_place
 from nestlab.verbs.site import Site
 
 Emit = Callable[[Event], None]
@@ -50,9 +55,8 @@ ANSWER = 20.0
 LULL = 0.5
 """Seconds after which an `up` has started what it can and waits: time to import what it will need."""
 
-IMAGE_SIZE = {"kvm": 1100 << 20, "debian": 700 << 20, "tiny": 450 << 20}
-"""Bytes of disk that building each of nestlab's own images takes: the image (measured: 494, 312 and 62 MiB), the
-tree it is made from, and the packages."""
+IMAGE_SIZE = {"kvm": 1100 << 20, "debian": 700 << 20, "tiny": 450 << 20, "pve": 3000 << 20}
+"""Bytes of disk that building each of nestlab's own images takes: it (494, 312, 62, 900 MiB), its tree, packages."""
 
 
 @dataclass
@@ -68,13 +72,15 @@ class Session:
     origin: Origin | None = None
     leases: Leases | None = None
     observed: Observed = field(default_factory=Observed)
+    faults: Faults = ()
+    """Those that are made on purpose, as they were when the world was seen."""
     _started: set[str] = field(default_factory=set)
     _ended: set[str] = field(default_factory=set)
     """What was booted and ended since the world was seen."""
 
     async def look(self, asides: Asides | None = None, *, setups: bool = False) -> Observed:
         """Ask the world, at every level; `setups`: also what is done of the setups of machines, which a plan needs."""
-        self.observed = await self.nest.observe(asides)
+        self._saw(await self.nest.observe(asides))
         self._started, self._ended = set(), set()
         if setups:
             self.observed = await self.nest.ask_setups(self.observed)
@@ -89,14 +95,18 @@ class Session:
         hypervisors = {spec.parent for spec in self.blueprint.specs if spec.parent}
         why = "what is inside is looked at by `nestlab status --deep`"
         silent = {path: why for path in hypervisors if path in seen and seen[path].state == "running"}
-        self.observed = Observed(complete(seen, silent, self.blueprint.by_path(), self.nest.known))
+        return self._saw(Observed(complete(seen, silent, self.blueprint.by_path(), self.nest.known)))
+
+    def _saw(self, found: Observed) -> Observed:
+        self.faults = kept_faults.load(self.place)
+        self.observed = marked(found, self.faults)
         return self.observed
 
-    def plan(self, want: Want = "running", machines: Sequence[str] = ()) -> Plan:
+    def plan(self, want: Want = "running", machines: Sequence[str] = (), *, leave: Collection[str] = ()) -> Plan:
         """Plans for the whole lab or for the machines given (with what is inside them, and for
-        `running` what they are in). LabError for a machine that is not there."""
+        `running` what they are in). LabError for a machine that is not there. `leave`: what is not to be started."""
         wanted = planner.targets(want, machines, self.blueprint, self.observed) if machines else want
-        return planner.plan(self.blueprint, self.observed, wanted, previous=self.previous)
+        return planner.plan(self.blueprint, self.observed, wanted, previous=self.previous, leave=leave)
 
     def plan_again(self, way: Literal["restart", "anew"], machines: Sequence[str]) -> Plan:
         """What it takes to restart machines as they are, with what runs inside them, or to make them anew."""
@@ -123,7 +133,7 @@ class Session:
     async def check(self, todo: Plan) -> tuple[str, ...]:
         """Notes about what is tight. LabError when the lab does not fit, or images cannot be built here."""
         builds = [step for step in todo.steps if isinstance(step, Build)]
-        missing = self.site.needs() if any(not self._is_file(step.image) for step in builds) else ()
+        missing = self.site.needs() if any(not self._is_foreign(step.image) for step in builds) else ()
         if missing:
             raise system_packages.lacking(missing, system_packages.release_here(), root=os.geteuid() == 0)
         sizes = {step.image: IMAGE_SIZE.get(self.blueprint.images[step.image].base or "", 0) for step in builds}
@@ -131,7 +141,11 @@ class Session:
         starts = {step.path for step in todo.steps if step.verb in ("create", "update", "boot")}
         run = {path for path, seen in self.observed.machines.items() if seen.state == "running"}
         wanted = (run - ends) | starts
-        return await self.platform.check(self.blueprint, self.observed, wanted, sizes)
+        tight = await self.platform.check(self.blueprint, self.observed, wanted, sizes)
+        made = {step.path for step in todo.steps if step.verb in ("create", "update")}
+        host = self.platform.host if self.blueprint.on is None else None
+        foreign = await foreign_notes.notes(self.blueprint, made, host)
+        return (*tight, *foreign, *netboot_notes.notes(self.blueprint, made))
 
     async def outer_accelerations(self, todo: Plan) -> tuple[Acceleration, ...]:
         """The accelerators of machines that a plan starts on the lab's own level. LabError where a machine insists on
@@ -146,8 +160,8 @@ class Session:
         found = {}
         for spec in self.blueprint.specs:
             seen = self.observed.machines.get(spec.path)
-            if spec.machine.hypervisor and seen is not None and seen.state == "running":
-                with contextlib.suppress(Unreachable):
+            if spec.machine.nests and seen is not None and seen.state == "running":
+                with contextlib.suppress(LabError):  # then it is left open, as for one that does not run
                     found[spec.path] = await (await self.nest.host(spec.path)).facts()
         return tuple(
             told[spec.path] if not spec.parent else accelerated(spec, found.get(spec.parent), spec.parent)
@@ -156,7 +170,7 @@ class Session:
 
     async def apply(self, todo: Plan, emit: Emit, *, verb: str = "up", limit: int | None = None) -> None:
         """Make a plan real. Cancelled, it ends cleanly and raises `apply.Interrupted`, which says what is left."""
-        self._remember()
+        self._remember(todo)
         with journal.start(self.place.journal, verb) as kept:
             took: dict[str, float] = {}
 
@@ -192,36 +206,29 @@ class Session:
         """The proofs of the lab as it runs."""
         from nestlab.verbs.verify import verify
 
-        if not self.observed.machines:  # else what was seen last, and done since, tells what runs
+        if not (self.observed.machines or self._started):  # else what was seen last, and done since, tells what runs
             await self.look()
         seen = self.observed.machines
         paths = [spec.path for spec in self.blueprint.specs]
         down = {path for path in paths if path not in seen or seen[path].state != "running"}
         down = (down - self._started) | self._ended
-        return await verify(
-            self.nest, self.blueprint, self.look, self.platform.proofs(self.blueprint), emit, frozenset(down)
-        )
+        below = self.platform.proofs(self.blueprint)
+        verdict = await verify(self.nest, self.blueprint, self.look, below, emit, frozenset(down))
+        return blamed(verdict, self.faults, time.time())
 
-    def _remember(self) -> None:
-        """What is needed to go on after any interruption, written before the first step."""
+    def _remember(self, todo: Plan) -> None:
+        """What is needed to go on after any interruption, on the disk before the first step."""
         self.site.home.join()
+        LabKeys(self.place.root).make(step.path for step in todo.steps if isinstance(step, Create))
+        wanted = {self.place.blueprint: blueprint_file.blueprint_to_json(self.blueprint).encode()}
         if self.leases is not None:
-            _replace(self.place.leases, addresses.leases_to_json(self.leases))
-        if self.origin is not None:
-            self._keep_origin(self.origin)
-        blueprint_file.save(self.place.blueprint, self.blueprint)
+            wanted[self.place.leases] = addresses.leases_to_json(self.leases).encode()
+        if self.origin is not None and labs.load(self.place) != self.origin:
+            wanted[self.place.root / labs.NAME] = labs.to_json(self.origin)
+        files.replace_changed({path: (data, 0o600) for path, data in wanted.items()})
 
-    def _keep_origin(self, source: Origin) -> None:
-        if labs.load(self.place) == source:
-            return
-        try:
-            labs.save(self.place, source)
-        except OSError as error:
-            what = f"{self.place.root} cannot be written: {error.strerror}."
-            raise LabError(what, hint="Is the disk full?") from error
-
-    def _is_file(self, key: str) -> bool:
-        return self.blueprint.images[key].file is not None
+    def _is_foreign(self, key: str) -> bool:
+        return self.blueprint.images[key].foreign
 
 
 def _import_ahead() -> None:
@@ -265,9 +272,13 @@ def forget(place: LabHome) -> None:
     """Delete the directory of a lab, keys included: nothing of the lab is left. For labs without machines."""
     doomed = place.root.with_name(f".{place.name}.removed")
     shutil.rmtree(doomed, ignore_errors=True)
-    if place.root.exists():
-        place.root.rename(doomed)
-        shutil.rmtree(doomed)
+    if not place.root.exists():
+        return
+    try:
+        files.move(place.root, doomed)  # on the disk before anything in it goes: no half of a lab after a power cut
+    except OSError as error:
+        raise files.refused(f"{place.root} cannot be removed", error) from error
+    shutil.rmtree(doomed, ignore_errors=True)  # `nestlab gc` finds what cannot be removed now
 
 
 @asynccontextmanager
@@ -285,11 +296,17 @@ async def changing(
 
     `wait`: seconds for another nestlab to finish (None: as long as it takes; then `say` tells whom it waits for).
     """
+    if lab is not None and any(image.sums for image in images_of(lab)):
+        from nestlab.images import pins
+
+        lab = await pins.settled(lab, site.home, say)
     while True:
         place = site.home.lab(lab.name) if lab is not None else labs.existing(site.home, name)
         async with lock.held(place.lock, place.name, verb, wait=wait, say=say) as stands:
             if not stands():
                 continue  # the lab was removed meanwhile, and the lock with it
+            for folder in (site.home.state, place.root, place.root / "keys"):
+                files.sweep(folder)
             try:
                 async with _open(site, place, lab, source) as session:
                     await session.look(setups=verb in ("up", "start"))
@@ -302,7 +319,8 @@ async def changing(
                             last_seen.save(place, session.nest.known)
             finally:
                 if not place.blueprint.exists():
-                    forget(place)  # nothing was ever applied: no trace is left
+                    with contextlib.suppress(LabError):  # what went wrong before says more; `nestlab gc` finds it
+                        forget(place)  # nothing was ever applied: no trace is left
             return
 
 
@@ -334,11 +352,16 @@ async def _open(
     applied = blueprint_file.load(place.applied, place.name)
     if lab is not None and made is not None:
         stays_in_place(place, made, lab)
+    if lab is not None and any(image.sums for image in images_of(lab)):
+        from nestlab.images import pins  # few labs have such images, and every command would pay for it
+
+        lab = pins.known(lab, site.home)
     on = lab.on if lab is not None else made.on if made is not None else None
     known = Speeds(place.speeds).of("")
     stretch = lab.patience if lab is not None else made.patience if made is not None else 1
     patience.of_lab(stretch, known.slowness if known else None)
-    platform = site.platform(place, on)
+    named = lab is None or lab.named or (made is not None and made.on is not None and same_door(made.on, on))
+    platform = site.platform(place, on, named=named)
     try:
         leases = None
         if lab is not None:
@@ -373,17 +396,5 @@ def _leases(place: LabHome) -> Leases:
 
 
 def _images(lab: Lab) -> list[Image]:
-    images = [placed.machine.image for placed in lab.walk()]
-    nests = any(placed.machine.hypervisor for placed in lab.walk())
-    return [*images, *([PROBE] if nests else [])]
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        if path.exists() and path.read_text(encoding="utf-8") == text:
-            return
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise LabError(f"{path} cannot be written: {error.strerror}.", hint="Is the disk full?") from error
+    nests = any(placed.machine.nests for placed in lab.walk())
+    return [*images_of(lab), *([PROBE] if nests else [])]

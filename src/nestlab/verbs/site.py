@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from nestlab.base.errors import LabError
+from nestlab.base.frozen import frozen
 from nestlab.engines import Inside
 from nestlab.home.directories import Home, LabHome
 from nestlab.hosts.host import Host
@@ -14,7 +14,7 @@ from nestlab.lab.model import Pve
 from nestlab.verbs.platform import LocalPlatform, Platform
 
 
-@dataclass(frozen=True)
+@frozen
 class Site:
     """Where labs are: directories, the host, and how engines are made there (`on`) and inside hypervisors (`inside`,
     by kind). `needs`: what building images lacks here. `elsewhere`: how a Proxmox VE becomes the platform of a lab."""
@@ -24,12 +24,13 @@ class Site:
     on: Inside
     inside: Mapping[str, Inside]
     needs: Callable[[], tuple[system_packages.Need, ...]] = system_packages.look
-    elsewhere: Callable[[LabHome, Pve], Platform] | None = None
+    elsewhere: Callable[[LabHome, Pve, bool], Platform] | None = None
 
-    def platform(self, place: LabHome, on: Pve | None) -> Platform:
-        """The platform of a lab's outermost machines; the caller closes it."""
+    def platform(self, place: LabHome, on: Pve | None, *, named: bool = False) -> Platform:
+        """The platform of a lab's outermost machines; the caller closes it. `named`: its address is the user's, and
+        not only a lab file's."""
         if on is None:
             return LocalPlatform(self.host(), self.on, self.home.cache)
         if self.elsewhere is None:
             raise LabError(f"Lab {place.name} is on {on.address}.", hint="Only labs on this machine can be made here.")
-        return self.elsewhere(place, on)
+        return self.elsewhere(place, on, named)

@@ -11,17 +11,20 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from nestlab.base.errors import LabError, Unreachable
 from nestlab.base.events import Event, Failed, Finished, Said, Say, Started
+from nestlab.base.frozen import frozen
+from nestlab.base.printable import one_line
 from nestlab.base.proofs import Proof, Verdict
 from nestlab.hosts.host import Host
 from nestlab.images.image_files import keys_of
 from nestlab.lab.blueprint import PROBE, Blueprint, Spec
 from nestlab.lab.model import MIB, Machine, digest_of
 from nestlab.plan.steps import Boot, Create, Observed, Remove, Seen
+from nestlab.verbs import node_identity, verify_containers, verify_outside
 from nestlab.verbs.nest import Aside, Asides, Nest
 from nestlab.verbs.reachability import Pair, Pairs, Reached, pairs_of
 
@@ -31,6 +34,9 @@ PROBE_NETWORK = "192.0.2.0/24"
 
 PATIENCE = 120.0
 """Nominal seconds for what a machine is asked: two rounds of echoes that stay unanswered take a fifth of it."""
+
+SAID, SHOWN = 1 << 18, 60
+"""Letters of a machine's answer that are read, and of one thing in it that is shown."""
 
 ASK = r"""
 hypervisor=$1; shift
@@ -55,6 +61,7 @@ hear() {
 call 1 "$@"
 read -r arch 2>/dev/null </proc/sys/kernel/arch || arch=$(uname -m)
 echo "arch $arch"
+read -r _ root _ </proc/self/uid_map && echo "root $root"
 while read -r k l; do
   [ "$k" = flags ] || continue
   case " $l " in *' vmx '*) echo 'flag vmx' ;; *' svm '*) echo 'flag svm' ;; esac
@@ -76,18 +83,20 @@ hear
 for a in $failed; do echo "n $a"; done
 """
 """Arguments: yes for a hypervisor; addresses. Prints y or n for each, and, while echoes are on their way, what the
-machine is: its architecture, vmx or svm if its CPU shows one; of a hypervisor, its vendor module with the parameter
-`nested`, and why /dev/kvm cannot be opened. As few processes as can be, for they start slowly in an emulated machine,
-and busybox where it is."""
+machine is: its architecture, which user of its kernel its root is, vmx or svm if its CPU shows one; of a hypervisor,
+its vendor module with the parameter `nested`, and why /dev/kvm cannot be opened. As few processes as can be, for they
+start slowly in an emulated machine, and busybox where it is."""
 
 
-@dataclass(frozen=True)
+@frozen
 class _Machine:
     """What was seen of one machine."""
 
     spec: Spec
     accel: str = ""
     arch: str = ""
+    root: str = ""
+    """Which user of the kernel that it runs on its root is."""
     flag: str = ""
     """`vmx` or `svm`, if its CPU shows one."""
     module: str = ""
@@ -97,9 +106,12 @@ class _Machine:
     reached: Mapping[str, bool] = field(default_factory=dict)
     error: str = ""
     hint: str = "`nestlab up` brings it up"
-
     down: bool = False
     """It does not run."""
+    said_by: str = "its kernel"
+    """Who says what its CPU shows."""
+    up: bool = True
+    """Of one that nestlab does not log in to: it is up, by what its `ready:` names."""
 
     @property
     def userland(self) -> bool:
@@ -124,7 +136,7 @@ async def verify(
     showing = {spec.path: _Showing(spec, pairs[spec.path], emit) for spec in blueprint.specs}
     below = asyncio.ensure_future(platform)
     up = [spec for spec in blueprint.specs if spec.path not in down]
-    asides = {spec.path: _aside(spec, pairs[spec.path], down) for spec in up if spec.machine.hypervisor}
+    asides = {spec.path: _aside(spec, pairs[spec.path], down) for spec in up if spec.machine.nests}
     looking = asyncio.ensure_future(look(asides))
     try:
         seen = await asyncio.gather(
@@ -141,6 +153,7 @@ async def verify(
             for spec in blueprint.specs
         )
     )
+    told = [*told, *await node_identity.prove(nest, blueprint.specs, down)]
     proofs = [proof for proof in told if not proof.path]
     for spec, each in zip(blueprint.specs, inner, strict=True):
         proofs += [*each, *(proof for proof in told if proof.path == spec.path)]
@@ -152,8 +165,9 @@ class _Showing:
 
     def __init__(self, spec: Spec, pairs: Pairs, emit: Callable[[Event], None]) -> None:
         self._step, self._path, self._emit, self._began = f"prove:{spec.path}", spec.path, emit, time.monotonic()
-        own = ["container"] if spec.machine.container else ["reachable", "accelerated"]
-        nests = ["cpu", "nested", "/dev/kvm", "cpuid", "guest"] if spec.machine.hypervisor else []
+        own = verify_containers.claims(spec) if spec.machine.container else ["reachable", "accelerated"]
+        own = own if spec.machine.by_ssh else verify_outside.claims(spec)
+        nests = ["cpu", "nested", "/dev/kvm", "cpuid", "guest"] if spec.machine.nests else []
         claims = [*own, *(f"segment {segment}" for segment in pairs), *nests]
         emit(Started(time.time(), self._step, spec.path, ", ".join(claims)))
 
@@ -208,7 +222,7 @@ def _aside(spec: Spec, pairs: Pairs, down: frozenset[str]) -> Aside:
 def _words(spec: Spec, pairs: Pairs, down: frozenset[str]) -> list[str]:
     """The arguments of ASK for a machine: nothing that does not run is asked for, which would take 20 seconds."""
     mine = (pair for each in pairs.values() for pair in each if pair.pinger == spec.path and pair.other not in down)
-    hypervisor = "yes" if spec.machine.hypervisor else "no"
+    hypervisor = "yes" if spec.machine.nests else "no"
     return [hypervisor, *(address for pair in mine for address in pair.addresses)]
 
 
@@ -220,7 +234,10 @@ async def _ask(
     aside: Aside | None,
     down: frozenset[str],
 ) -> _Machine:
-    if spec.machine.container:  # nothing runs commands in one from outside; its peers tell whether they reach it
+    if not spec.machine.by_ssh:
+        up, flag, who = await verify_outside.look(nest, spec)
+        return _Machine(spec, up=up, flag=flag, said_by=who)
+    if spec.sealed:  # nothing runs commands in one from outside; its peers tell whether they reach it
         return _Machine(spec)
     if aside is not None:
         either: set[asyncio.Future[Any]] = {looking, aside.answer}
@@ -234,13 +251,15 @@ async def _ask(
 
 def _told(spec: Spec, text: str) -> _Machine:
     """What the lines of ASK say."""
-    lines = [line.partition(" ")[::2] for line in text.split("\n")]
-    said = dict(lines)
+    lines = [line.partition(" ")[::2] for line in text[:SAID].split("\n")]
+    said = {key: one_line(rest)[:SHOWN] for key, rest in lines}
     module, _, nested = said.get("module", "").partition(" ")
+    flag = said.get("flag", "")
     return _Machine(
         spec,
         arch=said.get("arch", ""),
-        flag=said.get("flag", "").split("\n")[0],
+        root=said.get("root", ""),
+        flag=flag if flag in ("vmx", "svm") else "",
         module=module,
         nested=nested,
         kvm=said.get("kvm", "it did not say"),
@@ -254,7 +273,7 @@ async def _proofs(
     machine = machines[spec.path]
     down = frozenset(path for path, each in machines.items() if each.down)
     proofs = _of_machine(machine, pairs, {path: each.reached for path, each in machines.items()}, down)
-    if spec.machine.hypervisor and not machine.error:
+    if spec.machine.nests and not machine.error:
         inner = [each for each in machines.values() if each.spec.parent == spec.path]
         proofs += await _of_hypervisor(nest, lab, machine, inner, showing.say)
     showing.done(proofs)
@@ -265,23 +284,24 @@ def _of_machine(machine: _Machine, pairs: Pairs, reached: Reached, down: frozens
     spec = machine.spec
     if machine.error:
         return [Proof(spec.path, spec.level, "reachable", False, machine.error, machine.hint)]
+    segments = [_of_segment(machine, segment, each, reached, down) for segment, each in pairs.items()]
+    if spec.sealed:
+        return [verify_containers.of_sealed(spec), *segments]
     if spec.machine.container:
-        seen = "it runs; commands in it are not run from outside"
-        proofs = [Proof(spec.path, spec.level, "container", None, seen, "that others reach it on a segment is proven")]
-        return [*proofs, *(_of_segment(machine, segment, each, reached, down) for segment, each in pairs.items())]
+        return [*verify_containers.of_inner(spec, machine.arch, machine.root), *segments]
     kvm = machine.accel == "kvm"
-    proofs = [
-        Proof(spec.path, spec.level, "reachable", True, f"answers over ssh ({machine.arch})"),
-        Proof(
-            spec.path,
-            spec.level,
-            "accelerated",
-            True if kvm else None,
-            "QEMU: KVM enabled" if kvm else "QEMU: KVM off, emulated",
-        ),
-    ]
-    proofs += [_of_segment(machine, segment, each, reached, down) for segment, each in pairs.items()]
-    return proofs
+    how = "QEMU: KVM enabled" if kvm else "QEMU: KVM off, emulated"
+    accelerated = Proof(spec.path, spec.level, "accelerated", True if kvm else None, how)
+    if not spec.machine.by_ssh:
+        proofs = [verify_outside.of_ready(spec, up=machine.up), accelerated, *verify_outside.of_segments(spec)]
+        return [
+            *proofs,
+            *(verify_outside.of_foreign(spec, machine.flag, machine.said_by) if spec.machine.foreign else ()),
+        ]
+    proofs = [Proof(spec.path, spec.level, "reachable", True, f"answers over ssh ({machine.arch})"), accelerated]
+    if spec.machine.foreign:
+        proofs += verify_outside.of_foreign(spec, machine.flag, machine.said_by)
+    return [*proofs, *segments]
 
 
 def _of_segment(
@@ -330,7 +350,10 @@ async def _offered(nest: Nest, spec: Spec, inner: list[_Machine]) -> tuple[bool,
     guest = next((each for each in inner if each.accel == "kvm" and each.flag), None)
     if guest is not None:
         return True, f"{guest.flag} offered to guests: {guest.spec.path} has it"
-    offered = (await (await nest.host(spec.path)).facts()).kvm.nested_cpuid
+    try:
+        offered = (await (await nest.host(spec.path)).facts()).kvm.nested_cpuid
+    except LabError as error:
+        return False, error.what
     return offered is not None, f"{offered or 'neither vmx nor svm'} offered to guests"
 
 
@@ -364,7 +387,7 @@ async def probe(nest: Nest, lab: str, hypervisor: Spec, say: Say) -> None:
         await engine.perform(Create(machine=path, why="a proof"), blueprint, say)
         await engine.perform(Boot(machine=path, why="a proof"), blueprint, say)
         host = await engine.host(path)
-        arch = (await host.run(("uname", "-m"))).text.strip()
+        arch = one_line((await host.run(("uname", "-m"), timeout=PATIENCE)).text.strip())[:SHOWN]
         accel = await engine.accel(path)
     finally:
         await engine.perform(remove, blueprint, _quiet)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from nestlab.base.errors import LabError
+from nestlab.base.frozen import frozen
+from nestlab.engines import no_login
+from nestlab.lab.readiness import Ready
 
 if TYPE_CHECKING:
     from nestlab.hosts.host import Host
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 FIRST, LONGEST = 0.5, 5.0
 """Seconds between two looks, growing."""
 
-GOALS = "ssh, proofs, port:8006 or unit:NAME"
+GOALS = "ready, ssh, proofs, port:8006 or unit:NAME"
 
 PORT = r"""
 hex=$(printf %04X "$1")
@@ -64,18 +66,18 @@ done
 for what is done without a word."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Goal:
     """What is waited for. `what`: the port or the unit."""
 
-    kind: Literal["ssh", "proofs", "port", "unit"]
+    kind: Literal["ready", "ssh", "proofs", "port", "unit"]
     what: str = ""
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.what}" if self.what else self.kind
 
 
-@dataclass(frozen=True)
+@frozen
 class Outcome:
     """How it ended for one machine ("" for the lab as a whole). `seen`: what was seen last."""
 
@@ -85,8 +87,10 @@ class Outcome:
 
 
 def parse_goal(text: str) -> Goal:
-    """`ssh`, `proofs`, `port:8006` or `unit:nginx`. LabError for anything else."""
+    """`ready`, `ssh`, `proofs`, `port:8006` or `unit:nginx`. LabError for anything else."""
     kind, colon, what = text.partition(":")
+    if kind == "ready" and not colon:
+        return Goal("ready")
     if kind == "ssh" and not colon:
         return Goal("ssh")
     if kind == "proofs" and not colon:
@@ -102,7 +106,10 @@ async def wait(
     session: Session, paths: Sequence[str], goal: Goal, timeout: float | None, say: Callable[[str, str], None]
 ) -> list[Outcome]:
     """Wait for all of these machines, at most `timeout` seconds (None: as long as it takes). `say` is told what is seen
-    of each whenever that changes."""
+    of each whenever that changes. LabError where a goal needs a login to a machine that nestlab does not log in to."""
+    for spec in (session.blueprint[path] for path in paths if goal.kind in ("ssh", "unit")):
+        if not spec.machine.by_ssh and not spec.sealed:
+            raise no_login(spec.machine.name, spec.machine.ready)
     watch = _Watch(session, goal, say)
     if goal.kind == "proofs":
         work = [asyncio.ensure_future(watch.proofs(paths))]
@@ -141,8 +148,10 @@ class _Watch:
     async def machine(self, path: str) -> Outcome:
         async for _ in _again():
             try:
-                host = await self._session.nest.host(path)
-                outcome = await self._on(host, path)
+                if self._session.blueprint[path].machine.by_ssh:
+                    outcome = await self._on(await self._session.nest.host(path), path)
+                else:
+                    outcome = await self._outside(path)
             except LabError as error:
                 self._note(path, await self._state(path) or error.what.rstrip("."))
                 continue
@@ -152,7 +161,7 @@ class _Watch:
 
     async def _on(self, host: Host, path: str) -> Outcome | None:
         """On a machine that can be reached. None: it must be looked at again."""
-        if self._goal.kind == "ssh":
+        if self._goal.kind in ("ready", "ssh"):
             await host.run(("true",))
             return Outcome(path, True, "it answers over ssh")
         script = PORT if self._goal.kind == "port" else UNIT
@@ -162,6 +171,17 @@ class _Watch:
                 if mark in ("+", "!"):
                     return Outcome(path, mark == "+", text)
                 self._note(path, text)
+        return None
+
+    async def _outside(self, path: str) -> Outcome | None:
+        """Of a machine that nestlab does not log in to. None: it must be looked at again."""
+        ready = self._session.blueprint[path].machine.ready
+        if self._goal.kind == "port":
+            ready = Ready("port", port=int(self._goal.what))
+        state = await self._state(path)
+        if not state and await self._session.nest.is_up(path, ready):
+            return Outcome(path, True, ready.seen)
+        self._note(path, state or ready.unseen)
         return None
 
     async def _state(self, path: str) -> str:

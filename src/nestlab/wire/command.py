@@ -21,7 +21,7 @@ class Command(Flow):
     """A remote command at work (see `result.Running`); asyncssh calls it as its SSHClientSession."""
 
     def __init__(self, argv: Sequence[str], where: str) -> None:
-        super().__init__(argv)
+        super().__init__(argv, f" on {where}")
         self._where = where
         self._channel: Any = None
         self._lost: Exception | None = None

@@ -5,8 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 
+from nestlab.wire.result import too_much
+
 HIGH = 1 << 20
 """Bytes of unread stdout at which the command is made to wait."""
+
+MOST = 64 << 20
+"""Bytes of stdout that are kept of a command whose result is waited for."""
+
+STDERR = 1 << 20
+"""Bytes of stderr that are kept: the last ones."""
 
 SLICE = 1 << 18
 """Bytes of input that are handed to a transport at once."""
@@ -19,8 +27,9 @@ class Flow:
     `close_input`, `hold` and `let_go`.
     """
 
-    def __init__(self, argv: Sequence[str]) -> None:
+    def __init__(self, argv: Sequence[str], where: str = "") -> None:
         self.argv = tuple(argv)
+        self._at = where
         self._stdout = bytearray()
         self._stderr = bytearray()
         self._limit: int | None = HIGH
@@ -56,6 +65,8 @@ class Flow:
 
     def complained(self, data: bytes) -> None:
         self._stderr += data
+        if len(self._stderr) > 2 * STDERR:
+            del self._stderr[:-STDERR]
 
     def silent(self) -> None:
         """Nothing more will be said."""
@@ -98,20 +109,25 @@ class Flow:
 
     async def finish(self, input: bytes | None, grace: float) -> tuple[bytes, bytes]:
         """Hand it `input`, close its stdin, and wait for its end and what it says until then; and `grace` seconds
-        longer, where somebody else still holds its output."""
-        self._limit = None
+        longer, where somebody else still holds its output. LabError when it says more than is kept."""
+        self._limit = MOST
         self._resume()
         if input:
             await self.write(input)
         if not self._over:
             self.close_input()
-        await self.until(lambda: self._over)
+        await self._until_or_flooded(lambda: self._over)
         try:
             async with asyncio.timeout(grace):
-                await self.until(lambda: self._silent)
+                await self._until_or_flooded(lambda: self._silent)
         except TimeoutError:
             pass
-        return bytes(self._stdout), bytes(self._stderr)
+        return bytes(self._stdout), bytes(self._stderr[-STDERR:])
+
+    async def _until_or_flooded(self, holds: Callable[[], bool]) -> None:
+        await self.until(lambda: holds() or len(self._stdout) > MOST)
+        if len(self._stdout) > MOST:
+            raise too_much(self.argv, self._at, MOST)
 
     async def until(self, holds: Callable[[], bool]) -> None:
         while not holds():

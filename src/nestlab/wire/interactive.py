@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from nestlab.base.errors import unwritten
-from nestlab.wire import descriptor
+from nestlab.base.printable import Passing
+from nestlab.wire import descriptor, terminal_modes
 from nestlab.wire.command import Command
 from nestlab.wire.ssh import Connection
 
@@ -26,8 +27,12 @@ WAY_OUT = b"~."
 class Shown(Command):
     """A command whose output goes to descriptors as it comes."""
 
+    harmless = False
+    """What it prints does nothing to a terminal."""
+
     def __init__(self, argv: Sequence[str], where: str) -> None:
         super().__init__(argv, where)
+        self._passing = {each: Passing() for each in (1, 2) if self.harmless and os.isatty(each)}
         self.broken: OSError | None = None
         """Why its output can be shown no more."""
 
@@ -47,7 +52,15 @@ class Shown(Command):
         self._show(2, bytes(self._stderr))
         self._stderr.clear()
 
-    def _show(self, descriptor: int, data: bytes) -> None:
+    def show_all(self) -> None:
+        """Shows what is left at the end: half a letter, too."""
+        self.show_rest()
+        for each in self._passing:
+            self._show(each, b"", last=True)
+
+    def _show(self, descriptor: int, data: bytes, *, last: bool = False) -> None:
+        if descriptor in self._passing:
+            data = self._passing[descriptor](data, last=last)
         try:
             while data:
                 data = data[os.write(descriptor, data) :]
@@ -57,8 +70,9 @@ class Shown(Command):
             self.drop()
 
 
-async def attach(connection: Connection, argv: Sequence[str], *, pty: bool) -> int:
+async def attach(connection: Connection, argv: Sequence[str], *, pty: bool, harmless: bool = False) -> int:
     """Run a command, or a login shell if `argv` is empty, on stdin, stdout and stderr; its exit status.
+    `harmless`: where these are terminals, what it prints does nothing to them but to be read.
 
     With `pty` and a terminal on stdin, it gets a terminal too: keys go through raw (Ctrl-C as well), its size follows,
     and Enter ~ . leaves at once (status 255). Unreachable if the connection is lost, LabError if stdout is full."""
@@ -68,9 +82,9 @@ async def attach(connection: Connection, argv: Sequence[str], *, pty: bool) -> i
     if pty:
         wishes = {"request_pty": pty, "term_type": os.environ.get("TERM", "dumb"), "term_size": tuple(size)}
     sys.stdout.flush()
-    async with connection.start(argv, make=Shown, **wishes) as command:
+    async with connection.start(argv, make=Harmless if harmless else Shown, **wishes) as command:
         assert isinstance(command, Shown)
-        with _raw() if is_terminal else contextlib.nullcontext(), _resizing(command) if is_terminal else _nothing():
+        with _terminal(command) if is_terminal else contextlib.nullcontext():
             keys = asyncio.create_task(_send(command, is_terminal))
             # Not every server says that a channel which was let go of is over (dropbear does not).
             over = asyncio.create_task(command.until(lambda: command.over or command.broken is not None))
@@ -82,7 +96,7 @@ async def attach(connection: Connection, argv: Sequence[str], *, pty: bool) -> i
             finally:
                 keys.cancel()
                 over.cancel()
-        command.show_rest()
+        command.show_all()
         if command.broken is None:
             return command.status()
         if isinstance(command.broken, BrokenPipeError):  # nobody reads it any more: `nestlab exec … | head`
@@ -101,6 +115,12 @@ async def _send(command: Command, is_terminal: bool) -> bool:
         await command.write(data)
     command.close_input()
     return False
+
+
+class Harmless(Shown):
+    """One whose output does nothing to a terminal; elsewhere it goes as it is."""
+
+    harmless = True
 
 
 @contextlib.contextmanager
@@ -124,5 +144,7 @@ def _resizing(command: Command) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _nothing() -> Iterator[None]:
-    yield
+def _terminal(command: Command) -> Iterator[None]:
+    """This terminal is the command's until the context is left."""
+    with terminal_modes.lent(1), _raw(), _resizing(command):
+        yield

@@ -8,8 +8,10 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
-LIMIT = 64 << 20
-"""Bytes of one message; more is not a conversation but a flood."""
+from nestlab.base.typed import parsed
+
+LIMIT = 32 << 20
+"""Bytes of one message; more is not a conversation but a flood. (An agent keeps 16 MiB of what a command says.)"""
 
 
 class Lines:
@@ -18,7 +20,8 @@ class Lines:
 
     def __init__(self, path: str, timeout: float) -> None:
         self._deadline = time.monotonic() + timeout
-        self._rest = b""
+        self._read = bytearray()
+        self._at = 0
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             self._patience()
@@ -43,24 +46,29 @@ class Lines:
         line = b""
         while not line.strip():
             line = self.until(b"\n")
-        message = json.loads(line)
+        message = parsed(line)
         if not isinstance(message, dict):
             raise ValueError("not a JSON object")
         return message
 
     def until(self, mark: bytes) -> bytes:
-        """Reads up to the next `mark`."""
-        parts, size = [self._rest], len(self._rest)
-        while mark not in parts[-1]:
+        """Reads up to the next `mark`, a single byte."""
+        self._patience()
+        looked = self._at
+        while (end := self._read.find(mark, looked)) < 0:
+            looked = len(self._read)
+            if looked - self._at > LIMIT:
+                raise ValueError("a message without end")
             self._patience()
             data = self._socket.recv(1 << 16)
-            size += len(data)
             if not data:
                 raise ConnectionError("it closed the connection")
-            if size > LIMIT:
-                raise ValueError("a message without end")
-            parts.append(data)
-        found, _, self._rest = b"".join(parts).partition(mark)
+            self._read += data
+        found = bytes(self._read[self._at : end])
+        self._at = end + 1
+        if self._at > 1 << 16:
+            del self._read[: self._at]
+            self._at = 0
         return found
 
     def _patience(self) -> None:

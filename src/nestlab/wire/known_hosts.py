@@ -7,11 +7,12 @@ import hashlib
 import hmac
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nestlab.base.errors import LabError
+from nestlab.base.files import append, hint_for, make_folder
+from nestlab.base.frozen import frozen
 
 if TYPE_CHECKING:
     import asyncssh
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 PORT = 22
 
 
-@dataclass(frozen=True)
+@frozen
 class Line:
     """A key in a known_hosts file. Lines count from 1."""
 
@@ -31,7 +32,7 @@ class Line:
         return f"{self.file}:{self.number}"
 
 
-@dataclass(frozen=True)
+@frozen
 class Known:
     """The entries of known_hosts files for a host, which they call `name`.
 
@@ -85,16 +86,14 @@ def remember(file: Path, name: str, key: asyncssh.SSHKey) -> None:
     """Add a key; with its name hashed where the file has hashed names already. A new file has mode 0600."""
     public = key.export_public_key().decode().split()
     try:
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(file.parent)
         before = _read(file)
         shown = _hashed(name) if any(line.startswith("|1|") for line in before.splitlines()) else name
         line = f"{shown} {public[0]} {public[1]}\n"
-        descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "w") as out:  # noqa: PTH123
-            out.write(line if not before or before.endswith("\n") else f"\n{line}")
+        append(file, (line if not before or before.endswith("\n") else f"\n{line}").encode(), 0o600)
     except OSError as error:
         what = f"The host key of {name} cannot be remembered in {file}: {error.strerror}."
-        raise LabError(what, hint="Check the file's mode and owner.") from error
+        raise LabError(what, hint=hint_for(error)) from error
 
 
 def _sort(text: str, name: str, file: Path, number: int, into: Sequence[list[Line]]) -> None:

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nestlab.base.errors import LabError, Unreachable
+from nestlab.base.printable import one_line
+from nestlab.wire import shapes
 from nestlab.wire.jsonlines import Lines
 
 if TYPE_CHECKING:
@@ -18,25 +20,45 @@ if TYPE_CHECKING:
 TIMEOUT = 10.0
 """Seconds for the greeting. A QEMU whose main loop is busy (snapshots, slow disks) answers late."""
 
+WORK = 6.0
+"""Times that for a command: inside a hypervisor it may not be a QEMU at all that took the connection."""
+
+SAID = 2000
+"""Characters of an error of QEMU's that are told."""
+
+
+_NONSENSE = (ValueError, TypeError, LookupError, AttributeError, AssertionError, RecursionError)
+"""What qemu.qmp raises for messages that no QEMU sends: not UTF-8, too long, nested too deeply, without what belongs
+there."""
+
 
 class Monitor:
-    """A conversation with one QEMU. LabError when it refuses a command, Unreachable when it is gone."""
+    """A conversation with one QEMU. LabError when it refuses a command, Unreachable when it is gone or does not answer
+    in time."""
 
-    def __init__(self, client: QMPClient, where: str) -> None:
+    def __init__(self, client: QMPClient, where: str, timeout: float) -> None:
         self._client = client
         self._where = where
+        self._timeout = timeout
 
     async def execute(self, command: str, /, **arguments: Any) -> Any:
         """Run a QMP command; an underscore in the name of an argument stands for a dash. Its return value."""
+        return await self.command(command, {name.replace("_", "-"): value for name, value in arguments.items()})
+
+    async def command(self, command: str, named: Mapping[str, Any]) -> Any:
+        """The same with arguments that are named as they are: those of devices have underscores."""
+        import asyncio
+
         from qemu.qmp import ExecuteError, QMPError
 
-        named = {name.replace("_", "-"): value for name, value in arguments.items()}
         try:
-            return await self._client.execute(command, named or None)
+            async with asyncio.timeout(WORK * self._timeout):
+                answer = await self._client.execute(command, dict(named) or None)
         except ExecuteError as error:
             raise refused(self._where, command, error.error_class, str(error)) from error
-        except QMPError as error:
+        except (QMPError, TimeoutError, EOFError, *_NONSENSE) as error:
             raise _gone(self._where, error) from error
+        return _answered(answer, self._where, command)
 
     async def status(self) -> str:
         """Its run state: `running`, `paused`, `prelaunch`, `inmigrate`, `postmigrate`, `guest-panicked`, `shutdown`…"""
@@ -46,6 +68,14 @@ class Monitor:
         """Whether its guest runs on KVM (else it is emulated)."""
         return bool((await self.execute("query-kvm"))["enabled"])
 
+    async def virtualization(self) -> str:
+        """`vmx` or `svm`, if its guest's first CPU shows it; else ""."""
+        cpu = (await self.execute("query-cpus-fast"))[0]["qom-path"]
+        for flag in ("vmx", "svm"):
+            if await self.execute("qom-get", path=cpu, property=flag) is True:
+                return flag
+        return ""
+
     async def powerdown(self) -> None:
         """Press its power button."""
         await self.execute("system_powerdown")
@@ -53,7 +83,7 @@ class Monitor:
     async def grow(self, drive: str, size: int) -> None:
         """Make a drive larger under its guest; one that is as large already stays as it is."""
         for block in await self.execute("query-block"):
-            if block["device"] == drive and block["inserted"]["image"]["virtual-size"] >= size:
+            if block["device"] == drive and "inserted" in block and block["inserted"]["image"]["virtual-size"] >= size:
                 return
         await self.execute("block_resize", device=drive, size=size)
 
@@ -79,45 +109,69 @@ async def connect(path: str, *, timeout: float = TIMEOUT, where: str = "") -> As
 
     where = where or path
     client = QMPClient(where)
+    client.events.event_filter = lambda _: False  # nobody reads them there, and a flood of events would fill our memory
     try:
         async with asyncio.timeout(timeout):
             await client.connect(path)
-    except (QMPError, OSError, TimeoutError) as error:
+    except (QMPError, OSError, TimeoutError, *_NONSENSE) as error:
         raise _gone(where, error) from error
     try:
-        yield Monitor(client, where)
+        yield Monitor(client, where, timeout)
     finally:
-        # A QEMU that has ended meanwhile is no error when one lets go of it.
-        with contextlib.suppress(QMPError, OSError, EOFError):
-            await client.disconnect()
+        # A QEMU that has ended meanwhile, or talked nonsense, is no error when one lets go of it.
+        with contextlib.suppress(QMPError, OSError, EOFError, TimeoutError, *_NONSENSE):
+            async with asyncio.timeout(timeout):
+                await client.disconnect()
 
 
-def ask(path: str, commands: Sequence[str], *, timeout: float = 1.0, where: str = "") -> list[Any]:
-    """The return values of a few commands without arguments, within `timeout` seconds. They are all sent at once, for
-    QEMU takes them one after another, and in an emulated machine each turn takes its time. LabError and Unreachable as
-    in `connect`."""
+def ask(path: str, commands: Sequence[str | Mapping[str, Any]], *, timeout: float = 1.0, where: str = "") -> list[Any]:
+    """The return values of a few commands within `timeout` seconds: names, or whole messages. They are all sent at
+    once, for QEMU takes them one after another, and in an emulated machine each turn takes its time. LabError and
+    Unreachable as in `connect`."""
     where = where or path
-    commands = ("qmp_capabilities", *commands)
+    messages = [{"execute": each} if isinstance(each, str) else each for each in ("qmp_capabilities", *commands)]
     answers = []
     try:
         with Lines(path, timeout) as lines:
-            lines.write(*({"execute": command} for command in commands))
+            lines.write(*messages)
             if "QMP" not in lines.read():
                 raise _gone(where, ValueError("no QMP greeting"))
-            for command in commands:
+            for command in (str(message["execute"]) for message in messages):
                 while "return" not in (reply := lines.read()):
                     if "error" in reply:
-                        raise refused(where, command, reply["error"]["class"], reply["error"]["desc"])
-                answers.append(reply["return"])
+                        said = shapes.read(reply["error"], _ERROR, f"QEMU of {where}", command)
+                        raise refused(where, command, said.get("class", ""), said.get("desc", ""))
+                answers.append(_answered(reply["return"], where, command))
     except (OSError, ValueError) as error:
         raise _gone(where, error) from error
     return answers[1:]
 
 
+_IMAGE = shapes.record({"virtual-size": shapes.count})
+_BEHIND = shapes.record({}, devices=shapes.rows(shapes.record({}, {"qdev_id": shapes.text})))
+_BUS = shapes.rows(shapes.record({}, {"qdev_id": shapes.text, "pci_bridge": _BEHIND}))
+_ERROR = shapes.record({}, {"class": shapes.text, "desc": shapes.text})
+_ANSWERS: dict[str, shapes.Reader[Any]] = {
+    "query-status": shapes.record({"status": shapes.text}),
+    "query-kvm": shapes.record({"enabled": shapes.flag}),
+    "query-block": shapes.rows(shapes.record({"device": shapes.text}, inserted=shapes.record({"image": _IMAGE}))),
+    "query-named-block-nodes": shapes.rows(shapes.record({}, node_name=shapes.text)),
+    "human-monitor-command": shapes.text,
+    "query-cpus-fast": shapes.rows(shapes.record({"qom-path": shapes.text})),
+    "query-pci": shapes.rows(shapes.record({}, devices=_BUS)),
+}
+"""What is read of an answer, by command: inside a hypervisor, root there decides what its QEMU says."""
+
+
+def _answered(value: Any, where: str, command: str) -> Any:
+    return shapes.read(value, _ANSWERS.get(command, shapes.anything), f"QEMU of {where}", command)
+
+
 def refused(where: str, command: str, kind: str, what: str) -> LabError:
+    what, kind = what[:SAID], kind[:SAID]
     return LabError(f"QEMU of {where} refused {command}: {what}", hint=f"Its error class is {kind}.")
 
 
 def _gone(where: str, error: Exception) -> Unreachable:
-    cause = str(error) or type(error).__name__
+    cause = one_line((str(error) or type(error).__name__)[:SAID].partition("\n")[0])
     return Unreachable(f"QEMU of {where} does not answer: {cause}.", hint="See whether it runs: nestlab status")

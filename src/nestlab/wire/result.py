@@ -5,20 +5,23 @@ from __future__ import annotations
 import shlex
 import signal
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from nestlab.base import patience
 from nestlab.base.errors import LabError, Overdue
+from nestlab.base.frozen import frozen
 
 TAIL = 2000
 """Characters of a failed command's stderr that its error carries."""
+
+LINE = 4 << 20
+"""Bytes of a line that are waited for its end."""
 
 SHOWN = 160
 """Characters of a command line that an error shows."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Result:
     """The result of a command. `status` is its exit status, 128+N when signal N ended it."""
 
@@ -54,13 +57,16 @@ class Running(Protocol):
 
 
 async def lines_of(running: Running, where: str) -> AsyncIterator[bytes]:
-    """The lines of a command's stdout without their newline, of any length; the last one may have had none.
-    LabError after them if the command failed."""
+    """The lines of a command's stdout without their newline; the last one may have had none, and one that is longer
+    than LINE comes in pieces. LabError after them if the command failed."""
     rest = b""
     async for chunk in running.chunks():
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             yield line
+        if len(rest) > LINE:
+            yield rest
+            rest = b""
     if rest:
         yield rest
     result = await running.result()
@@ -127,6 +133,12 @@ def _ending(status: int) -> str:
 
 def _said(result: Result) -> str:
     return tail(result.stderr) or tail(result.stdout)
+
+
+def too_much(argv: Sequence[str], where: str, limit: int) -> LabError:
+    """The error for a command that was ended because it said more than is kept of one."""
+    what = f"`{show(argv)}` said more than {limit >> 20} MiB{where}, and was ended."
+    return LabError(what, hint="Write it to a file there, and copy that: nestlab cp.")
 
 
 def too_slow(argv: Sequence[str], where: str, timeout: float) -> Overdue:

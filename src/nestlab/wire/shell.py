@@ -38,22 +38,42 @@ def end(pid: int) -> str:
     return f"{send('TERM')}; {wait}; {send('KILL')}; :"
 
 
+def synced(paths: Iterable[str]) -> str:
+    """Bring files or directories to the disk. A host without `sync` does that when it likes; one older than GNU
+    coreutils 8.24 syncs everything."""
+    return f"{{ sync -- {shlex.join(paths)} || [ $? = 127 ]; }}"
+
+
 def store(path: str, size: int, mode: int) -> str:
-    """Replace `path` by `size` bytes of stdin, all of them or none (a lost connection also ends stdin)."""
-    temporary = shlex.quote(f"{path}.{os.urandom(4).hex()}.new")
+    """Replace `path` by `size` bytes of stdin, all of them or none (a lost connection also ends stdin); when it ends
+    well, they are on the disk."""
+    new = f"{path}.{os.urandom(4).hex()}.new"
+    temporary = shlex.quote(new)
     folder = posixpath.dirname(path)
-    made = f"{{ [ -d {shlex.quote(folder)} ] || mkdir -p -- {shlex.quote(folder)}; }} && " if folder else ""
+    quoted = shlex.quote(folder)
+    made = f"{{ [ -d {quoted} ] || {{ new=yes; mkdir -p -- {quoted}; }}; }} && " if folder else ""
     # A shell opens files with 0666 less the umask: chmod is another process, needed only for more than that.
-    chmod = f" && chmod {mode:o} {temporary}" if mode & ~0o666 else ""
+    chmod = f"chmod {mode:o} {temporary} && " if mode & ~0o666 else ""
     whole = f'[ "$(wc -c <{temporary})" -eq {size} ]'
-    steps = f"umask {0o777 & ~mode:03o} && cat >{temporary} && {whole}{chmod}"
+    steps = f"umask {0o777 & ~mode:03o} && {{ {chmod}cat; }} >{temporary} && {whole} && {synced([new])}"
+    named = f'if [ "$new" ]; then {synced(_around(folder))}; else {synced([folder or "."])}; fi'
     return (
-        f"umask 077; {made}{steps} && mv -f -- {temporary} {shlex.quote(path)} || {{ rm -f -- {temporary}; exit 1; }}"
+        f"new=; umask 077; {made}{steps} && mv -f -- {temporary} {shlex.quote(path)} && {named}"
+        f" || {{ rm -f -- {temporary}; exit 1; }}"
     )
 
 
+def _around(folder: str) -> list[str]:
+    """A directory and those that it is in: which of them are new, is not known."""
+    found = [folder or "."]
+    while (outer := posixpath.dirname(found[-1])) not in ("", found[-1]):
+        found.append(outer)
+    return found
+
+
 def unpack(paths: Iterable[str], token: str) -> str:
-    """Put files of a tar archive on stdin, made by `staged` names, where they belong: each by one rename."""
+    """Put files of a tar archive on stdin, made by `staged` names, where they belong: each by one rename, once all are
+    on the disk."""
     folders: dict[str, list[str]] = {}
     for path in paths:
         folders.setdefault(posixpath.dirname(path), []).append(posixpath.basename(path))
@@ -63,7 +83,9 @@ def unpack(paths: Iterable[str], token: str) -> str:
     for folder, names in folders.items():
         sources = shlex.join(posixpath.join(stages[folder], name) for name in names)
         moves.append(f"mv -f -- {sources} {shlex.quote(folder or '/')}/")
-    done = " && ".join(["tar -xopf - -C /", *moves])
+    new = synced(posixpath.join(stages[folder], name) for folder, names in folders.items() for name in names)
+    around = synced(dict.fromkeys(each or "/" for folder in folders for each in (folder, posixpath.dirname(folder))))
+    done = " && ".join(["tar -xopf - -C /", new, *moves, around])
     return f"umask 077; mkdir -p -- {quoted} && {done}; status=$?; rm -rf -- {quoted}; exit $status"
 
 

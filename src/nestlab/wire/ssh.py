@@ -20,10 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from nestlab.base.errors import LabError, Unreachable
+from nestlab.base.printable import one_line
 from nestlab.wire import login, shell
 from nestlab.wire.command import GRACE, Command
 from nestlab.wire.login import look
 from nestlab.wire.result import Result, deaf, failure, lines_of, too_slow
+from nestlab.wire.ssh_sessions import Sessions
 
 if TYPE_CHECKING:
     import asyncssh
@@ -33,12 +35,9 @@ trace: Callable[[str], None] | None = None
 
 SLICE = 1 << 18
 
-TRIES = 50
-"""How often a session is asked for that the server refuses though it should have room."""
 
-
-class NotStarted(Unreachable):
-    """The connection was lost before the operation began: it may be tried again on another."""
+class NoForwarding(LabError):
+    """An sshd that forwards nothing, or was told not to."""
 
 
 class Carrier(Protocol):
@@ -70,13 +69,8 @@ class Connection:
         self.asyncssh = connection
         self.where = where
         self.hint = hint or look(where)
-        self._again = again
         self._carrier = carrier
-        self._sessions: set[Command] = set()
-        self._brief: set[Command] = set()
-        self._limit: int | None = None
-        self._freed = asyncio.Event()
-        self._abandoned: set[asyncio.Task[None]] = set()
+        self._sessions = Sessions(connection, where, self.hint, again)
 
     @property
     def user(self) -> str:
@@ -150,10 +144,23 @@ class Connection:
             finally:
                 listener.close()
 
+    async def tcp(self, port: int) -> tuple[Any, Any]:
+        """A reader and a writer of bytes that lead to 127.0.0.1:`port` there. Unreachable when nothing listens there,
+        NoForwarding when its sshd does not do that."""
+        import asyncssh
+
+        try:
+            return await self.asyncssh.open_connection("127.0.0.1", port)
+        except (asyncssh.Error, OSError) as error:
+            if getattr(error, "code", None) == asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED:
+                hint = "AllowTcpForwarding of OpenSSH, -j of dropbear."
+                raise NoForwarding(f"The sshd of {self.where} forwards no ports.", hint=hint) from error
+            what = f"Port {port} of {self.where} takes no connection: {one_line(str(error))[:200]}."
+            raise Unreachable(what, hint=f"What listens there: nestlab exec {self.where} -- ss -tlnp") from error
+
     async def close(self) -> None:
         """Close it, waiting a moment for the other side to agree."""
-        if self._abandoned:
-            await asyncio.wait(self._abandoned, timeout=GRACE)
+        await self._sessions.settle()
         self.asyncssh.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GRACE):
@@ -184,122 +191,11 @@ class Connection:
             trace(f"{self.where}: {line or 'a login shell'}")
         if line is not None and not pty:
             line = shell.announce(line)
-        command = await self._room(lambda: make(argv, self.where), line, brief, pty)
+        command = await self._sessions.open(lambda: make(argv, self.where), line, brief, pty)
         try:
             yield command
         finally:
-            try:
-                await self._end(command)
-            finally:
-                command.drop()
-                self._leave(command)
-
-    async def _end(self, command: Command) -> None:
-        """End a command that still runs, with what it started."""
-        if command.over:
-            return
-        command.signal("TERM")
-        if await command.ends(0.2):
-            return
-        # OpenSSH passes on no signals where it does not separate privileges, which is so for root.
-        with contextlib.suppress(TimeoutError, LabError):  # then letting go of it is all that can be done
-            async with asyncio.timeout(4 * GRACE):
-                await self._kill(command)
-
-    async def _kill(self, command: Command) -> None:
-        pid = await command.pid(GRACE)
-        if pid is None:
-            return
-        killer = Command(["kill"], self.where)
-        try:
-            if await self._open(killer, shell.end(pid), {}):
-                await killer.ends(2 * GRACE)
-            else:  # the command itself takes the last session that the server allows
-                other = await self._again()
-                try:
-                    await other.run(["kill"], line=shell.end(pid))
-                finally:
-                    await other.close()
-        finally:
-            killer.drop()
-        await command.ends(GRACE)
-
-    async def _room(self, make: Callable[[], Command], line: str | None, brief: bool, pty: dict[str, Any]) -> Command:
-        """Open a session. Servers limit sessions per connection (OpenSSH: MaxSessions, 10 where nobody changed it);
-        when one is refused beside others, wait for a brief one to end."""
-        for _ in range(TRIES):
-            while self._limit is not None and len(self._sessions) >= self._limit:
-                if not self._brief:
-                    what = f"The ssh server of {self.where} allows no session beside {len(self._sessions)} others."
-                    raise LabError(what, hint="Raise MaxSessions in its sshd_config.")
-                self._freed.clear()
-                await self._freed.wait()
-            command = make()
-            self._sessions.add(command)
-            if brief:
-                self._brief.add(command)
-            if await self._begin(command, line, pty):
-                return command
-            # asyncssh wakes us in the order of the server's answers: these are what it has room for.
-            there = sum(each.asked and not each.over for each in self._sessions)
-            self._limit = max(self._limit or 1, there)
-            if there < self._limit:
-                await asyncio.sleep(0.1)  # it has not yet forgotten one that ended
-        what = f"The ssh server of {self.where} opens no session, though it has none of ours."
-        raise LabError(what, hint="Is MaxSessions in its sshd_config 0?")
-
-    async def _begin(self, command: Command, line: str | None, pty: dict[str, Any]) -> bool:
-        """`_open`; when cancelled, what was begun is ended in the background, and takes room until then."""
-        opening = asyncio.ensure_future(self._open(command, line, pty))
-        try:
-            # Shielded: a cancelled create_session would leave a channel that nobody knows.
-            began = await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            ending = asyncio.create_task(self._abandon(opening, command))
-            self._abandoned.add(ending)
-            ending.add_done_callback(self._abandoned.discard)
-            raise
-        except BaseException:
-            self._leave(command)
-            raise
-        if not began:
-            self._leave(command)
-        return began
-
-    async def _abandon(self, opening: asyncio.Future[bool], command: Command) -> None:
-        try:
-            with contextlib.suppress(LabError):
-                if await opening:
-                    await self._end(command)
-        finally:
-            command.drop()
-            self._leave(command)
-
-    def _leave(self, command: Command) -> None:
-        self._sessions.discard(command)
-        self._brief.discard(command)
-        self._freed.set()
-
-    async def _open(self, command: Command, line: str | None, pty: dict[str, Any]) -> bool:
-        """Start a command; False if the server has no room for another session."""
-        import asyncssh
-
-        factory: Any = lambda: command  # noqa: E731
-        # As bytes: words that are not UTF-8 pass as they are, though asyncssh says that it takes none but str.
-        sent: Any = None if line is None else line.encode(errors="surrogateescape")
-        try:
-            await self.asyncssh.create_session(factory, sent, encoding=None, **pty)
-        except (asyncssh.Error, OSError) as error:
-            command.drop()
-            if self.closed and not command.asked:
-                raise NotStarted(f"The connection to {self.where} is lost.", hint=self.hint) from error
-            if self.closed:
-                raise Unreachable(f"The connection to {self.where} was lost.", hint=self.hint) from error
-            if command.asked:
-                what = f"The ssh server of {self.where} does not start a command: {error}."
-                raise LabError(what, hint="Check memory and processes there.") from error
-            return False
-        return True
+            await self._sessions.end(command)
 
 
 async def connect(

@@ -21,7 +21,7 @@ SMALL = 2 * questions.GIB
 """Less is too little for one hypervisor with one small guest (Proxmox VE's least is 2 GB and its guests')."""
 ROOMY = 8 * questions.GIB
 MEMORY_LEFT, DISK_LEFT = 16 << 20, 256 << 20
-"""Of a machine of a lab, whose sizes its lab file chose: less of what is left is worth a word."""
+"""The limits for a machine of a lab, whose sizes its lab file chose: only less than these is worth a word."""
 DISK_LEAST = 16 * questions.GIB
 """Proxmox VE's installer wants this for one node; a useful one takes 32 GiB."""
 

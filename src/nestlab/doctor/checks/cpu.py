@@ -15,7 +15,7 @@ _SWITCH = {"intel": "`Intel Virtualization Technology` (VT-x, VMX)", "amd": "`SV
 
 
 def _setup(facts: Facts) -> str:
-    """What to do in the firmware's setup."""
+    """Advice for the firmware's setup."""
     name = _SWITCH[facts.family] if facts.family else " or ".join(_SWITCH.values())
     return (
         f"In the firmware's setup switch on {name}, save, and switch the machine off and on: the lock holds until it"

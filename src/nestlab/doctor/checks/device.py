@@ -14,7 +14,8 @@ TUN = Voice("tun", "device")
 CGROUPS = Voice("cgroups", "device")
 
 _WANTED = ("cpu", "cpuset", "memory", "io")
-"""What libvirt and PVE put guests' limits on; version 1 calls io blkio. (Devices are built into version 2.)"""
+"""The cgroup controllers for the limits that libvirt and PVE give guests. Version 1 calls io blkio. (Devices are built
+into version 2.)"""
 
 _RULE = 'KERNEL=="kvm", GROUP="kvm", MODE="0660", OPTIONS+="static_node=kvm"'
 

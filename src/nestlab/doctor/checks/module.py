@@ -123,7 +123,7 @@ def nested(facts: Facts, want: Want) -> Finding | None:
 
 
 def _switch_on(facts: Facts, module: str) -> tuple[str, tuple[str, ...]]:
-    """What switches `nested` on: it is read-only while the module is loaded (0444)."""
+    """How `nested` is switched on: in words, and as commands. It is read-only while the module is loaded (0444)."""
     if questions.wsl(facts):
         return (
             "WSL's kernel has it built in: in %UserProfile%\\.wslconfig on Windows set these, then shut WSL down.",
@@ -158,7 +158,7 @@ def _switch_on(facts: Facts, module: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _in_use(facts: Facts, module: str) -> str:
-    """What to do where guests keep the module from being loaded again; "" where none do."""
+    """Advice where guests keep the module from being loaded again; "" where none do."""
     then = "stop them first, or write the option and reboot. nestlab can do it."
     if holders := questions.guests(facts):
         return f"KVM is in use by {holders}: {then}"

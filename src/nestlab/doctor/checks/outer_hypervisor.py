@@ -1,4 +1,4 @@
-"""Whose is the level below, and how it is told to give a machine's CPU virtualization: data with sources. Pure.
+"""The owner of the level below, and the way to have it give a machine's CPU virtualization: data with sources. Pure.
 
 A provider's machines are its tenants' only in part: what can be done there is `explain.clouds`' to say. Everything here
 is for hosts that somebody owns who may read this.
@@ -6,13 +6,12 @@ is for hosts that somebody owns who may read this.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from nestlab.base.frozen import frozen
 from nestlab.explain import clouds
 from nestlab.hosts.facts import Facts
 
 
-@dataclass(frozen=True)
+@frozen
 class Advice:
     """`do`: what to do, sentences; `commands`: what to type for it."""
 
@@ -24,7 +23,7 @@ NO_IOMMU = Advice("If you want that, see whether the outer hypervisor can give t
 RENTED_IOMMU = Advice("If you want that, take a bare-metal machine: providers lend no IOMMU to virtual ones.")
 
 
-@dataclass(frozen=True)
+@frozen
 class Outer:
     """`name` for people; `do`: what to do on the outer host, sentences; `commands`: what to type there; `iommu`: how it
     lends a virtual IOMMU; `open`: how it is told not to encrypt this machine's memory; `rented`: it is a provider's,

@@ -10,7 +10,7 @@ VENDORS = ("kvm_intel", "kvm_amd")
 CONTAINERS = frozenset(
     ("docker", "podman", "lxc", "lxc-libvirt", "openvz", "systemd-nspawn", "rkt", "pouch", "proot", "container-other")
 )
-"""What systemd-detect-virt(1) calls containers, without wsl."""
+"""The names of containers in systemd-detect-virt(1), without wsl."""
 
 TECHNIQUE = {"intel": "VMX (Intel VT-x)", "amd": "SVM (AMD-V)"}
 ALIEN = {"intel": "svm", "amd": "vmx"}

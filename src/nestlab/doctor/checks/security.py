@@ -46,7 +46,7 @@ def security(facts: Facts, want: Want) -> Finding | None:
 
 
 def _changelog(facts: Facts) -> tuple[str, ...]:
-    """What finds the CVEs in the changelog of the running kernel's package, where it has one."""
+    """Commands that find the CVEs in the changelog of the running kernel's package, where it has one."""
     find = f" | grep -oE '{'|'.join(advisories.CVES)}' | sort -u"
     if questions.container(facts):
         return ()

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import posixpath
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
-from nestlab.base.errors import LabError
+from nestlab.base.errors import Busy, LabError
 from nestlab.base.events import Say
+from nestlab.base.frozen import frozen
 from nestlab.doctor import reload_scripts
-from nestlab.doctor.change_record import Record
+from nestlab.doctor.change_record import Newer, Record
 from nestlab.doctor.remedies import RECORD
 from nestlab.hosts.host import Host
 
@@ -21,7 +22,7 @@ OURS = (posixpath.dirname(FOLDER), FOLDER)
 QUICK, SLOW = 120.0, 900.0
 
 
-@dataclass(frozen=True)
+@frozen
 class Seen:
     """A path on the host. `kind`: file, directory, absent, other; `real`: where it is, links followed."""
 
@@ -33,7 +34,7 @@ class Seen:
     real: str
 
 
-@dataclass(frozen=True)
+@frozen
 class View:
     """A look at the host. `values`: `kvm_amd.nested` -> its value, None where there is no such parameter."""
 
@@ -73,6 +74,21 @@ class Hands:
         argv = ["sh", "-c", reload_scripts.PATH + script, "sh", *words]
         return (await self.host.run(argv, env=self.env, timeout=QUICK)).text
 
+    @contextlib.asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """No other doctor changes the host meanwhile. Busy where one does."""
+        argv = ["sh", "-c", reload_scripts.PATH + reload_scripts.ALONE, "sh", self.at("/etc")]
+        async with self.host.start(argv) as holding:
+            said = b""
+            async for chunk in holding.chunks():
+                said += chunk
+                if b"\n" in said:
+                    break
+            if said.startswith(b"busy"):
+                hint = "Wait until it is done, then run the same command again."
+                raise Busy("Another `nestlab doctor` is changing this host.", hint=hint)
+            yield
+
     # -- looking
 
     async def record(self) -> tuple[int, Record | None]:
@@ -83,6 +99,9 @@ class Hands:
             return int(uid), None
         try:
             return int(uid), Record.from_json(text)
+        except Newer as error:
+            hint = "Use that nestlab, or a newer one, for --fix and --undo there; nothing was changed."
+            raise LabError(f"A newer nestlab changed this host ({RECORD}): {error}.", hint=hint) from error
         except ValueError as error:
             what = f"The doctor's record {RECORD} cannot be understood: {error}."
             hint = "It holds what was there before nestlab changed it (base64); restore that by hand, then remove it."

@@ -13,7 +13,7 @@ from nestlab.doctor.remedies import AS_ROOT
 from nestlab.doctor.surgery.effects import FOLDER, OURS, Hands, View
 
 GRUBBY = ("/etc/default/grub", "/etc/kernel/cmdline", "/boot/grub2/grubenv", "/boot/loader/entries/*.conf")
-"""What grubby edits: kept and restored like files that nestlab writes."""
+"""The files that grubby edits: kept and restored like files that nestlab writes."""
 
 VENDORS = ("kvm_intel", "kvm_amd")
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from ipaddress import ip_interface, ip_network
 from typing import Any
 
 from nestlab.base.errors import LabError
+from nestlab.base.frozen import frozen
+from nestlab.base.printable import one_line
 from nestlab.engines.pve import cpu_types, placement
 from nestlab.engines.pve.cpu_types import Cpu, Processor
 from nestlab.engines.pve.placement import At, Room, Spot
 from nestlab.engines.pve.resources import Found
 from nestlab.lab.blueprint import Blueprint, Spec
-from nestlab.lab.model import Pve
+from nestlab.lab.model import Pve, Segment
 from nestlab.wire.pve.api import Api
 from nestlab.wire.pve.errors import Denied, NodeUnreachable
 
@@ -22,7 +23,7 @@ NO_CPU = "-"
 """In place of a CPU: a container has its node's."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Outlook:
     """One machine in `nestlab plan`. `vmid`: None before it is made. `cost`: what it means to have no KVM."""
 
@@ -36,7 +37,7 @@ class Outlook:
     cost: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class Layout:
     """A spot for every machine of the lab's own level. `rooms`: the nodes, as they were."""
 
@@ -101,6 +102,30 @@ def decide(
     return found
 
 
+def parted(
+    blueprint: Blueprint, path: str, target: str, there: Mapping[str, str], reaching: Collection[str]
+) -> tuple[str, ...]:
+    """The segments that a machine would lose on the node `target`, a line each. `there`: the nodes of machines."""
+    lines = []
+    for nic in blueprint[path].nics:
+        others = [spec.path for spec in blueprint.children("") if nic.segment in {each.segment for each in spec.nics}]
+        left = [each for each in others if each != path and there.get(each, target) != target]
+        if nic.segment not in reaching and left:
+            lines.append(f"Segment {nic.segment} ends at each node: on {target} it does not reach {', '.join(left)}.")
+    return tuple(lines)
+
+
+def outer_segments(blueprint: Blueprint) -> list[Segment]:
+    """Those that machines of the lab's own level are on."""
+    used = {nic.segment for spec in blueprint.children("") for nic in spec.nics}
+    return [segment for segment in blueprint.segments if segment.name in used]
+
+
+def cpus(rooms: Sequence[Room], pve: Pve) -> int:
+    """Of all nodes that may be used and answer; at least 2."""
+    return max(2, sum(room.cpus for room in rooms if room.online and (not pve.nodes or room.node in pve.nodes)))
+
+
 def check_pool(rows: Iterable[Mapping[str, Any]], pve: Pve, where: str) -> None:
     """The pool is there and may be seen."""
     pools = sorted(str(row["pool"]) for row in rows if row.get("type") == "pool")
@@ -119,23 +144,39 @@ async def check_bridges(api: Api, pve: Pve, blueprint: Blueprint, decided: Layou
         named |= {pve.bridge} if spec.machine.internet and pve.bridge else set()
         if named:
             needed.setdefault(node, set()).update(named)
-    lacking = []
+    tagged = {own.get(nic.segment) for spec in blueprint.children("") for nic in spec.nics if nic.port}
+    lacking, blind = [], []
     for node, (bridges, listed) in zip(needed, await _bridges(api, needed), strict=True):
         if listed is not None:
-            lacking += [f"Node {node} has no bridge {each} that can be used." for each in sorted(bridges - listed)]
+            lacking += [
+                f"Node {node} has no bridge {each} that can be used." for each in sorted(bridges - listed.keys())
+            ]
+            unaware = [each for each in sorted(bridges & tagged & listed.keys()) if not listed[each]]
+            blind += [f"The bridge {each} of node {node} does not tell VLANs apart." for each in unaware]
     if lacking:
         raise LabError("\n".join(lacking), hint="Correct `bridge`, or grant SDN.Use: `nestlab pve check` tells where.")
+    if blind:
+        raise LabError(
+            "\n".join(blind), hint="Say `VLAN aware` of it (Node > System > Network), or leave out `bridge`."
+        )
 
 
-async def _bridges(api: Api, needed: Mapping[str, set[str]]) -> list[tuple[set[str], set[str] | None]]:
-    async def ask(node: str, bridges: set[str]) -> tuple[set[str], set[str] | None]:
+async def _bridges(api: Api, needed: Mapping[str, set[str]]) -> list[tuple[set[str], dict[str, bool] | None]]:
+    """For each node: the bridges that it needs, and those that it has, with whether they tell VLANs apart."""
+
+    async def ask(node: str, bridges: set[str]) -> tuple[set[str], dict[str, bool] | None]:
         try:
             rows = await api.get(f"/nodes/{node}/network", {"type": "any_bridge"})
         except (Denied, NodeUnreachable):
             return bridges, None
-        return bridges, {str(row["iface"]) for row in rows}
+        return bridges, {str(row["iface"]): _tells_apart(row) for row in rows}
 
     return list(await asyncio.gather(*(ask(node, bridges) for node, bridges in needed.items())))
+
+
+def _tells_apart(row: Mapping[str, Any]) -> bool:
+    """Whether a bridge or vnet tells VLANs apart; an Open vSwitch always does."""
+    return row.get("type") == "OVSBridge" or bool(row.get("bridge_vlan_aware", row.get("vlanaware")))
 
 
 async def routes(api: Api, pve: Pve, only: Collection[str] | None = None) -> tuple[str, ...]:
@@ -153,7 +194,15 @@ async def routes(api: Api, pve: Pve, only: Collection[str] | None = None) -> tup
 
     found = await asyncio.gather(*(ask(node) for node in wanted))
     texts = {str(row[key]) for rows in found for row in rows for key in ("cidr", "cidr6") if row.get(key)}
-    return tuple(sorted({str(ip_interface(text).network) for text in texts}))
+    return tuple(sorted(set(filter(None, map(_network, texts)))))
+
+
+def _network(text: str) -> str:
+    """The network of an interface; "" for what is none: a node's file says what its owner wrote."""
+    try:
+        return str(ip_interface(text).network)
+    except ValueError:
+        return ""
 
 
 async def overlaps(api: Api, blueprint: Blueprint, decided: Layout) -> list[str]:
@@ -177,7 +226,7 @@ async def overlaps(api: Api, blueprint: Blueprint, decided: Layout) -> list[str]
     return found
 
 
-@dataclass(frozen=True)
+@frozen
 class Basis:
     """The nodes that a lab runs on. `nests`: whether its nodes can nest (None: they do not tell); `emulates`: one of
     them has no KVM; `line` says what they are."""
@@ -197,7 +246,7 @@ def platform(rooms: Sequence[Room], used: Collection[str], allowed: Collection[s
     if any(answer is False for answer in answers):
         able = False
     emulates = any(room.processor.kvm is False for room in nodes)
-    return Basis(able, emulates, f"Proxmox VE {version} at {where}: {told}")
+    return Basis(able, emulates, one_line(f"Proxmox VE {version} at {where}: {told}"))
 
 
 def _nests(processor: Processor) -> bool | None:

@@ -13,12 +13,12 @@ import json
 import os
 import tarfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from nestlab.base.errors import LabError
 from nestlab.base.events import Say
+from nestlab.base.frozen import frozen
 from nestlab.engines.qemu.cargo import BOOTED
 from nestlab.engines.qemu.launch import ROOT_SERIAL
 from nestlab.home.cache import making
@@ -44,7 +44,7 @@ _DISK = "disk.qcow2"
 _WHAT = "The boot loader of machines on a Proxmox VE"
 
 
-@dataclass(frozen=True)
+@frozen
 class Shape:
     """The disks of a machine made from an image. `drives`: role and serial number of each disk, in order; `boots`: the
     number of the disk that it boots, None if it is a CD-ROM; `cargo`: the files for hypervisors."""
@@ -60,7 +60,7 @@ def shape_of(artifacts: ImageFiles) -> Shape:
     if "kernel" in artifacts.files:
         root: tuple[tuple[Role, str], ...] = (("root", ROOT_SERIAL),) if "root" in artifacts.files else ()
         return Shape((*root, ("start", BOOT_SERIAL)), len(root), cargo)
-    if "cdrom" in artifacts.files:
+    if "cdrom" in artifacts.files or not artifacts.files:
         return Shape((), None, cargo)
     # What a hypervisor is handed is the file itself: a qcow2 inside a disk. What boots is the disk inside the file.
     role: Role = "root" if artifacts.format == "raw" else "disk"
@@ -70,7 +70,7 @@ def shape_of(artifacts: ImageFiles) -> Shape:
 _CARGO: tuple[Role, ...] = ("boot", "root", "cdrom")
 
 
-@dataclass(frozen=True)
+@frozen
 class Workshop:
     """Makes disks out of files, in the cache, each once (`nestlab images gc` removes them)."""
 

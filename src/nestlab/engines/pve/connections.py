@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from nestlab.base import patience
 from nestlab.base.errors import LabError, Unreachable
+from nestlab.engines.pve.protocols import SSH
 from nestlab.home.lab_keys import LabKeys
 from nestlab.hosts.ssh import LOGIN, SshHost
 from nestlab.wire.pve import agent, tunnel
@@ -19,13 +20,14 @@ from nestlab.wire.result import Result
 if TYPE_CHECKING:
     from nestlab.wire.ssh import Connection
 
-SSH = 22
-
 AGENTS_LOGIN = 240.0
 """Nominal seconds that a login through the agent may take: each turn of it is several requests."""
 
 STRAIGHT = 3.0
 """Nominal seconds in which a machine's address must take a connection; else the agent is the way."""
+
+MOST = 8
+"""Addresses of a machine that are tried: its agent says them, and nothing is asked of a whole network in its name."""
 
 _MAC = re.compile(r"=((?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2})")
 
@@ -65,6 +67,15 @@ class Door:
         macs = [given[1].lower() for card in cards if (given := _MAC.search(card))]
         return tuple(address for mac in macs for address in found.get(mac, ()))
 
+    async def open(self, port: int) -> list[str]:
+        """The addresses of those cards where something listens on a TCP port, as seen from here."""
+        try:
+            addresses = (await self.outside())[:MOST]
+        except Unreachable:
+            return []
+        takes = await asyncio.gather(*(_takes(address, port) for address in addresses))
+        return [address for address, open in zip(addresses, takes, strict=True) if open]
+
     async def stream(self, port: int) -> tunnel.Stream:
         """A stream to a TCP port on the machine's loopback."""
         return await tunnel.connect(self._agent, port)
@@ -80,7 +91,7 @@ def host(door: Door, lab_keys: LabKeys, path: str, user: str, *, direct: bool, p
     async def connect(slowness: float) -> Connection:
         from nestlab.wire import ssh
 
-        for address in await _open(door, port) if direct else ():
+        for address in await door.open(port) if direct else ():
             with contextlib.suppress(LabError):  # another machine has that address here: its key says so
                 limit = patience.allowed(LOGIN, slowness)
                 return await ssh.connect(
@@ -98,16 +109,6 @@ def host(door: Door, lab_keys: LabKeys, path: str, user: str, *, direct: bool, p
         )
 
     return SshHost(path, connect)
-
-
-async def _open(door: Door, port: int) -> list[str]:
-    """The machine's addresses where something listens on the port, as seen from here."""
-    try:
-        addresses = await door.outside()
-    except Unreachable:
-        return []
-    takes = await asyncio.gather(*(_takes(address, port) for address in addresses))
-    return [address for address, open in zip(addresses, takes, strict=True) if open]
 
 
 async def _takes(address: str, port: int) -> bool:

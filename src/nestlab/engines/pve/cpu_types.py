@@ -7,10 +7,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from nestlab.base.errors import LabError
+from nestlab.base.frozen import frozen
 from nestlab.kinds.base import SMP_EMULATED
+from nestlab.lab.cpu_models import NESTED, on_pve
+from nestlab.lab.hardware import emulates, model_of
 from nestlab.lab.model import Machine
 
 PLAIN = "x86-64-v2-AES"
@@ -43,7 +46,7 @@ FAMILIES: dict[str, tuple[tuple[str, frozenset[str]], ...]] = {
 that only CPUs have which have all of the model (QEMU, target/i386/cpu.c). PVE starts none whose flags a CPU lacks."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Processor:
     """The CPU of a node. `kvm`: None where the node does not tell, and `why` then says why not. `nests`: whether what
     is given to guests can be used by them, as the node's QEMU found (None: this PVE does not tell, or, `early`, not
@@ -60,7 +63,7 @@ class Processor:
     why: str = "it is not asked"
 
 
-@dataclass(frozen=True)
+@frozen
 class Cpu:
     """`line`: the `cpu` option. `kvm`: its `kvm` option. `cost` says what it costs to do without ("" with KVM)."""
 
@@ -74,23 +77,47 @@ def choose(machine: Machine, path: str, here: Processor, others: Sequence[Proces
     """The CPU of a machine on the node `here`, which may move to `others`; `given`: what the lab file says of
     hypervisors. LabError when the lab file insists on KVM and the node has none."""
     if machine.accel == "tcg":
-        return _emulated(machine, "the lab file says accel: tcg")
+        return _emulated(machine, path, "the lab file says accel: tcg")
     if here.kvm is False:
         if machine.accel == "kvm":
             what = f"{path}: accel: kvm is not possible on node {here.node}: its CPU offers no vmx or svm."
             raise LabError(what, hint="Leave accel out (or say accel: tcg) to emulate, or name another node.")
-        return _emulated(machine, f"node {here.node} has no KVM: its CPU offers no vmx or svm")
+        return _emulated(machine, path, f"node {here.node} has no KVM: its CPU offers no vmx or svm")
+    if machine.hardware.cpu is not None:
+        return _said(machine.hardware.cpu, path, (here, *others))
     if machine.hypervisor is None:
         return _plain(here, others)
     return _nesting(here, others, given)
 
 
-def _emulated(machine: Machine, why: str) -> Cpu:
+def _said(cpu: str, path: str, nodes: Sequence[Processor]) -> Cpu:
+    """What the lab file says of the machine. LabError where a node's PVE is too old for it."""
+    line = on_pve(cpu)
+    old = sorted(each.node for each in nodes if not each.word)
+    if NESTED in line and old:
+        what = f"{path}: cpu: {cpu} is not possible on {', '.join(old)}: this Proxmox VE knows no {NESTED} yet."
+        raise LabError(what, hint="Say `cpu: host`, or update qemu-server to 9.0.27 or newer.")
+    return Cpu(line, True, "the lab file says so")
+
+
+def _emulated(machine: Machine, path: str, why: str) -> Cpu:
     cost = "emulated: about 20 times slower than hardware"
     if machine.hypervisor:
         cost = "emulated, with AMD SVM emulated for its guests: about 20 times slower than hardware; containers are not"
         cost += SMP_EMULATED if machine.cpus > 1 else ""
-    return Cpu(EMULATED, False, why, cost)
+    return Cpu(_emulated_line(machine, path, why), False, why, cost)
+
+
+def _emulated_line(machine: Machine, path: str, why: str) -> str:
+    """There is no `host` where a machine is emulated: it is then all that is emulated."""
+    cpu = machine.hardware.cpu
+    if cpu is None:
+        return EMULATED
+    if machine.hypervisor and not emulates(cpu):
+        what = f"{path}: it must be emulated ({why}), and with cpu: {cpu} it could run no machines."
+        raise LabError(what, hint="QEMU emulates AMD's svm only: say `cpu: EPYC,+svm`, or leave `cpu` out.")
+    line = on_pve(cpu)
+    return EMULATED + line.removeprefix("host") if model_of(cpu) == "host" else line
 
 
 def _plain(here: Processor, others: Sequence[Processor]) -> Cpu:

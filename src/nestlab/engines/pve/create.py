@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from dataclasses import field, replace
 from typing import Any
 
 from nestlab.base.errors import LabError
 from nestlab.base.events import Say
-from nestlab.engines.pve import drift, hardware, tags
+from nestlab.base.frozen import frozen
+from nestlab.engines import pve_node
+from nestlab.engines.pve import disk_drift, drift, hardware, hardware_options, tags
 from nestlab.engines.pve.container_templates import OsTemplates
 from nestlab.engines.pve.cpu_types import Cpu
+from nestlab.engines.pve.disk_work import DiskWork
+from nestlab.engines.pve.drift import Change
 from nestlab.engines.pve.guests import Guests
 from nestlab.engines.pve.hardware import Choices, Wire
 from nestlab.engines.pve.placement import IMAGE, Spot
@@ -35,7 +40,7 @@ CLONES = 4
 NOT_LINKED = "Linked clone feature is not supported"
 
 
-@dataclass(frozen=True)
+@frozen
 class Order:
     """One machine to be made: where, with which CPU, and where its segments are on the node."""
 
@@ -61,6 +66,7 @@ class Maker:
         self._vault = lab_keys
         self._stock = stock
         self._guests = guests
+        self._drives = DiskWork(api, stock, guests)
         self._numbers = Vmids(api)
         self._containers = OsTemplates(api, pve)
         self._slots: dict[tuple[str, str], asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(CLONES))
@@ -76,11 +82,13 @@ class Maker:
         image, key = spec.machine.image, self._vault.host_key(spec.path)
         authorized = self._vault.authorized_keys(spec.machine.ssh_keys)
         outside = hardware.outside_of(spec, self._pve)
-        mac = hardware.outside_mac(blueprint.lab, spec.path) if outside else None
-        if image.file is None:
-            return identity.archive(
-                identity.files(spec, host_key=key, authorized=authorized, management_mac=None, dhcp_mac=mac)
+        mac = hardware.outside_mac(self._guests.names.first, spec.path) if outside else None
+        if image.own:
+            node = self._vault.node(spec.path) if pve_node.is_node(spec) else None
+            made = identity.files(
+                spec, host_key=key, authorized=authorized, management_mac=None, dhcp_mac=mac, node=node
             )
+            return identity.archive(made)
         from nestlab.images.cloud_init import seed
 
         return seed(spec, authorized, key.private, key.public, None, mac)
@@ -93,9 +101,14 @@ class Maker:
         async with self._uploaded(guest, spec, blueprint) as volid:
             disk = {hardware.IDENTITY: hardware.identity_disk(storage, volid)}
             await self._guests.work(self._api.create, f"{guest.base}/config", disk, say)
-        config = await self._guests.config(guest)
-        spent = [key for key, value in config.items() if key.startswith("unused") and value == old]
-        if old and spent:
+        await self._free(guest, [old])
+
+    async def _free(self, guest: Guest, drives: Iterable[object]) -> None:
+        """Delete the volumes of drives that are not in use any more."""
+        old = {volume for drive in drives if (volume := hardware.volume_of(drive))}
+        config = await self._guests.config(guest) if old else {}
+        spent = [key for key, value in config.items() if key.startswith("unused") and hardware.volume_of(value) in old]
+        if spent:
             with contextlib.suppress(PveError):  # a snapshot needs it: it goes with the machine
                 await self._api.set(f"{guest.base}/config", {"delete": ",".join(spent)})
 
@@ -108,35 +121,90 @@ class Maker:
             what = f"{spec.path} (VM {guest.vmid} on {guest.node}) was made from another image."
             raise LabError(what, hint="`nestlab up` looks again, and makes it anew if you agree.")
         say("giving it the definition of now")
-        params = self._options(order, guest)
+        params, drives = self._options(order, guest), found.mark.options
+        await self.attach(found, await self._guests.changes(found), say)
         config = await self._guests.config(guest)
         gone = sorted(key for key in config if hardware.CARD.fullmatch(key) and key not in params)
+        gone += [key for key in hardware_options.gone(found.mark.options, params) if key in config]
+        own = {} if kind == "lxc" else hardware_options.volumes(spec.machine.hardware, order.spot.storage, config)
+        if hardware_options.TPM in config and not spec.machine.hardware.tpm:
+            gone.append(hardware_options.TPM)
         also = {"delete": ",".join(gone)} if gone else {}
         if kind == "lxc":
             await self._api.set(f"{guest.base}/config", {**params, **also})
         else:
-            await self._guests.work(self._api.create, f"{guest.base}/config", {**params, **also}, say)
+            await self._guests.work(self._api.create, f"{guest.base}/config", {**params, **own, **also}, say)
+            old = hardware_options.DISKS & config.keys() & {*own, *gone}
+            await self._free(guest, [config[key] for key in sorted(old)])
             await self.renew(guest, spec, order.blueprint, found.mark, say)
-        await self._grow(guest, spec, say)
+            drives = await self._drives.settle(found, spec, order.blueprint, say)
+        await self._grow(guest, spec, config, say)
         mark, options = self._mark(order, guest.vmid), drift.options_of(params)
 
         def updated(old: Mark) -> Mark:
             kept = replace(mark, storage=old.storage, cargo=old.cargo, wanted=old.wanted)
-            return replace(kept, making=False, options=options)
+            disks = disk_drift.kept(drives) or disk_drift.options_of(config)
+            return replace(kept, making=False, options=(*options, *disks))
 
         await self._guests.note(guest, updated)
+
+    async def attach(self, found: Found, changes: Iterable[Change], say: Say) -> None:
+        """Disks that somebody detached by hand are attached again, and the machine boots as it did. LabError where one
+        cannot be."""
+        ours = [each for each in changes if disk_drift.is_disk(each.key) or each.key == "boot"]
+        if not ours:
+            return
+        where, config = f"{found.mark.path} (VM {found.guest.vmid})", await self._guests.config(found.guest)
+        params = {each.key: each.value for each in ours}
+        for each in ours:
+            say(f"setting back what was changed by hand: {each.drift.what}")
+            if disk_drift.is_disk(each.key) and not disk_drift.names_volume(each.value):
+                params[each.key] = disk_drift.put_back(where, each.key, each.value, config)
+        await self._guests.work(self._api.create, f"{found.guest.base}/config", params, say)
+
+    async def rewired(self, found: Found, spec: Spec, wires: Mapping[str, Wire], say: Say) -> Found:
+        """A machine that does not run is on its segments where those are now: a network that was made again may have
+        another name."""
+        cards = hardware.moved(found.mark.options, spec, wires)
+        if not cards or await self._guests.runs(found.guest) != "stopped":
+            return found
+        say("connecting it to the networks of now")
+        rest = [line for line in found.mark.options if line.partition("=")[0] not in cards]
+        options = (*rest, *(f"{key}={value}" for key, value in cards.items()))
+        mark = await self._guests.note(found.guest, lambda mark: replace(mark, options=options), cards)
+        return replace(found, mark=mark)
 
     async def grow(self, found: Found, spec: Spec, say: Say) -> None:
         """Its disk is as large as the lab file says, also while it runs."""
         wanted = spec.machine.disk or 0
         if wanted > (found.mark.disk or 0):
-            await self._grow(found.guest, spec, say)
+            await self._grow(found.guest, spec, await self._guests.config(found.guest), say)
             await self._guests.note(found.guest, lambda mark: replace(mark, disk=wanted))
+
+    async def settle(self, found: Found, spec: Spec, blueprint: Blueprint, say: Say) -> bool:
+        """A machine that is as defined gets the disks of now, also while it runs. Whether there was anything to do."""
+        if found.mark.disks == spec.disks:
+            return False
+        options = await self._drives.settle(found, spec, blueprint, say)
+
+        def settled(mark: Mark) -> Mark:
+            # Its identity disk knows the disks that it had: it is made again before the next start.
+            stale = replace(mark, told=mark.told or mark.names, since=int(time.time()))
+            return replace(stale, disks=spec.disks, options=options)
+
+        await self._guests.note(found.guest, settled)
+        return True
+
+    async def discard(self, found: Found, names: Collection[str], say: Say) -> None:
+        """See `plan.steps.Discard`."""
+        await self._drives.discard(found, names, say)
 
     def _options(self, order: Order, guest: Guest) -> hardware.Params:
         """The configuration that a machine which is there can be given."""
         outside = hardware.outside_of(order.spec, self._pve)
-        choices = Choices(guest.vmid, order.cpu, order.spot.storage, order.wires, outside, self._pve.pool)
+        choices = Choices(
+            guest.vmid, order.cpu, order.spot.storage, order.wires, outside, self._pve.pool, self._guests.names.first
+        )
         if not order.spec.machine.container:
             return hardware.machine(order.spec, order.blueprint.lab, choices)
         made = hardware.container(order.spec, order.blueprint.lab, choices, ostemplate="", disk=IMAGE, authorized="")
@@ -159,7 +227,10 @@ class Maker:
             guest, mark = await self._clone(order, template, say)
             say(f"setting it up as VM {guest.vmid}")
             options = await self._equip(order, guest, cargo, say)
-            await self._grow(guest, spec, say)
+            config = await self._guests.config(guest)
+            await self._grow(guest, spec, config, say)
+            await self._drives.grow(guest, spec, config, say)
+        options = (*options, *disk_drift.options_of(config))
         await self._guests.note(guest, lambda _: replace(mark, making=False, options=options))
         return guest
 
@@ -200,10 +271,20 @@ class Maker:
     async def _equip(self, order: Order, guest: Guest, cargo: Sequence[tuple[str, str]], say: Say) -> tuple[str, ...]:
         """Hardware, identity and cargo, in one task. What was set, as its mark keeps it."""
         spec, spot = order.spec, order.spot
-        choices = Choices(guest.vmid, order.cpu, spot.storage, order.wires, hardware.outside_of(spec, self._pve))
+        choices = Choices(
+            guest.vmid,
+            order.cpu,
+            spot.storage,
+            order.wires,
+            hardware.outside_of(spec, self._pve),
+            first_name=self._guests.names.first,
+        )
         params = hardware.machine(spec, order.blueprint.lab, choices)
         async with self._uploaded(guest, spec, order.blueprint) as volid:
-            disks = hardware.disks(spot.storage, volid, cargo)
+            room = hardware.MOST_CARGO - sum(disk.bus == "virtio" for disk in spec.disks)
+            disks = hardware.disks(spot.storage, volid, cargo[:room])
+            disks |= hardware_options.volumes(spec.machine.hardware, spot.storage, {})
+            disks |= await self._drives.new(guest, spec, order.blueprint, spot.storage, {**params, **disks}, say)
             await self._guests.work(self._api.create, f"{guest.base}/config", {**params, **disks}, say)
         return drift.options_of(params)
 
@@ -218,11 +299,10 @@ class Maker:
             with contextlib.suppress(LabError):
                 await self._stock.drop(volid, guest.node)
 
-    async def _grow(self, guest: Guest, spec: Spec, say: Say) -> None:
-        """Its disk is as large as the lab file says; never smaller than the image."""
+    async def _grow(self, guest: Guest, spec: Spec, config: Mapping[str, Any], say: Say) -> None:
+        """Its disk is as large as the lab file says; never smaller than the image. `config`: of now."""
         if spec.machine.disk is None:
             return
-        config = await self._guests.config(guest)
         key = "rootfs" if guest.kind == "lxc" else hardware.root_key(config)
         if key and hardware.size_of(config[key]) < spec.machine.disk:
             say("making its disk larger")
@@ -243,7 +323,9 @@ class Maker:
 
         async def create(number: int) -> None:
             say(f"making it as container {number} on {spot.node}")
-            choices = Choices(number, order.cpu, spot.storage, order.wires, outside, self._pve.pool)
+            choices = Choices(
+                number, order.cpu, spot.storage, order.wires, outside, self._pve.pool, self._guests.names.first
+            )
             size, authorized = spec.machine.disk or IMAGE, self._vault.authorized_keys(spec.machine.ssh_keys)
             params = hardware.container(
                 spec, order.blueprint.lab, choices, ostemplate=ostemplate, disk=size, authorized=authorized
@@ -276,6 +358,8 @@ class Maker:
             kvm=order.cpu.kvm,
             user=spec.machine.image.user,
             disk=spec.machine.disk or 0,
+            disks=spec.disks,
+            media=spec.cdroms,
         )
 
     def _upload_name(self, path: str, vmid: int) -> str:

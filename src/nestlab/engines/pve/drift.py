@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from nestlab.base.frozen import frozen
+from nestlab.engines.pve.disk_drift import is_disk
 from nestlab.engines.pve.hardware import IDENTITY
 from nestlab.engines.qemu.launch import ID_SERIAL
 from nestlab.lab.model import MIB
 from nestlab.plan.steps import Drift
 
 KEPT = re.compile(
-    r"name|cores|sockets|memory|balloon|cpu|kvm|machine|ostype|scsihw|agent|serial0|hotplug|hostname|swap|features|net\d+"
+    r"name|cores|sockets|memory|balloon|cpu|kvm|machine|ostype|scsihw|agent|serial0|hotplug|hostname|swap|features|net\d+|watchdog"
+    r"|vga|smbios1|bios"
 )
-"""The options that are compared: all that nestlab sets, and of disks the one that says who the machine is."""
+"""The options that are compared beside disks (`disk_drift.py`): all that nestlab sets, and the disk that says who the
+machine is."""
 
 _WHO = f"{IDENTITY}=serial={ID_SERIAL}"
 
@@ -29,12 +32,14 @@ _DEFAULTS = {"kvm": "1", "sockets": "1", "firewall": "0", "ip": "", "ip6": ""}
 """What an option is that is not there, where that is what nestlab says, too."""
 
 _FIRST = {"cpu": "cputype", "agent": "enabled", "machine": "type", "memory": "current"}
+_FIRST |= {"watchdog": "model", "vga": "type"}
 """The name of the part that may stand without one."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Change:
-    """One option that is not as nestlab set it. `value`: what it was set to."""
+    """One option that is not as nestlab set it. `value`: what it was set to; of a disk that is not there any more,
+    all but its volume."""
 
     key: str
     value: str
@@ -60,7 +65,8 @@ def changes(options: Iterable[str], rows: Sequence[Mapping[str, Any]], kind: str
         if not _same(key, wanted, now):
             found.append(Change(key, wanted, Drift(_told(key, wanted, now), live)))
         elif not _same(key, wanted, later):
-            found.append(Change(key, wanted, Drift(f"{_told(key, wanted, later)} from its next start on", live)))
+            set_to = str(now) if is_disk(key) else wanted
+            found.append(Change(key, set_to, Drift(f"{_told(key, wanted, later)} from its next start on", live)))
     return tuple(found)
 
 
@@ -69,7 +75,8 @@ def suspect(options: Iterable[str], name: str, memory: int, cpus: int) -> bool:
     The list of a cluster is up to ten seconds old, so that the machine itself must then be asked."""
     wanted = dict(line.split("=", 1) for line in options)
     given = (name, str(memory // MIB), str(cpus))
-    meant = (wanted.get("name") or wanted.get("hostname"), wanted.get("memory"), wanted.get("cores"))
+    cores = str(int(wanted["cores"]) * int(wanted.get("sockets", 1))) if "cores" in wanted else None
+    meant = (wanted.get("name") or wanted.get("hostname"), wanted.get("memory"), cores)
     return any(mine and told.strip("0") and mine != told for told, mine in zip(given, meant, strict=True))
 
 

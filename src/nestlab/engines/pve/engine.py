@@ -8,38 +8,44 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from socket import socket
 from types import MappingProxyType
 from typing import Any, Literal
 
 from nestlab.base import patience
 from nestlab.base.errors import LabError, Unreachable
 from nestlab.base.events import Say
-from nestlab.engines.pve import assignment, hardware, nodes, resources
+from nestlab.engines import Sshd
+from nestlab.engines.pve import assignment, hardware, nodes, resources, written
+from nestlab.engines.pve import rename as renaming
 from nestlab.engines.pve.assignment import Basis, Layout, Outlook
 from nestlab.engines.pve.create import Maker, Order
+from nestlab.engines.pve.environment import Environment, environment
+from nestlab.engines.pve.failing import Failing
 from nestlab.engines.pve.full_copy import Copies
-from nestlab.engines.pve.guests import Guests
+from nestlab.engines.pve.guests import Guests, unanswering
 from nestlab.engines.pve.migration import Migration
-from nestlab.engines.pve.placement import At
 from nestlab.engines.pve.power import Runner, told
-from nestlab.engines.pve.protocols import Door, OpenDoor, OpenHost, Stock
+from nestlab.engines.pve.protocols import SSH, Door
+from nestlab.engines.pve.readiness import Outside
 from nestlab.engines.pve.remembered import Memory
 from nestlab.engines.pve.resources import Found
+from nestlab.engines.pve.screens import Screens
 from nestlab.engines.pve.segments import Segments
 from nestlab.engines.pve.snapshots import Snapshots
-from nestlab.home.lab_keys import LabKeys
+from nestlab.engines.pve.tags import LabNames
+from nestlab.engines.qemu import identity
 from nestlab.hosts.host import Host
-from nestlab.images.image_files import ImageStore
 from nestlab.lab.blueprint import Blueprint, Spec
-from nestlab.lab.model import Pve
 from nestlab.plan.steps import (
     Boot,
     Build,
     Connect,
     Create,
+    Discard,
     Disconnect,
     Introduce,
     Observed,
@@ -48,52 +54,17 @@ from nestlab.plan.steps import (
     Step,
     Stop,
     Update,
+    Written,
 )
-from nestlab.wire.pve.api import Api
+
+FINDS = 60.0
+"""Nominal seconds in which a machine finds a disk that it was given."""
 
 __all__ = ["Environment", "Outlook", "PveEngine", "environment"]
 
 
-@dataclass(frozen=True)
-class Environment:
-    """The engine's surroundings. `door` opens a machine's guest agent, `host` makes a machine a host. `memory`: a file
-    in the lab's directory for what need not be asked twice (None: it is asked each time)."""
-
-    lab: str
-    pve: Pve
-    api: Api
-    lab_keys: LabKeys
-    stock: Stock
-    door: OpenDoor
-    host: OpenHost
-    memory: Path | None = None
-
-
-def environment(
-    lab: str,
-    pve: Pve,
-    api: Api,
-    lab_keys: LabKeys,
-    library: ImageStore,
-    memory: Path | None = None,
-    cache: Path | None = None,
-) -> Environment:
-    """The usual one: images of this machine's library, and machines reached through their guest agents. `cache`:
-    nestlab's cache directory, where disks are prepared (None: the user's)."""
-    from nestlab.engines.pve import connections
-    from nestlab.engines.pve import images as stock
-
-    def door(node: str, vmid: int, path: str) -> Door:
-        return connections.Door(api, node, vmid, path)
-
-    def host(node: str, vmid: int, path: str, user: str, direct: bool) -> Host:
-        return connections.host(connections.Door(api, node, vmid, path), lab_keys, path, user, direct=direct)
-
-    return Environment(lab, pve, api, lab_keys, stock.Stock(api, pve, library, cache=cache), door, host, memory)
-
-
 @dataclass
-class PveEngine:
+class PveEngine(Screens, Failing, Outside):
     """See `nestlab.engines.Engine`. It does not close its `Api`, which other labs may use."""
 
     environment: Environment
@@ -110,7 +81,9 @@ class PveEngine:
     def __post_init__(self) -> None:
         environment = self.environment
         memory = Memory(environment.memory)
-        self.guests = Guests(environment.api, environment.lab, memory, environment.pve.pool)
+        self.guests = Guests(
+            environment.api, environment.names or LabNames(environment.lab), memory, environment.pve.pool
+        )
         self.snapshots = Snapshots(environment.api, self.guests)
         self._segments = Segments(environment.api, environment.pve, environment.lab, memory)
         self._maker = Maker(environment.api, environment.pve, environment.lab_keys, environment.stock, self.guests)
@@ -147,12 +120,15 @@ class PveEngine:
             case Boot(machine=path):
                 await self._boot(blueprint[path], blueprint, say)
             case Introduce(machine=path):
-                await self._runner.introduce(await self.guests.one(path), blueprint[path], await self.host(path))
+                host = await self.host(path) if blueprint[path].machine.by_ssh else None
+                await self._runner.introduce(await self.guests.one(path), blueprint[path], host)
             case Stop(machine=path):
                 await self._forget(path)
                 await self._runner.stop(await self.guests.one(path), say)
             case Remove(machine=path):
                 await self._remove(path, say)
+            case Discard(machine=path, disks=names):
+                await self._maker.discard(await self.guests.one(path), names, say)
             case _:
                 raise TypeError(f"the engine for a Proxmox VE knows no {type(step).__name__}")
 
@@ -166,8 +142,25 @@ class PveEngine:
         """The guest agent of a running machine. Unreachable when it does not run, or is a container."""
         found = await self._running(path)
         if found.guest.kind == "lxc":
-            raise _mute(found)
+            raise unanswering(found)
         return self._door(found)
+
+    async def sshds(self) -> tuple[Sshd, ...]:
+        """See `nestlab.engines.Listening`. At an address of the machine's, if the lab names a bridge that leads there
+        and the address takes connections; else through its agent."""
+        running = [each for each in await self.guests.look() if each.guest.status == "running"]
+        return tuple(await asyncio.gather(*(self._sshd(each) for each in running if each.guest.kind == "qemu")))
+
+    @asynccontextmanager
+    async def carried(self, path: str) -> AsyncIterator[socket]:
+        """See `nestlab.engines.Carrying`."""
+        stream = await (await self.door(path)).stream(SSH)
+        try:
+            yield stream.socket
+        finally:
+            await stream.close()
+        if stream.trouble:
+            raise Unreachable(stream.trouble, hint="`nestlab status` tells whether it runs.")
 
     async def accel(self, path: str) -> Literal["kvm", "tcg"]:
         """Of its running configuration: PVE starts nothing with `kvm: 1` where there is no KVM."""
@@ -178,6 +171,15 @@ class PveEngine:
     async def close(self) -> None:
         hosts, self._hosts = list(self._hosts.values()), {}
         await asyncio.gather(*(host.close() for host in hosts))
+
+    async def written(self, paths: Sequence[str]) -> Mapping[str, Written]:
+        """See `nestlab.engines.Weighing`."""
+        known = self.guests.all_known()
+        return await written.written(self.guests, [known[path] for path in paths if path in known])
+
+    async def rename(self, lab: str, intend: Callable[[Collection[int]], None]) -> None:
+        """See `nestlab.engines.Renamable`."""
+        await renaming.rename(self.guests, lab, self.environment.pve.pool, intend)
 
     async def node_of(self, path: str) -> str:
         """The node that a machine is on. LabError if it is not there."""
@@ -222,26 +224,14 @@ class PveEngine:
 
     async def parted(self, blueprint: Blueprint, path: str, target: str) -> tuple[str, ...]:
         """The segments that a machine would lose on the node `target`, a line each."""
-        reaching = await self._segments.reaching(_outer_segments(blueprint))
-        lines = []
-        for nic in blueprint[path].nics:
-            others = [
-                spec.path for spec in blueprint.children("") if nic.segment in {each.segment for each in spec.nics}
-            ]
-            known = [found for each in others if each != path and (found := self.guests.known(each)) is not None]
-            left = [found.mark.path for found in known if found.guest.node != target]
-            if nic.segment not in reaching and left:
-                lines.append(
-                    f"Segment {nic.segment} ends at each node: on {target} it does not reach {', '.join(left)}."
-                )
-        return tuple(lines)
+        reaching = await self._segments.reaching(assignment.outer_segments(blueprint))
+        there = {found.mark.path: found.guest.node for found in self.guests.all_known().values()}
+        return assignment.parted(blueprint, path, target, there, reaching)
 
     async def cpus(self) -> int:
         """Of all nodes that may be used and answer; at least 2."""
         rows: Sequence[dict[str, Any]] = await self.environment.api.get("/cluster/resources", {"type": "node"})
-        allowed = self.environment.pve.nodes
-        rooms = [room for room in resources.rooms(rows) if room.online and (not allowed or room.node in allowed)]
-        return max(2, sum(room.cpus for room in rooms))
+        return assignment.cpus(resources.rooms(rows), self.environment.pve)
 
     async def _images(self) -> frozenset[str]:
         """None where no storage can be asked for them: what then needs one says why."""
@@ -254,20 +244,21 @@ class PveEngine:
 
     async def _needs(self, key: str, blueprint: Blueprint) -> str:
         """The node of the first machine that is made from an image, or handed it; "" where none is."""
-        specs = [spec for spec in blueprint.children("") if key in (spec.image, *spec.cargo)]
+        specs = [spec for spec in blueprint.children("") if key in spec.images]
         return (await self._layout(blueprint)).spots[specs[0].path].node if specs else ""
 
     async def _connect(self, blueprint: Blueprint) -> dict[str, hardware.Wire]:
         outer = blueprint.children("")
         used = {nic.segment for spec in outer for nic in spec.nics}
-        return await self._segments.ensure(blueprint.segments, used)
+        tagged = {nic.segment for spec in outer for nic in spec.nics if nic.port}
+        return await self._segments.ensure(blueprint.segments, used, tagged)
 
     async def _create(self, spec: Spec, blueprint: Blueprint, say: Say) -> None:
         """What is there keeps its disk, which grows where it is to be larger; else what runs is not touched."""
         there = await self.guests.find(spec.path)
         found = there[0] if there and not there[0].mark.making else None
         if found is not None and found.mark.digest == spec.digest:
-            await self._as_defined(found, spec, say)
+            await self._as_defined(found, spec, blueprint, say)
             return
         if found is None and there:
             await self._remove(spec.path, say)
@@ -284,25 +275,28 @@ class PveEngine:
         else:
             await self._maker.update(order, found, say)
 
-    async def _as_defined(self, found: Found, spec: Spec, say: Say) -> None:
+    async def _as_defined(self, found: Found, spec: Spec, blueprint: Blueprint, say: Say) -> None:
         await self._maker.grow(found, spec, say)
+        if await self._maker.settle(found, spec, blueprint, say):
+            found = await self.guests.one(spec.path)
+            if spec.machine.image.own and spec.machine.by_ssh and await self.guests.runs(found.guest) == "running":
+                script = identity.disks_script(spec)
+                await (await self.host(spec.path)).run(("sh", "-c", script), check=False, timeout=FINDS)
         if found.mark.names != spec.names and await self.guests.runs(found.guest) == "stopped":
             await self.guests.note(found.guest, lambda mark: told(mark, spec.names))
 
     async def _boot(self, spec: Spec, blueprint: Blueprint, say: Say) -> None:
-        found = await self.guests.one(spec.path)
         await self._forget(spec.path)
-        await self._connect(blueprint)
+        found = await self.guests.one(spec.path)
+        found = await self._maker.rewired(found, spec, await self._connect(blueprint), say)
         found = await self._runner.boot(found, spec, blueprint, say)
         if found.guest.kind == "lxc":
             return  # nothing asks a container by the API; PVE says that it runs
-        door = self._door(found)
-
-        async def host() -> Host:
-            return self._host(found)
-
-        own = blueprint.images[spec.image].file is not None
-        await self._runner.reach(found, door, host, say, own=own)
+        own = blueprint.images[spec.image].foreign
+        if not spec.machine.by_ssh:
+            await self.knocking(spec, found).wait(say)
+        else:
+            await self._runner.reach(found, self._door(found), lambda: self.host(spec.path), say, own=own)
         await self._runner.reached(found)
 
     async def _remove(self, path: str, say: Say) -> None:
@@ -318,6 +312,12 @@ class PveEngine:
             raise Unreachable(f"{path} does not run: it is {state}.", hint="`nestlab up` brings it up.")
         return found
 
+    async def _sshd(self, found: Found) -> Sshd:
+        mark, direct = found.mark, self.environment.pve.bridge is not None
+        for address in await self._door(found).open(SSH) if direct else ():
+            return Sshd(mark.path, SSH, mark.user, address)
+        return Sshd(mark.path, SSH, mark.user, carried=True)
+
     def _door(self, found: Found) -> Door:
         return self.environment.door(found.guest.node, found.guest.vmid, found.mark.path)
 
@@ -329,7 +329,7 @@ class PveEngine:
 
     def _reach(self, found: Found) -> Host:
         if found.guest.kind == "lxc":
-            raise _mute(found)
+            raise unanswering(found)
         direct = self.environment.pve.bridge is not None
         guest, mark = found.guest, found.mark
         host = self.environment.host(guest.node, guest.vmid, mark.path, mark.user, direct)
@@ -349,11 +349,12 @@ class PveEngine:
         rows: Sequence[dict[str, Any]] = await environment.api.get("/cluster/resources")
         assignment.check_pool(rows, environment.pve, environment.api.where)
         rooms, reaching = await asyncio.gather(
-            nodes.rooms(environment.api, environment.pve, rows), self._segments.reaching(_outer_segments(blueprint))
+            nodes.rooms(environment.api, environment.pve, rows),
+            self._segments.reaching(assignment.outer_segments(blueprint)),
         )
         if not self.guests.all_known():
             await self.guests.look(exact=False)
-        there = {path: _at(found) for path, found in self.guests.all_known().items()}
+        there = {path: resources.at(found) for path, found in self.guests.all_known().items()}
         return assignment.decide(blueprint, environment.pve, rooms, there, wanted, reaching)
 
     async def _forget(self, path: str) -> None:
@@ -361,20 +362,5 @@ class PveEngine:
             await self._hosts.pop(key).close()
 
 
-def _mute(found: Found) -> Unreachable:
-    what = f"{found.mark.path} is a container, and PVE's API runs no commands in one."
-    return Unreachable(what, hint=f"`nestlab console`, or on {found.guest.node}: pct enter {found.guest.vmid}")
-
-
 def _key(found: Found) -> tuple[str, int, str]:
     return found.mark.path, found.guest.vmid, found.guest.node
-
-
-def _outer_segments(blueprint: Blueprint) -> list[Any]:
-    used = {nic.segment for spec in blueprint.children("") for nic in spec.nics}
-    return [segment for segment in blueprint.segments if segment.name in used]
-
-
-def _at(found: Found) -> At:
-    running = found.guest.status == "running"
-    return At(found.guest.node, found.mark.storage, found.guest.memory if running else 0)

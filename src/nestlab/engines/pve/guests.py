@@ -15,7 +15,7 @@ from nestlab.engines.pve import drift, guest_requests, resources, tags
 from nestlab.engines.pve.drift import Change
 from nestlab.engines.pve.remembered import Memory
 from nestlab.engines.pve.resources import Found, Guest
-from nestlab.engines.pve.tags import Mark
+from nestlab.engines.pve.tags import LabNames, Mark
 from nestlab.plan.steps import Drift
 from nestlab.wire.pve.api import Api, Params
 from nestlab.wire.pve.errors import Changed, Missing, NodeUnreachable, PveError, is_lock_timeout
@@ -38,9 +38,9 @@ _ELSEWHERE = ("qmclone", "vzclone", "vzdump")
 class Guests:
     """One lab's. What was seen last is kept, and looked at again before anything is done to it."""
 
-    def __init__(self, api: Api, lab: str, memory: Memory, pool: str = "") -> None:
+    def __init__(self, api: Api, names: LabNames, memory: Memory, pool: str = "") -> None:
         self.api = api
-        self._lab = lab
+        self.names = names
         self._pool = pool
         self._memory = memory
         self._at: dict[str, list[Found]] | None = None
@@ -97,6 +97,10 @@ class Guests:
 
     def all_known(self) -> dict[str, Found]:
         return {path: copies[0] for path, copies in (self._at or {}).items() if copies}
+
+    def all_copies(self) -> list[Found]:
+        """The same, with what an interrupted nestlab left."""
+        return [found for copies in (self._at or {}).values() for found in copies]
 
     async def config(self, guest: Guest) -> dict[str, Any]:
         """Its configuration, with what waits for its next start."""
@@ -175,14 +179,14 @@ class Guests:
         for tried in range(1, TRIES + 1):
             config = await self.config(guest)
             mark = tags.read(str(config.get("description", "")), guest.vmid)
-            if mark is None or mark.lab != self._lab:
+            if mark is None or not self.names.owns(mark):
                 raise self.not_ours(guest)
             new = change(mark)
             had = str(config.get("tags", ""))
             # After a rollback the tags are those of then, and the notes those of now.
             if new == mark and not also and tags.stamp_of(tags.split(had)) == tags.stamp(mark):
                 return mark
-            notes, words = tags.write(str(config.get("description", "")), new), tags.tags(had, new)
+            notes, words = tags.write(str(config.get("description", "")), new), tags.tags(self.names.without(had), new)
             params = {**(also or {}), "description": notes, "tags": words, "digest": str(config["digest"])}
             try:
                 await self.api.set(f"{guest.base}/config", params)
@@ -196,7 +200,8 @@ class Guests:
         raise AssertionError("the last try raises")
 
     def not_ours(self, guest: Guest) -> LabError:
-        what = f"VM {guest.vmid} on {guest.node} has no mark of lab {self._lab} (any more): nestlab does not touch it."
+        where = f"VM {guest.vmid} on {guest.node}"
+        what = f"{where} has no mark of lab {self.names.now} (any more): nestlab does not touch it."
         return LabError(what, hint="Put the line `nestlab: {…}` back into its notes, or remove the machine yourself.")
 
     def forget(self, path: str) -> None:
@@ -230,14 +235,14 @@ class Guests:
     def _may_be(self, guest: Guest) -> bool:
         """Whether its mark is worth reading. A container has no tags before it is finished (`create.py`)."""
         fresh = guest.kind == "lxc" and not guest.tags and guest.pool != "" and guest.pool == self._pool
-        return fresh or tags.may_be(guest.tags, self._lab)
+        return fresh or self.names.may_own(guest.tags)
 
     async def _marked(self, guest: Guest, *, moves: bool = True) -> Found | None:
         """A guest with its mark, from memory if it has the tag for it; None if it has none, or is gone. `moves`: it may
         have moved since it was listed."""
         known = self._memory.mark(tags.stamp_of(guest.tags), guest.vmid)
         if known is not None:
-            return Found(guest, known) if known.lab == self._lab else None
+            return Found(guest, known) if self.names.owns(known) else None
         try:
             config = await self.config(guest)
         except Missing:
@@ -245,10 +250,10 @@ class Guests:
         except NodeUnreachable:
             # Whose machine that is cannot be told, and to take it for absent would make a second one.
             where = f"Node {guest.node} of {self.api.where}"
-            what = f"{where} does not answer, and VM {guest.vmid} there may be of lab {self._lab}."
+            what = f"{where} does not answer, and VM {guest.vmid} there may be of lab {self.names.now}."
             raise Unreachable(what, hint="Start the node, or remove it from the cluster, then try again.") from None
         mark = tags.read(str(config.get("description", "")), guest.vmid)
-        if mark is None or mark.lab != self._lab or config.get("template"):
+        if mark is None or not self.names.owns(mark) or config.get("template"):
             return None
         if tags.stamp_of(guest.tags) == tags.stamp(mark):
             self._memory.learn(mark)
@@ -262,7 +267,7 @@ class Guests:
         except Missing:
             return await self._elsewhere(guest)
         mark = tags.read(str(config.get("description", "")), guest.vmid)
-        if mark is None or mark.lab != self._lab:
+        if mark is None or not self.names.owns(mark):
             return None
         return Found(replace(guest, lock=str(config.get("lock") or "")), mark)
 
@@ -312,3 +317,9 @@ def _may_hold(row: Mapping[str, Any], vmid: int) -> bool:
     kind = str(row.get("type") or "")
     own = kind.startswith(("qm", "vz", "resize", "move")) and str(row.get("id")) == str(vmid)
     return row.get("status") in (None, "", "RUNNING") and (own or kind in _ELSEWHERE)
+
+
+def unanswering(found: Found) -> Unreachable:
+    """The error for a container that is asked for something inside it."""
+    what = f"{found.mark.path} is a container, and PVE's API runs no commands in one."
+    return Unreachable(what, hint=f"`nestlab console`, or on {found.guest.node}: pct enter {found.guest.vmid}")

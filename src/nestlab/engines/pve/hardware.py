@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 from nestlab.base.errors import LabError
+from nestlab.base.frozen import frozen
+from nestlab.engines.pve import hardware_options
 from nestlab.engines.pve.cpu_types import Cpu
 from nestlab.engines.qemu.launch import ID_SERIAL
-from nestlab.lab.blueprint import Blueprint, Spec, mac_of
+from nestlab.lab.blueprint import Blueprint, Nic, Spec, mac_of
 from nestlab.lab.model import MIB, Pve
 
 Params = dict[str, str | int]
@@ -34,15 +36,20 @@ OUTSIDE = "@bridge"
 """In place of a segment's name: the card on a bridge of the node, which no segment can be called."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Wire:
     """Where a segment is on a node: a bridge or a vnet, and a VLAN tag on it."""
 
     bridge: str
     tag: int | None = None
 
+    def of(self, nic: Nic) -> Wire:
+        """Where one card is on it: on the VLAN that it says. A card without a tag on a bridge that tells VLANs apart is
+        a trunk of all of them (pve-common, Network.pm: bridge_add_interface)."""
+        return self if nic.vlan is None else replace(self, tag=nic.vlan)
 
-@dataclass(frozen=True)
+
+@frozen
 class Choices:
     """The choices made for one machine: `wires` by segment, `outside` the bridge of its card with DHCP."""
 
@@ -52,6 +59,8 @@ class Choices:
     wires: Mapping[str, Wire]
     outside: str | None = None
     pool: str = "nestlab"
+    first_name: str = ""
+    """What the lab was called when it was made, if it was renamed since."""
 
 
 def name_of(lab: str, path: str) -> str:
@@ -60,7 +69,7 @@ def name_of(lab: str, path: str) -> str:
 
 
 def outside_mac(lab: str, path: str) -> str:
-    """The MAC address of a machine's card on a bridge of its node."""
+    """The MAC address of a machine's card on a bridge of its node. `lab`: the first name that it had."""
     return mac_of(lab, path, OUTSIDE)
 
 
@@ -78,23 +87,23 @@ def machine(spec: Spec, lab: str, choices: Choices) -> Params:
     """The configuration of a virtual machine, without its disks and its marks.
 
     The guest's own bridges must see all frames, so no card has a firewall (its macfilter knows one address only); a
-    balloon would take memory from machines inside, which are all pinned. Disks are not plugged in or out while it runs:
-    what is changed then holds from its next start.
+    balloon would take memory from machines inside, which are all pinned. Disks are plugged in or out while it runs only
+    where the lab file has some beside its own; else what is changed then holds from its next start.
     """
     params: Params = {
         "name": name_of(lab, spec.path),
-        "cores": spec.machine.cpus,
-        "sockets": 1,
+        **hardware_options.processors(spec.machine),
         "memory": mebibytes(spec.machine.memory),
         "balloon": 0,
         "cpu": choices.cpu.line,
         "kvm": int(choices.cpu.kvm),
-        "machine": "q35" if spec.machine.hypervisor else "pc",
+        "machine": hardware_options.board(spec.machine),
         "ostype": "l26",
         "scsihw": "virtio-scsi-single",
         "agent": "enabled=1",
         "serial0": "socket",
-        "hotplug": "network,usb",
+        "hotplug": "disk,network,usb" if spec.machine.disks else "network,usb",
+        **hardware_options.optional(spec, choices.first_name or lab),
     }
     for number, card in enumerate(_cards(spec, lab, choices)):
         params[f"net{number}"] = card
@@ -103,14 +112,34 @@ def machine(spec: Spec, lab: str, choices: Choices) -> Params:
 
 def _cards(spec: Spec, lab: str, choices: Choices) -> Iterable[str]:
     for nic in spec.nics:
-        yield _card(nic.mac, choices.wires[nic.segment], nic.mtu)
+        yield _card(
+            hardware_options.card(nic), choices.wires[nic.segment].of(nic), hardware_options.mtu(nic, USUAL_MTU)
+        )
     if choices.outside:
-        yield _card(outside_mac(lab, spec.path), Wire(choices.outside), USUAL_MTU)
+        mac = outside_mac(choices.first_name or lab, spec.path).upper()
+        yield _card(f"virtio={mac}", Wire(choices.outside), [])
 
 
-def _card(mac: str, wire: Wire, mtu: int) -> str:
-    parts = [f"virtio={mac.upper()}", f"bridge={wire.bridge}", "firewall=0"]
-    parts += [f"mtu={mtu}"] if mtu != USUAL_MTU else []
+def moved(options: Iterable[str], spec: Spec, wires: Mapping[str, Wire]) -> dict[str, str]:
+    """The cards of a machine, of a container too, whose segment is on another bridge or tag than they were put on, as
+    they are to be. `options`: what was set, as `key=value`."""
+    kept = dict(line.split("=", 1) for line in options)
+    found = {}
+    for number, nic in enumerate(spec.nics):
+        was, wire = kept.get(f"net{number}"), wires.get(nic.segment)
+        if was is None or wire is None:
+            continue
+        wire = wire.of(nic)
+        parts = [f"bridge={wire.bridge}" if part.startswith("bridge=") else part for part in was.split(",")]
+        parts = [part for part in parts if not part.startswith("tag=")]
+        value = ",".join([*parts, *([f"tag={wire.tag}"] if wire.tag is not None else [])])
+        if value != was:
+            found[f"net{number}"] = value
+    return found
+
+
+def _card(card: str, wire: Wire, mtu: Sequence[str]) -> str:
+    parts = [card, f"bridge={wire.bridge}", "firewall=0", *mtu]
     parts += [f"tag={wire.tag}"] if wire.tag is not None else []
     return ",".join(parts)
 
@@ -143,10 +172,10 @@ def container(spec: Spec, lab: str, choices: Choices, *, ostemplate: str, disk: 
         "ssh-public-keys": authorized.strip(),
     }
     for number, nic in enumerate(spec.nics):
-        params[f"net{number}"] = _veth(number, nic.mac, choices.wires[nic.segment], nic.mtu, nic.addresses)
+        params[f"net{number}"] = _veth(number, nic.mac, choices.wires[nic.segment].of(nic), nic.mtu, nic.addresses)
     if choices.outside:
-        last = len(spec.nics)
-        params[f"net{last}"] = _veth(last, outside_mac(lab, spec.path), Wire(choices.outside), USUAL_MTU, ("dhcp",))
+        last, mac = len(spec.nics), outside_mac(choices.first_name or lab, spec.path)
+        params[f"net{last}"] = _veth(last, mac, Wire(choices.outside), USUAL_MTU, ("dhcp",))
     return params
 
 
@@ -178,7 +207,8 @@ def size_of(drive: object) -> int:
     text = next((part[5:] for part in str(drive).split(",") if part.startswith("size=")), "0")
     scale = units.get(text[-1:], 1)
     number = text.rstrip("KMGT")
-    return int(float(number) * scale) if number.replace(".", "", 1).isdigit() else 0
+    sound = len(number) <= 15 and number.isascii() and number.replace(".", "", 1).isdigit()
+    return int(float(number) * scale) if sound else 0
 
 
 def volume_of(drive: object) -> str:
@@ -198,6 +228,18 @@ def refused(blueprint: Blueprint, pve: Pve) -> list[str]:
             )
         if spec.machine.container and spec.machine.hypervisor:
             found.append(f"{spec.path} is a container, and machines inside it would need one of its own kernel.")
+        ready, bridged = spec.machine.ready, {each.name for each in blueprint.segments if each.bridge is not None}
+        named = any(nic.segment in bridged and nic.addresses for nic in spec.nics)
+        if ready.by == "port" and not named and not (spec.machine.internet and pve.bridge):
+            found.append(
+                f"{spec.path} has `{ready.said}`, and no port of it can be reached from here: put it on a segment with "
+                "a `bridge:` of the nodes, or say another `ready`."
+            )
+        if ready.by == "screen" and not pve.address.startswith("pve://"):
+            found.append(
+                f"{spec.path} has `{ready.said}`, and no screen can be fetched over pve+ssh or pve+local: reach that "
+                "Proxmox VE by its API (`on: pve://…`), or say another `ready`."
+            )
         if len(spec.machine.name) and spec.machine.internet and pve.bridge is None:
             found.append(f"{spec.path} has `internet: true`, and the lab names no `bridge` of its Proxmox VE.")
     return found

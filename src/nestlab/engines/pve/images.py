@@ -12,11 +12,12 @@ import secrets
 import tempfile
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nestlab.base.events import Say
+from nestlab.base.files import create
+from nestlab.base.frozen import frozen
 from nestlab.engines.pve import guest_requests, tags
 from nestlab.engines.pve.boot_images import Role, Shape, Workshop, shape_of
 from nestlab.engines.pve.container_templates import OsTemplates
@@ -31,7 +32,7 @@ from nestlab.wire.pve.api import Api
 from nestlab.wire.pve.errors import Missing
 
 
-@dataclass(frozen=True)
+@frozen
 class Unused:
     """An image on a Proxmox VE that no machine there was made from: its templates and uploads. `key` is "" for what
     nobody finished or dropped."""
@@ -63,7 +64,8 @@ class Stock:
     async def present(self) -> frozenset[str]:
         """Keys of images that are built here and whose files are on the PVE. It asks each storage: not for `status`."""
         built, files = self._library.present(), await self._depot.all()
-        return frozenset(file.key for file in files if file.role == "start" and file.whole) & built
+        here = frozenset(key for key in built if key.startswith("file-"))  # downloaded, and uploaded when it is needed
+        return frozenset(file.key for file in files if file.role == "start" and file.whole) & built | here
 
     async def build(self, key: str, image: Image, say: Say, node: str = "") -> None:
         """Build the image here and upload it to the node that needs it first (none is named: any); other nodes get it
@@ -74,7 +76,7 @@ class Stock:
         node = node or (await self._depot.nodes())[0]
         # The disk that starts it comes last: where it is, the others are.
         roles = dict.fromkeys((*shape.cargo, *(role for role, _ in shape.drives)))
-        if image.file is not None:  # what of a user's file is needed depends on where it is booted
+        if image.foreign:  # what of a foreign disk is needed depends on where it is booted
             return
         for role in roles:
             await self._upload(artifacts, role, node, say)
@@ -104,6 +106,13 @@ class Stock:
         artifacts = await self._library.artifacts(key, image)
         roles = shape_of(artifacts).cargo
         return tuple([(serial_of(key, role), await self._upload(artifacts, role, node, say)) for role in roles])
+
+    async def volume(self, key: str, image: Image, node: str, say: Say) -> str:
+        """See `protocols.Stock`."""
+        artifacts = await self._library.artifacts(key, image)
+        if "cdrom" in artifacts.files:
+            return await self._depot.ensure(key, "medium", node, _there(artifacts.files["cdrom"]), say, "iso")
+        return await self._upload(artifacts, shape_of(artifacts).drives[0][0], node, say)
 
     async def upload(self, node: str, name: str, data: bytes) -> str:
         """A small disk with this at its start, to import from and then to `drop`. Repeated, it replaces what an
@@ -162,7 +171,7 @@ class Stock:
         return [*disks, *containers]
 
     async def _template(self, key: str, image: Image, node: str, storage: str, say: Say, *, shared: bool) -> int:
-        title = image.base if image.file is None else "file"
+        title = "file" if image.foreign else image.base
         title = title or "debian"
         say("looking for its template")
         async with alone(self._locks / f".{key}.template.{storage}.{'' if shared else node}.lock", key, say):
@@ -176,6 +185,8 @@ class Stock:
             return await self._templates.make(key, title, node, storage, drives, say, shared=shared)
 
     async def _drives(self, artifacts: ImageFiles, shape: Shape, node: str, storage: str, say: Say) -> dict[str, str]:
+        if not artifacts.files:
+            return {}
         if shape.boots is None:
             source = _there(artifacts.files["cdrom"])
             volid = await self._depot.ensure(artifacts.key, "medium", node, source, say, "iso")
@@ -193,7 +204,7 @@ class Stock:
         rows = await self._api.get("/cluster/resources", {"type": "vm"})
         rows = [row for row in rows if row.get("pool") == self._pve.pool and not row.get("template")]
         found = await asyncio.gather(*(self._mark(str(row["node"]), str(row["type"]), row["vmid"]) for row in rows))
-        named = [key for mark in found for key in (mark.get("image"), *(mark.get("cargo") or ()))]
+        named = [key for mark in found for key in (mark.get("image"), *mark.get("cargo", ()), *mark.get("media", ()))]
         return {str(key) for key in named if key}
 
     async def _mark(self, node: str, kind: str, vmid: int) -> dict[str, Any]:
@@ -219,13 +230,5 @@ def _site(folder: Path) -> str:
     """8 hex digits that this cache keeps: what an interrupted nestlab began under them is this one's to go on with."""
     path = folder / "site"
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".site.{os.getpid()}.new")
-        temporary.write_text(secrets.token_hex(4))
-        try:
-            os.link(temporary, path)  # whoever is first has named it
-        except FileExistsError:
-            pass
-        finally:
-            temporary.unlink()
+        create(path, secrets.token_hex(4).encode(), 0o600)  # whoever is first has named it
     return path.read_text().strip()

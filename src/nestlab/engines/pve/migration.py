@@ -11,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from nestlab.base.errors import LabError
 from nestlab.base.events import Say
+from nestlab.base.frozen import frozen
 from nestlab.engines.pve import full_copy, resources
 from nestlab.engines.pve.full_copy import Copies
 from nestlab.engines.pve.guests import Guests
@@ -35,7 +36,7 @@ OLDEST: Mapping[int, Version] = {8: (8, 0), 9: (10, 0)}
 """The QEMU that a Proxmox VE began with, by its version: for where a machine does not tell its own."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Side:
     """One end of a migration, as its node tells it; empty where it does not."""
 
@@ -48,7 +49,7 @@ class Side:
     """The oldest QEMU that its version of Proxmox VE has."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Move:
     """A migration: the machine and its target. `inside`: machines in it that run; None: it cannot be asked."""
 
@@ -66,7 +67,7 @@ class Move:
     """Its disks that are layers over a template's and seen by its node alone: PVE moves none of them."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Ruling:
     """The verdict on a migration; `online`: while it runs. `why` says what was found, `hint` what to do if not."""
 
@@ -171,7 +172,7 @@ def _dotted(version: Version) -> str:
 
 def version_of(text: object) -> Version:
     """The numbers that a version begins with, such as (6, 17, 2) of `6.17.2-1-pve`; () where there are none."""
-    found = re.search(r"\d+(?:\.\d+)+", str(text or ""))
+    found = re.search(r"\d{1,9}(?:\.\d{1,9})+", str(text or ""))
     return tuple(int(part) for part in found[0].split(".")) if found else ()
 
 

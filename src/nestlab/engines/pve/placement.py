@@ -7,16 +7,15 @@ nest. Machines on one segment that does not reach from node to node stay togethe
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from nestlab.base.errors import LabError
+from nestlab.base.frozen import frozen
 from nestlab.engines.pve.cpu_types import Processor
 from nestlab.kinds import kinds
 from nestlab.lab.blueprint import Blueprint, Spec
 from nestlab.lab.model import GIB, MIB, Pve
-
-OVERHEAD = 150 * MIB
-"""Bytes that a QEMU takes beside its guest's memory; without KVM its translation buffer is the largest part."""
+from nestlab.plan.capacity import EMULATING, ON_KVM
 
 IMAGE = GIB
 """Bytes of disk counted for a machine that the lab file gives none: what its image may grow to."""
@@ -25,7 +24,7 @@ LINKS = frozenset({"lvmthin", "zfspool", "rbd", "dir", "nfs", "cifs", "btrfs", "
 """Types of storages that can make linked clones of templates (pve-storage, volume_has_feature `clone`)."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Store:
     """A storage as one node sees it; `free` in bytes."""
 
@@ -36,7 +35,7 @@ class Store:
     content: frozenset[str] = frozenset({"images"})
 
 
-@dataclass(frozen=True)
+@frozen
 class Room:
     """A node, and what is free on it. Bytes; `online`: it answers."""
 
@@ -52,7 +51,7 @@ class Room:
         return next((store for store in self.stores if store.name == name), None)
 
 
-@dataclass(frozen=True)
+@frozen
 class At:
     """Where a machine is now. `taken`: bytes of memory that it has there already."""
 
@@ -61,7 +60,7 @@ class At:
     taken: int = 0
 
 
-@dataclass(frozen=True)
+@frozen
 class Spot:
     """Where a machine is to be, and why. `shared`: its storage is the same on other nodes."""
 
@@ -71,12 +70,14 @@ class Spot:
     shared: bool = False
 
 
-@dataclass(frozen=True)
+@frozen
 class _Need:
     """Machines that stay together: one, or all on segments that end at the node."""
 
     paths: tuple[str, ...]
     memory: int
+    """Bytes on a node with KVM, and `emulated` on one without."""
+    emulated: int
     cpus: int
     disk: int
     stated: frozenset[str]
@@ -84,6 +85,9 @@ class _Need:
     hypervisor: bool
     kvm: bool
     content: frozenset[str]
+
+    def memory_on(self, room: Room) -> int:
+        return self.emulated if room.processor.kvm is False else self.memory
 
 
 def place(
@@ -193,11 +197,11 @@ def _groups(specs: Sequence[Spec], reaching: Collection[str], there: Mapping[str
 def _need(group: Sequence[Spec], there: Mapping[str, At], asked: Collection[str]) -> _Need:
     new = [spec for spec in group if spec.path not in there]
     runs = [spec for spec in group if spec.path in asked]
-    memory = sum(max(0, spec.machine.memory + OVERHEAD - _has(there, spec.path)) for spec in runs)
     contents = {"rootdir" if spec.machine.container else "images" for spec in new}
     return _Need(
         paths=tuple(spec.path for spec in group),
-        memory=memory,
+        memory=sum(_lacking(spec, there, kvm=True) for spec in runs),
+        emulated=sum(_lacking(spec, there, kvm=False) for spec in runs),
         cpus=max(spec.machine.cpus for spec in group),
         disk=sum(spec.machine.disk or IMAGE for spec in new),
         stated=frozenset(spec.machine.node for spec in group if spec.machine.node),
@@ -208,8 +212,17 @@ def _need(group: Sequence[Spec], there: Mapping[str, At], asked: Collection[str]
     )
 
 
-def _has(there: Mapping[str, At], path: str) -> int:
-    return there[path].taken if path in there else 0
+def _lacking(spec: Spec, there: Mapping[str, At], *, kvm: bool) -> int:
+    """Bytes of memory that a machine takes on a node, with KVM there or without, beyond what it has there already."""
+    taken = there[spec.path].taken if spec.path in there else 0
+    return max(0, spec.machine.memory + overhead(spec, kvm=kvm) - taken)
+
+
+def overhead(spec: Spec, *, kvm: bool) -> int:
+    """Bytes that the process of a machine takes beside its memory. A container has none."""
+    if spec.machine.container:
+        return 0
+    return ON_KVM if kvm and spec.machine.accel != "tcg" else EMULATING
 
 
 def _choose(need: _Need, pve: Pve, rooms: Sequence[Room], specs: Sequence[Spec]) -> tuple[Room, Store, str]:
@@ -249,7 +262,7 @@ def _fixed(need: _Need) -> tuple[str | None, str]:
 def _rank(need: _Need, pve: Pve, room: Room) -> tuple[bool, int, bool, str]:
     """More is better: KVM for hypervisors, then memory; among equals the first by name."""
     able = not need.hypervisor or (room.processor.kvm is not False and room.processor.nests is not False)
-    free = room.free - need.memory
+    free = room.free - need.memory_on(room)
     order = "".join(chr(0x10FFFF - ord(each)) for each in room.node)
     return able, free if pve.placement == "spread" else -free, room.processor.kvm is not False, order
 
@@ -285,8 +298,9 @@ def _refusal(need: _Need, room: Room, store: Store | None, pve: Pve) -> str:
         return "it has no KVM, and the lab file says accel: kvm"
     if room.cpus and need.cpus > room.cpus:
         return f"a machine has {need.cpus} CPUs, and the node {room.cpus}: PVE starts none with more"
-    if need.memory and room.memory and need.memory > room.free:
-        return f"memory: {gib(need.memory)} needed, {gib(room.free)} of {gib(room.memory)} free"
+    memory = need.memory_on(room)
+    if memory and room.memory and memory > room.free:
+        return f"memory: {gib(memory)} needed, {gib(room.free)} of {gib(room.memory)} free"
     if need.content and need.disk > store.free:
         return f"disk: {gib(need.disk)} needed, {gib(store.free)} free on {store.name}"
     return ""
@@ -299,12 +313,13 @@ def _does_not_fit(need: _Need, fixed: str | None, refusals: Sequence[str], specs
     together = ", which share segments and stay together," if len(need.paths) > 1 else ""
     where = f"on node {fixed}" if fixed else "on any node"
     lines = refusals or [f"  {fixed}: it is not among the nodes that may be used, or it does not answer"]
-    what = f"{named}{more}{together} (with {gib(OVERHEAD)} for each QEMU) cannot run {where}:\n" + "\n".join(lines)
+    qemu = f"with {gib(ON_KVM)} for each QEMU, {gib(EMULATING)} without KVM"
+    what = f"{named}{more}{together} ({qemu}) cannot run {where}:\n" + "\n".join(lines)
     return LabError(what, hint="Lower `memory:`, `disk:` or the number of machines, or make room.")
 
 
 def _taken(room: Room, store: Store, need: _Need) -> Room:
-    return _written(replace(room, free=room.free - need.memory), store.name, need.disk, "")
+    return _written(replace(room, free=room.free - need.memory_on(room)), store.name, need.disk, "")
 
 
 def _written(room: Room, storage: str, size: int, but: str) -> Room:

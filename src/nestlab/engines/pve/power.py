@@ -12,7 +12,7 @@ from nestlab.base import patience
 from nestlab.base.errors import LabError, Overdue, Unreachable
 from nestlab.base.events import Say
 from nestlab.engines.names_and_keys import introduce
-from nestlab.engines.pve import drift, network_reload
+from nestlab.engines.pve import disk_drift, drift, network_reload
 from nestlab.engines.pve.cpu_types import EMULATED
 from nestlab.engines.pve.create import Maker
 from nestlab.engines.pve.guests import Guests
@@ -127,9 +127,11 @@ class Runner:
                     raise
                 say(f"waiting for its guest agent: it takes {100 * works:.0f} % of its CPUs")
 
-    async def introduce(self, found: Found, spec: Spec, host: Host) -> None:
-        """New names for a machine that runs. Its identity disk has the old ones until it is booted by nestlab again."""
-        await introduce(host, spec)
+    async def introduce(self, found: Found, spec: Spec, host: Host | None) -> None:
+        """New names for a machine that runs. Its identity disk has the old ones until it is booted by nestlab again.
+        `host`: None for one that nestlab does not log in to."""
+        if host is not None:
+            await introduce(host, spec)
         await self._guests.note(found.guest, lambda mark: told(mark, spec.names))
 
     async def stop(self, found: Found, say: Say) -> None:
@@ -187,6 +189,8 @@ class Runner:
     async def _set_back(self, found: Found, say: Say, *, running: bool) -> bool:
         """The options that somebody changed are as nestlab set them. True: its identity disk is still to be made."""
         changes = [each for each in await self._guests.changes(found) if each.drift.live or not running]
+        await self._maker.attach(found, changes, say)
+        changes = [each for each in changes if not disk_drift.is_disk(each.key) and each.key != "boot"]
         for each in changes:
             say(f"setting back what was changed by hand: {each.drift.what}")
         params: dict[str, str | int] = {each.key: each.value for each in changes}

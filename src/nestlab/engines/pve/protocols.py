@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from socket import socket
 from typing import Protocol
 
 from nestlab.base.events import Say
 from nestlab.hosts.host import Host, Result
 from nestlab.lab.model import Image
+
+SSH = 22
+"""The port of a machine's sshd."""
 
 
 class Stock(Protocol):
@@ -28,6 +32,9 @@ class Stock(Protocol):
     async def cargo(self, key: str, image: Image, node: str, say: Say) -> tuple[tuple[str, str], ...]:
         """Serial number and volume of each file that a hypervisor is handed, to import from."""
 
+    async def volume(self, key: str, image: Image, node: str, say: Say) -> str:
+        """The volume of a file of the user's: a disk to import from, or what a CD-ROM drive holds."""
+
     async def upload(self, node: str, name: str, data: bytes) -> str:
         """Put a small disk there to import from: its volume. A file of that name is replaced."""
 
@@ -36,6 +43,18 @@ class Stock(Protocol):
 
     async def drop_named(self, node: str, name: str) -> None:
         """Remove what `upload` left under that name, if it did."""
+
+
+class Stream(Protocol):
+    """`socket`: its near end. `trouble`: why it ended, if not because either side wished so."""
+
+    @property
+    def socket(self) -> socket: ...
+
+    @property
+    def trouble(self) -> str: ...
+
+    async def close(self) -> None: ...
 
 
 class Door(Protocol):
@@ -50,6 +69,13 @@ class Door(Protocol):
 
     async def addresses(self) -> Mapping[str, tuple[str, ...]]:
         """By MAC address, the IP addresses of each card."""
+
+    async def open(self, port: int) -> Sequence[str]:
+        """The machine's addresses where something listens on a TCP port, as seen from here."""
+
+    async def stream(self, port: int) -> Stream:
+        """A stream to a TCP port on the machine's loopback, through its agent. LabError when the machine lacks what
+        that needs."""
 
 
 OpenDoor = Callable[[str, int, str], Door]

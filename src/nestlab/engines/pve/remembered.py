@@ -7,11 +7,12 @@ good to give a lock back that a killed nestlab left behind.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-from nestlab.base.errors import LabError
+from nestlab.base import processes
+from nestlab.base.files import replace
+from nestlab.base.typed import parsed
 from nestlab.engines.pve import tags
 from nestlab.engines.pve.tags import Mark
 
@@ -26,7 +27,7 @@ class Memory:
         self._path = path
         self._marks: dict[str, Mark] = {}
         self._token = ""
-        self._owner = 0
+        self._owner = ""
         if path is not None:
             self._load(path)
 
@@ -40,7 +41,7 @@ class Memory:
         if new.keys() <= self._marks.keys():
             return
         self._marks = dict(list((self._marks | new).items())[-MOST:])
-        self._keep()
+        self._keep(synced=False)
 
     @property
     def token(self) -> str:
@@ -50,47 +51,28 @@ class Memory:
     @token.setter
     def token(self, value: str) -> None:
         if value != self._token:
-            self._token, self._owner = value, os.getpid()
-            self._keep()
+            self._token, self._owner = value, processes.mark()
+            self._keep(synced=True)
 
     @property
     def left_behind(self) -> str:
         """The token of a lock that nobody holds any more; "" where there is none, or its holder may be at work."""
-        other = self._owner not in (0, os.getpid()) and _lives(self._owner)
+        other = self._owner != processes.mark() and processes.lives(self._owner)
         return "" if other else self._token
 
     def _load(self, path: Path) -> None:
         try:
-            data: Any = json.loads(path.read_text(encoding="utf-8"))
+            data: Any = parsed(path.read_text(encoding="utf-8"))
             found = (tags.of_line(line) for line in data["marks"])
             self._marks = {tags.stamp(mark): mark for mark in found if mark is not None}
-            self._token, self._owner = str(data.get("token", "")), int(data.get("owner", 0))
+            self._token, self._owner = str(data.get("token", "")), str(data.get("owner", ""))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            self._marks, self._token, self._owner = {}, "", 0
+            self._marks, self._token, self._owner = {}, "", ""
 
-    def _keep(self) -> None:
+    def _keep(self, *, synced: bool) -> None:
         if self._path is None:
             return
         lines = [tags.line(mark) for mark in self._marks.values()]
         text = json.dumps({"marks": lines, "token": self._token, "owner": self._owner})
-        temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}.new")
-        try:
-            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            temporary.replace(self._path)
-        except FileNotFoundError:
-            return  # the lab's directory is gone, and nothing needs remembering
-        except OSError as error:
-            what = f"{self._path} cannot be written: {error.strerror}."
-            raise LabError(what, hint="Is the disk full?") from error
-
-
-def _lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        if self._path.parent.is_dir():  # else the lab is gone, and nothing needs remembering
+            replace(self._path, text.encode(), 0o600, synced=synced)

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
+from nestlab.base.frozen import frozen
 from nestlab.engines.pve import tags
 from nestlab.engines.pve.cpu_types import Processor
-from nestlab.engines.pve.placement import Room, Store
+from nestlab.engines.pve.placement import At, Room, Store
 from nestlab.engines.pve.tags import Mark
 from nestlab.lab.blueprint import root_of
-from nestlab.plan.steps import Drift, Seen, State
+from nestlab.plan.steps import NO_PLUGS, Drift, Plugs, Seen, State
+
+PLUGS = Plugs(pci=12, scsi=True, out=True)
+"""What a machine with `hotplug: disk` takes while it runs: PVE makes a controller for each on scsi."""
 
 Kind = Literal["qemu", "lxc"]
 
 
-@dataclass(frozen=True)
+@frozen
 class Guest:
     """A machine or container as a list shows it. `status`: running, stopped or unknown."""
 
@@ -49,7 +53,7 @@ class Guest:
         return f"{'vm' if self.kind == 'qemu' else 'ct'}:{self.vmid}"
 
 
-@dataclass(frozen=True)
+@frozen
 class Found:
     """A guest with its mark: one of the lab."""
 
@@ -119,8 +123,16 @@ def seen(found: Found, now: float, drift: tuple[Drift, ...] = ()) -> Seen:
         vmid=guest.vmid,
         root=root_of(mark.image, guest.kind == "lxc") if mark.image else None,
         disk=mark.disk,
+        disks=mark.disks,
+        plugs=PLUGS if runs and any(line.startswith("hotplug=disk") for line in mark.options) else NO_PLUGS,
         drift=drift,
     )
+
+
+def at(found: Found) -> At:
+    """Where a machine is, with the memory that it has there now."""
+    running = found.guest.status == "running"
+    return At(found.guest.node, found.mark.storage, found.guest.memory if running else 0)
 
 
 SKEW = 5.0

@@ -52,6 +52,11 @@ def names(lab: str, segment: str) -> Iterator[str]:
         yield "nl" + base64.b32encode(digest).decode().lower()[:6]
 
 
+def _aware(row: Row) -> bool:
+    """Whether a vnet tells VLANs apart, or will when it is applied."""
+    return bool({**row, **(row.get("pending") or {})}.get("vlanaware"))
+
+
 class Segments:
     """Every method may be called concurrently: changes are made one after the other."""
 
@@ -83,9 +88,12 @@ class Segments:
             return bridged
         return bridged if await self._type() == "simple" else bridged | frozenset(others)
 
-    async def ensure(self, segments: Sequence[Segment], used: Collection[str]) -> dict[str, Wire]:
+    async def ensure(
+        self, segments: Sequence[Segment], used: Collection[str], tagged: Collection[str] = ()
+    ) -> dict[str, Wire]:
         """Make those of a lab's segments that are `used`, all at once: a change of the SDN reloads the network of every
-        node. Where each segment that is there is on a node."""
+        node. `tagged`: those on which cards are on VLANs, so that their vnets tell VLANs apart. Where each segment that
+        is there is on a node."""
         async with self._changing:
             wires = {each.name: Wire(each.bridge, each.vlan) for each in segments if each.bridge}
             wanted = [each for each in segments if each.bridge is None]
@@ -93,8 +101,9 @@ class Segments:
                 return wires
             rows = await self._vnets()
             found = self._wires(wanted, rows)
-            if any(each.name in used and each.name not in found for each in wanted):
-                await self._make([each for each in wanted if each.name in used])
+            lacks = {self._of(row) for row in rows if not _aware(row)} & set(tagged) & set(used)
+            if lacks or any(each.name in used and each.name not in found for each in wanted):
+                await self._make([each for each in wanted if each.name in used], tagged)
                 found = self._wires(wanted, await self._vnets())
             lacking = [name for name in used if name not in found and name not in wires]
             if lacking:
@@ -152,7 +161,7 @@ class Segments:
                 if error.status != 501:
                     raise
                 raise self._no_sdn() from error
-            kinds = {str(row["zone"]): str(row["type"]) for row in rows or []}
+            kinds = {str(row["zone"]): str(row.get("type", "")) for row in rows}
             if self._pve.zone not in kinds:
                 commands = " && ".join(step.command for step in privileges.zone_steps(self._pve.zone))
                 seen = ", ".join(sorted(kinds)) or "none"
@@ -165,21 +174,30 @@ class Segments:
         what = f"{self._api.where} has no SDN."
         return LabError(what, hint="Install libpve-network-perl on its nodes, or give the segments a `bridge`.")
 
-    async def _make(self, segments: Sequence[Segment]) -> None:
+    async def _make(self, segments: Sequence[Segment], tagged: Collection[str]) -> None:
         kind = await self._type()
+        if kind == "evpn" and (named := [each.name for each in segments if each.name in tagged]):
+            what = (
+                f"Machines are on VLANs of {', '.join(named)}, and zone {self._pve.zone} is of type evpn, without any."
+            )
+            raise LabError(what, hint="Use a zone of another type, or name a bridge that carries them.")
         async with self._locked() as token:
             rows = await self._vnets()
-            there = {self._of(row) for row in rows if row.get("state") != "deleted"}
+            there = {self._of(row): row for row in rows if row.get("state") != "deleted"}
             for segment in segments:
-                if segment.name not in there:
-                    await self._create(segment, kind, rows, token)
+                aware = {"vlanaware": 1} if segment.name in tagged else {}
+                known = there.get(segment.name)
+                if known is not None and aware and not _aware(known):
+                    await self._api.set(f"{VNETS}/{known['vnet']}", {**aware, **token})
+                elif known is None:
+                    await self._create(segment, kind, rows, {**aware, **token})
                     rows = [*rows, {"vnet": "", "tag": self._tag(segment, kind, rows)}]
             await self._apply(token)
 
-    async def _create(self, segment: Segment, kind: str, rows: Sequence[Row], token: dict[str, str]) -> None:
+    async def _create(self, segment: Segment, kind: str, rows: Sequence[Row], also: Mapping[str, Any]) -> None:
         # One that was deleted and not applied is there again with its name, which machines have that are stopped.
         taken = {str(row["vnet"]) for row in rows if self._of(row) != segment.name}
-        params: dict[str, Any] = {"zone": self._pve.zone, "alias": alias(self._lab, segment.name), **token}
+        params: dict[str, Any] = {"zone": self._pve.zone, "alias": alias(self._lab, segment.name), **also}
         tag = self._tag(segment, kind, rows)
         if tag is not None:
             params["tag"] = tag
@@ -209,7 +227,11 @@ class Segments:
             raise LabError(what, hint="Give it one that your switches carry, or use a zone of type simple or vxlan.")
         taken = {int(row.get("tag") or (row.get("pending") or {}).get("tag") or 0) for row in rows}
         first = int(hashlib.sha256(f"{self._lab}/{segment.name}".encode()).hexdigest()[:6], 16) % last
-        return next(1 + (first + step) % last for step in range(last) if 1 + (first + step) % last not in taken)
+        for step in range(last):
+            if (tag := 1 + (first + step) % last) not in taken:
+                return tag
+        what = f"Zone {self._pve.zone} of {self._api.where} has no number left for the network of {segment.name}."
+        raise LabError(what, hint="Remove networks that nobody needs, or use a zone of type simple.")
 
     @asynccontextmanager
     async def _locked(self) -> AsyncIterator[dict[str, str]]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 from nestlab.base.events import Say
+from nestlab.base.frozen import frozen
 from nestlab.engines.pve.guests import Guests
 from nestlab.wire.pve.api import Api
 
 
-@dataclass(frozen=True)
+@frozen
 class Point:
     """A snapshot of one machine. `since`: seconds since the epoch; `memory`: what ran goes on from there."""
 

@@ -10,10 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any, Literal
 
-from nestlab.lab.model import plain
+from nestlab.base.frozen import frozen
+from nestlab.base.typed import parsed
+from nestlab.lab.disks import MadeDisk, made_disks
+from nestlab.lab.model import directly_in, plain
+from nestlab.wire.shapes import LARGEST
 
 TAG = "nestlab"
 PREFIX = "nestlab: "
@@ -25,7 +29,7 @@ NOTES_LIMIT = 8192
 """Characters of a machine's notes (qemu-server, confdesc: maxLength)."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Mark:
     """The mark in the notes of a machine. `digest` and `names` as in `steps.Seen`."""
 
@@ -57,8 +61,41 @@ class Mark:
     """The bytes that its disk was asked to have, 0: those of its image; None: that was not kept."""
     options: tuple[str, ...] = ()
     """What nestlab set of its configuration, as `key=value` (`drift.py`); () of those made before that was kept."""
+    disks: tuple[MadeDisk, ...] = ()
+    """Its disks beside its own."""
+    media: tuple[str, ...] = ()
+    """Keys of what is in its CD-ROM drives."""
     unmet: bool = False
     """It was started, and has not been reached since."""
+
+
+@frozen
+class LabNames:
+    """By which a lab's machines are known. `former`: names that it had, first the one that it was made under.
+    `coming`: the names that renames were giving to the VMs `renamed` when they were interrupted."""
+
+    now: str
+    former: tuple[str, ...] = ()
+    coming: tuple[str, ...] = ()
+    renamed: frozenset[int] = frozenset()
+
+    @property
+    def first(self) -> str:
+        return next(iter(self.former), self.now)
+
+    def owns(self, mark: Mark) -> bool:
+        return mark.lab == self.now or (mark.lab in self.coming and mark.vmid in self.renamed)
+
+    def may_own(self, tags: Iterable[str]) -> bool:
+        """Whether a machine with such tags may be one of the lab, which its notes then decide. (A rollback brings back
+        the tags of then.)"""
+        tags = tuple(tags)
+        return any(may_be(tags, lab) for lab in (self.now, *self.former, *self.coming))
+
+    def without(self, tags: str) -> str:
+        """Tags without those of all these names."""
+        ours = {lab_tag(lab) for lab in (self.now, *self.former, *self.coming)}
+        return ";".join(tag for tag in split(tags) if tag not in ours)
 
 
 def line(mark: Mark) -> str:
@@ -85,10 +122,11 @@ def of_line(text: str) -> Mark | None:
     if not text.startswith(PREFIX):
         return None
     try:
-        data = json.loads(text.removeprefix(PREFIX))
+        data = parsed(text.removeprefix(PREFIX))
         known = {item.name for item in fields(Mark)}
         given: dict[str, Any] = {name: value for name, value in data.items() if name in known}
-        given |= {name: tuple(map(str, given.get(name, ()))) for name in ("bridged", "cargo", "options")}
+        given |= {name: tuple(map(str, given.get(name, ()))) for name in ("bridged", "cargo", "media", "options")}
+        given["disks"] = made_disks(given.get("disks", []))
         mark = Mark(**given)
     except (ValueError, TypeError, AttributeError):
         return None
@@ -100,8 +138,11 @@ def _sound(mark: Mark) -> bool:
     numbers = (mark.vmid, mark.since, mark.disk or 0)
     return (
         all(isinstance(text, str) for text in texts)
-        and all(isinstance(number, int) for number in numbers)
-        and bool(mark.lab and mark.path)
+        and all(isinstance(number, int) and 0 <= number <= LARGEST for number in numbers)
+        and all(isinstance(each, bool) for each in (mark.making, mark.kvm, mark.unmet))
+        and all("=" in option for option in mark.options)
+        and bool(mark.lab)
+        and directly_in(mark.path, "")
         and mark.wanted in ("running", "stopped")
     )
 

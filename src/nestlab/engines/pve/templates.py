@@ -13,18 +13,20 @@ import contextlib
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeGuard
 
 from nestlab.base import patience
 from nestlab.base.errors import LabError
 from nestlab.base.events import Say
+from nestlab.base.frozen import frozen
+from nestlab.base.typed import parsed
 from nestlab.engines.pve import guest_requests, tags
 from nestlab.engines.pve.vmids import Vmids
 from nestlab.lab.model import Pve
 from nestlab.wire.pve.api import Api, Params
 from nestlab.wire.pve.errors import Missing, PveError
+from nestlab.wire.shapes import LARGEST
 
 TAGS = f"{tags.TAG};{tags.TEMPLATE_TAG}"
 
@@ -38,11 +40,11 @@ STALE = 24 * 3600
 """Seconds after which one that is not ready is one that nobody goes on with."""
 
 _LINE = re.compile(r"^nestlab: (\{.*\})\s*$", re.MULTILINE)
-_COPIED = re.compile(r"\((\d+)(?:\.\d+)?%\)")
+_COPIED = re.compile(r"\((\d{1,3})(?:\.\d+)?%\)")
 _IN_USE = re.compile(r"still in use by linked clone")
 
 
-@dataclass(frozen=True)
+@frozen
 class Template:
     """One that PVE has. `site`: whose work it is; `since`: seconds since the epoch."""
 
@@ -63,10 +65,38 @@ def mark_of(description: str) -> dict[str, Any]:
     """nestlab's line in a description; {} without one."""
     lines = _LINE.findall(description)
     try:
-        found = json.loads(lines[-1]) if lines else {}
+        found = parsed(lines[-1]) if lines else {}
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return {name: value for name, value in found.items() if _SOUND.get(name, _no)(value)} if _is_mark(found) else {}
+
+
+def _is_mark(found: object) -> TypeGuard[dict[str, Any]]:
+    return isinstance(found, dict)
+
+
+def _no(_: object) -> bool:
+    return False
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int) and 0 <= value <= LARGEST
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+_SOUND: dict[str, Callable[[object], bool]] = {
+    **dict.fromkeys(("template", "storage", "site", "image"), _is_text),
+    **dict.fromkeys(("vmid", "since", "ready"), _is_number),
+    **dict.fromkeys(("cargo", "media"), _are_texts),
+}
+"""What is read of a line, and which values are taken: anybody can write into a description."""
 
 
 def name_of(key: str, title: str) -> str:

@@ -12,13 +12,15 @@ import re
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
+from nestlab.base import files
 from nestlab.base.errors import LabError
 from nestlab.base.events import Say
+from nestlab.base.frozen import frozen
 from nestlab.base.paint import human
 from nestlab.home.cache import alone
 from nestlab.lab.model import Pve
@@ -38,7 +40,7 @@ _ONCE = re.compile(r"nestlab-once-[0-9a-f]{8}-.*\.qcow2")
 _TAKES_FILES = ("dir", "nfs", "cifs", "cephfs", "btrfs")
 
 
-@dataclass(frozen=True)
+@frozen
 class Place:
     """A storage on a node. `where` tells what is the same storage: its name, with the node unless it is shared."""
 
@@ -52,7 +54,7 @@ class Place:
         return self.storage if self.shared else f"{self.storage}@{self.node}"
 
 
-@dataclass(frozen=True)
+@frozen
 class File:
     """An uploaded file. `key` and `role` are "" for what was meant to be there for a moment only."""
 
@@ -209,7 +211,7 @@ class Uploads:
         """A file of zeros: PVE takes no empty image."""
         path = self._locks / "whole.raw"
         if not path.exists():
-            path.write_bytes(bytes(4096))
+            files.replace(path, bytes(4096), 0o600)
         return path
 
     def _whole(self, files: Sequence[File], key: str, role: str) -> str | None:

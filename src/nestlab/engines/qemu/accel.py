@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 from nestlab.base.errors import LabError
+from nestlab.base.frozen import frozen
 from nestlab.hosts.facts import Facts
+from nestlab.kinds import could_be_container
 from nestlab.kinds.base import SMP_EMULATED
-from nestlab.lab.model import Machine, level_of
+from nestlab.lab.hardware import emulates, model_of
+from nestlab.lab.model import Machine, level_of, parent_of
 
 Accelerator = Literal["kvm", "tcg"]
 
 
-@dataclass(frozen=True)
+@frozen
 class Choice:
     """`why` is a sentence for a person; `cost` says what emulation means for this machine ("" under KVM). `presumed`:
     the machine itself is the proof still to come."""
@@ -31,7 +34,8 @@ def choose(facts: Facts, machine: Machine, path: str, where: str) -> Choice:
     """
     if machine.accel == "tcg":
         return Choice("tcg", "the lab file says accel: tcg", _cost(machine, path))
-    reason = why_not(facts, hypervisor=machine.hypervisor is not None)
+    reason = why_not(facts, hypervisor=machine.hypervisor is not None) or _no_uefi(facts, machine, path)
+    reason = reason or _no_tpm(facts, machine, path)
     if not reason:
         return Choice("kvm", f"{facts.provider} on {where} ran a guest")
     if machine.accel == "kvm":
@@ -39,7 +43,38 @@ def choose(facts: Facts, machine: Machine, path: str, where: str) -> Choice:
             f"{path}: accel: kvm is not possible on {where}: {reason}.",
             hint=f"{_cure(facts, where)} Or leave accel out, to emulate.",
         )
+    _emulated(machine, path, where, reason)
     return Choice("tcg", reason, _cost(machine, path))
+
+
+def contained(where: str) -> str:
+    """What a container in a hypervisor runs on, in place of an accelerator."""
+    return f"on the kernel of {where}"
+
+
+def _emulated(machine: Machine, path: str, where: str, reason: str) -> None:
+    """LabError where a hypervisor could run nothing: its CPU has no svm, which is all that is emulated."""
+    cpu = machine.hardware.cpu
+    if machine.hypervisor and cpu is not None and not emulates(cpu):
+        what = f"{path}: it must be emulated on {where} ({reason}), and with cpu: {cpu} it could run no machines."
+        raise LabError(what, hint="QEMU emulates AMD's svm only: say `cpu: EPYC,+svm`, or leave `cpu` out.")
+
+
+def _no_uefi(facts: Facts, machine: Machine, path: str) -> str:
+    """Why UEFI cannot run under KVM there: QEMU's emulation of SVM ends the whole hypervisor when OVMF starts in it
+    (seen with QEMU 10.0: tcg_handle_interrupt, assertion failed: bql_locked)."""
+    if not machine.hardware.uefi or level_of(path) < 2 or facts.virtualization != "qemu":
+        return ""
+    return "that hypervisor is emulated, and QEMU's emulation ends when UEFI starts under KVM in it"
+
+
+def _no_tpm(facts: Facts, machine: Machine, path: str) -> str:
+    """Why a system with a boot loader of its own cannot run under KVM there: SeaBIOS's ACPI tables, by which it finds
+    a TPM, are not whole then. The kernels of nestlab's images are told where it is (`hardware_argv.tpm_words`)."""
+    hardware = machine.hardware
+    if not hardware.tpm or hardware.uefi or machine.image.own or level_of(path) < 2 or facts.virtualization != "qemu":
+        return ""
+    return "that hypervisor is emulated, and a machine that starts by BIOS under KVM in it finds no TPM"
 
 
 def _cure(facts: Facts, where: str) -> str:
@@ -91,8 +126,16 @@ def why_not(facts: Facts, *, hypervisor: bool) -> str:
 
 
 def _cost(machine: Machine, path: str) -> str:
+    cpu = machine.hardware.cpu
+    there = "; `cpu: host` is then all that QEMU emulates" if cpu is not None and model_of(cpu) == "host" else ""
+    return _slower(machine, path) + there
+
+
+def _slower(machine: Machine, path: str) -> str:
     if level_of(path) > 1:
-        return "emulated inside a guest: about 10 times slower to boot and 25 to 60 times slower to compute"
+        cost = "emulated inside a guest: about 10 times slower to boot and 25 to 60 times slower to compute"
+        better = f"; with `container: true` it would run as fast as {parent_of(path)} does"
+        return cost + (better if could_be_container(machine) else "")
     if machine.hypervisor:
         cost = "emulated, with AMD SVM emulated for its guests: about 20 times slower than hardware"
         return cost + (SMP_EMULATED if machine.cpus > 1 else "")

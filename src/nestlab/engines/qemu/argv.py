@@ -6,14 +6,19 @@ What is chosen here and what it saves is measured in docs/images.md and docs/eng
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from nestlab.base.frozen import frozen
+from nestlab.engines.qemu import disk_devices, hardware_argv
 from nestlab.engines.qemu.accel import Accelerator
+from nestlab.engines.qemu.hardware_argv import Uefi, escaped
 from nestlab.home.paths import MachinePaths
-from nestlab.lab.blueprint import Spec
+from nestlab.lab.blueprint import Nic, Spec
+from nestlab.lab.disks import Bus
 from nestlab.lab.model import MIB
 from nestlab.network.network_script import bridge_name
 from nestlab.network.switch import socket_name
+from nestlab.plan.steps import NO_PLUGS, Plugs
 
 QBOOT = "/usr/share/qemu/qboot.rom"
 """A firmware that only starts a kernel, in nestlab's own hypervisors (Debian's qemu-system-data): a fifth of the time
@@ -26,7 +31,7 @@ MARK = "nestlab"
 """QEMU's -name starts with it: how a process is known to be nestlab's."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Kernel:
     """Direct kernel boot: files on the host that runs QEMU (block devices will do), and words for the kernel."""
 
@@ -35,7 +40,7 @@ class Kernel:
     cmdline: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@frozen
 class Drive:
     """A virtio disk. `serial`: at most 20 characters, how the guest knows it."""
 
@@ -45,7 +50,7 @@ class Drive:
     readonly: bool = False
 
 
-@dataclass(frozen=True)
+@frozen
 class Launch:
     """Everything that starting a machine needs to know. `switch`: directory of the segments' sockets on the lab's
     host; None inside a hypervisor, where Linux bridges carry the segments. `version`: QEMU's."""
@@ -55,6 +60,7 @@ class Launch:
     paths: MachinePaths
     accel: Accelerator
     port: int
+    """Of 127.0.0.1 of its host, which leads to its sshd; 0: none does."""
     management_mac: str
     """The MAC address of the card between the machine and its host."""
     qemu: Sequence[str] = ("qemu-system-x86_64",)
@@ -65,7 +71,16 @@ class Launch:
     switch: str | None = None
     keep: bool = False
     """A guest whose kernel panics is paused, and its QEMU does not end."""
+    generation: str = ""
+    """The VM generation ID."""
+    uefi: Uefi | None = None
+    swtpm: tuple[str, ...] = ()
+    """The command of a software TPM, where the machine has one."""
     extra: tuple[str, ...] = field(default=())
+    sandbox: bool = True
+    """QEMU filters its system calls. False where its build or the kernel cannot."""
+    forwards: tuple[tuple[int, str], ...] = ()
+    """TCP ports of .4 in the machine's own network, and the command that QEMU runs for each connection to one."""
 
 
 def name_of(lab: str, path: str) -> str:
@@ -75,13 +90,26 @@ def name_of(lab: str, path: str) -> str:
 
 def board_of(launch: Launch) -> str:
     """QEMU's machine type: `pc` boots sooner under a nested KVM, `q35` everywhere else."""
-    return "pc" if launch.spec.level > 1 and launch.accel == "kvm" else "q35"
+    hardware = launch.spec.machine.hardware
+    if hardware.board is None and (hardware.uefi or hardware.iommu):
+        return "q35"
+    return hardware.board or ("pc" if launch.spec.level > 1 and launch.accel == "kvm" else "q35")
+
+
+def is_lean(launch: Launch) -> bool:
+    """Whether the firmware is QBOOT, which starts a kernel and knows nothing else."""
+    hardware = launch.spec.machine.hardware
+    inner = launch.kernel is not None and launch.spec.level > 1 and launch.accel == "kvm"
+    more = hardware.display or hardware.smbios or hardware.uefi or hardware.tpm
+    return inner and board_of(launch) == "pc" and not more
 
 
 def argv(launch: Launch) -> list[str]:
-    """The command line. It daemonizes when the machine is set up, so its exit status tells whether it started."""
+    """The command line: of QEMU, or of a shell that becomes it when what it needs is there."""
     spec = launch.spec
+    script = hardware_argv.before(launch.uefi, launch.swtpm, launch.paths)
     return [
+        *(["sh", "-c", script, "before"] if script else []),
         *launch.qemu,
         "-name",
         f"{name_of(launch.lab, spec.path)},debug-threads=on",
@@ -90,6 +118,8 @@ def argv(launch: Launch) -> list[str]:
         "-display",
         "none",
         *_machine(launch),
+        *hardware_argv.firmware(launch.uefi, launch.paths),
+        *hardware_argv.first_devices(spec.machine.hardware),
         *_console(launch),
         *_boot(launch),
         *_drives(launch),
@@ -97,34 +127,45 @@ def argv(launch: Launch) -> list[str]:
         *_hotplug(launch),
         "-device",
         "virtio-rng-pci",
+        *(hardware_argv.tpm(launch.paths) if launch.swtpm else []),
+        *hardware_argv.devices(spec.machine.hardware),
+        *_generation(launch),
         *launch.extra,
         "-pidfile",
         launch.paths.pid,
-        "-daemonize",
+        *_sandbox(launch),
     ]
+
+
+def _sandbox(launch: Launch) -> list[str]:
+    """QEMU's filter of system calls: a guest that breaks into its QEMU cannot start a program, raise its rights, load
+    a module, mount or trace. On a bridge of the host, QEMU itself starts a program that changes its user; for a
+    forward, one that passes a connection on."""
+    if not launch.sandbox:
+        return []
+    bridged = (launch.switch is None and launch.spec.nics) or launch.forwards
+    words = ["on", "obsolete=deny", "resourcecontrol=deny"]
+    return ["-sandbox", ",".join(words if bridged else [*words, "elevateprivileges=deny", "spawn=deny"])]
 
 
 def _machine(launch: Launch) -> list[str]:
     machine = launch.spec.machine
     board = board_of(launch)
-    if launch.accel == "kvm":
-        accel, cpu = "kvm", "host"
-    else:
-        accel = "tcg,thread=multi,tb-size=256"
-        cpu = "EPYC,+svm,+npt" if machine.hypervisor else "max"
+    accel = "kvm" if launch.accel == "kvm" else "tcg,thread=multi,tb-size=256"
     serial = "" if launch.kernel else "graphics=off"
-    lean = ["hpet=off", "smm=off", "i8042=off"] if board == "pc" and launch.kernel else []
+    lean = ["hpet=off", "smm=off", "i8042=off"] if is_lean(launch) else []
+    more = hardware_argv.board_words(machine.hardware, launch.accel)
     bios = ["-bios", QBOOT] if lean else []
     return [
         "-machine",
-        ",".join(word for word in (board, "usb=off", "vmport=off", *lean, serial) if word),
+        ",".join(word for word in (board, "usb=off", "vmport=off", *lean, *more, serial) if word),
         *bios,
         "-accel",
         accel,
         "-cpu",
-        cpu,
+        hardware_argv.cpu_of(machine, launch.accel),
         "-smp",
-        str(machine.cpus),
+        hardware_argv.smp_of(machine),
         "-m",
         f"{machine.memory // MIB}M",
         "-action",
@@ -136,11 +177,11 @@ def _console(launch: Launch) -> list[str]:
     paths = launch.paths
     options = [
         "-chardev",
-        f"socket,id=con,path={_escape(paths.console)},server=on,wait=off,logfile={_escape(paths.log)},logappend=off",
+        f"socket,id=con,path={escaped(paths.console)},server=on,wait=off,logfile={escaped(paths.log)},logappend=on",
         "-serial",
         "chardev:con",
         "-chardev",
-        f"socket,id=mon,path={_escape(paths.qmp)},server=on,wait=off",
+        f"socket,id=mon,path={escaped(paths.qmp)},server=on,wait=off",
         "-mon",
         "chardev=mon,mode=control",
     ]
@@ -149,7 +190,7 @@ def _console(launch: Launch) -> list[str]:
             "-device",
             "virtio-serial-pci,max_ports=2",
             "-chardev",
-            f"socket,id=qga,path={_escape(paths.agent)},server=on,wait=off",
+            f"socket,id=qga,path={escaped(paths.agent)},server=on,wait=off",
             "-device",
             "virtserialport,chardev=qga,name=org.qemu.guest_agent.0",
         ]
@@ -158,31 +199,57 @@ def _console(launch: Launch) -> list[str]:
 
 def _boot(launch: Launch) -> list[str]:
     kernel = launch.kernel
+    hardware = launch.spec.machine.hardware
+    shown = hardware_argv.display(hardware, escaped(launch.paths.vnc), by_firmware=kernel is None)
     if kernel is None:
-        return ["-vga", "std"]
+        return [*shown, *(["-boot", "strict=on"] if boot_order(launch) else [])]
     panic = "panic=0" if launch.keep else "panic=-1"  # 0: it stays as it is
-    words = ["console=ttyS0", panic, *kernel.cmdline, *launch.spec.machine.cmdline.split()]
-    return ["-device", "pvpanic", "-kernel", kernel.vmlinux, "-initrd", kernel.initrd, "-append", " ".join(words)]
+    told = hardware_argv.emulation_words(launch.accel) + hardware_argv.iommu_words(hardware)
+    told += hardware_argv.tpm_words(hardware, launch.accel, launch.spec.level)
+    words = ["console=ttyS0", panic, *kernel.cmdline, *told, *launch.spec.machine.cmdline.split()]
+    start = ["-kernel", kernel.vmlinux, "-initrd", kernel.initrd, "-append", " ".join(words)]
+    return ["-device", "pvpanic", *start, *shown]
 
 
 def _drives(launch: Launch) -> list[str]:
     options: list[str] = []
+    order = boot_order(launch)
     for number, drive in enumerate(launch.drives):
         cache = "cache=unsafe,discard=unmap" if not drive.readonly else "readonly=on"
         options += [
             "-drive",
-            f"if=none,id=d{number},file={_escape(drive.file)},format={drive.format},{cache}",
-            "-device",
-            f"virtio-blk-pci,drive=d{number},serial={drive.serial}",
+            f"if=none,id=d{number},file={escaped(drive.file)},format={drive.format},{cache}",
+            *_disk_device(launch, drive, f"drive=d{number},serial={drive.serial}{_turn(order, drive.serial)}"),
         ]
+    own: Bus = next((_bus(launch, drive) for drive in launch.drives if not drive.readonly), "virtio")
+    options += disk_devices.options(board_of(launch), launch.paths, launch.spec.disks, order, own)
     for number, file in enumerate(launch.cdroms):
         options += [
             "-drive",
-            f"if=none,id=c{number},file={_escape(file)},format=raw,media=cdrom,readonly=on",
+            f"if=none,id=c{number},file={escaped(file)},format=raw,media=cdrom,readonly=on",
             "-device",
-            f"virtio-blk-pci,drive=c{number}" if launch.kernel else f"ide-cd,drive=c{number}",
+            f"ide-cd,drive=c{number}{_turn(order, f'cdrom{number}')}",
         ]
     return options
+
+
+def _disk_device(launch: Launch, drive: Drive, said: str) -> list[str]:
+    """The device of a drive, with its controller where it needs one of its own: only a machine's own disk does."""
+    devices = disk_devices.own(board_of(launch), _bus(launch, drive), said)
+    return [word for device in devices for word in ("-device", device)]
+
+
+def _bus(launch: Launch, drive: Drive) -> Bus:
+    return launch.spec.machine.bus if not (drive.readonly or launch.kernel) else "virtio"
+
+
+def boot_order(launch: Launch) -> list[str]:
+    """See `disk_devices.boot_order`; nothing where QEMU is handed a kernel."""
+    return [] if launch.kernel else disk_devices.boot_order(launch.spec.machine, launch.spec.disks)
+
+
+def _turn(order: Sequence[str], device: str) -> str:
+    return "".join(f",{name}={value}" for name, value in disk_devices.index_of(order, device).items())
 
 
 def _nics(launch: Launch) -> list[str]:
@@ -190,21 +257,32 @@ def _nics(launch: Launch) -> list[str]:
     network = spec.management.rpartition(".")[0]
     restrict = "off" if spec.machine.internet else "on"
     rom = "romfile=" if launch.kernel else ""
+    order = boot_order(launch)
+    ways = [f"hostfwd=tcp:127.0.0.1:{launch.port}-{network}.15:22"] if launch.port else []
+    ways += [f"guestfwd=tcp:{network}.4:{port}-cmd:{escaped(command)}" for port, command in launch.forwards]
     options = [
         "-netdev",
         f"user,id=mgmt,ipv6=off,net={spec.management},host={network}.2,dns={network}.3,dhcpstart={network}.15,"
-        f"restrict={restrict},hostfwd=tcp:127.0.0.1:{launch.port}-{network}.15:22",
+        + ",".join([f"restrict={restrict}", *ways]),
         "-device",
-        _join("virtio-net-pci,netdev=mgmt", f"mac={launch.management_mac}", rom),
+        _join(f"{hardware_argv.DEVICES[spec.machine.card]},netdev=mgmt", f"mac={launch.management_mac}", rom),
     ]
     for number, nic in enumerate(spec.nics):
         options += [
             "-netdev",
-            _segment(launch, number, nic.segment),
+            _segment(launch, number, nic),
             "-device",
-            _join(f"virtio-net-pci,netdev=n{number},mac={nic.mac}", f"host_mtu={nic.mtu}", rom),
+            _join(*hardware_argv.card(nic, f"n{number}", spec.machine.hardware), _tags(nic), rom)
+            + _turn(order, f"net{number}"),
         ]
     return options
+
+
+def _generation(launch: Launch) -> list[str]:
+    """Where the firmware is QBOOT there is none: it stops at what it does not know."""
+    if not launch.generation or is_lean(launch):
+        return []
+    return ["-device", f"vmgenid,guid={launch.generation}"]
 
 
 def _hotplug(launch: Launch) -> list[str]:
@@ -214,22 +292,33 @@ def _hotplug(launch: Launch) -> list[str]:
     return ["-device", f"pcie-root-port,id={HOTPLUG_PORT},chassis=1,slot=1"]
 
 
-def _segment(launch: Launch, number: int, segment: str) -> str:
+def _tags(nic: Nic) -> str:
+    """A virtio card that gets all VLANs filters none: a guest would have to tell it each of 4,093."""
+    return "ctrl_vlan=off" if nic.trunk and nic.card == "virtio" else ""
+
+
+def plugs(launch: Launch) -> Plugs:
+    """The disks that it takes while it runs."""
+    if launch.spec.machine.container:
+        return NO_PLUGS
+    board = board_of(launch)
+    if board != "q35" and launch.kernel is None:
+        return NO_PLUGS  # what its system does with them is not known
+    return disk_devices.plugs(board, launch.spec.disks, spare=launch.kernel is not None)
+
+
+def _segment(launch: Launch, number: int, nic: Nic) -> str:
+    """Inside a hypervisor `vlan_ports` says which VLAN a port is in, once it is there."""
     if launch.switch is None:
-        return f"bridge,id=n{number},br={bridge_name(segment)}"
+        return f"bridge,id=n{number},br={bridge_name(nic.segment)}"
     again = ""
     if launch.version >= (9, 2, 0):
         again = ",reconnect-ms=1000"
     elif launch.version >= (8, 0, 0):
         again = ",reconnect=1"
-    path = _escape(f"{launch.switch}/{socket_name(segment)}")
+    path = escaped(f"{launch.switch}/{socket_name(nic.segment, nic.port)}")
     return f"stream,id=n{number},server=off,addr.type=unix,addr.path={path}{again}"
 
 
 def _join(*words: str) -> str:
     return ",".join(word for word in words if word)
-
-
-def _escape(path: str) -> str:
-    """QEMU's option syntax doubles a comma that is meant."""
-    return path.replace(",", ",,")

@@ -44,7 +44,7 @@ async def attached(talk: Talk, file: str, serial: str, *, writable: bool) -> Asy
             await _add(monitor, node, file, serial, writable=writable)
     if left:
         for old in left:
-            await _take(talk, old)
+            await take(talk, old)
         async with talk() as monitor:
             await _add(monitor, node, file, serial, writable=writable)
     try:
@@ -74,15 +74,15 @@ def blockdev(node: str, file: str, *, writable: bool) -> dict[str, object]:
 async def _detach(talk: Talk, node: str) -> None:
     """What cannot be taken away now is taken by the next who attaches one."""
     with contextlib.suppress(LabError, OSError):
-        await _take(talk, node)
+        await take(talk, node)
 
 
 async def _left(monitor: Monitor) -> list[str]:
     found = await monitor.execute("query-named-block-nodes", flat=True)
-    return [str(each["node-name"]) for each in found if str(each.get("node-name", "")).startswith(PREFIX)]
+    return [each["node-name"] for each in found if each.get("node-name", "").startswith(PREFIX)]
 
 
-async def _take(talk: Talk, node: str) -> None:
+async def take(talk: Talk, node: str) -> None:
     """Take a disk away; the guest has a say in it, and QEMU tells when it has let go. LabError if it does not."""
     until = time.monotonic() + patience.allowed(GRACE)
     while True:
@@ -108,11 +108,12 @@ async def _released(monitor: Monitor, device: str) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(MOMENT):
                 async for event in events:
-                    if event.get("data", {}).get("device") == device:
+                    data = event.get("data")
+                    if isinstance(data, dict) and data.get("device") == device:
                         break
 
 
 async def _has_port(monitor: Monitor) -> bool:
     """Whether the machine has the port: else its bus takes devices, or it cannot take one."""
     buses = await monitor.execute("query-pci")
-    return any(device.get("qdev_id") == HOTPLUG_PORT for bus in buses for device in bus["devices"])
+    return any(device.get("qdev_id") == HOTPLUG_PORT for bus in buses for device in bus.get("devices", ()))

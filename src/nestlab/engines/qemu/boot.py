@@ -5,32 +5,51 @@ from __future__ import annotations
 import asyncio
 import json
 import zlib
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import field, replace
 
 from nestlab.base import patience
 from nestlab.base.errors import LabError, Overdue, Unreachable
 from nestlab.base.events import Say
-from nestlab.engines.qemu import observed, scripts
-from nestlab.engines.qemu.argv import Launch, name_of
+from nestlab.base.frozen import frozen
+from nestlab.engines.qemu import observed, records, scripts
+from nestlab.engines.qemu.argv import Launch, name_of, plugs
 from nestlab.engines.qemu.console import Watch
 from nestlab.engines.qemu.first_guest import Opening
+from nestlab.engines.qemu.readiness import Knocking
+from nestlab.engines.qemu.screen_watch import Ended, Screen
 from nestlab.engines.qemu.wait import Wait, waiting
 from nestlab.hosts.host import Host
 from nestlab.hosts.ssh import SshHost
 from nestlab.hosts.starvation import cause
+from nestlab.lab.model import plain
+from nestlab.lab.readiness import Ready
+from nestlab.plan.steps import NO_PLUGS
 
 FIRST_PORT, PORTS = 20000, 12000
 """ssh forwards are taken from 127.0.0.1:20000-31999, below Linux's ephemeral ports."""
+
+KEPT, LONGEST = 200, 1000
+"""Lines of what QEMU says when it does not start, and bytes of each, that are kept: its host may print for ever."""
+
+_STATE = "nestlab-start: "
+_FAILED = f"{_STATE}failed"
+"""What `scripts.START` says; that QEMU failed, at its end."""
+
+_QEMU_LINES = 100
+
+ANSWERS = 30.0
+"""Nominal seconds in which the monitor of a QEMU that has just been started answers."""
 
 TRIES = 24
 """Ports tried before giving up."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Boot:
-    """`argv` is the pure compiler. `pingable`: the machine is expected to answer ssh. `opening`: the shell that made it
+    """`argv` is the pure compiler. `ready`: how it is known that the machine is up. `opening`: the shell that made it
     and may still wait to start it. How long it may take depends on how slow its host is, then."""
 
     host: Host
@@ -38,19 +57,33 @@ class Boot:
     argv: Callable[[Launch], list[str]]
     env: dict[str, str]
     user: str
-    pingable: bool = True
+    ready: Ready = field(default_factory=Ready)
     opening: Opening | None = None
     keep: bool = False
     """See `plan.steps.Boot`."""
+    ports: Callable[[], Awaitable[None]] | None = None
+    """Sets up its ports of its host's bridges, once it is started."""
+    links: Callable[[], Awaitable[None]] | None = None
+    """Takes its links down that are cut. Its CPUs are let go only then."""
 
     @property
     def path(self) -> str:
         return self.launch.spec.path
 
     @property
+    def by(self) -> str:
+        """What runs it."""
+        return "LXC" if self.launch.spec.machine.container else "QEMU"
+
+    @property
     def asked(self) -> bool:
-        """Only its ssh tells that it is up: a system of the user's, whose console says nothing that nestlab knows."""
-        return self.launch.kernel is None and self.pingable
+        """It has to be asked whether it is up: its console does not say it as those of nestlab's own images do."""
+        return self.ready.by != "none" and not self.tells
+
+    @property
+    def tells(self) -> bool:
+        """Its console says when its sshd listens."""
+        return self.launch.kernel is not None and self.ready.by == "ssh"
 
     @property
     def slowness(self) -> float:
@@ -61,11 +94,15 @@ class Boot:
         """Run `scripts.START` with its arguments: the lines that it prints."""
         if self.opening is not None and self.opening.waits:
             return self.opening.start(words)
-        return self.host.lines(("sh", "-c", scripts.START, "start", *words))
+        return self.host.lines(("sh", "-c", scripts.on_host(scripts.START, self.host.level), "start", *words))
 
 
 class _PortTaken(Exception):
     """Another process listens there."""
+
+
+class _NoSandbox(Exception):
+    """This QEMU, or the kernel below it, has no filter of system calls."""
 
 
 class _Again(Exception):
@@ -73,22 +110,32 @@ class _Again(Exception):
 
 
 async def start(boot: Boot, reach: Callable[[int], SshHost], say: Say) -> None:
-    """Start the machine (or find it running) and wait until it answers ssh.
+    """Start the machine (or find it running) and wait until it is up, by ssh or what else tells that.
 
     LabError with the end of its console when QEMU refuses or ends, the guest panics, or it shows no life for too long.
     """
     seed = zlib.crc32(name_of(boot.launch.lab, boot.path).encode())
+    trying = boot
     for attempt in range(TRIES):
         port = FIRST_PORT + (seed + attempt * 37) % PORTS
-        watch = Watch()
+        watch, screen = Watch(), Screen(boot.host, boot.launch, boot.slowness, boot.ready.by == "screen")
         try:
             async with waiting(boot.host, boot.launch.paths.root, lambda: boot.slowness) as wait:
-                await _try(boot, port, reach, say, watch, wait)
+                await screen.unless_ended(_try(trying, port, reach, say, watch, wait), wait)
             return
         except (_PortTaken, _Again):
             continue
+        except _NoSandbox:
+            trying = replace(boot, launch=replace(boot.launch, sandbox=False))
         except TimeoutError:
-            raise await _overdue(boot, watch, wait) from None
+            raise await screen.kept(await _overdue(boot, watch, wait)) from None
+        except (Ended, _Hopeless) as end:
+            if isinstance(end, Ended):
+                watch.fatal = watch.fatal or str(end)
+                watch.tail.extend(end.lines)
+            error = await screen.kept(_hopeless(boot, watch))
+            await _give_up(boot)
+            raise error from None
     raise LabError(
         f"{boot.path}: no free port for ssh among {TRIES} tried on 127.0.0.1 of {boot.host.path or 'this machine'}.",
         hint=f"Free some of {FIRST_PORT}-{FIRST_PORT + PORTS - 1}.",
@@ -97,7 +144,10 @@ async def start(boot: Boot, reach: Callable[[int], SshHost], say: Say) -> None:
 
 async def _overdue(boot: Boot, watch: Watch, wait: Wait) -> LabError:
     """The error for a machine that was waited for in vain: what is known of it, and why its host may be late."""
-    what = f"{boot.path} could not be reached within {patience.said(wait.took)}."
+    said = patience.said(wait.took)
+    what = f"{boot.path} could not be reached within {said}."
+    if boot.ready.by != "ssh":
+        what = f"{boot.path} was not up within {said}: {boot.ready.unseen} (`{boot.ready.said}`)."
     if wait.spent is not None:
         what += f" Its QEMU took {100 * wait.spent:.0f} % of a CPU at last."
     starved = await cause(boot.host)
@@ -109,8 +159,12 @@ async def _overdue(boot: Boot, watch: Watch, wait: Wait) -> LabError:
 
 async def _try(boot: Boot, port: int, reach: Callable[[int], SshHost], say: Say, watch: Watch, wait: Wait) -> None:
     launch = replace(boot.launch, port=port)
-    told = {"port": port, "accel": launch.accel, "user": boot.user, "tells": launch.kernel is not None}
+    runs_on = "container" if launch.spec.machine.container else launch.accel
+    told: dict[str, object] = {"port": port, "accel": runs_on, "user": boot.user, "tells": boot.tells}
     told |= {"asked": boot.asked}
+    told |= {"plugs": records.of_plugs(taken)} if (taken := plugs(launch)) != NO_PLUGS else {}
+    if boot.ready.by != "ssh":
+        told |= {"ready": plain(boot.ready)}
     note = json.dumps(told, separators=(",", ":"))
     name = name_of(launch.lab, boot.path)
     environment = [f"{key}={value}" for key, value in sorted(boot.env.items())]
@@ -119,53 +173,126 @@ async def _try(boot: Boot, port: int, reach: Callable[[int], SshHost], say: Say,
         state = await _started(boot, lines)
         if state == "running":
             port = await _port_of(boot)
+            await _let_go(boot)
             if not await _goes_on(boot):
                 await _end(boot)
                 raise _Again
+        else:
+            await _let_go(boot)
         wait.alive()
-        heard = _heard(lines, wait)
-        if launch.kernel is not None:
-            say("booting")
-            await _until_ready(boot, heard, watch)
+        if boot.ports is not None:
+            await boot.ports()
+        heard = _heard(boot, lines, wait)
+        if boot.ready.by == "ssh":
+            if boot.tells:
+                say("booting")
+                await _until_ready(boot, heard, watch)
             say("waiting for ssh")
-            await _until_ssh(boot, heard, watch, reach(port), say)
-        elif boot.pingable:
-            say("waiting for ssh")
-            await _until_ssh(boot, heard, watch, reach(port), say)
+            await _until_up(boot, heard, watch, _login(reach(port), watch, say))
+        elif boot.ready.by != "none":
+            say(f"waiting for {boot.ready.awaited}")
+            knocking = Knocking(boot.host, launch.paths, boot.path, boot.ready, boot.slowness)
+            await _until_up(boot, heard, watch, knocking.until_up())
+        elif state != "running":
+            await _until_set_up(boot, heard)
 
 
-async def _heard(lines: AsyncIterator[bytes], wait: Wait) -> AsyncIterator[bytes]:
-    """The lines of its console, each of which is a sign of life."""
+async def _let_go(boot: Boot) -> None:
+    """A machine that is cut off segments runs no instruction before its links are down."""
+    if boot.links is None:
+        return
+    with suppress(TimeoutError):  # of what has ended, its lines tell why
+        async with asyncio.timeout(patience.allowed(ANSWERS, boot.host.slowness)):
+            while not await _answers(boot):  # noqa: ASYNC110 (nothing tells when a socket begins to answer)
+                await asyncio.sleep(0.1)
+            await boot.links()
+            await _goes_on(boot)
+
+
+async def _heard(boot: Boot, lines: AsyncIterator[bytes], wait: Wait) -> AsyncIterator[bytes]:
+    """The lines of its console, each of which is a sign of life; those of a QEMU that failed are an error."""
+    last: deque[str] = deque(maxlen=_QEMU_LINES)
     async for line in lines:
         wait.alive()
+        last.append(line.decode(errors="replace").rstrip()[:LONGEST])
         yield line
+    if last and last.pop() == _FAILED:
+        raise _failure(boot, last)
+
+
+async def _until_set_up(boot: Boot, lines: AsyncIterator[bytes]) -> None:
+    """Nothing is expected of its guest: QEMU has started it when its monitor answers, or has ended."""
+
+    async def over() -> None:
+        async for _ in lines:
+            pass
+
+    reading = asyncio.create_task(over())
+    try:
+        while not reading.done() and not await _answers(boot):
+            await asyncio.wait({reading}, timeout=0.2)
+        if reading.done():
+            await reading
+    finally:
+        await cancelled(reading)
+
+
+async def _answers(boot: Boot) -> bool:
+    from nestlab.wire.qmp import TIMEOUT, connect
+
+    limit = patience.allowed(TIMEOUT, boot.host.slowness)
+    try:
+        async with (
+            boot.host.unix(boot.launch.paths.qmp) as socket,
+            connect(socket, timeout=limit, where=boot.path) as monitor,
+        ):
+            await monitor.status()
+    except (LabError, OSError):
+        return False
+    return True
 
 
 async def _started(boot: Boot, lines: AsyncIterator[bytes]) -> str:
-    said: list[str] = []
+    said: deque[str] = deque(maxlen=_QEMU_LINES)
     async for raw in lines:
         line = raw.decode(errors="replace").rstrip()
-        if line == "nestlab-start: failed":
+        if line == _FAILED:
             break
-        if line.startswith("nestlab-start: "):
-            return line.removeprefix("nestlab-start: ")
-        said.append(line)
+        if line.startswith(_STATE):
+            return line.removeprefix(_STATE)
+        said.append(line[:LONGEST])
+    raise _failure(boot, said)
+
+
+def _failure(boot: Boot, said: Iterable[str]) -> Exception:
+    """Of a QEMU that did not start, from what it said."""
     text = "\n".join(said)
     if "Could not set up host forwarding rule" in text:
-        raise _PortTaken
+        return _PortTaken()
+    if boot.launch.sandbox and ("sandbox" in text or "seccomp" in text):
+        return _NoSandbox()
     from nestlab.explain.explain import with_advice
 
-    raise LabError(
-        f"{boot.path}: QEMU did not start on {boot.host.path or 'this machine'}.",
-        hint=with_advice("The last lines are QEMU's own.", text),
-        detail="\n".join(f"  | {line}" for line in said[-12:]),
+    if not text.strip():
+        what = (
+            f"{boot.path} did not come up: its {boot.by} on {boot.host.path or 'this machine'} ended before it was up."
+        )
+        return LabError(what, hint="It said nothing: somebody ended it, or the kernel did, as when memory is short.")
+    return LabError(
+        f"{boot.path}: {boot.by} did not start on {boot.host.path or 'this machine'}.",
+        hint=with_advice(f"The last lines are {boot.by}'s own.", text),
+        detail="\n".join(f"  | {line}" for line in text.splitlines()[-12:]),
     )
 
 
 async def _port_of(boot: Boot) -> int:
     """Of a machine that runs already."""
     text = await boot.host.read(boot.launch.paths.boot)
-    return int(json.loads(text)["port"])
+    port = records.started(text.decode(errors="replace")).port
+    if port is None:
+        hint = f"`nestlab stop {boot.path}` and `up` start it again."
+        raise LabError(f"{boot.path} runs, and where its sshd listens is not known.", hint=hint)
+    return port
 
 
 async def _goes_on(boot: Boot) -> bool:
@@ -178,7 +305,7 @@ async def _goes_on(boot: Boot) -> bool:
         connect(socket, timeout=limit, where=boot.path) as monitor,
     ):
         status = await monitor.status()
-        if status in ("paused", "suspended", "io-error"):
+        if status in ("paused", "prelaunch", "suspended", "io-error"):
             await monitor.execute("system_wakeup" if status == "suspended" else "cont")
         if status == "io-error":
             await asyncio.sleep(1)  # the guest repeats what failed at once
@@ -196,7 +323,6 @@ async def _until_ready(boot: Boot, lines: AsyncIterator[bytes], watch: Watch) ->
             return
         if watch.fatal:
             break
-    await _give_up(boot)
     raise _hopeless(boot, watch)
 
 
@@ -212,21 +338,37 @@ async def _end(boot: Boot) -> None:
     await boot.host.run(("sh", "-c", scripts.STOP, "stop", name, boot.launch.paths.root, "0", "crash"))
 
 
-def _hopeless(boot: Boot, watch: Watch) -> LabError:
+class _Hopeless(LabError):
+    """The machine will not come up."""
+
+
+def _hopeless(boot: Boot, watch: Watch) -> _Hopeless:
     where = boot.host.path or "this machine"
-    what = watch.fatal or f"its QEMU on {where} ended before it was up"
+    what = watch.fatal or f"its {boot.by} on {where} ended before it was up"
     from nestlab.explain.explain import with_advice
 
-    return LabError(
+    return _Hopeless(
         f"{boot.path} did not come up: {what}.",
         hint=with_advice(f"The end of its console follows; all of it: `nestlab logs {boot.path}`.", watch.end),
         detail=watch.end,
     )
 
 
-async def _until_ssh(boot: Boot, lines: AsyncIterator[bytes], watch: Watch, host: SshHost, say: Say) -> None:
+async def _login(host: SshHost, watch: Watch, say: Say) -> None:
     """It is tried again and again: for systems of the user's no sign on the console tells when sshd listens, and where
     one does, a machine that is starved may take longer than a login may."""
+    while True:
+        try:
+            await host.connect()
+            return
+        except Unreachable as error:
+            if watch.ready:
+                say(f"waiting for ssh: {error.what}")
+            await asyncio.sleep(1.0)
+
+
+async def _until_up(boot: Boot, lines: AsyncIterator[bytes], watch: Watch, knock: Coroutine[None, None, None]) -> None:
+    """Until `knock` returns. LabError when the machine will never be up."""
 
     async def read() -> None:
         async for line in lines:
@@ -234,24 +376,14 @@ async def _until_ssh(boot: Boot, lines: AsyncIterator[bytes], watch: Watch, host
             if watch.fatal:
                 break
 
-    async def knock() -> None:
-        while True:
-            try:
-                await host.connect()
-                return
-            except Unreachable as error:
-                if watch.ready:
-                    say(f"waiting for ssh: {error.what}")
-                await asyncio.sleep(1.0)
-
-    reading, knocking = asyncio.create_task(read()), asyncio.create_task(knock())
+    reading, knocking = asyncio.create_task(read()), asyncio.create_task(knock)
     try:
         # QEMU takes the connection at once and holds it until the guest answers: the console may tell earlier.
         done, _ = await asyncio.wait({reading, knocking}, return_when=asyncio.FIRST_COMPLETED)
         if knocking in done:
             await knocking
             return
-        await _give_up(boot)
+        await reading
         raise _hopeless(boot, watch)
     finally:
         for task in (reading, knocking):

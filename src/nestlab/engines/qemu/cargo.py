@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 
 from nestlab.base.events import Say
 from nestlab.engines.qemu import sparse_copy
@@ -20,6 +21,9 @@ BOOTED = ("kernel", "initrd")
 CARGO_PLACE = "/run/nestlab-cargo"
 """Where boot disks are mounted inside a hypervisor."""
 
+
+_DISK = re.compile(r"([0-9a-f]{20}) (/dev/vd[a-z]{1,3}) (.*)")
+"""A disk with a serial number of nestlab's."""
 
 PRESENT = '[ -f "$1" ] && echo file; command -v python3 >/dev/null && echo python'
 
@@ -65,11 +69,14 @@ class Cargo:
         return CARGO, (CARGO_PLACE, serial_of(artifacts.key, "boot"))
 
     def learn(self, artifacts: ImageFiles, answer: str) -> None:
-        """Takes the output of the script."""
+        """Takes the output of the script; what is no line of it tells of no disk."""
         for line in answer.splitlines():
-            serial, device, place = line.split(" ", 2)
+            found = _DISK.fullmatch(line)
+            if found is None:
+                continue
+            serial, device, place = found.groups()
             self._devices[serial] = device
-            if place:
+            if place == f"{CARGO_PLACE}/{serial}":
                 self._mounted[serial] = place
         self._looked.add(artifacts.key)
 

@@ -9,7 +9,9 @@ from typing import Any
 
 from nestlab.base.errors import LabError
 from nestlab.base.events import Say
-from nestlab.engines.qemu import identity, launch, scripts
+from nestlab.base.printable import one_line
+from nestlab.engines import pve_node
+from nestlab.engines.qemu import container, identity, launch, scripts
 from nestlab.engines.qemu.argv import name_of
 from nestlab.engines.qemu.cargo import Cargo
 from nestlab.engines.qemu.environment import Environment
@@ -20,6 +22,7 @@ from nestlab.hosts.facts import Facts
 from nestlab.hosts.host import Host, Result
 from nestlab.images.image_files import ImageFiles
 from nestlab.lab.blueprint import Blueprint, Spec
+from nestlab.lab.model import plain
 
 Papers = dict[str, tuple[bytes, int]]
 """Files of a machine's directory, by name: content and mode."""
@@ -40,30 +43,56 @@ class Maker:
     opening: Opening | None = None
     _met: bool = False
 
-    async def create(self, spec: Spec, blueprint: Blueprint, say: Say) -> int | None:
+    async def create(self, spec: Spec, blueprint: Blueprint, say: Say) -> tuple[str, int]:
         """What is there keeps its disk, which grows where it is to be larger; a machine that runs is else not touched.
-        The bytes that the disk of a running one is still to have, if it is to grow."""
+        What was there before (see `scripts.PREPARE`), and the bytes that its disk is to have."""
         artifacts = await self.environment.library.artifacts(spec.image, blueprint.images[spec.image])
         paths, name = self.environment.place.of(spec.path), name_of(self.environment.lab, spec.path)
-        disk = "yes" if launch.needs_disk(spec, artifacts) else "no"
+        disk = ("yes" if launch.needs_disk(spec, artifacts) else "no") + "+" * bool(spec.disks)
         words = (name, paths.root, spec.digest, spec.root, disk, str(spec.machine.disk or 0))
-        state = await self._prepare(spec.path, words, self.papers(spec, blueprint), artifacts)
         size = launch.disk_size(spec, artifacts)
-        if disk == "yes" and state in ("new", "bare", "small"):
-            say("making its disk larger" if state == "small" else "making its disk")
+        state = await self._prepare(spec.path, words, self.papers(spec, blueprint), artifacts)
+        own = disk.startswith("yes") and state in ("new", "bare", "small")
+        if state not in ("running", "live") and (own or spec.disks):
+            what = "disks" if spec.disks else "disk"
+            say(f"making its {what} larger" if state == "small" and not spec.disks else f"making its {what}")
             tool = await self.environment.programs.qemu_img(say)
-            if state == "small":
+            command: Sequence[str] = ()
+            if own and state == "small":
                 command = launch.larger_argv(tool.argv, paths, size)
-            else:
+            elif own:
                 files = await self.cargo.files(artifacts, say)
                 command = launch.overlay_argv(tool.argv, paths, artifacts, files.get("root"), size)
-            await self._run(("sh", "-c", scripts.DISK, "disk", paths.root, *command), paths, env=tool.env)
-        return size if state == "live" else None
+            if spec.disks:
+                beside = launch.over(spec, await self.beside(spec, blueprint, say))
+                command = ("sh", "-c", launch.disks_script(tool.argv, paths, beside, command))
+            script = scripts.on_host(scripts.DISK, self.host.level)
+            await self._run(("sh", "-c", script, "disk", paths.root, *command), paths, env=tool.env)
+        return state, size
+
+    async def beside(self, spec: Spec, blueprint: Blueprint, say: Say) -> dict[str, tuple[str, str]]:
+        """The files of its disks beside its own and of its CD-ROMs on this host, with their formats, by key."""
+        found = {}
+        for key in dict.fromkeys(spec.files):
+            artifacts = await self.environment.library.artifacts(key, blueprint.images[key])
+            launch.holds(spec, key, artifacts)
+            files = await self.cargo.files(artifacts, say)
+            found[key] = files["root" if "root" in files else "cdrom"], artifacts.format
+        return found
+
+    async def make_disks(self, spec: Spec, blueprint: Blueprint, say: Say) -> None:
+        """The files of disks that a machine which runs does not have yet."""
+        paths, tool = self.environment.place.of(spec.path), await self.environment.programs.qemu_img(say)
+        script = launch.disks_script(
+            tool.argv, paths, launch.over(spec, await self.beside(spec, blueprint, say)), grow=False
+        )
+        await self._run(("sh", "-c", script), paths, env=tool.env)
 
     def papers(self, spec: Spec, blueprint: Blueprint) -> Papers:
         """The files of a machine's directory that say who it is and what it is made from."""
         made: dict[str, object] = {"path": spec.path, "digest": spec.digest, "names": spec.names}
         made |= {"root": spec.root, "disk": spec.machine.disk or 0}
+        made |= {"disks": plain(spec.disks)} if spec.disks else {}
         papers = {
             "making": (json.dumps({"path": spec.path}).encode() + b"\n", 0o600),
             "made.new": (json.dumps(made, separators=(",", ":")).encode() + b"\n", 0o600),
@@ -71,8 +100,11 @@ class Maker:
         lab_keys = self.environment.lab_keys
         mac = self.environment.management_mac(spec.path)
         key, authorized = lab_keys.host_key(spec.path), lab_keys.authorized_keys(spec.machine.ssh_keys)
-        if blueprint.images[spec.image].file is None:
-            members = identity.files(spec, host_key=key, authorized=authorized, management_mac=mac)
+        if blueprint.images[spec.image].own:
+            if spec.machine.container:
+                papers |= container.papers()
+            node = lab_keys.node(spec.path) if pve_node.is_node(spec) else None
+            members = identity.files(spec, host_key=key, authorized=authorized, management_mac=mac, node=node)
             return papers | {"identity": (identity.archive(members), 0o600)}
         from nestlab.images.cloud_init import seed
 
@@ -87,19 +119,35 @@ class Maker:
         up, all that starting its first guest needs to know is asked with it."""
         paths = self.environment.place.of(path)
         if not self.host.level or self._met:
-            argv = ("sh", "-c", scripts.alone(scripts.PREPARE), "prepare", *words)
-            return (await self._run(argv, paths, input=identity.archive(papers))).text.strip()
+            argv = ("sh", "-c", scripts.on_host(scripts.alone(scripts.PREPARE), self.host.level), "prepare", *words)
+            return self._state(path, (await self._run(argv, paths, input=identity.archive(papers))).text)
         self._met = True
         asked = (self.cargo.question(artifacts), (gather_facts.GLANCE, ()))
-        if words[4] == "no" and "identity" in papers:
+        if words[4] == "no" and "identity" in papers and container.RUNNER not in papers:
             told = await self._open(path, words, papers, asked)
         else:
             both = scripts.together((scripts.PREPARE, words), *asked)
             told = scripts.apart((await self._run(both, paths, input=identity.archive(papers))).text)
+        if len(told) != 1 + len(asked):
+            raise self._odd(path, "it answers something else than it was asked")
         state, cargo, seen = told
         self.cargo.learn(artifacts, cargo)
-        self.glance = gather_facts.of_marks(seen)
-        return state.strip()
+        try:
+            self.glance = gather_facts.of_marks(seen)
+        except gather_facts.ODD:
+            self.glance = None
+        return self._state(path, state)
+
+    def _state(self, path: str, said: str) -> str:
+        """What was there before, as `scripts.PREPARE` says it."""
+        if said.strip() not in scripts.PREPARED:
+            raise self._odd(path, f"it says {one_line(said.strip())[:60]!r}")
+        return said.strip()
+
+    def _odd(self, path: str, why: str) -> LabError:
+        where = self.host.path or "this machine"
+        hint = f"Somebody changed programs of nestlab's in {where}."
+        return LabError(f"{where} does not make {path} as it was asked: {why}.", hint=hint)
 
     async def _open(self, path: str, words: Sequence[str], papers: Papers, asked: Sequence[Question]) -> list[str]:
         """The same for a machine without a disk; the shell then waits to start it."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import time
 from asyncio import Future
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -20,47 +20,48 @@ from nestlab.base import patience
 from nestlab.base.errors import LabError, Unreachable
 from nestlab.base.events import Say
 from nestlab.engines import Sshd
-from nestlab.engines.disk_hotplug import Attached
 from nestlab.engines.names_and_keys import introduce
-from nestlab.engines.qemu import attached_disk, launch, observed, scripts, shutdown
-from nestlab.engines.qemu.accel import Accelerator, Choice, choose, presume
+from nestlab.engines.qemu import container, launch, readiness, scripts, shutdown, step_time, vlan_ports
+from nestlab.engines.qemu.accel import Choice, choose, contained, presume
 from nestlab.engines.qemu.argv import Launch, argv, name_of
 from nestlab.engines.qemu.boot import Boot, cancelled, start
+from nestlab.engines.qemu.by_monitor import ByMonitor
 from nestlab.engines.qemu.cargo import Cargo
 from nestlab.engines.qemu.create import Maker
 from nestlab.engines.qemu.environment import Environment, Programs, Wires
-from nestlab.home.paths import short_id
+from nestlab.engines.qemu.hardware_argv import generation
+from nestlab.engines.qemu.live_disks import LiveDisks
+from nestlab.engines.qemu.observed import Look, Report
+from nestlab.engines.qemu.observer import Observer, Said
 from nestlab.hosts import speed
 from nestlab.hosts.host import Host
-from nestlab.hosts.local import LocalHost
 from nestlab.hosts.ssh import SshHost
 from nestlab.lab.blueprint import Blueprint, Spec
+from nestlab.lab.faults import cut_off
+from nestlab.lab.model import parent_of
+from nestlab.lab.readiness import Ready
 from nestlab.plan.steps import Boot as BootStep
 from nestlab.plan.steps import (
     Build,
+    Clear,
     Connect,
     Create,
+    Discard,
     Disconnect,
     Install,
     Introduce,
     Observed,
     Remove,
-    Seen,
     Step,
     Stop,
     Update,
+    Written,
 )
 
 if TYPE_CHECKING:
-    from nestlab.wire.qmp import Monitor
+    pass
 
 __all__ = ["Environment", "Programs", "QemuEngine", "Wires"]
-
-Said = tuple[str, bool]
-"""What a QEMU says of itself: its state, and whether it runs on KVM."""
-
-ROOT_DRIVE = "d0"
-"""A machine's own disk to QEMU: the first that `argv` gives it."""
 
 KNOCK = 3.0
 """Nominal seconds in which a machine that is up answers ssh."""
@@ -68,15 +69,18 @@ KNOCK = 3.0
 DOUBT = 30.0
 """Nominal seconds after which a machine that still is not up makes nestlab ask whether KVM was rightly presumed."""
 
+_RESTART = "`nestlab stop {0}` and `up` start it again."
+
 GRACE = 60.0
 """Nominal seconds that a machine gets to shut down by itself."""
 
 MEASURED = 5.0
-"""Seconds after a machine's start until its host is measured: most are up by then, and none is kept waiting."""
+"""Nominal seconds after a machine's start until its host is measured: most are up by then, and an emulated host has
+other work until then. Only who still waits needs to know how long he may."""
 
 
 @dataclass
-class QemuEngine:
+class QemuEngine(ByMonitor):
     """See `nestlab.engines.Engine`."""
 
     parent: Host
@@ -84,61 +88,68 @@ class QemuEngine:
     _hosts: dict[tuple[str, int], SshHost] = field(default_factory=dict)
     _stock: Cargo = field(init=False)
     _maker: Maker = field(init=False)
+    _observer: Observer = field(init=False)
     _measuring: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
         self._stock = Cargo(self.parent, self.environment.library)
         self._maker = Maker(self.parent, self.environment, self._stock)
+        self._observer = Observer(self.parent, self.environment)
         known = self.environment.speeds.of(self.parent.path)
         if known is not None:
-            self.parent.slowness = known.slowness
+            self.parent.slowness = self._believed(self.parent.path, known.slowness)
 
     async def observe(self) -> Observed:
-        return await self._observed(await self._look())
+        return await self._observed(await self._observer.report())
 
     async def observe_and_ask(self, script: str, words: Sequence[str]) -> tuple[Observed, str]:
         """See `nestlab.engines.Asking`."""
-        both = scripts.together(self._looking(), (script, words))
-        asked = {path: asyncio.ensure_future(self._said(path)) for path, _ in self._hosts}
+        asked = {path: asyncio.ensure_future(self._observer.said(path)) for path, _ in self._hosts}
         try:
-            result = await self.parent.run(both)
-            looked, said = scripts.apart(result.text)
-            found = observed.parse(looked, now=time.time(), parent=self.parent.path)
+            found, said = await self._observer.report_and_ask(script, words)
             return await self._observed(found, asked), said
         finally:
             for each in asked.values():
                 each.cancel()
             await asyncio.gather(*asked.values(), return_exceptions=True)
 
-    async def _observed(
-        self, found: Sequence[observed.Look], asked: Mapping[str, Future[Said]] | None = None
-    ) -> Observed:
+    async def _observed(self, found: Report, asked: Mapping[str, Future[Said]] | None = None) -> Observed:
         """`asked`: machines whose QEMU is being asked already."""
-        looks = await asyncio.gather(*(self._state(each, (asked or {}).get(each.seen.path)) for each in found))
+        asked = asked or {}
+        looks = await asyncio.gather(
+            *(self._observer.state(each, self._answers, asked.get(each.seen.path)) for each in found.machines)
+        )
         wires = self.environment.wires
         links = await wires.observe() if wires else frozenset[str]()
+        served = wires.served() if wires else {}
         images = self.environment.library.present() if self.parent.level == 0 else frozenset[str]()
         seen = {each.path: each for each in looks}
         own = self.environment.own_qemu
         lacking = frozenset({"qemu"}) if own is not None and await own.lacking(self.parent) else frozenset[str]()
-        return Observed(MappingProxyType(seen), links, images, lacking)
+        return Observed(MappingProxyType(seen), links, images, lacking, found.half_made, served)
 
     async def perform(self, step: Step, blueprint: Blueprint, say: Say) -> str | None:
+        images = await step_time.images_of(self.environment.library, self.parent, step, blueprint)
+        async with step_time.in_time(self.parent, step, images):
+            return await self._perform(step, blueprint, say)
+
+    async def _perform(self, step: Step, blueprint: Blueprint, say: Say) -> str | None:
         match step:
             case Build(image=key):
                 await self.environment.library.build(key, blueprint.images[key], say)
             case Install():
                 if self.environment.own_qemu is not None:
                     await self.environment.own_qemu.install(say)
-            case Connect():
-                if self.environment.wires:
-                    names = (segment.name for segment in blueprint.segments)
-                    await self.environment.wires.ensure(names, self.parent)
+            case Connect(segment=segment):
+                await self._connect(blueprint)
+                from nestlab.engines.qemu import netboot  # few segments serve anything
+
+                await netboot.serve(segment, blueprint, self.environment, self.parent, say)
             case Disconnect(segment=segment):
                 if self.environment.wires:
                     await self.environment.wires.remove(segment)
             case Create(machine=path) | Update(machine=path):
-                await self._create(blueprint[path], blueprint, say)
+                await self._create(blueprint[path], blueprint, say, again=isinstance(step, Update))
             case BootStep(machine=path, keep=keep):
                 await self._boot(blueprint[path], blueprint, say, keep=keep)
             case Introduce(machine=path):
@@ -146,132 +157,106 @@ class QemuEngine:
             case Stop(machine=path):
                 return await self._stop(path, say)
             case Remove(machine=path):
-                await self._remove(path)
+                await self._remove(path, self.environment.place.of(path).root)
+            case Discard(machine=path, disks=names):
+                there = {each.seen.path: each.seen.state for each in (await self._observer.report()).machines}
+                if path in there:
+                    await self._disks(path).discard(names, say, runs=there[path] in ("running", "paused"))
+                    if (spec := blueprint.by_path().get(path)) is not None and not spec.disks:
+                        await self._write_papers(spec, blueprint, ("identity", "seed.iso"))  # it looks for none
+            case Clear(rest=rest):
+                await self._remove("", self.environment.place.folder(rest.folder))
             case _:
                 raise TypeError(f"the QEMU engine knows no {type(step).__name__}")
         return None
 
+    async def _connect(self, blueprint: Blueprint) -> None:
+        if self.environment.wires:
+            names = (segment.name for segment in blueprint.segments)
+            await self.environment.wires.ensure(names, self.parent, vlan_ports.vlans_of(blueprint))
+            if any(each.kind == "impair" for each in self.environment.faults()):
+                await self.impair(blueprint)
+
     async def host(self, path: str) -> SshHost:
         host = next((each for (known, _), each in self._hosts.items() if known == path), None)
         if host is None:
-            found = next((each for each in await self._look() if each.seen.path == path), None)
+            found = next((each for each in (await self._observer.report()).machines if each.seen.path == path), None)
             if found is None or found.seen.state != "running":
                 state = found.seen.state if found else "absent"
                 said = "it died" if state == "died" else f"it is {state}"
                 raise Unreachable(f"{path} does not run: {said}.", hint="`nestlab up` brings it up.")
-            told = found.boot
-            host = self._reach(path, int(told["port"]), str(told.get("user", "root")), str(told.get("accel", "")))
+            host = self._reached(found)
+            if host is None:
+                raise Unreachable(f"{path} runs, and where its sshd listens is not known.", hint=_RESTART.format(path))
         return host
 
     async def sshds(self) -> tuple[Sshd, ...]:
         """See `nestlab.engines.Listening`."""
-        found = [each for each in await self._look() if each.seen.state == "running" and "port" in each.boot]
-        return tuple(Sshd(each.seen.path, int(each.boot["port"]), str(each.boot.get("user", "root"))) for each in found)
+        found = [each for each in (await self._observer.report()).machines if each.seen.state == "running"]
+        return tuple(Sshd(each.seen.path, each.boot.port, each.boot.user) for each in found if each.boot.port)
 
     async def choice(self, spec: Spec) -> Choice:
         """The accelerator of a machine on this host, and why."""
         where = self.parent.path or "this machine"
+        if spec.machine.container:
+            return Choice("kvm", contained(where))  # as fast as that
         presumed = presume(self._maker.glance, spec.machine, where) if self._maker.glance else None
+        if spec.machine.hardware.uefi or spec.machine.hardware.tpm:  # what its hypervisor is decides, too
+            presumed = None
         return presumed or choose(await self.parent.facts(), spec.machine, spec.path, where)
-
-    async def accel(self, path: str) -> Accelerator:
-        async with self._monitor(path) as monitor:
-            return "kvm" if await monitor.kvm() else "tcg"
-
-    def attached(self, path: str, file: str, serial: str, *, writable: bool = False) -> Attached:
-        """See `nestlab.engines.disk_hotplug`."""
-        return attached_disk.attached(lambda: self._monitor(path), file, serial, writable=writable)
 
     async def close(self) -> None:
         hosts, self._hosts = list(self._hosts.values()), {}
         await self._maker.close()
         await asyncio.gather(*(host.close() for host in hosts))
 
-    async def _look(self) -> list[observed.Look]:
-        script, words = self._looking()
-        if isinstance(self.parent, LocalHost) and not Path(words[0]).exists():
-            return []
-        result = await self.parent.run(("sh", "-c", scripts.alone(script), "look", *words))
-        return observed.parse(result.text, now=time.time(), parent=self.parent.path)
-
-    def _looking(self) -> tuple[str, tuple[str, str]]:
-        return observed.SCRIPT, (self.environment.place.machines, self.environment.lab)
-
-    async def _said(self, path: str) -> Said:
-        """What its QEMU says: its state, and whether that is KVM."""
-        from nestlab.wire import qmp
-
-        questions = ("query-status", "query-kvm")
-        async with self.parent.unix(self.environment.place.of(path).qmp) as socket:
-            status, kvm = await asyncio.to_thread(
-                qmp.ask, socket, questions, timeout=self._allowed(qmp.TIMEOUT), where=path
-            )
-        return str(status["status"]), bool(kvm["enabled"])
-
-    async def _state(self, found: observed.Look, asked: Future[Said] | None = None) -> Seen:
-        """What QEMU itself says of a machine whose process lives."""
-        seen = found.seen
-        if seen.state != "running":
-            return seen
-        try:
-            said, kvm = await (asked or self._said(seen.path))
-        except LabError as error:
-            return replace(seen, accel=None, why=f"its QMP does not answer: {error.what}")
-        state, why = observed.RUN_STATES.get(said, ("running", ""))
-        seen = replace(seen, state=state, accel="kvm" if kvm else "tcg", why=why or seen.why)
-        if state == "running" and not seen.ready and await self._answers(found):
-            return replace(seen, ready=True, why="")
-        return seen
-
-    async def _answers(self, found: observed.Look) -> bool:
+    async def _answers(self, found: Look) -> bool:
         """Whether a machine whose console does not tell answers ssh by now."""
-        boot, path = found.boot, found.seen.path
-        if not boot.get("asked"):
+        path = found.seen.path
+        if found.boot.ready.by != "ssh":
+            return await readiness.came_up(self._at(path, found.boot.ready))
+        host = self._reached(found)
+        if host is None:
             return False
         try:
-            host = self._reach(path, int(boot["port"]), str(boot.get("user", "root")), str(boot.get("accel", "")))
             async with asyncio.timeout(patience.allowed(KNOCK, self.parent.slowness)):
                 await host.connect()
-            await self.parent.write(self.environment.place.of(path).answered, b"")
-        except (LabError, OSError, TimeoutError, KeyError, ValueError, TypeError):
+                await self.parent.write(self.environment.place.of(path).answered, b"")
+        except (LabError, OSError, TimeoutError):
             return False
         return True
 
-    @asynccontextmanager
-    async def _monitor(self, path: str) -> AsyncIterator[Monitor]:
-        from nestlab.wire.qmp import TIMEOUT, connect
-
-        qmp = self.environment.place.of(path).qmp
-        async with (
-            self.parent.unix(qmp) as socket,
-            connect(socket, timeout=self._allowed(TIMEOUT), where=path) as monitor,
-        ):
-            yield monitor
-
-    def _allowed(self, seconds: float) -> float:
-        """A nominal time for what is asked of this host's processes."""
-        return patience.allowed(seconds, self.parent.slowness)
+    def _reached(self, found: Look) -> SshHost | None:
+        """A machine that runs as a host; None where it is not known how to reach it."""
+        boot = found.boot
+        return self._reach(found.seen.path, boot.port, boot.user, boot.accel or "") if boot.port else None
 
     def _reach(self, path: str, port: int, user: str, accel: str) -> SshHost:
         known = self._hosts.get((path, port))
         if known is None:
             measured = self.environment.speeds.of(path)
-            slow = measured.slowness if measured else patience.inside(self.parent.slowness, accel)
+            told = self._believed(path, measured.slowness) if measured else None
+            slow = told or patience.inside(self.parent.slowness, accel)
             host = self.environment.lab_keys.host(path, self.parent, port, user, slowness=slow)
             known = self._hosts[path, port] = host
         return known
 
     async def _measure(self) -> None:
         """How slow the host is, while a machine boots on it; unless that was measured lately."""
-        await asyncio.sleep(MEASURED)
+        await asyncio.sleep(self._allowed(MEASURED))
         speeds, path = self.environment.speeds, self.parent.path
         async with self._measuring:
             known = speeds.of(path)
             if known is not None and known.fresh(time.time()):
                 return
             with suppress(LabError, OSError):
-                self.parent.slowness = await speed.measure(self.parent)
+                self.parent.slowness = self._believed(path, await speed.measure(self.parent))
                 speeds.keep(path, self.parent.slowness)
+
+    def _believed(self, path: str, slowness: float) -> float:
+        """How slow a host counts as; what a machine of the lab says of itself, only as far as what it is in lets it."""
+        outer = self.environment.speeds.of(parent_of(path))
+        return patience.believed(slowness, outer.slowness if outer else 1.0) if path else slowness
 
     async def _boot(self, spec: Spec, blueprint: Blueprint, say: Say, *, keep: bool) -> None:
         """Start it and wait for it. Where KVM was only presumed and the machine does not come up, or takes its time,
@@ -304,6 +289,7 @@ class QemuEngine:
         for key in spec.cargo:
             inner = await library.artifacts(key, images[key])
             cargo.append((inner, await self._stock.cargo(inner, say)))
+        beside = await self._maker.beside(spec, blueprint, say)
         paths = environment.place.of(spec.path)
         plan = Launch(
             lab=environment.lab,
@@ -316,64 +302,82 @@ class QemuEngine:
             version=qemu.version,
             kernel=launch.kernel_of(artifacts, files),
             drives=launch.drives_of(spec, paths, artifacts, cargo),
-            cdroms=launch.cdroms_of(paths, artifacts, files),
+            cdroms=(*launch.cdroms_of(paths, artifacts, files), *(beside[key][0] for key in spec.cdroms)),
             keep=keep,
+            generation=generation(environment.lab_keys.host_key(spec.path).public),
             switch=environment.place.switch if environment.wires else None,
         )
-        say(f"starting under {'KVM' if choice.accel == 'kvm' else 'emulation'}")
+        if spec.machine.hardware.uefi or spec.machine.hardware.tpm:
+            from nestlab.engines.qemu import firmware  # few machines have either
+
+            files_there = firmware.FirmwareFiles(self.parent, environment.programs.firmware)
+            plan = await firmware.equipped(plan, files_there, artifacts, say)
+        under = "KVM" if choice.accel == "kvm" else "emulation"
+        say("starting" if spec.machine.container else f"starting under {under}")
+        words = container.compiler(spec, files, environment.lab_keys) if spec.machine.container else argv
         user = spec.machine.image.user
         await self._forget(spec.path)
         opening = self._maker.opening
         opening = opening if opening is not None and opening.path == spec.path else None
-        boot = Boot(self.parent, plan, argv, dict(qemu.env), user, "cdrom" not in files, opening, keep)
+        ports = await self._ports(spec, blueprint)
+        ready = spec.machine.ready if launch.answers_ssh(files) or not spec.machine.by_ssh else Ready("none")
+        cut = cut_off(environment.faults(), spec.path)
+        links = partial(self.take_down, spec, cut) if cut else None
+        plan = replace(plan, extra=(*plan.extra, "-S")) if cut else plan
+        boot = Boot(self.parent, plan, words, dict(qemu.env), user, ready, opening, keep, ports, links)
         await start(boot, lambda port: self._reach(spec.path, port, user, choice.accel), say)
         if boot.asked:
             await self.parent.write(paths.answered, b"")
+        self._observer.up.add(spec.path)
 
-    async def _create(self, spec: Spec, blueprint: Blueprint, say: Say) -> None:
-        size = await self._maker.create(spec, blueprint, say)
-        if size is None:
-            return
-        say("making its disk larger")
-        async with self._monitor(spec.path) as monitor:
-            await monitor.grow(ROOT_DRIVE, size)
-        await self._write_papers(spec, blueprint)
-        if blueprint.images[spec.image].file is None:
-            host = await self.host(spec.path)
-            await host.run(("sh", "-c", scripts.GROW), check=False)
+    async def _ports(self, spec: Spec, blueprint: Blueprint) -> Callable[[], Awaitable[None]] | None:
+        """What sets up the ports of a machine once it is started. Those of the switch are there before."""
+        if not spec.parent:
+            if {nic.segment for nic in spec.nics} & vlan_ports.vlans_of(blueprint).keys():
+                await self._connect(blueprint)
+            return None
+        outer, directory = blueprint.by_path().get(spec.parent), self.environment.place.of(spec.path).root
+        if outer is None:  # the tiny guest of a proof is in no lab file, and on no segment
+            return None
+        words = vlan_ports.words(spec, outer)
+        return (lambda: vlan_ports.set_up(self.parent, spec, outer, directory, words)) if words else None
+
+    async def _create(self, spec: Spec, blueprint: Blueprint, say: Say, *, again: bool) -> None:
+        state, size = await self._maker.create(spec, blueprint, say)
+        size = size if state == "live" else 0
+        disks = self._disks(spec.path)
+        if state in ("running", "live") and (await disks.settle(spec, blueprint, size, say) or (again and spec.disks)):
+            await self._write_papers(spec, blueprint)
+            await disks.tell(spec, lambda: self.host(spec.path), grown=bool(size))
+
+    def _disks(self, path: str) -> LiveDisks:
+        return LiveDisks(self.parent, self._maker, path, lambda: self._monitor(path))
 
     async def _introduce(self, spec: Spec, blueprint: Blueprint) -> None:
-        """New names, for the running machine and for its next boot."""
-        await introduce(await self.host(spec.path), spec)
+        """New names, for the running machine, if nestlab logs in to it, and for its next boot."""
+        if spec.machine.by_ssh:
+            await introduce(await self.host(spec.path), spec)
         await self._write_papers(spec, blueprint)
 
-    async def _write_papers(self, spec: Spec, blueprint: Blueprint) -> None:
+    async def _write_papers(self, spec: Spec, blueprint: Blueprint, only: Sequence[str] = ()) -> None:
         root = self.environment.place.of(spec.path).root
         papers = self._maker.papers(spec, blueprint)
         papers["made"] = papers.pop("made.new")
+        papers = {name: paper for name, paper in papers.items() if not only or name in only}
         await self.parent.write_many({f"{root}/{name}": paper for name, paper in papers.items()})
 
-    async def written(self, paths: Sequence[str]) -> Mapping[str, int]:
+    async def written(self, paths: Sequence[str]) -> Mapping[str, Written]:
         """See `nestlab.engines.Weighing`."""
-        place = self.environment.place
-        by_name = {short_id(path): path for path in paths}
-        result = await self.parent.run(("sh", "-c", scripts.WRITTEN, "written", place.machines, *by_name))
-        found = {}
-        for line in result.text.splitlines():
-            size, _, name = line.partition("\t")
-            path = by_name.get(name.partition("/")[0])
-            if path is not None and size.isdecimal():
-                found[path] = int(size) << 10
-        return found
+        return await self._observer.written(paths)
 
     async def _stop(self, path: str, say: Say) -> str | None:
         paths, name = self.environment.place.of(path), name_of(self.environment.lab, path)
-        agent = self.environment.place.of(path).agent
-        asked = await shutdown.ask_to_end(self.parent, path, agent, lambda: self.host(path), self._monitor)
+        asked = await shutdown.ask_to_end(self.parent, path, paths, lambda: self.host(path), self._monitor)
         slow = patience.inside(self.parent.slowness, "kvm")
         grace = round(5 * patience.allowed(GRACE, slow)) if asked else 0
         say("shutting down" if asked else "ending it: it does not answer")
-        ended = await self.parent.run(("sh", "-c", scripts.STOP, "stop", name, paths.root, str(grace), "asked"))
+        script = scripts.on_host(scripts.STOP, self.parent.level)
+        ended = await self.parent.run(("sh", "-c", script, "stop", name, paths.root, str(grace), "asked"))
         await self._forget(path)
         return scripts.forced(ended.text, grace / 5)
 
@@ -382,15 +386,12 @@ class QemuEngine:
         await self.parent.run(("sh", "-c", scripts.STOP, "stop", name, paths.root, "0", "crash"))
         await self._forget(path)
 
-    async def _remove(self, path: str) -> None:
-        place = self.environment.place
-        # a directory that does not even say whose it is: its name is all that is known
-        last = path.rpartition("/")[2]
-        root = f"{place.machines}/{last[1:]}" if last.startswith("?") else place.of(path).root
+    async def _remove(self, path: str, root: str) -> None:
         name = name_of(self.environment.lab, path)
         await self.parent.run(("sh", "-c", scripts.REMOVE, "remove", name, root))
         await self._forget(path)
 
     async def _forget(self, path: str) -> None:
+        self._observer.up.discard(path)
         for key in [key for key in self._hosts if key[0] == path]:
             await self._hosts.pop(key).close()

@@ -9,10 +9,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 
+from nestlab.base.errors import LabError
 from nestlab.engines.qemu import scripts
 from nestlab.hosts.host import Host, Result, Running
 from nestlab.wire import ssh
 from nestlab.wire.result import lines_of
+
+MOST = 1 << 20
+"""Bytes that a hypervisor may say while a machine is made: its disks, and what its /dev/kvm seems to be."""
 
 
 class Opening:
@@ -37,6 +41,9 @@ class Opening:
         cut = scripts.CUT.encode()
         async for chunk in shell.chunks():
             said += chunk
+            if len(said) > MOST:
+                what = f"{self._host.path} said more than it was asked while {self.path} was made."
+                raise LabError(what, hint=f"Somebody changed programs of nestlab's in {self._host.path}.")
             if said.count(cut) == parts:
                 self._shell = shell
                 return scripts.apart(said.decode(errors="replace"))[:parts], None

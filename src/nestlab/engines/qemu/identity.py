@@ -5,18 +5,28 @@ from __future__ import annotations
 import io
 import tarfile
 
+from nestlab.engines import pve_node
+from nestlab.guest import disks
 from nestlab.home.key_pairs import KeyPair
+from nestlab.home.node_secrets import NodeSecrets
 from nestlab.lab.blueprint import Spec
 from nestlab.network.network_script import dhcp, script
 
 
 def files(
-    spec: Spec, *, host_key: KeyPair, authorized: str, management_mac: str | None, dhcp_mac: str | None = None
+    spec: Spec,
+    *,
+    host_key: KeyPair,
+    authorized: str,
+    management_mac: str | None,
+    dhcp_mac: str | None = None,
+    node: NodeSecrets | None = None,
 ) -> dict[str, tuple[bytes, int]]:
     """The members of the archive: name -> (content, mode).
 
     `management_mac`: None for a machine without a card that leads to its host; its guest agent, the only way in, then
-    starts at once. `dhcp_mac`: the card on a network that is not nestlab's, whose addresses come by DHCP."""
+    starts at once. `dhcp_mac`: the card on a network that is not nestlab's, whose addresses come by DHCP. `node`: of a
+    node of Proxmox VE."""
     members: dict[str, tuple[bytes, int]] = {
         "hostname": (spec.machine.name.encode() + b"\n", 0o644),
         "hosts": (spec.hosts.encode(), 0o644),
@@ -26,14 +36,27 @@ def files(
         "dropbear_ed25519_host_key": (host_key.dropbear, 0o600),
         "network.sh": (script(spec, management_mac=management_mac).encode(), 0o755),
     }
+    if node is not None:
+        members |= pve_node.members(spec, host_key, node, management_mac)
+    if spec.machine.disks or spec.machine.cdroms:
+        members["disks.sh"] = (disks_script(spec).encode(), 0o755)
+        # All that init runs is network.sh. Where the root filesystem has the drivers, a unit does it later.
+        later = f"sh {disks.PLACE} &" if spec.machine.image.base == "tiny" else f"sh {disks.PLACE} unit"
+        head, _, rest = members["network.sh"][0].decode().partition("\n")
+        members["network.sh"] = (f"{head}\n[ ! -e {disks.PLACE} ] || {later}\n{rest}".encode(), 0o755)
     if management_mac is None:
         members["agent"] = (b"", 0o644)
     elif spec.machine.internet:
         network = spec.management.rpartition(".")[0]
-        members["resolv.conf"] = (f"nameserver {network}.3\n".encode(), 0o644)
+        members.setdefault("resolv.conf", (f"nameserver {network}.3\n".encode(), 0o644))
     if dhcp_mac:
         members["dhcp.sh"] = (dhcp(spec, dhcp_mac).encode(), 0o755)
     return members
+
+
+def disks_script(spec: Spec) -> str:
+    """See `guest.disks`."""
+    return disks.script([(disk.bus, disk.serial) for disk in spec.machine.disks], cdroms=bool(spec.machine.cdroms))
 
 
 def archive(members: dict[str, tuple[bytes, int]]) -> bytes:

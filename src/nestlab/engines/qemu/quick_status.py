@@ -11,12 +11,14 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from nestlab.base import patience
 from nestlab.base.errors import LabError
+from nestlab.base.frozen import frozen
 from nestlab.engines.qemu import observed, scripts
-from nestlab.home.paths import GUEST_ROOT, Place
+from nestlab.engines.qemu.records import Started
+from nestlab.home.paths import GUEST_ROOT, MachinePaths, Place
 from nestlab.plan.steps import Seen
 from nestlab.wire import qga, qmp
 
@@ -27,7 +29,7 @@ INSTANT = 0.2
 """Nominal seconds a QEMU has to tell its state. It talks with one at a time, and beside an `up` at work with that."""
 
 
-@dataclass(frozen=True)
+@frozen
 class QuickStatus:
     """`silent`: running hypervisors that could not be asked this way."""
 
@@ -45,23 +47,27 @@ def guest_place(first_name: str) -> Place:
     return Place(f"{GUEST_ROOT}/labs/{first_name}")
 
 
-def status(place: Place, lab: str, hypervisors: frozenset[str], *, first_name: str = "") -> QuickStatus:
+def status(
+    place: Place, lab: str, hypervisors: frozenset[str], *, first_name: str = "", meanwhile: Callable[[], object] = bool
+) -> QuickStatus:
     """The machines of a lab. `hypervisors`: paths of those that have machines inside. `place`: its directory here.
-    `first_name`: what it was called when it was made, if it was renamed since."""
+    `first_name`: what it was called when it was made, if it was renamed since. `meanwhile`: what the caller has to do
+    anyway; it is done while the agents work."""
     done = subprocess.run(
         ("/bin/sh", "-c", scripts.alone(observed.SCRIPT), "look", place.machines, lab),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=True,
     )
-    looks = observed.parse(done.stdout.decode(errors="replace"), now=time.time())
+    looks = observed.parse(done.stdout.decode(errors="replace"), now=time.time()).machines
     machines = {each.seen.path: each.seen for each in looks}
-    asking = {each.seen.path: each.boot["port"] for each in looks if each.boot.get("asked")}
+    asking = {each.seen.path: each.boot for each in looks if each.boot.asked}
     _ask_qemus(place, machines, asking)
     asked = [path for path in sorted(hypervisors) if "/" not in path and _answers(machines, path)]
     silent = [path for path in sorted(hypervisors) if "/" in path]
     if asked:
-        for path, answer in _ask(place, lab, guest_place(first_name or lab), asked).items():
+        answers = _ask(place, lab, guest_place(first_name or lab), asked, meanwhile)
+        for path, answer in answers.items():
             if answer is None:
                 silent.append(path)
             else:
@@ -72,20 +78,22 @@ def status(place: Place, lab: str, hypervisors: frozenset[str], *, first_name: s
 # A thread of its own does not see what the user said of patience: each is told how long it may take.
 
 
-def _ask(place: Place, lab: str, inner: Place, asked: list[str]) -> dict[str, list[observed.Look] | None]:
-    answers: dict[str, list[observed.Look] | None] = dict.fromkeys(asked)
+def _ask(
+    place: Place, lab: str, inner: Place, asked: list[str], meanwhile: Callable[[], object]
+) -> dict[str, Sequence[observed.Look] | None]:
+    answers: dict[str, Sequence[observed.Look] | None] = dict.fromkeys(asked)
     limit = ANSWER * max(1.0, patience.stretch())
 
     def ask(path: str) -> None:
         answers[path] = _inside(place, lab, inner, path, limit)
 
-    _at_once(ask, asked)
+    _at_once(ask, asked, meanwhile)
     return answers
 
 
-def _ask_qemus(place: Place, machines: dict[str, Seen], ports: Mapping[str, int]) -> None:
-    """What QEMU itself says of those whose process runs on the lab's host: its guest may be paused, or gone. `ports`:
-    where those listen of which only that tells whether they are up."""
+def _ask_qemus(place: Place, machines: dict[str, Seen], asking: Mapping[str, Started]) -> None:
+    """What QEMU itself says of those whose process runs on the lab's host: its guest may be paused, or gone. `asking`:
+    those that have to be asked whether they are up."""
 
     limit = INSTANT * max(1.0, patience.stretch())
 
@@ -94,18 +102,28 @@ def _ask_qemus(place: Place, machines: dict[str, Seen], ports: Mapping[str, int]
             [answer] = qmp.ask(place.of(path).qmp, ("query-status",), timeout=limit, where=path)
         except LabError:
             return
-        state, why = observed.RUN_STATES.get(answer["status"], ("running", ""))
+        said = str(answer.get("status")) if isinstance(answer, dict) else ""
+        state, why = observed.RUN_STATES.get(said, ("running", ""))
         seen = replace(machines[path], state=state, why=why or machines[path].why)
-        if state == "running" and not seen.ready and _listens(ports.get(path)):
+        if state == "running" and not seen.ready and path in asking and _is_up(place.of(path), asking[path], limit):
             seen = replace(seen, ready=True, why="")
         machines[path] = seen
 
     _at_once(ask, [path for path in machines if _runs(machines, path)])
 
 
-def _listens(port: object) -> bool:
+def _is_up(paths: MachinePaths, boot: Started, limit: float) -> bool:
+    """Whether a machine on the lab's host is up, by what it was started with."""
+    if boot.ready.by == "ssh":
+        return _listens(boot.port)
+    from nestlab.engines.qemu import readiness
+
+    return readiness.is_up_here(paths, boot.ready, limit)
+
+
+def _listens(port: int | None) -> bool:
     """Whether an sshd answers there. QEMU itself takes every connection."""
-    if not isinstance(port, int):
+    if port is None:
         return False
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=INSTANT) as connection:
@@ -114,11 +132,12 @@ def _listens(port: object) -> bool:
         return False
 
 
-def _at_once(ask: Callable[[str], None], paths: Sequence[str]) -> None:
+def _at_once(ask: Callable[[str], None], paths: Sequence[str], meanwhile: Callable[[], object] = bool) -> None:
     """A thread each: they only wait. (concurrent.futures would take longer to import than to use.)"""
     threads = [threading.Thread(target=ask, args=(path,)) for path in paths]
     for thread in threads:
         thread.start()
+    meanwhile()
     for thread in threads:
         thread.join()
 
@@ -131,11 +150,11 @@ def _answers(machines: dict[str, Seen], path: str) -> bool:
     return _runs(machines, path) and machines[path].ready
 
 
-def _inside(place: Place, lab: str, inner: Place, path: str, limit: float) -> list[observed.Look] | None:
+def _inside(place: Place, lab: str, inner: Place, path: str, limit: float) -> Sequence[observed.Look] | None:
     argv = ("/bin/sh", "-c", scripts.alone(observed.SCRIPT), "look", inner.machines, lab)
     try:
-        with qga.Agent(place.of(path).agent, timeout=limit, where=path) as agent:
-            result = agent.run(argv)
+        result = qga.look(place.of(path).agent, argv, timeout=limit, where=path)
+        looks = observed.parse(result.text, now=time.time(), parent=path).machines
     except LabError:
         return None
-    return observed.parse(result.text, now=time.time(), parent=path) if result.status == 0 else None
+    return looks if result.status == 0 else None

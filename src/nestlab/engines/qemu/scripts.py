@@ -17,14 +17,40 @@ alive() {
 }
 """
 
+_TPM = r"""
+untpm() { # ends a TPM that outlived its QEMU, or never had one: one with a connection ends with that
+  [ -f tpm.pid ] || return 0
+  if read -r t < tpm.pid && [ -n "$t" ] && [ -r "/proc/$t/cmdline" ] &&
+    tr '\000' '\n' < "/proc/$t/cmdline" | grep -qxF "file=$dir/tpm.pid"; then kill "$t"
+  fi
+  rm -f tpm.pid tpm.sock
+}
+"""
+
+_OURS = r"""
+ours() { # DIRECTORY: whether that is one that nestlab makes for a machine: m/ and 8 hex digits, by an absolute name
+  case ${1##*/} in *[!0123456789abcdef]*) ;; ????????) case $1 in /*/m/${1##*/}) return 0 ;; esac ;; esac
+  echo "$1 is no directory of a machine" >&2
+  return 1
+}
+"""
+"""Stands before what empties or deletes a directory: whatever its path was made from, that is a machine's, or stays."""
+
+_WHOLE = r"""
+whole() { [ -z "$durable" ] || sync -- "$@" || [ $? = 127 ]; }
+"""
+"""Brings files and directories to the disk, where that was asked for (`durable`)."""
+
 PREPARE = (
     _ALIVE
+    + _OURS
+    + _WHOLE
     + r"""
 name=$1; dir=$2; digest=$3; root=$4; disk=$5; bytes=$6; size=$7; making=$8; made=$9
 [ $# -lt 10 ] || { shift 9; also=$1; }
 # The identity and a line after it: dd takes no byte more, and the line tells that it was all there.
-identity() { dd bs="$size" count=1 iflag=fullblock of="$1" 2>/dev/null && read -r l && [ "$l" = whole ]; }
-mkdir -p -m 700 "$dir" $also && cd "$dir" || return 1
+identity() { dd bs="$size" count=1 iflag=fullblock $2 of="$1" 2>/dev/null && read -r l && [ "$l" = whole ]; }
+ours "$dir" && mkdir -p -m 700 "$dir" $also && cd "$dir" || return 1
 state=new
 if [ -f made ] && read -r l < made; then
   case $l in
@@ -39,7 +65,7 @@ if [ -f made ] && read -r l < made; then
       *'"root":"'*) echo "it runs with another definition" >&2; return 1 ;;
       *) state=running ;;
     esac
-  elif [ "$disk" = yes ] && [ ! -e disk.qcow2 ]; then state=bare
+  elif [ "${disk%+}" = yes ] && [ ! -s disk.qcow2 ]; then state=bare
   fi
   [ "${had:-0}" -ge "$bytes" ] || case $state in running) state=live ;; made) state=small ;; esac
 fi
@@ -58,39 +84,122 @@ case $state in
 esac
 umask 077
 if [ -n "$size" ]; then
-  printf '%s\n' "$making" >making && identity identity && printf '%s\n' "$made" >made || return 1
+  printf '%s\n' "$making" >making && identity identity conv=fsync && printf '%s\n' "$made" >made || return 1
 else
   tar -xf - || return 1
-  case $state$disk in newyes | bare* | small*) ;; *) mv -f made.new made || return 1 ;; esac
+  set --
+  for f in making made.new identity seed.iso; do [ ! -e $f ] || set -- "$@" $f; done
+  whole "$@" || return 1
+  case $state$disk in newyes | bare* | small* | *+) ;; *) mv -f made.new made || return 1 ;; esac
+  whole . .. ../.. || return 1
 fi
 echo "$state"
 """
 )
-"""Arguments: name, directory, digest, what its disk is made from (`Spec.root`), `yes` if it has one, the bytes that the
-lab file gives that (0: none said); on stdin the papers, an archive with `made.new`. What is half made or not there: the
-directory is emptied, but for old consoles, and gets the papers (`new`), and `made` too unless a disk is to come. What
-is there keeps its disk and gets new papers (`made`); `made` comes later where its disk is to grow (`small`) or is not
-there (`bare`). What runs is left alone (`running`, or `live` where its disk is to grow). A disk that was made from
-something else is an error.
+"""Arguments: name, directory, digest, what its disk is made from (`Spec.root`), `yes` if it has one, with `+` if there
+are others beside it; the bytes that the lab file gives that (0: none said); on stdin the papers, an archive with
+`made.new`. What is half made or not there: the directory is emptied, but for old consoles, and gets the papers (`new`),
+and `made` too unless a disk is to come. What is there keeps its disk and gets new papers (`made`); `made` comes later
+where its disk is to grow (`small`) or is not there (`bare`), or where there are others. What runs is left alone
+(`running`, or `live` where its disk is to grow). A disk that was made from something else is an error.
 Four more arguments where there is no disk, and stdin goes on after the papers: the size of the identity, which is on
 stdin, with `whole` on a line after it; the lines of `making` and `made`, which are no secrets; and another directory to
 make."""
 
-DISK = r"""
+PREPARED = frozenset({"new", "made", "small", "bare", "running", "live"})
+"""What PREPARE says of what was there before."""
+
+DISK = (
+    _WHOLE
+    + r"""
 cd "$1" || exit 1
 shift
-"$@" && mv -f made.new made
+"$@" && mv -f made.new made && whole .
 """
+)
 """Arguments: directory, the command that makes the disk, or makes it larger."""
+
+CONSOLE = 16 << 20
+"""Bytes of a console from which it is cut."""
+
+HEAD, END = 1 << 20, 4 << 20
+"""Bytes of a console that is cut which stay: how it booted, and what it said last."""
+
+PIECE = 1 << 19
+"""Bytes of a console that are had at a time."""
+
+PAUSE = 30
+"""Seconds between two looks at a console. A serial port of QEMU's takes less than half a megabyte a second."""
+
+KEEP = f"""
+exec 3< . && cd "/proc/$1" || exit 1
+f=/proc/$$/fd/3/console.log
+q=/proc/$$/fd/3/qemu.log
+while sleep {PAUSE} 3<&-; do
+  [ -e stat ] || exit 0
+  s=$(stat -Lc %s "$q" 2>/dev/null) && [ "$s" -gt {HEAD} ] && true > "$q"
+  s=$(stat -Lc %s "$f" 2>/dev/null) && [ "$s" -gt {CONSOLE} ] || continue
+  left="[$((s - {HEAD + END})) bytes left out]"
+  {{ head -c {HEAD} "$f"; echo; echo "$left"; tail -c +$((s - {END} + 1)) "$f"; }} > "$f.cut" || true > "$f.cut"
+  true > "$f"
+  cat "$f.cut" >> "$f"
+  rm -f "$f.cut"
+done
+"""
+"""Argument: QEMU's process. Cuts the console in the working directory when it is too long, for as long as that QEMU
+lives: a guest that prints for ever would fill the disk. (QEMU writes the log itself and knows no limit, but it appends:
+whoever empties the file gives the room back.) Both are held open, so that neither a reused number nor a renamed
+directory deceives it. What QEMU itself says, in qemu.log, is emptied when it is too long."""
+
+FOLLOW = f"""
+exec 3< "$1" || exit 1
+g=/proc/$$/fd/3
+calm() {{ # waits while it is being cut; its size
+  n=0
+  while [ -e "$1.cut" ] && [ "$n" -lt 100 ]; do sleep 0.1; n=$((n+1)); done
+  s=$(stat -Lc %s "$g") || exit 1
+}}
+while read -r p last; do
+  calm "$1"
+  now=$last
+  [ "$s" -ge "$p" ] || calm "$1"
+  if [ "$s" -gt {HEAD} ] && [ "$s" != "$p" ]; then
+    m=$(tail -c +$(({HEAD} + 2)) "$g" | head -c 40 | head -n 1)
+    now=${{m#[}}; now=${{now%" bytes left out]"}}
+    case $now in '' | *[!0-9]*) now=- ;; esac
+    {{ [ "$now" = "$last" ] && [ "$s" -ge "$p" ]; }} || [ "$now" = - ] || [ "$p" -le {HEAD} ] || {{
+      calm "$1"
+      [ "$p" -ge $(({HEAD} + now)) ] && p=$((p - now + ${{#m}} + 2)) || p={HEAD}
+      [ "$p" -le "$s" ] || p=$s
+    }}
+  fi
+  [ "$p" -le "$s" ] || p=0
+  n=$((s - p))
+  [ "$n" -le {PIECE} ] || n={PIECE}
+  echo "$p $n $now"
+  [ "$n" = 0 ] || {{ tail -c +$((p + 1)) "$g" | head -c "$n"; head -c "$n" /dev/zero; }} | head -c "$n"
+  [ ! -e "$1.cut" ] && [ "$(stat -Lc %s "$g")" -ge "$s" ] && echo whole || echo torn
+done
+"""
+"""Argument: a console. For each line on stdin, with the bytes of it that were had and the number that `KEEP` last wrote
+into it (`-`: none), it prints where it goes on from there, how many bytes follow, that number now, those bytes, and
+whether they are to be believed: not where the console was being cut meanwhile. Where it was cut since the last time, it
+goes on behind what was had, whatever of it was kept: `tail -f` would begin again. It follows the file that it opened,
+and ends with its stdin."""
 
 START = (
     _ALIVE
+    + _TPM
+    + f"keep='{KEEP}'"
     + r"""
 name=$1; dir=$2; boot=$3; shift 3
 cd "$dir" || exit 1
 if alive; then kill -CONT "$p"; echo "nestlab-start: running"
 else
-  rm -f pid qmp con qga stopped answered
+  for f in pid qmp con qga vnc stopped answered; do
+    [ ! -e "$f" ] || { rm -f pid qmp con qga vnc stopped answered; break; }
+  done
+  untpm
   if [ -s console.log ]; then
     n=0
     for f in console.[0-9]*.log; do
@@ -103,23 +212,38 @@ else
   fi
   : > console.log
   printf '%s\n' "$boot" > boot.new && mv boot.new boot
-  if "$@" > qemu.log 2>&1 < /dev/null; then echo "nestlab-start: started"
-  else cat qemu.log; rm -f boot; echo "nestlab-start: failed"; exit 1
-  fi
+  : > qemu.log
+  run=; ! command -v setsid >/dev/null || run=setsid
+  $run "$@" >> qemu.log 2>&1 < /dev/null &
+  p=$!
+  printf '%s\n' "$p" > pid
+  echo "nestlab-start: started"
+  [ -n "$durable" ] || { sync -- made making . .. & } >/dev/null 2>&1
+  $run sh -c "$keep" keep "$p" </dev/null >/dev/null 2>&1 &
+  tail -n +1 -s 0.2 -f --pid="$p" console.log &
+  t=$!
+  wait "$p"; s=$?
+  wait "$t"
+  [ "$s" = 0 ] || [ -s console.log ] || { cat qemu.log; rm -f pid boot; untpm; echo "nestlab-start: failed"; }
+  exit 0
 fi
 read -r p < pid
 exec tail -n +1 -s 0.2 -f --pid="$p" console.log
 """
 )
-"""Arguments: name, directory, boot as JSON, QEMU's argv. Says how the start went, then the console until QEMU ends.
-The consoles of the last 20 boots before it are kept."""
+"""Arguments: name, directory, boot as JSON, QEMU's argv. Says whether it is started or runs already, then the console
+until QEMU ends; then, if QEMU failed before its guest said anything, what QEMU said and that it failed, which is an
+answer, no failure of the script. QEMU does not daemonize, which its sandbox forbids: it gets a session of its own here.
+This shell reaps it, or tail would wait for a zombie. The consoles of the last 20 boots before it are kept."""
 
 STOP = (
     _ALIVE
+    + _TPM
+    + _WHOLE
     + r"""
-name=$1; cd "$2" 2>/dev/null || exit 0
+name=$1; dir=$2; cd "$dir" 2>/dev/null || exit 0
 n=$3
-[ "$4" = crash ] || : > stopped
+[ "$4" = crash ] || { : > stopped; whole .; }
 while alive && [ "$n" -gt 0 ]; do sleep 0.2; n=$((n-1)); done
 if alive; then
   echo forced
@@ -128,12 +252,28 @@ if alive; then
   alive && kill -KILL "$p"
   while alive; do sleep 0.1; done
 fi
-rm -f pid qmp con qga
+rm -f pid qmp con qga vnc
+untpm
 exit 0
 """
 )
 """Arguments: name, directory, fifths of a second to wait for a clean end before SIGTERM, then SIGKILL; `crash` for a
 machine that is hopeless rather than stopped on purpose."""
+
+
+KILL = (
+    _ALIVE
+    + _TPM
+    + r"""
+name=$1; dir=$2; cd "$dir" 2>/dev/null && alive || { echo absent; exit 0; }
+kill -KILL "$p"
+while alive; do sleep 0.1; done
+rm -f pid qmp con qga vnc
+untpm
+"""
+)
+"""Arguments: name, directory. Ends it as a power cut does: nobody in it, nor its QEMU, is told. Prints `absent` where
+it does not run."""
 
 
 def forced(told: str, seconds: float) -> str | None:
@@ -149,14 +289,19 @@ POWEROFF = "[ -w / ] || ! command -v sudo >/dev/null || exec sudo -n poweroff; e
 
 REMOVE = (
     _ALIVE
+    + _TPM
+    + _OURS
     + r"""
-name=$1; cd "$2" 2>/dev/null || exit 0
+ours "$2" || exit 1
+name=$1; dir=$2; cd "$dir" 2>/dev/null || exit 0
 if alive; then
   kill -TERM "$p"; n=25
   while alive && [ "$n" -gt 0 ]; do sleep 0.1; n=$((n-1)); done
   alive && kill -KILL "$p"
   while alive; do sleep 0.1; done
 fi
+untpm
+[ ! -e made ] || : > made
 cd / && rm -rf -- "$2"
 """
 )
@@ -168,11 +313,12 @@ GROW = 'exec resize2fs "$(findmnt -no SOURCE /)"'
 WRITTEN = r"""
 cd "$1" 2>/dev/null || exit 0
 shift
-for d; do [ -f "$d/disk.qcow2" ] && du -k "$d/disk.qcow2"; done
+for d; do for f in "$d"/disk.qcow2 "$d"/disk-*.qcow2; do [ -f "$f" ] && du -k "$f"; done; done
 exit 0
 """
 """Arguments: the directory of machines, names of directories in it. Prints `KIBIBYTES NAME/disk.qcow2` for those that
-have a disk: what it takes on its host, whatever size the guest sees."""
+have a disk, and `KIBIBYTES NAME/disk-ID.qcow2` for each beside it: what it takes on its host, whatever size the guest
+sees."""
 
 CARGO = r"""
 top=$1; shift
@@ -193,6 +339,13 @@ done
 where a boot disk is mounted now. (read fails at a file without a newline, but still reads it.)"""
 
 CUT = "@@nestlab-cut@@"
+
+
+def on_host(script: str, level: int) -> str:
+    """The script for a host of a level: on the lab's own, what it writes is on the disk when it ends. Inside a
+    hypervisor a process more costs too much: START has it done while the machine boots, and what a power cut tore
+    before that is made again."""
+    return f"durable={'' if level else 'yes'}\n{script}"
 
 
 def alone(script: str) -> str:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 from nestlab.base import patience
 from nestlab.base.errors import LabError
-from nestlab.engines.qemu import scripts
+from nestlab.engines.qemu import records, scripts
+from nestlab.home.paths import MachinePaths
 from nestlab.hosts.host import Host
 from nestlab.hosts.ssh import SshHost
+from nestlab.wire.own_thread import own_thread
 
 if TYPE_CHECKING:
     from nestlab.wire.qmp import Monitor
@@ -21,18 +23,31 @@ Monitors = Callable[[str], AbstractAsyncContextManager["Monitor"]]
 
 
 async def ask_to_end(
-    parent: Host, path: str, agent: str, host: Callable[[], Awaitable[SshHost]], monitor: Monitors
+    parent: Host, path: str, paths: MachinePaths, host: Callable[[], Awaitable[SshHost]], monitor: Monitors
 ) -> bool:
-    """Whether the machine `path` on `parent` was asked, in one of three ways. `agent`: the socket of its guest agent
-    there; `host`: the machine as a host."""
+    """Whether the machine `path` on `parent` was asked, in one of three ways. `paths`: its directory there; `host`: the
+    machine as a host. Only one that nestlab logs in to, or whose agent it waited for, is asked by those."""
+    by = await _known_by(parent, paths)
     try:
         if not await _can_act(path, monitor):
             return False
-        if (await (await host()).run(("sh", "-c", scripts.POWEROFF), check=False, timeout=20)).status == 0:
-            return True
+        if by not in ("ssh", "agent"):
+            return await _power_button(path, monitor)
+        if by == "ssh":
+            asked = await (await host()).run(("sh", "-c", scripts.POWEROFF), check=False, timeout=20)
+            if asked.status == 0:
+                return True
     except LabError:
         pass  # also when it went down before it said so
-    return await _ask_agent(parent, path, agent) or await _power_button(path, monitor)
+    return await _ask_agent(parent, path, paths.agent) or await _power_button(path, monitor)
+
+
+async def _known_by(parent: Host, paths: MachinePaths) -> str:
+    """How it is known of a machine that it is up: see `lab.readiness`."""
+    try:
+        return records.started((await parent.read(paths.boot)).decode(errors="replace")).ready.by
+    except LabError:
+        return "ssh"
 
 
 async def _can_act(path: str, monitor: Monitors) -> bool:
@@ -55,11 +70,8 @@ async def _ask_agent(parent: Host, path: str, agent: str) -> bool:
             door.shutdown()
 
     try:
-        if not parent.level:
-            await asyncio.to_thread(ask, agent)
-        else:
-            async with parent.unix(agent) as here:
-                await asyncio.to_thread(ask, here)
+        async with parent.unix(agent) as here:
+            await own_thread(lambda: ask(here))
     except LabError:
         return False
     return True

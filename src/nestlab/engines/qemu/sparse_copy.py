@@ -28,8 +28,10 @@ while True:
     while data:
         count = os.pwrite(out, data, at)
         at, data = at + count, data[count:]
+os.fsync(out)
 os.close(out)
 os.rename(path + ".new", path)
+os.fsync(os.open(os.path.dirname(path), os.O_RDONLY))
 """
 """A Python program there. Arguments: the file, its size. Reads pieces, each after its offset and its length (8 bytes
 each, big-endian); one of length 0 is the end, without which the file is not put in place."""

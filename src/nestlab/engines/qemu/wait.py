@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Protocol
@@ -43,13 +44,14 @@ class Deadline(Protocol):
 
 
 class Wait:
-    """What was seen of the machine so far. `spent`: how much of a CPU its QEMU took when it was looked at last."""
+    """What was seen of the machine so far. `spent`: how much of a CPU its QEMU took when it was looked at last;
+    `heard`: when it showed life, by the loop's clock."""
 
     def __init__(self, timeout: Deadline, quiet: Callable[[], float]) -> None:
         self._timeout = timeout
         self._quiet = quiet
         self._clock = asyncio.get_running_loop().time
-        self._began = self._clock()
+        self._began = self.heard = self._clock()
         self.spent: float | None = None
 
     @property
@@ -59,6 +61,7 @@ class Wait:
 
     def alive(self) -> None:
         """The machine showed life: it has its time again."""
+        self.heard = self._clock()
         quiet = self._quiet()
         if not self._timeout.expired():
             self._timeout.reschedule(min(self._clock() + quiet, self._began + LONGEST * quiet))
@@ -102,8 +105,5 @@ async def _watch(host: Host, directory: str, wait: Wait, quiet: Callable[[], flo
 
 def parse(said: str) -> tuple[float, float] | None:
     """The host's uptime and its QEMU's computing time in what SCRIPT printed, in seconds."""
-    words = said.split()
-    try:
-        return (float(words[0]), int(words[1]) / 100) if len(words) == 2 else None
-    except ValueError:
-        return None
+    found = re.fullmatch(r"\s*([0-9]{1,12}(?:\.[0-9]{1,9})?)\s+([0-9]{1,15})\s*", said)
+    return (float(found[1]), int(found[2]) / 100) if found else None

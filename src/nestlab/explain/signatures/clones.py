@@ -53,9 +53,10 @@ TABLE: tuple[Signature, ...] = (
     Signature(
         "secure-boot-refuses",
         r"bad shim signature|Verification failed: \(0x1A\) Security Violation|Access Denied.{0,40}Secure Boot"
+        r"|BdsDxe: failed to (?:load|start) [^\n]{1,300}: Access Denied"
         r"|symbol `grub_\w{3,40}' not found",
         "The firmware's Secure Boot refuses this boot loader or kernel, or GRUB's parts are of two versions.",
-        "Switch Secure Boot off for this machine (Proxmox VE: `qm set VMID --efidisk0 "
+        "Switch Secure Boot off for this machine (`firmware: uefi` in a lab file; Proxmox VE: `qm set VMID --efidisk0 "
         "STORAGE:1,pre-enrolled-keys=0`), or install the signed shim and run grub-install anew.",
         "PVE Administration Guide: Secure Boot",
         "error: bad shim signature.",

@@ -89,8 +89,8 @@ TABLE: tuple[Signature, ...] = (
     ),
     Signature(
         "kvm-group",
-        r"/dev/kvm.{0,80}(?:permission denied|operation not permitted|access denied|EACCES|not (?:readable|writable"
-        r"|accessible))|(?:permission|access) (?:denied|to).{0,40}/dev/kvm"
+        r"/dev/kvm(?:(?!/dev/kvm).){0,80}?(?:permission denied|operation not permitted|access denied|EACCES"
+        r"|not (?:readable|writable|accessible))|(?:permission|access) (?:denied|to).{0,40}/dev/kvm"
         r"|Error creating (?:the )?KVM object.{0,20}Permission denied|\bKvm\(Error\(13\)\)|PR_KVM_USER_PERMISSION",
         "/dev/kvm is there, but this user or container may not open it.",
         "`sudo usermod -aG kvm $USER`, then log in anew; for one user: `sudo setfacl -m u:$USER:rw /dev/kvm`. In a "
@@ -101,7 +101,7 @@ TABLE: tuple[Signature, ...] = (
     ),
     Signature(
         "kvm-device-busy",
-        r"/dev/kvm.{0,60}(?:resource busy|EBUSY)",
+        r"/dev/kvm(?:(?!/dev/kvm).){0,60}?(?:resource busy|EBUSY)",
         "/dev/kvm cannot be used: another hypervisor holds the CPU's virtualization.",
         "End VirtualBox's or VMware's guests and unload their modules: `lsmod | grep -E 'vbox|vmmon'`.",
         "linux: virt/kvm/kvm_main.c",
@@ -111,14 +111,14 @@ TABLE: tuple[Signature, ...] = (
     ),
     Signature(
         "kvm-device-absent",
-        r"/dev/kvm.{0,60}(?:no such (?:file|device)|not found|not available|missing|does(?:n't| not) exist"
-        r"|is not present|ENOENT|ENODEV|unavailable|not detected)|(?:no|missing|without|find|needs?|requires?|expects?"
-        r"|access|open|stat) (?:the )?(?:device )?'?\"?/dev/kvm\b|KVM support is missing"
-        r"|KVM acceleration cannot be used|Error creating (?:the )?KVM object|\bKvm\(Error\(2\)\)"
-        r"|KVM support available: False|The KVM module is loaded: no|HypervisorCreate\(|does not support accel kvm"
-        r"|kernel module kvm(?:_intel|_amd)? (?:is )?not (?:available|found|loaded)|kvm_(?:intel"
-        r"|amd) kernel module not found|kernel property not found|Failed to access virtuali[sz]ation technologies"
-        r"|PR_KVM_UNAVAILABLE",
+        r"/dev/kvm(?:(?!/dev/kvm).){0,60}?(?:no such (?:file|device)|not found|not available|missing"
+        r"|does(?:n't| not) exist|is not present|ENOENT|ENODEV|unavailable|not detected)"
+        r"|(?:no|missing|without|find|needs?|requires?|expects?|access|open"
+        r"|stat) (?:the )?(?:device )?'?\"?/dev/kvm\b|KVM support is missing|KVM acceleration cannot be used"
+        r"|Error creating (?:the )?KVM object|\bKvm\(Error\(2\)\)|KVM support available: False"
+        r"|The KVM module is loaded: no|HypervisorCreate\(|does not support accel kvm|kernel module kvm(?:_intel"
+        r"|_amd)? (?:is )?not (?:available|found|loaded)|kvm_(?:intel|amd) kernel module not found"
+        r"|kernel property not found|Failed to access virtuali[sz]ation technologies|PR_KVM_UNAVAILABLE",
         "The program finds no /dev/kvm: this CPU has no vmx or svm, the KVM module is not loaded, or this container "
         "was not given the device.",
         "`ls -l /dev/kvm`, then `sudo modprobe kvm_intel` or `kvm_amd` and read what it says; "

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
+
+from nestlab.base.frozen import frozen
 
 
 class Rank(IntEnum):
@@ -36,7 +37,7 @@ class Sure(IntEnum):
 _SURE = {Rank.CAUSE: Sure.CERTAIN, Rank.REFUSAL: Sure.LIKELY, Rank.NOTE: Sure.CERTAIN}
 
 
-@dataclass(frozen=True)
+@frozen
 class Signature:
     """One message that programs print when something is wrong, and what it means for nested machines.
 

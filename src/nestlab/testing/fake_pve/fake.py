@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
+from nestlab.base.frozen import frozen
 from nestlab.testing.fake_pve import routes
 from nestlab.testing.fake_pve.forms import Upload
 from nestlab.testing.fake_pve.refusals import Hangup, Refusal
@@ -33,7 +34,7 @@ class Fault:
     """Whether the request is carried out first, and only its answer is lost."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Request:
     """One request that came in: what was asked, by whom, and the status of the answer."""
 

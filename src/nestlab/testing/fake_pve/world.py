@@ -11,9 +11,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from nestlab.base.keyboard import Chord
+from nestlab.base.picture import Picture
 from nestlab.testing.fake_pve.access import Access
 from nestlab.testing.fake_pve.consoles import Console
 from nestlab.testing.fake_pve.refusals import died, missing
+from nestlab.testing.fake_pve.screens import DARK
 
 GIB = 1 << 30
 Value = str | int
@@ -120,6 +123,9 @@ class Guest:
     firewall: dict[str, Value] = field(default_factory=dict)
     rules: list[dict[str, Value]] = field(default_factory=list)
     ha: bool = False
+    screen: Picture = DARK
+    keys: list[Chord] = field(default_factory=list)
+    """What was pressed on its keyboard."""
     told: dict[str, Any] = field(default_factory=dict)
     """What pvestatd told of it in its last round."""
 

@@ -24,6 +24,7 @@ from nestlab.wire.pve.api import Api
 from nestlab.wire.pve.errors import NodeUnreachable, PveError, refusal
 from nestlab.wire.pve.retries import Unsent
 from nestlab.wire.result import Result, failure, show, too_slow
+from nestlab.wire.shapes import odd
 
 T = TypeVar("T")
 
@@ -36,6 +37,9 @@ CONTENT = 45 << 10
 
 SILENCE = 60.0
 """Nominal seconds for which an agent that does not answer is asked again: a guest may be busy with its own."""
+
+STORED = 60.0
+"""Nominal seconds for one piece of a command's input to be put into a file in the guest."""
 
 SLOWEST = 2.0
 """Seconds between two questions whether a command has ended, at most."""
@@ -54,6 +58,7 @@ _KEEP = (
     'umask 077; f=$(mktemp /run/nestlab-in.XXXXXX 2>/dev/null || mktemp) && base64 -d >"$f" && echo "$f" || '
     '{ rm -f -- "$f"; exit 1; }'
 )
+_KEPT = re.compile(r"/[\w./-]{1,200}")
 _ADD = 'base64 -d >>"$1"'
 _DECODE = 'eval "$(echo "$1" | base64 -d)"'
 _FEED = 'exec 3<"$1" && rm -f -- "$1" && shift && exec "$@" <&3 3<&-'
@@ -117,22 +122,22 @@ class Agent:
     async def text(self, path: str) -> str:
         """The content of a file of ASCII text, in one request; PVE cuts it at 16 MiB."""
         answer = await self._patiently(lambda: self._api.get(f"{self._base}/file-read", {"file": path}), again=True)
-        return str(answer.get("content") or "")
+        return str(answer.get("content", ""))
 
     async def addresses(self) -> Mapping[str, tuple[str, ...]]:
         """By MAC address (`52:54:00:…`, lower case), the addresses that reach each card: none of loopback or link-local
         ones."""
         path = f"{self._base}/network-get-interfaces"
         answer = await self._patiently(lambda: self._api.get(path), again=True)
-        cards = answer.get("result") or ()
+        cards = answer.get("result", ())
         if isinstance(cards, Mapping):  # PVE passes the agent's refusal on as if it were an answer
-            told = (cards.get("error") or {}).get("desc")
+            told = cards.get("error", {}).get("desc")
             raise self._told(refusal(self._api.where, f"GET {path}", 500, f"Agent error: {told}"))
         found: dict[str, tuple[str, ...]] = {}
         for card in cards:
-            mac = str(card.get("hardware-address") or "").lower()
+            mac = str(card.get("hardware-address", "")).lower()
             if mac and mac != "00:00:00:00:00:00":
-                texts = (str(each.get("ip-address")) for each in card.get("ip-addresses") or ())
+                texts = (str(each.get("ip-address")) for each in card.get("ip-addresses", ()))
                 found[mac] = (*found.get(mac, ()), *filter(_reaches, texts))
         return found
 
@@ -161,13 +166,13 @@ class Agent:
                 raise
             what = f"How `{show(argv)}` ended on {self.where} was told, but got lost on the way."
             raise Unreachable(what, hint="Look whether it was done, and try again.") from error
-        if not int(row.get("exited") or 0):
+        if not row["exited"]:
             return None
-        if int(row.get("out-truncated") or 0):
+        if row.get("out-truncated"):
             what = f"`{show(argv)}` on {self.where} said more than the agent keeps (16 MiB)."
             raise LabError(what, hint="Write it to a file there and copy that.")
-        status = 128 + int(row["signal"]) if row.get("signal") else int(row.get("exitcode") or 0)
-        out, err = (_bytes(str(row.get(name) or "")) for name in ("out-data", "err-data"))
+        status = 128 + row["signal"] if row.get("signal") else row.get("exitcode", 0)
+        out, err = (_bytes(row.get(name, "")) for name in ("out-data", "err-data"))
         return Result(tuple(argv), status, out, err)
 
     async def _run(self, argv: Sequence[str], input: bytes | None, timeout: float | None) -> Result:
@@ -183,16 +188,18 @@ class Agent:
 
     async def _keep(self, data: bytes) -> str:
         """Put data into a new file of root's alone; its path."""
-        size = INPUT // 4 * 3
+        size, limit = INPUT // 4 * 3, patience.allowed(STORED)
         first, *rest = [base64.b64encode(data[at : at + size]) for at in range(0, len(data), size)]
         keep = ["sh", "-c", _KEEP]
-        made = await self._finish(keep, keep, first, None)
+        made = await self._finish(keep, keep, first, limit)
         if made.status != 0:
             raise failure(made, f" on {self.where}")
         path = made.text.strip()
+        if not _KEPT.fullmatch(path):
+            raise odd(f"the guest agent of {self.where}", "what a new file is called", "it is no path")
         for chunk in rest:
             add = ["sh", "-c", _ADD, "sh", path]
-            added = await self._finish(add, add, chunk, None)
+            added = await self._finish(add, add, chunk, limit)
             if added.status != 0:
                 await self.start(["rm", "-f", "--", path])
                 raise failure(added, f" on {self.where}")
@@ -298,4 +305,6 @@ def _reaches(text: str) -> bool:
         address = ipaddress.ip_address(text)
     except ValueError:
         return False
-    return not (address.is_loopback or address.is_link_local)
+    own = address.is_loopback or address.is_link_local or address.is_unspecified or address.is_multicast
+    # The guest says it: none may be this machine, and what follows a % may be any text.
+    return not own and getattr(address, "ipv4_mapped", None) is None and "%" not in text

@@ -16,14 +16,16 @@ from nestlab.base.patience import allowed
 from nestlab.lab.pve_address import PORT
 from nestlab.wire.pve import encode, tasks
 from nestlab.wire.pve import multipart as upload
+from nestlab.wire.pve.answers import answered
 from nestlab.wire.pve.api import Params, Progress
 from nestlab.wire.pve.credentials import Credentials
 from nestlab.wire.pve.errors import NodeUnreachable, Unauthorized, refusal
+from nestlab.wire.pve.https import Answer, Https
 from nestlab.wire.pve.login import Badge, Login
 from nestlab.wire.pve.multipart import Parts
 from nestlab.wire.pve.retries import Lost, Patience, Unsent, repeatable
 from nestlab.wire.pve.trust import Trust
-from nestlab.wire.pve.wires import Answer, Wires
+from nestlab.wire.shapes import odd
 
 if TYPE_CHECKING:
     import aiohttp
@@ -56,7 +58,7 @@ class Pve:
         patience: Patience | None = None,
         badge: Badge | None = None,
     ) -> None:
-        self._wires = Wires(host, port, believed, CONNECTIONS)
+        self._https = Https(host, port, believed, CONNECTIONS)
         self._badge = badge or Badge(login)
         self._patience = patience or Patience()
         self._slots: dict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(PER_NODE))
@@ -70,7 +72,7 @@ class Pve:
 
     @property
     def where(self) -> str:
-        return self._wires.where
+        return self._https.where
 
     async def get(self, path: str, params: Params | None = None) -> Any:
         return await self._ask("GET", path, params)
@@ -117,7 +119,7 @@ class Pve:
         address = encode.address(path) + f"?{encode.query(params)}"
         if self._badge.due:
             await self._enter(self._badge.current)
-        opened = await self._wires.websocket(address, self._badge.headers("GET"))
+        opened = await self._https.websocket(address, self._badge.headers("GET"))
         if opened is None:
             await self.get(path, params)
             what = f"{self.where} opens no websocket at {path}."
@@ -125,7 +127,7 @@ class Pve:
         return opened
 
     async def close(self) -> None:
-        await self._wires.close()
+        await self._https.close()
 
     async def __aenter__(self) -> Pve:
         return self
@@ -142,7 +144,7 @@ class Pve:
         headers = {"Content-Type": "application/json"} if body is not None else {}
         tried, since = 0, time.monotonic()
         while True:
-            met = self._wires.met
+            met = self._https.met
             try:
                 async with self._slot(path):
                     answer = await self._let_in(method, address, lambda: body, headers)
@@ -163,7 +165,7 @@ class Pve:
             if self._badge.due:
                 await self._enter(self._badge.current)
             shown = self._badge.current
-            answer = await self._wires.send(method, address, {**headers, **self._badge.headers(method)}, body())
+            answer = await self._https.send(method, address, {**headers, **self._badge.headers(method)}, body())
             if answer.status != 401 or not again or not self._badge.renewable:
                 break
             await self._enter(shown, refused=True)
@@ -188,7 +190,7 @@ class Pve:
         path, headers = "/access/ticket", {"Content-Type": "application/json"}
         body = encode.body(dict(self._badge.request()))
         try:
-            answer = await self._wires.send("POST", encode.address(path), headers, body)
+            answer = await self._https.send("POST", encode.address(path), headers, body)
         except Lost as error:  # a login may be repeated, and what it was for was not sent
             what = error.what.removesuffix(" Whether it was done is not known.")
             raise Unsent(what, hint=error.hint) from error
@@ -201,5 +203,7 @@ class Pve:
 
     def _data(self, method: str, path: str, answer: Answer) -> Any:
         if answer.status == 200:
-            return answer.data
+            return answered(answer.data, self.where, method, path)
+        if not answer.status:
+            raise odd(self.where, f"{method} {path}", answer.message)
         raise refusal(self.where, f"{method} {path}", answer.status, answer.message, parameters=answer.errors)

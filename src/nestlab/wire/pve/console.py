@@ -39,7 +39,7 @@ SETTLE = 0.3
 echoed there, and a Ctrl-C would end it."""
 
 _CHUNK = 1 << 14
-_WAITING = 1000
+_WAITING = 100
 
 
 @runtime_checkable
@@ -133,8 +133,8 @@ async def _opened(
 ) -> AsyncIterator[tuple[aiohttp.ClientWebSocketResponse, bytes]]:
     """A websocket to its terminal, let in, and the first that came."""
     given = await api.create(f"{base}/termproxy", {"serial": SERIAL} if kind == "qemu" else None)
-    user, ticket = str(given["user"]), str(given["ticket"])
-    socket = await api.websocket(f"{base}/vncwebsocket", {"port": int(given["port"]), "vncticket": ticket})
+    user, ticket = given["user"], given["ticket"]
+    socket = await api.websocket(f"{base}/vncwebsocket", {"port": given["port"], "vncticket": ticket})
     try:
         await socket.send_bytes(f"{user}:{ticket}\n".encode())
         yield socket, await _let_in(socket, user, where)

@@ -1,34 +1,44 @@
 """Credentials for a Proxmox VE: where they come from, and which address they belong to.
 
-Its address (`pveaddress`) holds no secret. Secrets are in the environment (NESTLAB_PVE_TOKEN, or NESTLAB_PVE_USER and
+Its address (`pve_address`) holds no secret. Secrets are in the environment (NESTLAB_PVE_TOKEN, or NESTLAB_PVE_USER and
 NESTLAB_PVE_PASSWORD), else in a file of its own below nestlab's state directory (`pve/HOST.toml`, 0600), else asked
 for. Never on a command line, never in a lab file.
+
+What the environment holds is for the addresses in NESTLAB_PVE_HOST, and for no others. Where that is not set it is for
+an address that the user says on the command line, or for the only one that `nestlab pve trust` keeps.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import stat
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from nestlab.base.errors import LabError
-from nestlab.lab.pve_address import PORT, Place, is_user
+from nestlab.base.files import replace
+from nestlab.base.frozen import frozen
+from nestlab.lab.pve_address import Place, is_user
+from nestlab.wire.pve import known_addresses as known
+from nestlab.wire.pve.known_addresses import keep_at
 from nestlab.wire.pve.login import Login, Password, Token
 from nestlab.wire.pve.trust import Trust
 
+__all__ = ["KEYS", "Ask", "Credentials", "find", "held", "keep", "keep_at"]
+
 KEYS = ("token", "user", "password", "fingerprint", "ca")
 """What a file may hold. `token` is USER@REALM!ID=SECRET; a fingerprint or `ca` says which certificate is believed."""
+
+ENVIRONMENT = tuple(f"NESTLAB_PVE_{key.upper()}" for key in KEYS)
+"""The variables that say the same."""
 
 Ask = Callable[[str], str]
 """Asks a person for a secret that is not shown."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Credentials:
     """Credentials for a place, and the certificate that it must show."""
 
@@ -37,11 +47,16 @@ class Credentials:
     trust: Trust
 
 
-def find(where: Place, environ: Mapping[str, str], state: Path, ask: Ask | None = None) -> Credentials:
+def find(
+    where: Place, environ: Mapping[str, str], state: Path, ask: Ask | None = None, *, named: bool = False
+) -> Credentials:
     """The credentials for a place: from the environment, else from the file below `state`, else asked for. LabError
-    when there are none, when they are not those that the address names, or others may read the file."""
+    when the user has not named the place (`named`: on the command line; see `wire.pve.known_addresses`), when there are
+    none, when they are not those that the address names, or others may read the file."""
+    known.check(where, environ, state, named=named)
     kept = keep_at(state, where)
     held = _read(kept)
+    environ, hidden = _for(where, environ, state, named=named)
 
     def value(key: str) -> str:
         return environ.get(f"NESTLAB_PVE_{key.upper()}", "") or held.get(key, "")
@@ -54,7 +69,7 @@ def find(where: Place, environ: Mapping[str, str], state: Path, ask: Ask | None 
     elif password:
         login = Password(_user(where, user), password)
     elif ask is None:
-        raise _nothing(where, kept)
+        raise _nothing(where, kept, hidden)
     elif where.token_id:
         login = Token(where.user, where.token_id, ask(f"Secret of the API token {where.user}!{where.token_id}: "))
     else:
@@ -64,10 +79,13 @@ def find(where: Place, environ: Mapping[str, str], state: Path, ask: Ask | None 
     return Credentials(where, login, believed)
 
 
-def keep_at(state: Path, where: Place) -> Path:
-    """The file for a place."""
-    port = "" if where.port == PORT else f"_{where.port}"
-    return state / "pve" / f"{where.host.lower().replace(':', '-')}{port}.toml"
+def _for(
+    where: Place, environ: Mapping[str, str], state: Path, *, named: bool
+) -> tuple[Mapping[str, str], tuple[str, ...]]:
+    """What of the environment belongs to a place, and the variables that do not."""
+    mine = known.beside(where, environ) if known.hosts(environ) else named or known.only_one(where, state)
+    held = tuple(name for name in ENVIRONMENT if environ.get(name))
+    return (environ, ()) if mine else ({}, held)
 
 
 def held(state: Path, where: Place) -> dict[str, str]:
@@ -76,27 +94,13 @@ def held(state: Path, where: Place) -> dict[str, str]:
 
 
 def keep(state: Path, where: Place, values: Mapping[str, str]) -> Path:
-    """Write the file for a place anew, 0600 from its first byte on. `values` as in KEYS."""
+    """Write the file for a place anew, 0600 from its first byte on. `values` as in KEYS. LabError if that fails."""
     path = keep_at(state, where)
     unknown = set(values) - set(KEYS)
     if unknown:
         raise ValueError(f"no keys of credentials: {unknown}")
     text = "".join(f"{key} = {_quoted(values[key])}\n" for key in KEYS if values.get(key))
-    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.new")
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-            temporary.replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        what = f"The credentials cannot be kept in {path}: {error.strerror}."
-        raise LabError(what, hint="Set NESTLAB_HOME to a directory that you can write.") from error
+    replace(path, text.encode(), 0o600)
     return path
 
 
@@ -129,7 +133,10 @@ def _same(where: Place, login: Login) -> None:
         raise LabError(what, hint="Name the same in both: NESTLAB_PVE_TOKEN, or the file in nestlab's directory.")
 
 
-def _nothing(where: Place, kept: Path) -> LabError:
+def _nothing(where: Place, kept: Path, hidden: tuple[str, ...]) -> LabError:
+    if hidden:
+        what = f"{hidden[0]} does not belong to {where.host}: {known.HOSTS} says which Proxmox VE it is for."
+        return LabError(what, hint=f"Set {known.HOSTS}={where.host}, or keep its own secret in {kept} (chmod 600).")
     return LabError(
         f"There is nothing to log in to {where.host} with.",
         hint=f'Set NESTLAB_PVE_TOKEN=USER@REALM!ID=SECRET; or write `token = "…"` into {kept} (chmod 600).',

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from urllib.parse import quote
 
 from nestlab.base.errors import LabError
+from nestlab.base.frozen import frozen
 from nestlab.wire.pve.api import Params, Value
 
 BODY_LIMIT = 512 << 10
@@ -65,7 +65,7 @@ def address(path: str) -> str:
     return "/api2/json" + quote(path, safe="/")
 
 
-@dataclass(frozen=True)
+@frozen
 class Upid:
     """The name of a task, `UPID:node:pid:pstart:starttime:type:id:user:`."""
 

@@ -83,8 +83,8 @@ class NodeUnreachable(PveError, Unreachable):
 
 
 _NO_GUEST = re.compile(
-    r"nodes/[^/']+/(?:qemu-server|lxc)/(\d+)\.conf' does not exist"
-    r"|unable to find configuration file for (?:VM|CT) (\d+)|no such (?:VM|CT) \('?(\d+)"
+    r"nodes/[^/']+/(?:qemu-server|lxc)/(\d{1,9})\.conf' does not exist"
+    r"|unable to find configuration file for (?:VM|CT) (\d{1,9})|no such (?:VM|CT) \('?(\d{1,9})"
 )
 _LOCKED = re.compile(
     r"can't lock file|got lock request timeout|cfs-lock '[^']*' error: (?!no quorum)|(?:VM|CT) is locked"

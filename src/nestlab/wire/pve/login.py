@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from urllib.parse import quote
 
 from nestlab.base.errors import LabError
+from nestlab.base.frozen import frozen
 
 LIFE = 7200.0
 """Seconds that a ticket is good for ($ticket_lifetime in PVE::AccessControl)."""
@@ -19,7 +20,7 @@ RENEW = 5400.0
 _TOKEN = re.compile(r"(?P<user>[^\s:/!]+@[A-Za-z][A-Za-z0-9._-]*)!(?P<id>[A-Za-z][A-Za-z0-9._-]*)[=: ](?P<secret>\S+)")
 
 
-@dataclass(frozen=True)
+@frozen
 class Token:
     """An API token. Its secret is not shown."""
 
@@ -41,7 +42,7 @@ class Token:
         return f"{self.user}!{self.id}"
 
 
-@dataclass(frozen=True)
+@frozen
 class Password:
     """A user with realm (`root@pam`) and their password, which is not shown."""
 

@@ -11,10 +11,10 @@ import hashlib
 import os
 import secrets
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from nestlab.base.errors import LabError
+from nestlab.base.frozen import frozen
 from nestlab.wire.pve.api import Progress
 
 CHUNK = 1 << 18
@@ -27,7 +27,7 @@ ENDINGS = {
 """What a file may be called (PVE::Storage); `images`, `backup` and `snippets` cannot be uploaded."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Parts:
     """The parts of a request body: `head`, the first `size` bytes of `source`, `tail`."""
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from nestlab.base.errors import LabError
+from nestlab.base.frozen import frozen
 
 POOL, STORAGE, IMAGES, ZONE, SDN, BRIDGE, NODES = (
     "/pool/{pool}",
@@ -40,6 +41,7 @@ _GUESTS = {
     "VM.Allocate": "make and remove machines",
     "VM.Audit": "see machines and their configuration",
     "VM.Clone": "make machines from templates",
+    "VM.Config.CDROM": "put an ISO into a machine's drive",
     "VM.Config.CPU": "give a machine a CPU that nests",
     "VM.Config.Disk": "give a machine disks, and choose what it boots",
     "VM.Config.HWType": "choose machine type, controller, serial port, and KVM or not",
@@ -78,7 +80,7 @@ _REST: dict[str, dict[str, str]] = {
 def major(version: str) -> int:
     """8 or 9, from what GET /version says (`9.1.10`, `pve-manager/8.4.1/…`). Later ones count as 9; LabError for
     earlier ones, and for what is no version."""
-    found = re.search(r"(\d+)(?:\.|\Z)", version)
+    found = re.search(r"(\d{1,9})(?:\.|\Z)", version)
     number = int(found[1]) if found else 0
     if number < 8:
         raise LabError(f"Proxmox VE {version or '(no version)'} is not supported.", hint="nestlab needs PVE 8 or 9.")
@@ -95,7 +97,7 @@ def needed(version: str) -> dict[str, tuple[str, ...]]:
     return {path: tuple(sorted(privileges)) for path, privileges in reasons(version).items()}
 
 
-@dataclass(frozen=True)
+@frozen
 class Scope:
     """Where nestlab works. `storages`: for disks. `zones`: SDN zones for the networks of labs; `bridges`: those of
     nodes that are used as they are. `images`: the storages that images and seeds are uploaded to (all of `storages`
@@ -120,7 +122,7 @@ class Scope:
         return [*found, (NODES, NODES)]
 
 
-@dataclass(frozen=True)
+@frozen
 class Step:
     """One step of the setup: a command for root on a node, and the same as a request of the API. `there`: that it is
     refused because it exists already is no error; then `otherwise` is done. `shows`: its answer holds the token's
@@ -205,7 +207,7 @@ def _options(params: Mapping[str, str]) -> str:
     return " ".join(f"--{key} {shlex.quote(value)}" for key, value in params.items())
 
 
-@dataclass(frozen=True)
+@frozen
 class Lack:
     """A privilege that is needed at a path and is not there. `why`: what nestlab would do with it."""
 

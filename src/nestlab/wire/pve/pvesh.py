@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,9 @@ from typing import Any, Protocol
 
 from nestlab.base.errors import LabError, Unreachable
 from nestlab.base.events import Say
+from nestlab.base.typed import parsed
 from nestlab.wire.pve import encode, tasks
+from nestlab.wire.pve.answers import answered
 from nestlab.wire.pve.api import Params, Progress
 from nestlab.wire.pve.errors import PveError, refusal
 from nestlab.wire.pve.multipart import ENDINGS
@@ -61,6 +62,11 @@ class Pvesh:
         self._where = where or host.path or "this node"
         self._patience = patience or Patience()
         self._slots = asyncio.Semaphore(AT_ONCE)
+
+    @property
+    def host(self) -> Runs:
+        """The node."""
+        return self._host
 
     @property
     def where(self) -> str:
@@ -127,7 +133,7 @@ class Pvesh:
         result = await self._run(argv, timeout=120 if method == "GET" else None)
         if result.status != 0:
             raise self._refused(method, f"{method} {path}", result)
-        return _data(result.stdout)
+        return answered(_data(result.stdout), self.where, method, path)
 
     async def _run(self, argv: Sequence[str], timeout: float | None = None) -> Result:
         async with self._slots:
@@ -152,7 +158,7 @@ def _data(stdout: bytes) -> Any:
     text = stdout.decode(errors="replace").strip()
     for part in (text, text.rpartition("\n")[2]):
         try:
-            return json.loads(part)
+            return parsed(part)
         except ValueError:
             if part.startswith("UPID:"):
                 return part.strip()

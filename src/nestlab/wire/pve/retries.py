@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 
 from nestlab.base.errors import LabError, Unreachable
+from nestlab.base.frozen import frozen
 from nestlab.wire.pve.errors import NodeUnreachable, PveError, is_lock_timeout
 
 
@@ -17,7 +17,7 @@ class Lost(Unreachable):
     """The connection was lost before the answer: what was asked may have been done."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Patience:
     """At most `tries` times, with pauses that double from `first` to `most` seconds (half of each is chance, so that
     many who wait for the same lock do not come back together)."""
@@ -31,7 +31,7 @@ class Patience:
 
     def pause(self, tried: int) -> float:
         """Seconds after so many tries."""
-        whole = min(self.most, self.first * 2.0 ** (tried - 1))
+        whole = min(self.most, self.first * 2.0 ** min(tried - 1, 60))
         return float(whole * (0.5 + random.random() / 2))
 
 

@@ -23,6 +23,9 @@ PATIENCE = 300.0
 PAGE = 500
 """Lines of a log asked at once (PVE's own default is 50)."""
 
+LINES = 100_000
+"""Lines of a log that are read at most."""
+
 TAIL = 20
 """Lines of a failed task's log that its error carries."""
 
@@ -40,7 +43,7 @@ class _Log:
 
     async def read(self) -> None:
         """Everything that is new."""
-        while True:
+        while len(self.lines) < LINES:
             entries = await self._api.get(f"{self._upid.path}/log", {"start": len(self.lines), "limit": PAGE})
             new = [str(entry.get("t", "")) for entry in entries or []]
             if (

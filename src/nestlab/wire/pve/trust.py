@@ -8,11 +8,11 @@ from __future__ import annotations
 import hashlib
 import re
 import ssl
-from dataclasses import dataclass
 from pathlib import Path
 
 from nestlab.base import patience
 from nestlab.base.errors import LabError, Unreachable
+from nestlab.base.frozen import frozen
 
 TIMEOUT = 10.0
 
@@ -22,7 +22,7 @@ COMPARE = (
 )
 
 
-@dataclass(frozen=True)
+@frozen
 class Trust:
     """`pins`: fingerprints, one of which the certificate must have. `ca`: a file of certificates, one of which must
     have signed it (for the host's name). With both, a pin decides."""

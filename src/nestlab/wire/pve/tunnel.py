@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import re
 import select
 import socket
 from collections.abc import Callable, Coroutine, Sequence
@@ -36,7 +37,7 @@ async def connect(agent: Agent, port: int) -> Stream:
     read. LabError when the guest lacks what a relay needs."""
     result = await agent.run(["sh", "-c", START, "sh", str(port)], input=RELAY.encode(), check=False)
     folder = result.text.strip()
-    if result.status != 0 or not folder.startswith("/"):
+    if result.status != 0 or not re.fullmatch(r"/[\w./-]{1,200}", folder):
         what = f"No connection can be made through the guest agent of {agent.where}."
         hint = "It needs sh, mktemp, mkfifo, dd and base64 in the guest, and room in its /run."
         raise LabError(what, hint=hint, detail=result.stderr.decode(errors="replace").strip())
@@ -110,7 +111,10 @@ class Stream:
         loop = asyncio.get_running_loop()
         begun = loop.time()
         while True:
-            if int((await self._agent.text(f"{self._folder}/s")).strip() or 0) >= wanted:
+            said = (await self._agent.text(f"{self._folder}/s")).strip()
+            if said and not (said.isascii() and said.isdigit() and len(said) < 16):
+                raise _strange()
+            if int(said or 0) >= wanted:
                 return
             if _left(self._ours):
                 raise ConnectionResetError
@@ -192,5 +196,9 @@ def _decoded(line: str) -> bytes:
     try:
         return base64.b64decode(line, validate=True)
     except ValueError as error:
-        what = "What came through the guest agent is not what its relay wrote."
-        raise Unreachable(what, hint="Something else writes to its files: try again.") from error
+        raise _strange() from error
+
+
+def _strange() -> Unreachable:
+    what = "What came through the guest agent is not what its relay wrote."
+    return Unreachable(what, hint="Something else writes to its files: try again.")

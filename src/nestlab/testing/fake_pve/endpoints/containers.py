@@ -9,7 +9,7 @@ from typing import Any
 from nestlab.testing.fake_pve.endpoints import drives as disks
 from nestlab.testing.fake_pve.endpoints import options
 from nestlab.testing.fake_pve.endpoints.cluster import cores, memory
-from nestlab.testing.fake_pve.endpoints.settings import has_bridge, listed, locked
+from nestlab.testing.fake_pve.endpoints.settings import check_card, listed, locked
 from nestlab.testing.fake_pve.endpoints.vms import destroy, join
 from nestlab.testing.fake_pve.refusals import Refusal, denied, died
 from nestlab.testing.fake_pve.routes import Ask, serve
@@ -232,9 +232,8 @@ def started(ask: Ask, task: Task, guest: Guest) -> None:
     if guest.template:
         raise died("you can't start a CT if it's a template")
     for key, value in sorted(guest.config.items()):
-        bridge = str(value).partition("bridge=")[2].split(",")[0]
-        if re.fullmatch(r"net\d+", key) and bridge and not has_bridge(ask.world, guest.node, bridge):
-            raise died(f"bridge '{bridge}' does not exist")
+        if re.fullmatch(r"net\d+", key):
+            check_card(ask.world, guest.node, str(value))
     task.work()
     guest.running, guest.started = True, time.time()
 

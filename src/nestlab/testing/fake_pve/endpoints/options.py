@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from urllib.parse import unquote
 
-from nestlab.testing.fake_pve.endpoints.drives import check_drive
+from nestlab.testing.fake_pve.endpoints.drives import cdrom, check_drive
 from nestlab.testing.fake_pve.formats import DRIVE
 from nestlab.testing.fake_pve.refusals import denied, died
 from nestlab.testing.fake_pve.routes import Ask
@@ -139,6 +139,8 @@ def permitted(ask: Ask, name: str, value: str, path: str) -> None:
     if kind == "serial" and value in ("socket", ""):
         return need(ask, path, "VM.Config.HWType")
     if kind in ("unused", "vmstate") or DRIVE.fullmatch(name):
+        if DRIVE.fullmatch(name) and cdrom(value) and not ask.path.endswith("/qemu"):
+            return need(ask, path, "VM.Config.CDROM")
         return None if ask.method == "POST" and ask.path.endswith("/qemu") else need(ask, path, "VM.Config.Disk")
     if name == "tags":
         return None if ask.path.endswith("/qemu") else tagged(ask, str(ask.guest().config.get("tags", "")), value)

@@ -6,8 +6,9 @@ import re
 import time
 from typing import Any
 
+from nestlab.base.keyboard import KEYS
 from nestlab.testing.fake_pve.endpoints import drives as disks
-from nestlab.testing.fake_pve.endpoints.settings import ONE, apply_pending, has_bridge, locked
+from nestlab.testing.fake_pve.endpoints.settings import ONE, apply_pending, check_card, locked
 from nestlab.testing.fake_pve.refusals import Refusal, died
 from nestlab.testing.fake_pve.routes import Ask, serve
 from nestlab.testing.fake_pve.tasks import Task
@@ -85,9 +86,8 @@ def check_start(ask: Ask, task: Task, guest: Guest) -> None:
         if file not in ("none", "cdrom") and not file.startswith("/") and not ask.world.volume(file, guest.node):
             raise died(f"volume '{file}' does not exist")
     for key, value in sorted(guest.config.items()):
-        bridge = str(value).partition("bridge=")[2].split(",")[0]
-        if re.fullmatch(r"net\d+", key) and bridge and not has_bridge(ask.world, guest.node, bridge):
-            raise died(f"bridge '{bridge}' does not exist")
+        if re.fullmatch(r"net\d+", key):
+            check_card(ask.world, guest.node, str(value))
 
 
 def halted(ask: Ask, guest: Guest, *, gently: bool = False) -> None:
@@ -251,7 +251,11 @@ def grow(ask: Ask, task: Task, guest: Guest) -> None:
 
 @serve("PUT", f"{ONE}/sendkey")
 def sendkey(ask: Ask) -> Any:
+    """What QEMU says of a key that it does not know is lost: the request succeeds."""
     running(ask)
+    keys = tuple(str(ask["key"]).split("-"))
+    if set(keys) <= KEYS:
+        ask.guest().keys.append(keys)
 
 
 @serve("POST", f"{ONE}/monitor")

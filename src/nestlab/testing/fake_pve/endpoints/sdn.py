@@ -176,7 +176,14 @@ def create_vnet(ask: Ask) -> Any:
         raise nested(what, "tag", "vlan tag is not allowed on simple zone")
     if zone["type"] != "simple" and ask.get("tag") is None:
         raise nested(what, "tag", "missing vlan tag")
+    no_evpn(ask, what, zone)
     staged(ask, "vnets")[name] = {"type": "vnet", **options_of(ask)}
+
+
+def no_evpn(ask: Ask, what: str, zone: dict[str, Any]) -> None:
+    """Zones/EvpnPlugin.pm, vnet_update_hook."""
+    if zone["type"] == "evpn" and ask.on("vlanaware"):
+        raise nested(what, "vlan-aware", "vlan-aware option can't be enabled with evpn")
 
 
 @serve("GET", f"{VNETS}/{{vnet}}")
@@ -189,6 +196,7 @@ def vnet(ask: Ask) -> Any:
 def update_vnet(ask: Ask) -> Any:
     own(ask, "SDN.Allocate")
     unlocked(ask, "update sdn vnet object failed")
+    no_evpn(ask, "update sdn vnet object failed", staged(ask, "zones")[vnet_of(ask)["zone"]])
     changed(ask, vnet_of(ask), "vnet")
 
 

@@ -139,6 +139,7 @@ def update(ask: Ask, task: Task | None = None) -> None:
             remove(ask, guest, key)
         for name in sorted(names):
             change(ask, guest, name)
+        readded(guest)
     finally:
         drop(ask.world, ask.vmid, owner)
 
@@ -150,6 +151,20 @@ def live(guest: Guest, name: str) -> bool:
         allowed = str(guest.config.get("hotplug", "1"))
         return HOTPLUG[kind] in ("network,disk,usb" if allowed == "1" else allowed).split(",")
     return name in options.SAFE_LIVE or kind in ("unused", "ipconfig")
+
+
+def plugged(guest: Guest, name: str, new: Value) -> bool:
+    """Whether a value takes effect while the machine runs. Of a disk that is there, its size and limits do, and not
+    what the guest was told of it when it started; of a CD-ROM drive its medium (vmconfig_update_disk)."""
+    old = guest.config.get(name)
+    if old is None or not DRIVE.fullmatch(name):
+        return live(guest, name)
+    (file, before), (now, after) = disks.split(old), disks.split(new)
+    if disks.cdrom(old) and disks.cdrom(new):
+        return True
+    if file != now:
+        return live(guest, name)
+    return all(before.get(key) == after.get(key) for key in ("ssd", "ro", "cache", "discard", "iothread", "aio"))
 
 
 def remove(ask: Ask, guest: Guest, key: str) -> None:
@@ -200,7 +215,7 @@ def change(ask: Ask, guest: Guest, name: str) -> None:
     else:
         new = options.typed(name, value)
     guest.doomed.discard(name)
-    if guest.running and not live(guest, name):
+    if guest.running and not plugged(guest, name, new):
         guest.pending[name] = new
         if guest.config.get(name) == new:
             del guest.pending[name]
@@ -208,6 +223,13 @@ def change(ask: Ask, guest: Guest, name: str) -> None:
         guest.config[name] = new
         if name == "tags" and not new:
             del guest.config[name]
+
+
+def readded(guest: Guest) -> None:
+    """A volume that is attached again is unused no more (qemu-server, QemuServer.pm: write_vm_config)."""
+    used = {disks.split(guest.config[key])[0] for key in disks.drives(guest.config)}
+    for key in [key for key, value in guest.config.items() if key.startswith("unused") and value in used]:
+        del guest.config[key]
 
 
 def hotplugged(ask: Ask, guest: Guest, name: str, text: str) -> str:
@@ -229,10 +251,24 @@ def has_bridge(world: World, node: str, bridge: str) -> bool:
     return bridge in world.nodes[node].bridges or (zone is not None and node in nodes)
 
 
+def check_card(world: World, node: str, text: str) -> None:
+    """A card as it is plugged in when its machine starts: the bridge is there, and tells VLANs apart where a vnet is to
+    (pve-network, Zones/Plugin.pm: tap_plug; a bridge of the node gets one more for the VLAN)."""
+    bridge = text.partition("bridge=")[2].split(",")[0]
+    if bridge and not has_bridge(world, node, bridge):
+        raise died(f"bridge '{bridge}' does not exist")
+    vnet = world.sdn.applied["vnets"].get(bridge)
+    if vnet is not None and not int(vnet.get("vlanaware", 0)) and re.search(r",(tag|trunks)=", text):
+        raise died(f"vm vlans are not allowed on vnet {bridge}")
+
+
 def apply_pending(guest: Guest) -> None:
     """Make the changes that waited for the machine to stop."""
     guest.config.update(guest.pending)
     for key in guest.doomed:
-        guest.config.pop(key, None)
+        gone = guest.config.pop(key, None)
+        if gone is not None and DRIVE.fullmatch(key) and not disks.cdrom(gone):
+            number = next(index for index in range(256) if f"unused{index}" not in guest.config)
+            guest.config[f"unused{number}"] = disks.split(gone)[0]
     guest.pending.clear()
     guest.doomed.clear()

@@ -113,6 +113,11 @@ def status(ask: Ask) -> Any:
     return state(ask, ask.world.storages[ask["storage"]])
 
 
+def store_tells(store: Storage) -> bool:
+    """Whether a storage knows what a volume takes (volume_size_info of each plugin)."""
+    return store.files or store.type == "zfspool"
+
+
 def row_of(volume: Volume) -> dict[str, Any]:
     row: dict[str, Any] = {"volid": volume.volid, "content": volume.content, "format": volume.format,
                            "size": volume.size, "ctime": volume.ctime}  # fmt: skip
@@ -176,7 +181,8 @@ def read(ask: Ask) -> Any:
         raise died(f"volume_size_info on '{volid}' failed - no format")
     if not ask.has(f"/storage/{ask['storage']}", "Datastore.Allocate"):
         ask.need(f"/storage/{ask['storage']}", *AUDIT, any_of=True)
-    return {"path": volume.path, "size": volume.size, "format": volume.format, "used": volume.used}
+    used = volume.used if store_tells(ask.world.storages[ask["storage"]]) else 0
+    return {"path": volume.path, "size": volume.size, "format": volume.format, "used": used}
 
 
 @serve("DELETE", f"{CONTENT}/{{volume}}")

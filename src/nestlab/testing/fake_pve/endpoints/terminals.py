@@ -10,6 +10,7 @@ from nestlab.testing.fake_pve.consoles import Console
 from nestlab.testing.fake_pve.endpoints.settings import ONE
 from nestlab.testing.fake_pve.refusals import Refusal
 from nestlab.testing.fake_pve.routes import Ask, serve
+from nestlab.testing.fake_pve.screens import Screen
 from nestlab.testing.fake_pve.world import Guest
 
 CT = "/nodes/{node}/lxc/{vmid}"
@@ -40,7 +41,14 @@ def unfit(ask: Ask, guest: Guest) -> str:
 @serve("POST", f"{ONE}/vncproxy")
 def vncproxy(ask: Ask) -> Any:
     found = {**console(ask), "cert": "-----BEGIN CERTIFICATE-----\n"}
-    return {**found, "password": "fakefake"} if ask.on("generate-password") or not ask.on("websocket") else found
+    given = ask.on("generate-password") or not ask.on("websocket")
+    password = secrets.token_hex(4) if given else found["ticket"][:8]
+    guest = ask.guest()
+    if guest.running and not str((guest.machine or guest.config).get("vga", "")).startswith("serial"):
+        waiting = ask.world.consoles[found["ticket"]]
+        screen = Screen(waiting.vmid, waiting.user, waiting.ticket, password=password, picture=guest.screen)
+        ask.world.consoles[found["ticket"]] = screen
+    return {**found, "password": password} if given else found
 
 
 @serve("POST", f"{ONE}/termproxy", "/nodes/{node}/lxc/{vmid}/termproxy")

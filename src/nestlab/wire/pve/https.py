@@ -6,17 +6,20 @@ closed, and a resize by +1G is not idempotent), to follow no redirects, and to b
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import json
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from nestlab.base import patience
 from nestlab.base.errors import LabError
+from nestlab.base.frozen import frozen
+from nestlab.base.typed import parsed
 from nestlab.wire.pve import trust
 from nestlab.wire.pve.retries import Lost, Unsent
+from nestlab.wire.shapes import odd
 
 if TYPE_CHECKING:
     import aiohttp
@@ -29,10 +32,23 @@ CONNECT = 10.0
 """Nominal seconds for a connection and its TLS handshake."""
 
 ANSWER = 180.0
-"""Nominal seconds until an answer has come. pveproxy gives up on another node after 30, not on its own worker."""
+"""Nominal seconds until an answer has come whole. pveproxy gives up on another node after 30, not on its worker."""
+
+BODY = 32 << 20
+"""Bytes of the longest answer: what a command said, of which an agent keeps 16 MiB, takes more as JSON. (A million
+empty lists take a hundred MiB of memory.)"""
+
+MESSAGE = 16 << 10
+"""Characters of the longest error."""
+
+ERRORS = 100
+"""Parameters that an error names at most."""
+
+FRAME = 256 << 10
+"""Bytes of the longest frame of a websocket: pveproxy sends none over 128 KiB."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Answer:
     """`message`: what was said when it refused; the reason phrase ends at the first line break, the body does not."""
 
@@ -43,19 +59,31 @@ class Answer:
 
 
 def read(status: int, reason: str, body: bytes) -> Answer:
-    """An answer as it came. A 401 has no body, errors of uploads are plain text."""
+    """An answer as it came. A 401 has no body, errors of uploads are plain text. Status 0: 200, and what it should not
+    be."""
     try:
-        content = json.loads(body) if body else {}
+        content = parsed(body) if body else {}
     except ValueError:
-        content = {"message": body.decode(errors="replace")} if status != 200 else None
+        content = {"message": body[:MESSAGE].decode(errors="replace")} if status != 200 else None
     if not isinstance(content, dict):
         return Answer(status if status != 200 else 0, reason if status != 200 else "the answer is not JSON")
-    message = str(content.get("message") or "").strip()
+    message = _said(content.get("message")) or reason.strip()
     errors = content.get("errors")
-    return Answer(status, message or reason.strip(), content.get("data"), errors if isinstance(errors, dict) else None)
+    wrong = {_said(name): _said(told) for name, told in list(errors.items())[:ERRORS]} if _is_object(errors) else None
+    return Answer(status, message, content.get("data"), wrong)
 
 
-class Wires:
+def _is_object(value: Any) -> TypeGuard[dict[str, Any]]:
+    return isinstance(value, dict)
+
+
+def _said(value: Any) -> str:
+    """A text of an error, not longer than anybody reads."""
+    said = value if isinstance(value, str) else "" if value is None else str(value)[:MESSAGE]
+    return said[:MESSAGE].encode(errors="replace").decode().strip()
+
+
+class Https:
     """Connections to one node's API, at most `limit`, each to a certificate that is believed."""
 
     def __init__(self, host: str, port: int, believed: trust.Trust, limit: int) -> None:
@@ -69,6 +97,7 @@ class Wires:
         self._proofs: dict[bytes, aiohttp.Fingerprint] = {}
         self._context: ssl.SSLContext | None = None
         self._session: aiohttp.ClientSession | None = None
+        self._closed = False
 
     @property
     def where(self) -> str:
@@ -81,7 +110,8 @@ class Wires:
         """Send a request (`path` quoted) and read its answer, which must come within `wait` seconds after the body was
         sent. Unsent or Lost when there is none; LabError when the certificate is not believed."""
         async with self._sent(method, path, headers, body, wait) as response:
-            answer = read(response.status, response.reason or "", await response.read())
+            content = await self._body(response, f"{method} {path.partition('?')[0].removeprefix('/api2/json')}")
+            answer = read(response.status, response.reason or "", content)
         self.met = True
         return answer
 
@@ -101,7 +131,7 @@ class Wires:
                         headers=headers,
                         protocols=("binary",),
                         compress=0,
-                        max_msg_size=0,
+                        max_msg_size=FRAME,
                         timeout=limits,
                         ssl=await self._proof(),
                     )
@@ -109,6 +139,16 @@ class Wires:
                     return None
                 except aiohttp.ServerFingerprintMismatch as error:
                     self._turn(error.got, tried)
+
+    async def _body(self, response: aiohttp.ClientResponse, asked: str) -> bytes:
+        """The body of an answer. Odd if it is longer than any."""
+        content = bytearray()
+        async for part in response.content.iter_any():
+            content += part
+            if len(content) > BODY:
+                response.close()
+                raise odd(self.where, asked, f"it goes on after {BODY >> 20} MiB")
+        return bytes(content)
 
     @contextlib.asynccontextmanager
     async def _sent(
@@ -121,7 +161,7 @@ class Wires:
             total=None, connect=None, sock_connect=patience.allowed(CONNECT), sock_read=patience.allowed(wait)
         )
         tried: set[bytes] = set()
-        async with self._telling(method):
+        async with self._telling(method), asyncio.timeout(None) as limit:
             while True:
                 try:
                     async with session.request(
@@ -132,6 +172,7 @@ class Wires:
                         timeout=timeout,
                         ssl=await self._proof(),
                         allow_redirects=False,
+                        trace_request_ctx=(limit, patience.allowed(wait)),
                     ) as response:
                         yield response
                         return
@@ -162,10 +203,14 @@ class Wires:
     def _opened(self) -> aiohttp.ClientSession:
         import aiohttp
 
+        if self._closed:  # who asked beside one that failed is too late
+            raise Unsent(f"The connection to Proxmox VE on {self.where} is closed.")
         if self._session is None:
             connector = aiohttp.TCPConnector(limit=self._limit, keepalive_timeout=KEPT, ttl_dns_cache=30)
             jar = aiohttp.DummyCookieJar()
-            self._session = aiohttp.ClientSession(connector=connector, cookie_jar=jar, middlewares=(_once,))
+            self._session = aiohttp.ClientSession(
+                connector=connector, cookie_jar=jar, middlewares=(_once,), trace_configs=[_watch()]
+            )
         return self._session
 
     async def _proof(self) -> Any:
@@ -216,9 +261,31 @@ class Wires:
         return Lost(what, hint="Try again: nestlab looks at what is there and goes on from that.")
 
     async def close(self) -> None:
+        """For good: what is asked afterwards fails."""
+        self._closed = True
+        await self.drop()
+
+    async def drop(self) -> None:
+        """Its connections end; what is asked afterwards opens new ones."""
         session, self._session = self._session, None
         if session is not None:
             await session.close()
+
+
+def _watch() -> aiohttp.TraceConfig:
+    """Gives a request its time anew with everything that is sent of it: then its answer must come, and be whole, in
+    that time, however slowly it drips."""
+    import aiohttp
+
+    async def sent(session: object, context: SimpleNamespace, what: object) -> None:
+        if context.trace_request_ctx is not None:
+            limit, wait = context.trace_request_ctx
+            limit.reschedule(asyncio.get_running_loop().time() + wait)
+
+    found = aiohttp.TraceConfig()
+    found.on_request_headers_sent.append(sent)
+    found.on_request_chunk_sent.append(sent)
+    return found
 
 
 class _Cut(Exception):

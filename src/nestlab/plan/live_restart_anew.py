@@ -5,28 +5,36 @@ Only what a disk was made from, and a disk that is to be smaller, are reasons to
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from nestlab.base.paint import human
+from nestlab.base.frozen import frozen
 from nestlab.lab.blueprint import Spec, starting
 from nestlab.lab.model import format_size
 from nestlab.plan.changes import changes
+from nestlab.plan.disk_changes import DiskChanges, disk_changes
 from nestlab.plan.steps import Seen, Way
+
+RUNS = ("running", "paused")
 
 EMPTY = 1 << 20
 """Bytes below which the disk of a half-made machine has nothing in it: an empty qcow2 file takes a fifth of that."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Decision:
     """`what` changed: `memory 512M -> 640M`."""
 
     way: Way
     what: str
+    disks: DiskChanges | None = None
+    """What becomes of its disks beside its own, while the machine stays."""
+
+    @property
+    def discards(self) -> tuple[str, ...]:
+        """The names of those that are deleted."""
+        return self.disks.discards if self.disks is not None else ()
 
 
 def decide(spec: Spec, seen: Seen, before: Spec | None) -> Decision | None:
-    """What a change takes; None: the machine is as wanted. `before`: what the lab was last made from.
+    """The way that a change takes; None: the machine is as wanted. `before`: its definition when the lab was last made.
 
     A machine that an earlier nestlab made tells only its digest: then `before` tells the rest, and where that does not
     know the machine either, it counts as made from something else.
@@ -41,16 +49,20 @@ def decide(spec: Spec, seen: Seen, before: Spec | None) -> Decision | None:
     wanted = spec.machine.disk or 0
     if wanted and disk and wanted < disk:
         return Decision("anew", f"disk {format_size(disk)} -> {format_size(wanted)}, and no disk gets smaller")
+    drives = disk_changes(spec, seen)
+    words = [drives.what] if drives else []
     if seen.digest != spec.digest and not (made is not None and _starts_alike(made, spec)):
-        return Decision("restart", what or "its definition changed")
+        return Decision("restart", ", ".join([what or "its definition changed", *words]), drives)
     if disk is not None and wanted > disk:
         was = format_size(disk) if disk else "that of its image"
-        return Decision("live", f"disk {was} -> {format_size(wanted)}")
-    return None
+        words.insert(0, f"disk {was} -> {format_size(wanted)}")
+    if drives and not drives.live and seen.state in RUNS:
+        return Decision("restart", ", ".join(words), drives)
+    return Decision("live", ", ".join(words), drives) if words else None
 
 
 def _made_from(seen: Seen, before: Spec | None) -> tuple[str | None, int | None]:
-    """What its disk was made from, and the bytes that it was asked to have."""
+    """The digest of what its disk was made from, and the bytes that the disk was asked to have."""
     root, disk = (before.root, before.machine.disk or 0) if before is not None else (None, None)
     return (root if seen.root is None else seen.root), (disk if seen.disk is None else seen.disk)
 
@@ -58,7 +70,8 @@ def _made_from(seen: Seen, before: Spec | None) -> tuple[str | None, int | None]
 def _starts_alike(one: Spec, other: Spec) -> bool:
     """Whether two definitions give the same start, whatever their digests were made of."""
     first, second = (
-        (starting(each.machine), each.nics, each.management, each.image, each.has_disk) for each in (one, other)
+        (starting(each.machine), each.nics, each.management, each.image, each.cdroms, each.has_disk)
+        for each in (one, other)
     )
     return first == second
 
@@ -74,9 +87,12 @@ def anew(what: str, seen: Seen, made: Spec | None) -> str:
 
 
 def lost(seen: Seen, made: Spec | None) -> str:
-    """What is deleted with a machine."""
+    """The words for what is deleted with a machine."""
     if made is not None and not made.has_disk:
         return "it has no disk"
+    its, are = ("its disks", "are") if seen.disks else ("its disk", "is")
     if seen.written is not None:
-        return f"its disk with {human(seen.written)} written is deleted"
-    return f"its disk of {format_size(seen.disk)} is deleted" if seen.disk else "its disk is deleted"
+        return f"{its} with {seen.written} written {are} deleted"
+    return (
+        f"{its} of {format_size(seen.disk)} {are} deleted" if seen.disk and not seen.disks else f"{its} {are} deleted"
+    )

@@ -1,0 +1,43 @@
+"""What `up`, `start` and their like end with: ports that are kept and faults on purpose are as the user wants them."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from nestlab.cli.guard import say
+from nestlab.lab import faults as sayings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nestlab.verbs.session import Session
+
+
+async def settle(session: Session) -> None:
+    """The ports that are kept open lead to their machines again, and others no longer; faults hold again."""
+    from nestlab.verbs import ports
+
+    if session.faults:
+        from nestlab.verbs import faults
+
+        await faults.settle(session)
+    settled = await ports.settle(session)
+    for each in settled.opened:
+        say(f"127.0.0.1:{each.local} leads to {each.path}:{each.port}")
+    for each in settled.closed:
+        say(f"127.0.0.1:{each.local} no longer leads to {each.path}:{each.port}")
+
+
+def left_down(session: Session, machines: Sequence[str]) -> frozenset[str]:
+    """See `verbs.faults`."""
+    if not session.faults:
+        return frozenset()
+    from nestlab.verbs import faults
+
+    return faults.left_down(session, machines)
+
+
+def notes(session: Session) -> tuple[str, ...]:
+    """The faults that `up` does not take back."""
+    return tuple(sayings.lines(session.faults, time.time()))

@@ -1,0 +1,88 @@
+"""Passes files of a distribution's mirror on to an installer that has no other way out. What they are worth the
+installer checks itself, by the signatures of their lists."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aiohttp import ClientSession, web
+
+_RELEASE = re.compile(r"(dists/[A-Za-z0-9._-]+(?:/updates)?)/(Release|Release\.gpg)")
+_SIGNATURE = b"-----BEGIN PGP SIGNATURE-----"
+_LARGEST = 16 << 20
+_HEADERS = ("Content-Length", "Content-Type", "Last-Modified", "ETag")
+_CHUNK = 1 << 16
+
+
+class Mirror:
+    """One mirror, by its URL. `tell` hears what it does not give."""
+
+    def __init__(self, url: str, tell: Callable[[str], None]) -> None:
+        self.url, self.tell = url.rstrip("/"), tell
+        self._session: ClientSession | None = None
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """A file of it; whatever goes wrong there is a status here."""
+        from aiohttp import ClientError, ClientSession, ClientTimeout, web
+
+        path = request.match_info["path"]
+        if ".." in path.split("/"):
+            raise web.HTTPNotFound
+        if self._session is None:
+            timeout = ClientTimeout(total=None, sock_connect=30, sock_read=120)
+            plain = {"Accept-Encoding": "identity"}  # what is signed is the file, not its compressed form
+            self._session = ClientSession(headers=plain, auto_decompress=False, trust_env=True, timeout=timeout)
+        if (found := _RELEASE.fullmatch(path)) and (answer := await self._of_in_release(found[1], found[2])):
+            return answer
+        asked = {name: request.headers[name] for name in ("Range", "If-Modified-Since") if name in request.headers}
+        stream: web.StreamResponse | None = None
+        try:
+            async with self._session.get(f"{self.url}/{path}", headers=asked) as got:
+                if got.status >= 400:
+                    self.tell(f"mirror: {got.status} {path}")
+                headers = {name: got.headers[name] for name in _HEADERS if name in got.headers}
+                stream = web.StreamResponse(status=got.status, headers=headers)
+                await stream.prepare(request)
+                async for chunk in got.content.iter_chunked(_CHUNK):
+                    await stream.write(chunk)
+        except (ClientError, TimeoutError) as error:
+            self.tell(f"mirror: {path}: {type(error).__name__}")
+            if stream is not None and stream.prepared:
+                raise ConnectionResetError("the mirror broke off") from error
+            raise web.HTTPBadGateway(text=f"the mirror does not answer: {type(error).__name__}\n") from None
+        await stream.write_eof()
+        return stream
+
+    async def _of_in_release(self, folder: str, name: str) -> web.Response | None:
+        """`Release` or `Release.gpg` as they stand in `InRelease`: Debian's installer asks for the two one by one, and
+        many a cache has an older one of one of them (seen), while `InRelease` is one file. None where there is none."""
+        from aiohttp import ClientError, web
+
+        assert self._session is not None
+        try:
+            async with self._session.get(f"{self.url}/{folder}/InRelease") as got:
+                text = await got.content.read(_LARGEST) if got.status == 200 else b""
+                while got.status == 200 and not got.content.at_eof() and len(text) < _LARGEST:
+                    text += await got.content.read(_LARGEST - len(text))
+        except (ClientError, TimeoutError):
+            return None
+        parts = split(text)
+        return web.Response(body=parts[name == "Release.gpg"], content_type="text/plain") if parts else None
+
+    async def close(self, _app: Any) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+
+def split(signed: bytes) -> tuple[bytes, bytes] | None:
+    """What a clear-signed text says, and its signature by itself (RFC 4880, section 7: the last line end is not
+    signed); None for what is none."""
+    head, _, rest = signed.partition(b"\n\n")
+    text, found, signature = rest.partition(b"\n" + _SIGNATURE)
+    if not found or not head.startswith(b"-----BEGIN PGP SIGNED MESSAGE-----"):
+        return None
+    lines = [line.removeprefix(b"- ") for line in text.split(b"\n")]
+    return b"\n".join(lines), _SIGNATURE + signature

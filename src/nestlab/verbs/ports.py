@@ -1,0 +1,224 @@
+"""Ports of machines that lead from 127.0.0.1 of the lab's host for good: by the QEMUs on the way, without nestlab.
+
+Each QEMU forwards to its machine from 127.0.0.1 of the host that it runs on. What comes into a hypervisor comes to its
+management address, from which a relay of systemd's leads to that: a connection from elsewhere than 127.0.0.1 would keep
+its sender, which the machine inside has no route to (slirp's tcp_connect).
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from ipaddress import IPv4Network
+
+from nestlab.base.errors import LabError, Unreachable
+from nestlab.base.frozen import frozen
+from nestlab.engines.port_rules import Forwarding, PortTaken, Rule, Rules
+from nestlab.home import ports as kept_ports
+from nestlab.home.ports import Kept
+from nestlab.hosts.listeners import listener
+from nestlab.hosts.port_relay import relay, unrelay
+from nestlab.lab.model import parent_of
+from nestlab.lab.ports import LOWEST
+from nestlab.verbs.session import Session
+
+LOOPBACK = "127.0.0.1"
+
+SSH = 22
+
+INNER = 12000, 8000
+"""The first of the ports of a hypervisor that lead to machines inside it, and how many they are: below those of sshds
+(`engines.qemu.boot`)."""
+
+
+@frozen
+class Settled:
+    """What was done: `opened` and `closed` are ports; `later`: machines that do not run, whose ports wait for them."""
+
+    opened: tuple[Kept, ...] = ()
+    closed: tuple[Kept, ...] = ()
+    later: tuple[Kept, ...] = ()
+
+
+async def open_port(session: Session, path: str, port: int, local: int | None) -> int:
+    """Have 127.0.0.1:`local` lead to a port of a running machine, and give that port (None: the same number where that
+    is free, else any). What is so already stays.
+
+    LabError where it is another's, where the machine runs on a Proxmox VE, or does not run: then nothing is left."""
+    if local is not None:
+        return await _chain(session, path, port, local)
+    if port >= LOWEST:
+        try:
+            return await _chain(session, path, port, port)
+        except _Taken:
+            pass
+    return await _chain(session, path, port, 0)
+
+
+async def close_port(session: Session, kept: Kept, others: Iterable[Kept]) -> None:
+    """Undo that, as far as the machines on the way run. Hops that `others` need stay."""
+    shared = any((each.path, each.port) == (kept.path, kept.port) for each in others)
+    target, hops = kept.port, []
+    for machine in _way(kept.path):
+        own, outer = _address(session, machine), parent_of(machine)
+        try:
+            async with (await _engine(session, machine)).forwards(machine) as rules:
+                found = [each for each in await rules.all() if (each.address, each.port) == (own, target)]
+        except Unreachable:
+            break  # with its QEMU its forwards have gone
+        found = [each for each in found if outer or each.local == kept.local]
+        if not found:
+            break
+        hops.append((machine, found[0]))
+        target = found[0].local
+    for machine, rule in reversed(hops):
+        if not (shared and parent_of(machine)):
+            await _remove(session, machine, rule)
+
+
+async def settle(session: Session) -> Settled:
+    """Have the ports of 127.0.0.1 be what the lab file and the user want. LabError, when all others are settled, for
+    those that another process has."""
+    before = kept_ports.load(session.place)
+    wanted = _wanted(session, before)
+    if not (before or wanted):
+        return Settled()
+    opened, later, now, refused = [], [], [], []
+    gone = [each for each in before if each not in wanted and not _renews(each, wanted)]
+    for each in gone:
+        await close_port(session, each, (other for other in before if other not in gone))
+    for each in wanted:
+        try:
+            local = await open_port(session, each.path, each.port, each.local or None)
+        except Unreachable:
+            later.append(each)
+            now.extend([each] if each.local else [])
+            continue
+        except LabError as error:
+            refused.append(error)
+            now.extend([each] if each in before else [])
+            continue
+        now.append(replace(each, local=local))
+        opened.append(now[-1])
+    kept_ports.save(session.place, now)
+    if refused:
+        raise LabError("\n".join(error.what for error in refused), hint=refused[0].hint)
+    fresh = tuple(each for each in opened if each not in before)
+    return Settled(fresh, tuple(gone), tuple(later))
+
+
+def _wanted(session: Session, before: Sequence[Kept]) -> list[Kept]:
+    """What there should be; `local` 0 where that is open."""
+    specs = session.blueprint.by_path()
+    asked = [each for each in before if each.asked and each.path in specs]
+    known = {(each.path, each.port): each.local for each in before if not each.asked}
+    said = [
+        Kept(spec.path, each.port, each.local or known.get((spec.path, each.port), 0))
+        for spec in session.blueprint.specs
+        for each in spec.machine.ports
+    ]
+    return [*said, *(each for each in asked if each.local not in {other.local for other in said})]
+
+
+def _renews(each: Kept, wanted: Iterable[Kept]) -> bool:
+    """Whether the lab file now says what the user asked for before, or the other way round."""
+    return any((each.path, each.port, each.local) == (other.path, other.port, other.local) for other in wanted)
+
+
+class _Taken(LabError):
+    """The outermost port is another's."""
+
+
+async def _chain(session: Session, path: str, port: int, local: int) -> int:
+    target = port
+    made: list[tuple[str, Rule]] = []
+    try:
+        for machine in _way(path):
+            outer = parent_of(machine)
+            rule = Rule(LOOPBACK, _inner(machine, target) if outer else local, _address(session, machine), target)
+            async with (await _engine(session, machine)).forwards(machine) as rules:
+                known = await rules.all()
+                found = next((each for each in known if _serves(each, rule, inside=bool(outer))), None)
+                if found is None:
+                    for each in known:
+                        if _stale(each, rule):
+                            await rules.remove(each)
+                    found = await _added(rules, rule, inside=bool(outer))
+                    made.append((machine, found))
+            target = found.local
+            if outer:
+                await relay(await session.nest.host(outer), _address(session, outer), target)
+    except BaseException as error:
+        for machine, rule in reversed(made):
+            await _remove(session, machine, rule)
+        if isinstance(error, PortTaken):
+            raise _taken(path, port, error.port) from error
+        raise
+    return target
+
+
+async def _remove(session: Session, machine: str, rule: Rule) -> None:
+    async with (await _engine(session, machine)).forwards(machine) as rules:
+        await rules.remove(rule)
+    if outer := parent_of(machine):
+        await unrelay(await session.nest.host(outer), rule.local)
+
+
+def _inner(machine: str, target: int) -> int:
+    """The port of a hypervisor that leads to a machine inside it: the same each time it is started, so that what leads
+    there from outside stays right."""
+    first, count = INNER
+    return first + zlib.crc32(f"{machine}:{target}".encode()) % count
+
+
+async def _added(rules: Rules, rule: Rule, *, inside: bool) -> Rule:
+    try:
+        return await rules.add(rule)
+    except PortTaken:
+        if not inside:
+            raise
+        return await rules.add(replace(rule, local=0))
+
+
+def _stale(there: Rule, wanted: Rule) -> bool:
+    """Whether a forward of the same QEMU is in the way: it led to what was there before. The way to sshd stays."""
+    return (there.bind, there.local) == (wanted.bind, wanted.local) and there.local != 0 and there.port != SSH
+
+
+def _serves(there: Rule, wanted: Rule, *, inside: bool) -> bool:
+    """Whether a forward is the one that is wanted; inside a hypervisor any port of it will do, but that of its sshd's
+    own."""
+    if (there.address, there.port) != (wanted.address, wanted.port):
+        return False
+    return there.local == wanted.local or (inside and there.port != SSH)
+
+
+def _taken(path: str, port: int, local: int) -> LabError:
+    who = listener(local)
+    by = f" by {who}" if who else ""
+    what = f"Port {local} of 127.0.0.1, which is to lead to port {port} of {path}, is taken{by}."
+    return _Taken(
+        what, hint=f"End that, or take another port: nestlab forward {path} {port} OTHER --keep, or `ports:`."
+    )
+
+
+def _way(path: str) -> list[str]:
+    """A machine and all that it is in, from inside to outside."""
+    names = path.split("/")
+    return ["/".join(names[:count]) for count in range(len(names), 0, -1)]
+
+
+def _address(session: Session, machine: str) -> str:
+    """A machine's own address on the card that leads to its host."""
+    return str(IPv4Network(session.blueprint[machine].management)[15])
+
+
+async def _engine(session: Session, machine: str) -> Forwarding:
+    if machine not in session.blueprint.by_path() or session.blueprint.on is not None:
+        what = f"Nothing keeps a port open for {machine}: it is on a Proxmox VE, whose API has no such thing."
+        raise LabError(what, hint=f"`nestlab forward {machine} PORT` does it while it runs.")
+    engine = await session.nest.engine(parent_of(machine))
+    if not isinstance(engine, Forwarding):
+        raise LabError(f"What runs {machine} forwards no ports.", hint="Forward it while nestlab runs: nestlab forward")
+    return engine

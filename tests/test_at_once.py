@@ -1,0 +1,138 @@
+"""Two nestlabs at once: on one lab they take turns, whoever only looks is not kept, and one doctor changes a host."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from fake_root import FakeRoot, fix, undo
+from nestlab.base.errors import Busy
+from nestlab.home import lock
+from nestlab.verbs import leftovers, session
+from test_session import ALL, Bench, quiet, until
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+async def change(bench: Bench, verb: str, said: list[str], wait: float | None = None) -> int:
+    """`up` or `down` as another process does it; how many steps it had to do."""
+    lab, source = session.read(bench.file, {})
+    opening = session.changing(bench.site, verb, lab=lab, source=source, wait=wait, say=said.append)
+    if verb == "down":
+        opening = session.changing(bench.site, verb, name="pair", wait=wait, say=said.append)
+    async with opening as opened:
+        todo = opened.plan("running" if verb == "up" else "gone")
+        await opened.apply(todo, quiet, verb=verb)
+        if verb == "down":
+            session.forget(opened.place)
+    return len(todo.steps)
+
+
+async def held(bench: Bench) -> tuple[asyncio.Event, asyncio.Future[int]]:
+    """An `up` that is in the middle of its work, until the event is set."""
+    gate = bench.world.hold("boot:hv1")
+    first = asyncio.ensure_future(change(bench, "up", []))
+    await until(lambda: ("pair", "hv2") in bench.world.machines)
+    return gate, first
+
+
+async def test_a_second_up_waits_says_for_whom_and_has_nothing_left_to_do(bench: Bench) -> None:
+    gate, first = await held(bench)
+    said: list[str] = []
+    second = asyncio.ensure_future(change(bench, "up", said))
+    await until(lambda: bool(said))
+    assert said[0].startswith("waiting for `nestlab up` (process ")
+    gate.set()
+    assert await first
+    assert await second == 0
+    assert bench.running() == ALL
+
+
+async def test_down_during_up_waits_and_takes_all_of_it_down(bench: Bench) -> None:
+    gate, first = await held(bench)
+    said: list[str] = []
+    second = asyncio.ensure_future(change(bench, "down", said))
+    await until(lambda: bool(said))
+    gate.set()
+    await first
+    assert await second
+    assert bench.world.machines == {}
+    assert bench.home.labs() == []
+
+
+async def test_up_during_down_waits_and_makes_the_lab_anew(bench: Bench) -> None:
+    await change(bench, "up", [])
+    gate = bench.world.hold("remove:hv1")
+    first = asyncio.ensure_future(change(bench, "down", []))
+    await until(lambda: lock.holder(bench.home.lab("pair").lock) is not None)
+    said: list[str] = []
+    second = asyncio.ensure_future(change(bench, "up", said))
+    await until(lambda: bool(said))
+    gate.set()
+    await first
+    assert await second
+    assert bench.running() == ALL
+
+
+async def test_who_does_not_wait_is_told_who_is_at_work_and_changes_nothing(bench: Bench) -> None:
+    gate, first = await held(bench)
+    before = dict(bench.world.machines)
+    for verb in ("up", "down"):
+        with pytest.raises(Busy, match=r"`nestlab up` \(process .*\) is at work on lab pair") as busy:
+            await change(bench, verb, [], wait=0)
+        assert busy.value.hint
+    assert bench.world.machines == before
+    gate.set()
+    await first
+
+
+async def test_status_during_up_waits_for_nobody_and_sees_what_is_there(bench: Bench) -> None:
+    gate, first = await held(bench)
+    async with session.looking(bench.site, name="pair") as opened:
+        seen = (await opened.look()).machines
+    assert "hv2" in seen
+    assert not first.done()
+    gate.set()
+    await first
+
+
+async def test_gc_during_up_leaves_the_lab_and_what_it_writes_alone(bench: Bench) -> None:
+    gate, first = await held(bench)
+    assert [each.what for each in leftovers.find(bench.home) if each.path is not None] == []
+    gate.set()
+    assert await first
+    assert bench.running() == ALL
+
+
+async def test_a_second_doctor_is_told_that_one_is_at_work_and_changes_nothing(tmp_path: Path) -> None:
+    root = FakeRoot(tmp_path / "host")
+    (root.root / "etc").mkdir()
+    root.load("nested=0")
+    before = root.tree()
+    async with root.surgeon().hands.alone():
+        for attempt in (fix, undo):
+            with pytest.raises(Busy, match="Another `nestlab doctor` is changing this host") as busy:
+                await attempt(root)
+            assert "run the same command again" in busy.value.hint
+        assert root.tree() == before
+    await fix(root)
+    assert root.parameter("kvm_amd.nested") == "1"
+    await undo(root)
+    assert root.parameter("kvm_amd.nested") == "0"
+
+
+async def test_of_two_doctors_at_once_each_is_done_or_told(tmp_path: Path) -> None:
+    root = FakeRoot(tmp_path / "host")
+    (root.root / "etc").mkdir()
+    root.load("nested=0")
+    done = await asyncio.gather(*(fix(root) for _ in range(4)), return_exceptions=True)
+    assert any(not isinstance(each, BaseException) for each in done)
+    assert all(isinstance(each, Busy) for each in done if isinstance(each, BaseException))
+    assert root.parameter("kvm_amd.nested") == "1"
+    await undo(root)
+    assert root.parameter("kvm_amd.nested") == "0"
