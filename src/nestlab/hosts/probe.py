@@ -2,7 +2,8 @@
 
 It imports nothing of nestlab and little else (start-up under emulation costs tens of times what it costs natively: no
 json, re, signal, socket or subprocess), and runs on Python 3.9. What may hang or crash on a /dev/kvm that lies runs in
-a child of its own with a deadline. `facts` is pure: nestlab also calls it with files that a shell printed.
+a child of its own with a deadline. `facts` is pure: nestlab also calls it with files that a shell printed. It is sent
+whole, so it is one file, though longer than others.
 """
 
 # Without pathlib and itertools (they cost their import) and zip(strict=) (newer than 3.9):
