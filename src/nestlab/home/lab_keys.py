@@ -7,6 +7,7 @@ keeps its host key, and nothing is ever trusted on first use. No secret is on a 
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from nestlab.home.node_secrets import NodeSecrets, new_node, read_node
 from nestlab.home.paths import short_id
 from nestlab.hosts.host import Host
 from nestlab.hosts.ssh import SshHost, inside
+
+CLUSTER_KEY = 256
+"""Bytes of corosync's key: it takes 128 to 4096 (corosync.conf(5), totem.keyfile)."""
 
 MARK = "(from the lab file)"
 """Ends the lines of authorized_keys that are the user's own, so that they are found again."""
@@ -109,6 +113,19 @@ class LabKeys:
             return read_node(parsed(path.read_text()))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise LabError(f"The keys of {machine} in {path} cannot be read.", hint=self._anew) from error
+
+    def cluster(self, name: str) -> bytes:
+        """The key that nodes of a cluster know each other by; made when it is first asked for."""
+        path = self._directory / "keys" / f"{short_id(f'cluster:{name}')}.cluster"
+        if not path.exists():
+            replace_all({path: (secrets.token_bytes(CLUSTER_KEY), 0o600)})
+        try:
+            key = path.read_bytes()
+        except OSError as error:
+            raise LabError(f"The key of cluster {name} in {path} cannot be read.", hint=self._anew) from error
+        if len(key) != CLUSTER_KEY:
+            raise LabError(f"The key of cluster {name} in {path} is not whole.", hint=self._anew)
+        return key
 
     def _host_key(self, machine: str) -> Path:
         return self._directory / "keys" / short_id(machine)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nestlab.base.frozen import frozen
+from nestlab.kinds.clustering import Clustering
 from nestlab.lab.model import GIB
 
 
@@ -25,6 +26,8 @@ class Kind:
     bridges: str = ""
     """What its bridges are called, with a number behind, one for every card; "": each by its segment, and only for
     segments of machines inside."""
+    clustering: Clustering | None = None
+    """How it makes clusters; None: nestlab makes none of it."""
 
 
 SMP_EMULATED = "; with more than one CPU such a hypervisor was seen to panic, rarely: `cpus: 1` is safe"

@@ -11,6 +11,7 @@ from functools import cached_property, lru_cache
 from types import MappingProxyType
 
 from nestlab.base.frozen import frozen
+from nestlab.lab.clusters import Cluster
 from nestlab.lab.disks import MadeDisk
 from nestlab.lab.hardware import Card
 from nestlab.lab.hosts_file import HostsTables
@@ -152,6 +153,7 @@ class Blueprint:
     """Where the outermost machines run; None: on this machine."""
     patience: int = 1
     """The factor on all waits for its machines (`base.patience`)."""
+    clusters: tuple[Cluster, ...] = ()
 
     def __getitem__(self, path: str) -> Spec:
         return self._by_path[path]
@@ -257,7 +259,7 @@ def settle(
                 files=files,
             )
         )
-    return Blueprint(lab.name, lab.segments, tuple(specs), MappingProxyType(images), lab.on, lab.patience)
+    return Blueprint(lab.name, lab.segments, tuple(specs), MappingProxyType(images), lab.on, lab.patience, lab.clusters)
 
 
 def definition(

@@ -15,6 +15,7 @@ from nestlab.base import files
 from nestlab.base.errors import LabError
 from nestlab.base.typed import check, names, parsed
 from nestlab.lab.blueprint import Blueprint, Nic, Spec
+from nestlab.lab.clusters import Cluster
 from nestlab.lab.disks import Disk
 from nestlab.lab.hardware import Hardware, Smbios, Topology
 from nestlab.lab.install import Install
@@ -51,6 +52,8 @@ def blueprint_to_json(blueprint: Blueprint) -> str:
         data["on"] = plain(blueprint.on)
     if blueprint.patience != 1:
         data["patience"] = blueprint.patience
+    if blueprint.clusters:
+        data["clusters"] = plain(blueprint.clusters)
     return json.dumps(data | {"images": images, "hosts": list(texts)}, separators=(",", ":"))
 
 
@@ -71,6 +74,7 @@ def blueprint_from_json(text: str) -> Blueprint:
             MappingProxyType({key: _image(each) for key, each in data["images"].items()}),
             Pve(**_tuples(data["on"], "nodes")) if data.get("on") is not None else None,
             max(1, int(data.get("patience", 1))),
+            tuple(Cluster(**_tuples(each, "members", "links")) for each in data.get("clusters", ())),
         )
     except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError) as error:
         if unknown := re.search(r"unexpected keyword argument '(\w+)'", str(error)):
@@ -82,6 +86,8 @@ def blueprint_from_json(text: str) -> Blueprint:
     known = {"", *(spec.path for spec in found.specs)}
     if lost := {spec.parent for spec in found.specs} - known:
         raise ValueError(f"it lacks the machine {min(lost)}")
+    if lost := {path for each in found.clusters for path in each.members} - known:
+        raise ValueError(f"it lacks the machine {min(lost)}, a member of a cluster")
     return found
 
 

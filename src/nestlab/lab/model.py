@@ -13,6 +13,7 @@ from dataclasses import MISSING, field, fields, is_dataclass
 from typing import Any, Literal
 
 from nestlab.base.frozen import frozen
+from nestlab.lab.clusters import Cluster
 from nestlab.lab.disks import BootFrom, Bus, Disk
 from nestlab.lab.hardware import Card, Hardware
 from nestlab.lab.install import Install
@@ -303,6 +304,7 @@ class Lab:
     named: bool = field(default=False, compare=False)
     """Whether the user said the address of `on`, rather than only the lab file."""
     taken: tuple[Taken, ...] = field(default=(), compare=False)
+    clusters: tuple[Cluster, ...] = ()
 
     def walk(self) -> Iterator[Placed]:
         """Every machine, outer ones before what runs inside them, in the file's order."""

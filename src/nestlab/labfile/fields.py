@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nestlab import kinds
 from nestlab.lab.model import LAB_NAME_LIMIT, MIB, TIB
+from nestlab.labfile.cluster_fields import CLUSTER, CLUSTER_NETWORKS, CLUSTERS
 from nestlab.labfile.drive_fields import DISK_RECORD, DISK_SIZE, DRIVES, MEDIUM_RECORD
 from nestlab.labfile.hardware_fields import CARD, HARDWARE, SMBIOS, TOPOLOGY
 from nestlab.labfile.image_fields import ENTRY, IMAGE
@@ -299,6 +300,7 @@ LAB = Record(
             required=True,
             misnomers=("nodes", "vms", "hosts", "hypervisors", "topology"),
         ),
+        CLUSTERS,
     ),
     example="""\
 lab: pair
@@ -333,6 +335,8 @@ _ALL = (
     SEGMENT,
     VLAN,
     NETBOOT,
+    CLUSTER,
+    CLUSTER_NETWORKS,
     IMAGE,
     PVE_MIRROR,
     INSTALL,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nestlab.base.errors import Mistake, Mistakes
 from nestlab.lab.model import Lab
+from nestlab.labfile import clusters
 from nestlab.labfile.host_memory import too_large
 from nestlab.labfile.load import Loader
 from nestlab.labfile.nodes import Pairs
@@ -71,7 +72,7 @@ def _lab(
         raise Mistakes(_sorted(mistakes, name))
     lab = replace(lab, taken=tuple(taken(lab, reader.named, loader.intake.variables, root.source.directory)))
     if notes is not None:
-        notes += too_large(lab, section, memory)
+        notes += [*too_large(lab, section, memory), *clusters.notes(lab, section)]
     return lab
 
 

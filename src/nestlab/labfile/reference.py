@@ -48,6 +48,8 @@ _TITLES = {
     "segment": "A segment",
     "vlan": "A VLAN",
     "netboot": "Booting from the network",
+    "cluster": "A cluster",
+    "cluster_networks": "The networks of a cluster",
     "image": "An image",
     "pve_mirror": "The repository of Proxmox VE",
     "install": "An image that is installed",

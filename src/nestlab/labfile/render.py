@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from nestlab.answers import Answers
+from nestlab.lab.clusters import Cluster
 from nestlab.lab.disks import Disk
 from nestlab.lab.hardware import Hardware
 from nestlab.lab.install import Install
@@ -31,6 +32,9 @@ def render(lab: Lab) -> str:
     if lab.segments:
         lines.append("segments:")
         lines.extend(f"  {_text(each.name)}:{_segment(each)}" for each in lab.segments)
+    if lab.clusters:
+        lines.append("clusters:")
+        lines.extend(f"  {_text(each.name)}: {_cluster(each)}" for each in lab.clusters)
     lines.append("machines:")
     for machine in lab.machines:
         lines.extend("  " + line for line in _machine(machine))
@@ -65,6 +69,14 @@ def _segment(segment: Segment) -> str:
     if segment.vlan is not None:
         pairs.append(f"vlan: {segment.vlan}")
     return f" {{{', '.join(pairs)}}}" if pairs else ""
+
+
+def _cluster(cluster: Cluster) -> str:
+    networks = ", ".join(f"{role}: {_text(segment)}" for role, segment in cluster.roles.items())
+    pairs = [f"members: [{', '.join(map(_text, cluster.members))}]", f"networks: {{{networks}}}"]
+    if cluster.qdevice is not None:
+        pairs.append(f"qdevice: {_text(cluster.qdevice)}")
+    return f"{{{', '.join(pairs)}}}"
 
 
 def _vlan(vlan: Vlan) -> str:

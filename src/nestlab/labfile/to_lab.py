@@ -27,6 +27,7 @@ from nestlab.lab.readiness import Ready
 from nestlab.labfile import containers, hardware, netboot, of_kind, pve, pve_packages, ready, url_image, vlans
 from nestlab.labfile.additions import added_at, additions, own_files
 from nestlab.labfile.cards import cards_said, link_of
+from nestlab.labfile.clusters import with_clusters
 from nestlab.labfile.disk_image import of_disk, size_of_source, too_many_bytes
 from nestlab.labfile.drives import Drives
 from nestlab.labfile.fields import CARDS_LIMIT
@@ -81,7 +82,10 @@ class _Builder:
         self.complain((*check(segments, self.uses), *vlans.of_cards(self.uses, segments, self.plain)))
         self.complain(netboot.of_machines(segments, machines, self.uses))
         on, named, patience = pve.place(self.root), pve.is_named(self.root), values.get("patience", 1)
-        return Lab(values.get("lab", ""), on, wanted, machines, patience, named)
+        lab = Lab(values.get("lab", ""), on, wanted, machines, patience, named)
+        lab, complaints = with_clusters(lab, self.root)
+        self.complain(complaints)
+        return lab
 
     def complain(self, complaints: Iterable[Complaint]) -> None:
         for node, key, what, hint in complaints:

@@ -14,6 +14,8 @@ from nestlab.lab.blueprint import Blueprint, Spec
 from nestlab.lab.model import Image, parent_of, within
 from nestlab.lab.netboot import Service, digest_of_service, service_of
 from nestlab.lab.urls import shown_url
+from nestlab.plan.cluster_steps import World
+from nestlab.plan.cluster_writer import ClusterWriter
 from nestlab.plan.decisions import NOTHING, Fate, Fates
 from nestlab.plan.setup_due import why_set_up
 from nestlab.plan.steps import (
@@ -148,6 +150,8 @@ class _Writer:
         self._setups: dict[str, str] = {}
         self._in_use: dict[tuple[str, str], str] = {}
         """By segment and MAC or address: the machine that has it until it ends."""
+        world = World(blueprint, observed, goals, fates, previous)
+        self._clusters = ClusterWriter(world, self._add, whole=want == "running")
 
     def write(self, changes: tuple[Change, ...]) -> Plan:
         self._write_ends()
@@ -155,8 +159,7 @@ class _Writer:
         self._write_segments()
         self._write_builds()
         self._write_installs()
-        for spec in self._blueprint.specs:
-            self._write_start(spec)
+        self._write_starts()
         for path, fate in self._fates.items():
             if fate.late and not fate.boots:
                 self._write_late_end(path, fate)
@@ -171,6 +174,7 @@ class _Writer:
         for path, fate in reversed(self._fates.items()):
             before = inside.pop(path, [])
             if fate.end and not fate.late:
+                before = [*before, *self._clusters.before_end(path)]
                 cls = Stop if fate.end == "stop" else Remove
                 self._ends[path] = self._add(cls(fate.end_why, path, needs=tuple(before)))
                 self._note_in_use(path)
@@ -259,6 +263,19 @@ class _Writer:
             why = f"{starts[0]} runs on it, and what this host has is missing or too old"
             self._installs = tuple(self._add(Install(why, each)) for each in sorted(self._observed.lacking))
 
+    def _write_starts(self) -> None:
+        """Machines inside follow what they are in; where there are clusters, a level is done before the next."""
+        specs: Iterable[Spec] = self._blueprint.specs
+        if self._clusters.any:
+            specs = sorted(specs, key=lambda spec: spec.level)
+        level = 1
+        for spec in specs:
+            if spec.level > level:
+                self._clusters.write(level, self._ends, self._setups)
+                level = spec.level
+            self._write_start(spec)
+        self._clusters.write(level, self._ends, self._setups)
+
     def _boots(self, path: str) -> bool:
         return self._fates.get(path, NOTHING).boots
 
@@ -290,6 +307,7 @@ class _Writer:
         outer = self._fates.get(spec.parent, NOTHING)
         needs = [f"boot:{spec.parent}"] if outer.boots else []
         needs += [self._setups[spec.parent]] if spec.parent in self._setups else []
+        needs += self._clusters.before_guests(spec.parent)
         if fate.start != "boot" or not spec.parent:
             needs += self._images_of(spec)
         if not spec.parent:

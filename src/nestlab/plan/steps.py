@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from nestlab.base.frozen import frozen
 from nestlab.base.paint import human
+from nestlab.kinds.clustering import View
 from nestlab.lab.disks import MadeDisk
 from nestlab.lab.model import parent_of
 
@@ -116,6 +117,8 @@ class Observed:
     half_made: frozenset[HalfMade] = frozenset()
     served: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """By segment that is served to what boots from it, on the lab's host: the digest of that (`lab.netboot`)."""
+    clusters: Mapping[str, View] = field(default_factory=lambda: MappingProxyType({}))
+    """What members of clusters say of them, by path, as far as they were asked and answered."""
 
 
 @frozen
@@ -274,6 +277,42 @@ class Clear(Step):
         return self.rest.host
 
 
+@frozen
+class Form(Step):
+    """Make machines members of a cluster, which may be there or not, and see that it is fit for use."""
+
+    cluster: str
+    members: tuple[str, ...]
+    """Paths."""
+
+    @property
+    def subject(self) -> str:
+        return self.cluster
+
+
+@frozen
+class Join(_OfMachine):
+    """Make one more machine a member of a cluster."""
+
+    cluster: str
+
+
+@frozen
+class Leave(Step):
+    """Take a node (by its host name) out of a cluster, and clean away what its others have of it. `machine`: its path,
+    "" where that is not known any more."""
+
+    cluster: str
+    node: str
+    machine: str = ""
+
+    @property
+    def subject(self) -> str:
+        return f"{self.cluster}.{self.node}"
+
+
+OF_CLUSTERS = (Form, Join, Leave)
+
 STEPS: tuple[type[Step], ...] = (
     Build,
     Pull,
@@ -285,6 +324,9 @@ STEPS: tuple[type[Step], ...] = (
     Boot,
     Introduce,
     SetUp,
+    Form,
+    Join,
+    Leave,
     Stop,
     Remove,
     Discard,

@@ -17,7 +17,20 @@ from nestlab.images.inventory import StoredImage
 from nestlab.lab.blueprint import Blueprint
 from nestlab.lab.image_titles import title_of
 from nestlab.lab.model import Image
-from nestlab.plan.steps import Boot, Build, Clear, Connect, Discard, Disconnect, Install, Plan, Remove, Step
+from nestlab.plan.steps import (
+    Boot,
+    Build,
+    Clear,
+    Connect,
+    Discard,
+    Disconnect,
+    Form,
+    Install,
+    Leave,
+    Plan,
+    Remove,
+    Step,
+)
 from nestlab.show.machine_table import counted
 
 if TYPE_CHECKING:
@@ -101,6 +114,8 @@ def subject(step: Step, images: Mapping[str, Image]) -> str:
         return f"segment {step.segment}"
     if isinstance(step, Install):
         return PROGRAMS.get(step.program, step.program)
+    if isinstance(step, Form | Leave):
+        return f"cluster {step.cluster}" if isinstance(step, Form) else (step.machine or step.node)
     return step.subject
 
 
@@ -222,6 +237,8 @@ def named(happened: Event, images: Mapping[str, Image]) -> str:
         return f"image {image_name(about, images.get(about))}"
     if verb == "install":
         return PROGRAMS.get(about, about)
+    if verb in ("form", "leave"):
+        return f"cluster {about}" if verb == "form" else about.partition(".")[2]
     return f"segment {about}" if verb in ("connect", "disconnect") else about
 
 

@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Literal, Self
+from typing import Literal, Self, TypeAlias
 
 from nestlab.base import patience
 from nestlab.base.errors import LabError, Unreachable
@@ -18,12 +18,29 @@ from nestlab.base.frozen import frozen
 from nestlab.base.printable import one_line
 from nestlab.engines import Asking, Engine, Inside, Judging, Weighing, no_login
 from nestlab.hosts.host import Host
-from nestlab.lab.blueprint import Blueprint
+from nestlab.kinds.clustering import View
+from nestlab.lab.blueprint import Blueprint, Spec
 from nestlab.lab.model import directly_in, level_of, parent_of, within
 from nestlab.lab.readiness import Ready
-from nestlab.plan.steps import Boot, Create, HalfMade, Observed, Remove, Seen, SetUp, Step, Stop, Update, Written
+from nestlab.plan.steps import (
+    OF_CLUSTERS,
+    Boot,
+    Create,
+    Form,
+    HalfMade,
+    Join,
+    Leave,
+    Observed,
+    Remove,
+    Seen,
+    SetUp,
+    Step,
+    Stop,
+    Update,
+    Written,
+)
 from nestlab.plan.unseen import complete, learn, made, removed
-from nestlab.verbs import machine_setup
+from nestlab.verbs import cluster_goals, cluster_work, machine_setup
 
 ASIDE = 45.0
 """Nominal seconds more that a hypervisor has for what it is asked besides: echoes that stay away take 20, twice under
@@ -48,6 +65,10 @@ class Aside:
     script: str
     words: Sequence[str]
     answer: asyncio.Future[str]
+
+
+Secrets: TypeAlias = Callable[[str, Sequence[Spec]], Mapping[str, bytes]]
+"""What is told to nodes of a cluster (its name) by stdin: `Goal.secrets`."""
 
 
 Asides = Mapping[str, Aside]
@@ -87,6 +108,7 @@ class Nest:
     what is inside a hypervisor, by its kind. `previous`, the blueprint applied last, is what tells the kind of machines
     that the lab file mentions no more. `answer`: nominal seconds after which a hypervisor counts as not answering when
     its machines are looked at; three times that while its QEMU is at work. `known`: machines as they were seen last.
+    `applied`: the blueprint that was applied whole. `secrets`: what nodes of a cluster are told by stdin.
     """
 
     def __init__(
@@ -99,8 +121,14 @@ class Nest:
         previous: Blueprint | None = None,
         answer: float = 30.0,
         known: Mapping[str, Seen] | None = None,
+        applied: Blueprint | None = None,
+        secrets: Secrets | None = None,
     ) -> None:
         self.lab = blueprint.lab
+        self._blueprint = blueprint
+        self._applied = applied or previous
+        self._secrets = secrets
+        self._running: set[str] = set()
         self._specs = blueprint.by_path()
         self._before = previous.by_path() if previous else {}
         self._on = on
@@ -173,6 +201,7 @@ class Nest:
         machines = complete(found, silent, {**self._before, **self._specs}, self.known)
         observed = Observed(machines, outer.links, outer.images, outer.lacking, frozenset(half_made), outer.served)
         self.known = learn(self.known, observed)
+        self._running = {path for path, seen in machines.items() if seen.state == "running"}
         return observed
 
     async def weigh(self, seen: Observed, paths: Iterable[str]) -> Observed:
@@ -195,7 +224,8 @@ class Nest:
             return {}
 
     async def ask_setups(self, seen: Observed) -> Observed:
-        """What was seen, with what the machines that have a setup and run are stamped with, as far as they answer."""
+        """What was seen, with what the machines that have a setup and run are stamped with, and what members of
+        clusters say of these, as far as they answer."""
 
         async def ask(path: str) -> Seen:
             each = seen.machines[path]
@@ -207,9 +237,15 @@ class Nest:
                 return each
 
         paths = [path for path, spec in self._specs.items() if spec.setup and path in seen.machines]
-        paths = [path for path in paths if seen.machines[path].state == "running" and seen.machines[path].ready]
-        asked = dict(zip(paths, await asyncio.gather(*map(ask, paths)), strict=True))
-        return replace(seen, machines=MappingProxyType({**seen.machines, **asked}))
+        paths = [path for path in paths if _answers(seen, path)]
+        told, clusters = await asyncio.gather(asyncio.gather(*map(ask, paths)), self.ask_clusters(seen))
+        asked = dict(zip(paths, told, strict=True))
+        return replace(seen, machines=MappingProxyType({**seen.machines, **asked}), clusters=clusters)
+
+    async def ask_clusters(self, seen: Observed) -> Mapping[str, View]:
+        """What members of clusters say of these, now or by the blueprint before, by path: those that answer."""
+        specs = cluster_work.members(self._blueprint, self._applied)
+        return await cluster_work.views(self.host, [spec for spec in specs if _answers(seen, spec.path)])
 
     async def perform(self, step: Step, blueprint: Blueprint, say: Say) -> str | None:
         """Make one step real, where its machine is, and return what is to be known of it. Connections into a machine
@@ -219,13 +255,30 @@ class Nest:
         if isinstance(step, SetUp):
             await machine_setup.set_up(await self.host(step.machine), blueprint[step.machine], say)
             return None
+        if isinstance(step, OF_CLUSTERS):
+            return await self._cluster(step, blueprint, say)
         engine = await self.engine(step.host)
         if isinstance(step, Remove):
             self.known = removed(self.known, step.machine)
         said = await engine.perform(step, blueprint, say)
         if isinstance(step, Create | Update):
             self.known = made(self.known, blueprint[step.machine])
+        if isinstance(step, Boot | Stop | Remove):
+            gone = {path for path in self._running if within(path, step.machine)}
+            self._running = self._running | {step.machine} if isinstance(step, Boot) else self._running - gone
         return said
+
+    async def _cluster(self, step: Form | Join | Leave, blueprint: Blueprint, say: Say) -> str | None:
+        """Make a step about a cluster real, by the way of its members' kind."""
+        specs = cluster_goals.specs_of(step, blueprint, self._applied)
+        clustering = next((each for each in map(cluster_work.clustering_of, specs) if each is not None), None)
+        if clustering is None:
+            return "nothing is left of it"
+        secrets = self._secrets(step.cluster, specs) if self._secrets is not None else {}
+        slow = [self._hosts[spec.path].slowness for spec in specs if spec.path in self._hosts]
+        running = frozenset(self._running)
+        goal = cluster_goals.goal(step, blueprint, self._applied, running, secrets, max(slow, default=1.0))
+        return await cluster_work.reach(goal, clustering, self.host, say) or None
 
     async def drop(self, path: str) -> None:
         """Forget the host and the engine of a machine and of everything inside it ("" for the whole lab). Engines
@@ -331,3 +384,8 @@ class Nest:
             known = ", ".join(sorted(self._inside)) or "none"
             raise LabError(f"{path} is a hypervisor of kind {kind}.", hint=f"Kinds with an engine: {known}.")
         return self._inside[kind]
+
+
+def _answers(seen: Observed, path: str) -> bool:
+    """Whether a machine runs, and is up."""
+    return path in seen.machines and seen.machines[path].state == "running" and seen.machines[path].ready

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 import os
 import shutil
-import threading
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -32,7 +30,7 @@ from nestlab.home.speeds import Speeds
 from nestlab.home.step_times import remember, usual_of
 from nestlab.images import system_packages
 from nestlab.images.image_files import keys_of
-from nestlab.lab import addresses, blueprint_file
+from nestlab.lab import addresses, blueprint_file, clusters
 from nestlab.lab.blueprint import PROBE, Blueprint, Leases, images_of, settle
 from nestlab.lab.faults import Faults
 from nestlab.lab.model import Image, Lab
@@ -41,7 +39,7 @@ from nestlab.plan.faults import blamed, marked
 from nestlab.plan.steps import Boot, Build, Create, Observed, Plan, Remove, Stop, Want, Way
 from nestlab.plan.unseen import complete
 from nestlab.show.render import Acceleration
-from nestlab.verbs import apply, connections, foreign_notes, machine_setup, netboot_notes
+from nestlab.verbs import apply, cluster_secrets, connections, foreign_notes, import_ahead, machine_setup, netboot_notes
 from nestlab.verbs.nest import Asides, Nest
 from nestlab.verbs.platform import Platform, accelerated
 from nestlab.verbs.same_place import left_behind, same_door, stays_in_place
@@ -51,9 +49,6 @@ Emit = Callable[[Event], None]
 
 ANSWER = 20.0
 """Nominal seconds a hypervisor has to answer when its machines are looked at."""
-
-LULL = 0.5
-"""Seconds after which an `up` has started what it can and waits: time to import what it will need."""
 
 IMAGE_SIZE = {"kvm": 1100 << 20, "debian": 700 << 20, "tiny": 450 << 20, "pve": 3000 << 20}
 """Bytes of disk that building each of nestlab's own images takes: it (494, 312, 62, 900 MiB), its tree, packages."""
@@ -145,7 +140,8 @@ class Session:
         made = {step.path for step in todo.steps if step.verb in ("create", "update")}
         host = self.platform.host if self.blueprint.on is None else None
         foreign = await foreign_notes.notes(self.blueprint, made, host)
-        return (*tight, *foreign, *netboot_notes.notes(self.blueprint, made))
+        even = (note for cluster in self.blueprint.clusters if (note := clusters.even(cluster)))
+        return (*tight, *foreign, *even, *netboot_notes.notes(self.blueprint, made))
 
     async def outer_accelerations(self, todo: Plan) -> tuple[Acceleration, ...]:
         """The accelerators of machines that a plan starts on the lab's own level. LabError where a machine insists on
@@ -181,7 +177,7 @@ class Session:
                 emit(event)
 
             stopping = apply.Stopping()
-            asyncio.get_running_loop().call_later(LULL, _import_ahead)
+            asyncio.get_running_loop().call_later(import_ahead.LULL, import_ahead.start)
             outer = await self.platform.boots()
             work = asyncio.ensure_future(
                 apply.apply(
@@ -229,19 +225,6 @@ class Session:
 
     def _is_foreign(self, key: str) -> bool:
         return self.blueprint.images[key].foreign
-
-
-def _import_ahead() -> None:
-    """Libraries that take a fifth of a second to import, while machines boot rather than when they are there."""
-    names = ("asyncssh", "nestlab.wire.ssh", "nestlab.wire.qmp", "nestlab.verbs.verify")
-
-    def work() -> None:
-        with contextlib.suppress(OSError):  # booting machines need the CPUs more
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
-        for name in names:
-            importlib.import_module(name)
-
-    threading.Thread(target=work, daemon=True).start()
 
 
 def read(file: Path, environ: Mapping[str, str], sets: Sequence[str] = ()) -> tuple[Lab, Origin]:
@@ -378,6 +361,8 @@ async def _open(
             previous=made,
             answer=answer,
             known=last_seen.load(place),
+            applied=applied,
+            secrets=cluster_secrets.of(place.root),
         )
         async with nest:
             yield Session(site, place, blueprint, applied or made, nest, platform, source, leases)
