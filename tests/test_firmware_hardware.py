@@ -14,7 +14,7 @@ from nestlab.base.errors import LabError, Mistakes
 from nestlab.engines.pve import cpu_types, drift, hardware_options
 from nestlab.engines.pve.cpu_types import Processor
 from nestlab.engines.qemu.accel import choose
-from nestlab.engines.qemu.argv import Launch, argv
+from nestlab.engines.qemu.argv import Kernel, Launch, argv
 from nestlab.engines.qemu.hardware_argv import Uefi, generation
 from nestlab.hosts.facts import Facts
 from nestlab.images.image_files import recipe_of
@@ -74,6 +74,9 @@ ARGV = {
     "secure-own-disk": replace(with_hardware(KVM, Hardware(firmware="secure")), uefi=SECURE, kernel=None),
     "tpm": replace(with_hardware(KVM, Hardware(tpm=True)), swtpm=SWTPM),
     "tpm-inside": replace(with_hardware(INNER, Hardware(tpm=True)), swtpm=SWTPM),
+    "tpm-lowered": replace(
+        with_hardware(KVM, Hardware(tpm=True), memory=4 << 30), swtpm=SWTPM, kernel=Kernel("/k", "/i", lowered=True)
+    ),
     "iommu-kvm": with_hardware(KVM, Hardware(iommu=True)),
     "iommu-emulated": with_hardware(OUTER, Hardware(iommu=True)),
     "generation": replace(KVM, generation=GIVEN),

@@ -78,6 +78,29 @@ def test_the_shell_becomes_qemu_when_its_tpm_listens(root: Path) -> None:
     assert ends(tpm)
 
 
+def test_a_kernel_is_told_how_high_its_initramfs_may_be_and_its_image_stays_as_it_is(root: Path) -> None:
+    """Below the megabyte at the end of memory where SeaBIOS has its tables, never above 2 GiB."""
+    head = bytes(range(256)) * 4
+    (root / "k 'x").write_bytes(head)
+    for memory, most in ((512 << 20, 0x1FEFFFFF), (8 << 30, 0x7FEFFFFF)):
+        script = hardware_argv.before(
+            None, (), MachinePaths(f"{root}/m"), hardware_argv.lowered(f"{root}/k 'x", MachinePaths(f"{root}/m"), memory)
+        )
+        subprocess.run(["sh", "-c", script, "before", "true"], check=True)
+        made = (root / "m/kernel").read_bytes()
+        assert int.from_bytes(made[0x22C:0x230], "little") == most  # initrd_addr_max
+        assert made[0x236] & 3 == 1  # a 64-bit kernel that cannot be loaded above 4 GiB (xloadflags)
+        assert (made[:0x22C], made[0x230:0x236], made[0x237:]) == (head[:0x22C], head[0x230:0x236], head[0x237:])
+        assert (root / "k 'x").read_bytes() == head
+
+
+def test_a_kernel_that_cannot_be_copied_is_told(root: Path) -> None:
+    line = hardware_argv.lowered(f"{root}/none", MachinePaths(f"{root}/m"), 1 << 30)
+    script = hardware_argv.before(None, (), MachinePaths(f"{root}/m"), line)
+    done = subprocess.run(["sh", "-c", script, "before", "echo", "up"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "its kernel cannot be copied\n")
+
+
 def end(root: Path) -> None:
     subprocess.run(["sh", "-c", scripts.STOP, "stop", "nestlab:lab:m", f"{root}/m", "0", "asked"], check=True)
 

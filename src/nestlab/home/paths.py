@@ -95,6 +95,11 @@ class MachinePaths:
         return f"{self.root}/{firmware}.fd"
 
     @property
+    def kernel(self) -> str:
+        """A copy of its image's kernel that says where its initramfs is loaded (`hardware_argv.lowered`)."""
+        return f"{self.root}/kernel"
+
+    @property
     def tpm(self) -> str:
         """The directory with what its TPM keeps."""
         return f"{self.root}/tpm"

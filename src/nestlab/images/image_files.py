@@ -26,7 +26,7 @@ from nestlab.labfile.disk_header import examine
 class ImageFiles:
     """An image's files on the lab's host, by role: `kernel`, `initrd` and `boot` (a disk with both), `root` (a disk of
     `format`), or `cdrom`. `size`: bytes of the root disk as the guest sees it, 0 without one. `bzimage`: the kernel as
-    boot loaders want it, which no QEMU of ours is given; `agent`: an archive that they load over the initrd."""
+    boot loaders want it, and UEFI; `agent`: an archive that they load over the initrd."""
 
     key: str
     files: Mapping[str, Path]

@@ -38,6 +38,8 @@ class Kernel:
     vmlinux: str
     initrd: str
     cmdline: tuple[str, ...] = ()
+    lowered: bool = False
+    """`vmlinux` is a bzImage, and its initramfs is kept clear of a BIOS's tables (`hardware_argv.lowered`)."""
 
 
 @frozen
@@ -107,7 +109,7 @@ def is_lean(launch: Launch) -> bool:
 def argv(launch: Launch) -> list[str]:
     """The command line: of QEMU, or of a shell that becomes it when what it needs is there."""
     spec = launch.spec
-    script = hardware_argv.before(launch.uefi, launch.swtpm, launch.paths)
+    script = hardware_argv.before(launch.uefi, launch.swtpm, launch.paths, _lowered(launch))
     return [
         *(["sh", "-c", script, "before"] if script else []),
         *launch.qemu,
@@ -135,6 +137,13 @@ def argv(launch: Launch) -> list[str]:
         launch.paths.pid,
         *_sandbox(launch),
     ]
+
+
+def _lowered(launch: Launch) -> str:
+    kernel = launch.kernel
+    if kernel is None or not kernel.lowered:
+        return ""
+    return hardware_argv.lowered(kernel.vmlinux, launch.paths, launch.spec.machine.memory)
 
 
 def _sandbox(launch: Launch) -> list[str]:
@@ -207,7 +216,8 @@ def _boot(launch: Launch) -> list[str]:
     told = hardware_argv.emulation_words(launch.accel) + hardware_argv.iommu_words(hardware)
     told += hardware_argv.tpm_words(hardware, launch.accel, launch.spec.level)
     words = ["console=ttyS0", panic, *kernel.cmdline, *told, *launch.spec.machine.cmdline.split()]
-    start = ["-kernel", kernel.vmlinux, "-initrd", kernel.initrd, "-append", " ".join(words)]
+    file = launch.paths.kernel if kernel.lowered else kernel.vmlinux
+    start = ["-kernel", file, "-initrd", kernel.initrd, "-append", " ".join(words)]
     return ["-device", "pvpanic", *start, *shown]
 
 

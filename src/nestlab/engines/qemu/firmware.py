@@ -63,14 +63,15 @@ def _digest(source: Path) -> str:
 
 
 async def equipped(launch: Launch, files: FirmwareFiles, artifacts: ImageFiles, say: Say) -> Launch:
-    """A start with the UEFI and the TPM that its machine has. UEFI takes a kernel as boot loaders do."""
+    """A start with the UEFI and the TPM that its machine has. UEFI takes a kernel as boot loaders do; so does a BIOS
+    where there is a TPM, whose log must not be in its way (`hardware_argv.lowered`)."""
     hardware = launch.spec.machine.hardware
+    uefi = hardware.firmware if hardware.firmware in ("uefi", "secure") else None
     if hardware.tpm:
         launch = replace(launch, swtpm=await files.swtpm(say))
-    if hardware.firmware not in ("uefi", "secure"):
+    if uefi:
+        launch = replace(launch, uefi=await files.uefi(uefi, say))
+    if launch.kernel is None or artifacts.bzimage is None or not (uefi or hardware.tpm):
         return launch
-    launch = replace(launch, uefi=await files.uefi(hardware.firmware, say))
-    if launch.kernel is None or artifacts.bzimage is None:
-        return launch
-    kernel = replace(launch.kernel, vmlinux=await files.carried(artifacts.bzimage, say))
-    return replace(launch, kernel=kernel)
+    file = await files.carried(artifacts.bzimage, say)
+    return replace(launch, kernel=replace(launch.kernel, vmlinux=file, lowered=not uefi))

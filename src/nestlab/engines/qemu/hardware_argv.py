@@ -99,10 +99,34 @@ fail() { echo "$1" >&2; exit 1; }
 """
 
 
-def before(uefi: Uefi | None, swtpm: Sequence[str], paths: MachinePaths) -> str:
+_INITRD_MAX, _LOAD_FLAGS = 0x22C, 0x236
+"""Where a bzImage says the highest address of its initramfs, and how it may be loaded (the kernel's
+Documentation/arch/x86/boot.rst)."""
+
+_TABLES = 1 << 20
+"""Bytes at the end of memory that are left to a BIOS's tables; SeaBIOS needs some 200 kB of them."""
+
+
+def lowered(kernel: str, paths: MachinePaths, memory: int) -> str:
+    """A line of a script: copies a bzImage and says in its head that its initramfs is loaded no higher than 1 MiB below
+    the end of memory (or below 2 GiB, where PCI may begin).
+
+    QEMU leaves 160 KiB to the tables of ACPI (hw/i386/pc.c: acpi_data_size). The log of a TPM takes 64 KiB of them, the
+    tables have 128: the end of the initramfs would overwrite their beginning, the DSDT. QEMU knows no option for it,
+    and obeys a kernel that cannot be loaded anywhere; of an ELF kernel it asks nothing.
+    """
+    most = min(memory, 2 << 30) - _TABLES - 1
+    words = "".join(f"\\{byte:03o}" for byte in most.to_bytes(4, "little"))
+    mine = shlex.quote(paths.kernel)
+    patch = f"dd of={mine} bs=1 conv=notrunc"
+    head = f"printf '{words}' | {patch} seek={_INITRD_MAX} && printf '\\001' | {patch} seek={_LOAD_FLAGS}"
+    return f"{{ cat {shlex.quote(kernel)} >{mine} && {head}; }} 2>/dev/null || fail 'its kernel cannot be copied'"
+
+
+def before(uefi: Uefi | None, swtpm: Sequence[str], paths: MachinePaths, kernel: str = "") -> str:
     """A script that is run before QEMU in its process: the machine has its variables, and its TPM listens. "" where
-    there is nothing to do."""
-    lines = []
+    there is nothing to do. `kernel`: see `lowered`."""
+    lines = [kernel] if kernel else []
     if uefi is not None:
         mine, given = shlex.quote(paths.variables(uefi.firmware)), shlex.quote(uefi.variables)
         lines.append(f"[ -s {mine} ] || {{ cat {given} >{mine}.new && mv -f {mine}.new {mine}; }} || exit 1")
