@@ -83,9 +83,8 @@ def test_a_kernel_is_told_how_high_its_initramfs_may_be_and_its_image_stays_as_i
     head = bytes(range(256)) * 4
     (root / "k 'x").write_bytes(head)
     for memory, most in ((512 << 20, 0x1FEFFFFF), (8 << 30, 0x7FEFFFFF)):
-        script = hardware_argv.before(
-            None, (), MachinePaths(f"{root}/m"), hardware_argv.lowered(f"{root}/k 'x", MachinePaths(f"{root}/m"), memory)
-        )
+        line = hardware_argv.lowered(f"{root}/k 'x", MachinePaths(f"{root}/m"), memory)
+        script = hardware_argv.before(None, (), MachinePaths(f"{root}/m"), line)
         subprocess.run(["sh", "-c", script, "before", "true"], check=True)
         made = (root / "m/kernel").read_bytes()
         assert int.from_bytes(made[0x22C:0x230], "little") == most  # initrd_addr_max

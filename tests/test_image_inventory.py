@@ -11,12 +11,14 @@ import pytest
 from nestlab.base.errors import LabError
 from nestlab.base.events import Began, Ended, Event
 from nestlab.home.directories import Home
-from nestlab.images import inventory
+from nestlab.images import firmware_files, inventory, ipxe_files
 from nestlab.images.image_cache import DESCRIPTION, folder_of
 from nestlab.images.image_files import key_of
 from nestlab.lab import blueprint_file
 from nestlab.lab.blueprint import Blueprint
 from nestlab.lab.model import Image
+from nestlab.labfile import parse_text
+from test_ready_labfile import settled
 
 
 @pytest.fixture
@@ -69,6 +71,35 @@ def test_what_a_lab_of_another_home_needs_is_kept_while_that_is_there(home: Home
     home.join()
     assert home.joined() == [home]
     assert inventory.collect(home) > 0
+
+
+SEALED = """
+lab: sealed
+segments: {wire: {netboot: {image: tiny}}}
+machines:
+  one: {image: tiny, tpm: true}
+  two: {image: none, disk: 1G, boot: [network], firmware: uefi, segments: [wire]}
+"""
+
+
+def test_firmware_and_ipxe_are_kept_while_a_lab_has_machines_that_start_with_them(home: Home) -> None:
+    files = (firmware_files.FILES, ipxe_files.FILES)
+    mine = [home.cache / each.place / each.digest for each in files]
+    older = [home.cache / each.place / "0123456789abcdef" for each in files]
+    for folder in (*mine, *older):
+        folder.mkdir(parents=True)
+        (folder / "file").write_bytes(b"x" * 5000)
+    (home.cache / "ipxe" / ".dead.partial").mkdir()
+    (home.cache / "ipxe" / ".dead.lock").touch()
+    blueprint_file.save(home.lab("sealed").blueprint, settled(parse_text(SEALED, environ={})))
+    assert inventory.collect(home) > 0
+    assert all(folder.exists() for folder in mine)
+    assert not any(folder.exists() for folder in older)
+    assert not (home.cache / "ipxe" / ".dead.partial").exists()
+    home.lab("sealed").blueprint.unlink()
+    assert [each.what.rpartition(",")[0] for each in inventory.unused(home)] == [each.what for each in files]
+    assert inventory.collect(home) > 0
+    assert not any(folder.exists() for folder in mine)
 
 
 def test_nothing_is_collected_while_a_lab_cannot_be_read(home: Home) -> None:

@@ -12,10 +12,12 @@ from nestlab.base.errors import LabError
 from nestlab.base.events import Began, Ended, Event, Failed, Finished, Said, Started
 from nestlab.base.frozen import frozen
 from nestlab.home.directories import Home
-from nestlab.images import downloads, image_cache, installed, pve
+from nestlab.images import downloads, firmware_files, image_cache, installed, ipxe_files, pve
 from nestlab.images.recipes import BUILTIN
 from nestlab.lab import blueprint_file
+from nestlab.lab.blueprint import Blueprint
 from nestlab.lab.model import Image
+from nestlab.lab.netboot import service_of
 
 if TYPE_CHECKING:
     from nestlab.images.image_files import Installer
@@ -50,14 +52,29 @@ def used(home: Home) -> dict[str, tuple[str, ...]]:
 
 def _needed(home: Home) -> Iterator[tuple[str, str, Image]]:
     """(lab, key, image) of every image that a lab needs."""
+    for shown, blueprint in _blueprints(home):
+        for key, image in blueprint.images.items():
+            yield shown, key, image
+
+
+def _files(home: Home) -> Iterator[str]:
+    """The digests of the files of Debian's that machines of labs are started with."""
+    for _, blueprint in _blueprints(home):
+        if any(spec.machine.hardware.uefi or spec.machine.hardware.tpm for spec in blueprint.specs):
+            yield firmware_files.FILES.digest
+        if any((found := service_of(blueprint, each.name)) and found.loader for each in blueprint.segments):
+            yield ipxe_files.FILES.digest
+
+
+def _blueprints(home: Home) -> Iterator[tuple[str, Blueprint]]:
+    """Of every lab what it is and what was made of it, with its name as shown."""
     for each in home.joined():
         for name in each.labs():
             place = each.existing(name)
             shown = name if each == home else f"{name} (in {each.state})"
             for path in (place.blueprint, place.applied) if place else ():
-                blueprint = blueprint_file.load(path, name)
-                for key, image in blueprint.images.items() if blueprint else ():
-                    yield shown, key, image
+                if (blueprint := blueprint_file.load(path, name)) is not None:
+                    yield shown, blueprint
 
 
 def shelved(home: Home) -> list[StoredImage]:
@@ -149,17 +166,18 @@ def unused(home: Home) -> tuple[Unused, ...]:
     """All that is in the cache and no lab needs. LabError when a lab cannot be read."""
     from nestlab.images.unused import unused as look
 
-    return look(home.cache, set(used(home)))
+    return look(home.cache, {*used(home), *_files(home)})
 
 
 def collect(home: Home, found: Sequence[Unused] | None = None) -> int:
     """Remove what was found unused (None: all that is). Returns the bytes freed."""
     from nestlab.home import cache as folders
+    from nestlab.images.unused import PLACES
     from nestlab.images.unused import remove as take
 
     still = {each.paths: each for each in unused(home)}
     freed = sum(take(still[each.paths]) for each in (still.values() if found is None else found) if each.paths in still)
-    for name in ("images", "downloads", "installed", "netboot", "pve", "runtime"):
+    for name in PLACES:
         if (home.cache / name).is_dir():
             folders.sweep(home.cache / name)
     return freed

@@ -8,7 +8,18 @@ from pathlib import Path
 
 from nestlab.base.frozen import frozen
 from nestlab.home import cache as folders
-from nestlab.images import downloads, image_cache, installed, package_cache, qemu_runtime
+from nestlab.images import (
+    downloads,
+    firmware_files,
+    image_cache,
+    installed,
+    ipxe_files,
+    package_cache,
+    qemu_runtime,
+)
+
+PLACES = ("images", "downloads", "installed", "netboot", "pve", "runtime", "firmware", "ipxe")
+"""Folders of the cache in which entries are made, each whole or not at all."""
 
 
 @frozen
@@ -21,7 +32,8 @@ class Unused:
 
 
 def unused(cache: Path, keep: Collection[str]) -> tuple[Unused, ...]:
-    """Everything in the cache that is needed by none of the images in `keep` (digests), and by no machine that runs."""
+    """Everything in the cache that is needed by none of the images and files of Debian's in `keep` (digests), and by no
+    machine that runs."""
     return tuple(_each(cache, keep))
 
 
@@ -58,6 +70,10 @@ def _each(cache: Path, keep: Collection[str]) -> Iterator[Unused]:
     for runtime in sorted((cache / "runtime").glob("[0-9a-f]*/")):
         if runtime.name != qemu_runtime.digest() and not _runs_from(runtime):
             yield Unused(f"an older QEMU of nestlab's own, {runtime.name[:12]}", _size(runtime), (runtime,))
+    for files in (firmware_files.FILES, ipxe_files.FILES):
+        for folder in sorted((cache / files.place).glob("[0-9a-f]*/")):
+            if not (folder.name == files.digest and files.digest in keep) and not _runs_from(folder):
+                yield Unused(f"{files.what}, {folder.name[:12]}", _size(folder), (folder,))
     packages = package_cache.superseded(cache)
     if packages:
         many = f"{len(packages)} package{'s' * (len(packages) > 1)} of which a newer version is kept"
@@ -65,14 +81,7 @@ def _each(cache: Path, keep: Collection[str]) -> Iterator[Unused]:
     half = package_cache.unfinished(cache)
     if half:
         yield Unused("unfinished: packages", sum(map(_size, half)), half)
-    for parent in (
-        cache / "images",
-        cache / "downloads",
-        cache / "installed",
-        cache / "netboot",
-        cache / "pve",
-        cache / "runtime",
-    ):
+    for parent in (cache / each for each in PLACES):
         for left in folders.left_behind(parent):
             place = folders.elsewhere(left)
             what = f"unfinished: {parent.name}/{left.name.strip('.')[:20]}{f', and {place}' if place else ''}"
