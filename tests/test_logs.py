@@ -14,7 +14,9 @@ from nestlab.base.errors import LabError
 from nestlab.cli.logs import Lines
 from nestlab.home.paths import Place
 from nestlab.hosts.local import LocalHost
+from nestlab.labfile import parse_text
 from nestlab.verbs import logs
+from test_ready_labfile import settled
 
 
 def machine(root: Path, **consoles: str) -> Place:
@@ -52,6 +54,30 @@ async def test_a_boot_that_is_not_kept_is_an_error_that_says_which_are(tmp_path:
     with pytest.raises(LabError, match="hv1 has no boot 3") as caught:
         await said(place, 3)
     assert "1 to 2" in caught.value.hint
+
+
+SERVED = """
+lab: served
+segments: {wire: {netboot: {image: tiny}}, idle: }
+machines:
+  web: {image: none, disk: 1G, boot: [network], segments: [wire, idle]}
+"""
+
+
+async def test_what_a_segment_served_is_shown_as_a_console_is(tmp_path: Path) -> None:
+    blueprint, place = settled(parse_text(SERVED, environ={})), Place(str(tmp_path))
+    for segment, words in (
+        ("none", "has no segment none"),
+        ("idle", "serves nothing"),
+        ("wire", "not served anything"),
+    ):
+        with pytest.raises(LabError, match=words) as caught:
+            logs.netboot(blueprint, segment, place)
+        assert caught.value.hint
+    (tmp_path / "switch").mkdir()
+    (tmp_path / "switch/wire.netboot.log").write_text("10.77.0.2, ipxe, told to load boot.ipxe\nGET kernel: 200\n")
+    async with logs.lines(LocalHost(), logs.netboot(blueprint, "wire", place), follow=False) as lines:
+        assert [line async for line in lines] == [b"10.77.0.2, ipxe, told to load boot.ipxe", b"GET kernel: 200"]
 
 
 async def test_a_machine_that_was_never_started_says_so(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ def booted(machines: str, path: str, client: str) -> None:
         log = netboot_control.log_of(switch, "wire").read_text()
         for line in (f"10.77.0.11, {client}, told to load", "GET kernel: 200", "GET initrd: 200"):
             assert line in log
+        assert "GET kernel: 200" in cli.plain("logs", path, "--netboot", "wire")
         cli("down", "wired", "--yes")
         assert not netboot_control.serves(switch, "wire")
 

@@ -306,6 +306,24 @@ async def test_a_port_that_is_taken_is_one_message_and_nothing_is_left(session: 
     assert not any(world.rules.values())
 
 
+async def test_a_machine_runs_without_a_port_of_the_lab_file_that_is_taken_and_that_is_said(
+    world: World, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        world.busy.add(port)
+        lab = made(world, tmp_path, ("d", Port(80, port)), ("a", Port(80, 8080)))
+        settled = await ports.settle(lab)
+        assert [each.path for each in settled.opened] == ["a"]
+        with pytest.raises(LabError, match=rf"Port {port} of .* is taken by .*d runs without it\.") as error:
+            settled.check()
+        assert "run the same command again" in (error.value.hint or "")
+    world.busy.clear()
+    settled = await ports.settle(lab)
+    settled.check()
+    assert [each.path for each in settled.opened] == ["d"]
+
+
 async def test_a_hypervisors_port_that_is_taken_is_another_one(session: Session, world: World) -> None:
     first = await ports.open_port(session, "a/b", 80, 8080)
     taken = world.rules["a/b"][0].local
@@ -364,8 +382,7 @@ async def test_ports_of_machines_that_do_not_run_wait(world: World, tmp_path: Pa
 async def test_one_port_that_is_taken_keeps_no_other_from_its_place(world: World, tmp_path: Path) -> None:
     world.busy.add(8080)
     said = made(world, tmp_path, ("a/b", Port(80, 8080)), ("d", Port(80, 8081)))
-    with pytest.raises(LabError, match=r"Port 8080 of 127.0.0.1"):
-        await ports.settle(said)
+    assert [error.what[:22] for error in (await ports.settle(said)).refused] == ["Port 8080 of 127.0.0.1"]
     assert world.leads_to(8081) == ("d", 80)
     assert [each.local for each in kept.load(said.place)] == [8081]
 

@@ -67,10 +67,11 @@ async def bring_up(
             verdict = await session.verify(emit) if verify else None
         if verdict is None:  # the proofs looked already
             await session.look()
-        await settling.settle(session)
+        settled = await settling.settle(session)
         _conclude(session, as_json=as_json)
     if verdict is not None:
         _print_verdict(verdict, as_json=as_json)
+    settled.check()
     if not as_json:
         next_steps.print_next(session, other=_other_here(session.blueprint.lab), program=_program())
     return MEND if verdict is not None and not verdict.ok else None
@@ -168,8 +169,9 @@ async def change(
                 show(f"{name}: nothing of it is left")
         else:
             await session.look()
-            await settling.settle(session)
+            settled = await settling.settle(session)
             _conclude(session, as_json=as_json)
+            settled.check()
     return None
 
 
@@ -195,8 +197,9 @@ async def again(
         async with shown(session, todo, as_json=as_json) as emit:
             await session.apply(todo, emit, verb=verb)
         await session.look()
-        await settling.settle(session)
+        settled = await settling.settle(session)
         _conclude(session, as_json=as_json)
+        settled.check()
     return None
 
 

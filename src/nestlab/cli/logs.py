@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nestlab.base.errors import LabError
-from nestlab.cli.common import meant, paint, print_json
+from nestlab.cli import complete
+from nestlab.cli.common import lab_named, meant, paint, print_json, site
 from nestlab.cli.guard import guarded, out, run, untouched
-from nestlab.cli.machines import below
+from nestlab.cli.machines import below, the_one
 from nestlab.cli.options import Debug, Json, MachineWord
 
 if TYPE_CHECKING:
@@ -26,6 +27,15 @@ BootNumber = Annotated[
 ]
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on as more is written.")]
 Raw = Annotated[bool, typer.Option("--raw", help="Every byte as it came: escape sequences act on your terminal.")]
+Netboot = Annotated[
+    str,
+    typer.Option(
+        "--netboot",
+        metavar="SEGMENT",
+        help="Instead: what this segment served to machines that boot from the network, and who asked.",
+        autocompletion=complete.segments,
+    ),
+]
 List = Annotated[bool, typer.Option("--list", help="List the boots whose consoles are kept.")]
 
 
@@ -35,6 +45,7 @@ def logs(
     boot: BootNumber = 0,
     follow: Follow = False,
     listed: List = False,
+    netboot: Netboot = "",
     raw: Raw = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -47,7 +58,10 @@ def logs(
       nestlab logs hv1/web
       nestlab logs hv1/web --follow
       nestlab logs hv1/web --boot -1             the boot before the last
+      nestlab logs hv1/web --netboot wire        what it got from segment wire, to boot from
     """
+    if netboot:
+        return run(_netboot(meant([machine]), netboot, raw=raw, follow=follow, as_json=as_json))
     return run(_logs(meant([machine]), boot, follow=follow, listed=listed, raw=raw, as_json=as_json))
 
 
@@ -67,6 +81,18 @@ async def _logs(found: Which, number: int, *, follow: bool, listed: bool, raw: b
         show.boot = boot.number
         async with kept.lines(host, boot, follow=follow) as lines:
             await show.all(lines)
+
+
+async def _netboot(found: Which, segment: str, *, raw: bool, follow: bool, as_json: bool) -> None:
+    from nestlab.home.paths import Place
+    from nestlab.verbs import logs as kept
+    from nestlab.verbs import session as verbs
+
+    async with verbs.looking(site(), name=lab_named(found)) as session:
+        path = the_one(session, found)
+        log = kept.netboot(session.blueprint, segment, Place(str(session.place.root)))
+        async with kept.lines(await session.nest.host(""), log, follow=follow) as lines:
+            await Lines(path, raw=raw, follow=follow, as_json=as_json).all(lines)
 
 
 class Lines:

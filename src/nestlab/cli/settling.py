@@ -11,11 +11,13 @@ from nestlab.lab import faults as sayings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from nestlab.verbs.ports import Settled
     from nestlab.verbs.session import Session
 
 
-async def settle(session: Session) -> None:
-    """The ports that are kept open lead to their machines again, and others no longer; faults hold again."""
+async def settle(session: Session) -> Settled:
+    """The ports that are kept open lead to their machines again, and others no longer; faults hold again. Whoever calls
+    it ends with `check`: of a port that is another's."""
     from nestlab.verbs import ports
 
     if session.faults:
@@ -27,6 +29,7 @@ async def settle(session: Session) -> None:
         say(f"127.0.0.1:{each.local} leads to {each.path}:{each.port}")
     for each in settled.closed:
         say(f"127.0.0.1:{each.local} no longer leads to {each.path}:{each.port}")
+    return settled
 
 
 def left_down(session: Session, machines: Sequence[str]) -> frozenset[str]:

@@ -6,12 +6,16 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from nestlab.base.errors import LabError
 from nestlab.base.frozen import frozen
 from nestlab.engines.qemu.scripts import FOLLOW, PIECE
 from nestlab.home.paths import Place
 from nestlab.hosts.host import Host
+from nestlab.lab.blueprint import Blueprint
+from nestlab.lab.netboot import service_of
+from nestlab.network.netboot_control import log_of
 from nestlab.wire.result import LINE, Running, failure
 
 LIST = "cd \"$1\" 2>/dev/null && stat -c '%n %s %Y' console.log console.*.log 2>/dev/null; exit 0"
@@ -69,6 +73,24 @@ def chosen(kept: tuple[Boot, ...], number: int, path: str) -> Boot:
             hint=f"Its boots are 1 to {len(kept)}; 0 is the last, -1 the one before it.",
         )
     return kept[at]
+
+
+def netboot(blueprint: Blueprint, segment: str, place: Place) -> Boot:
+    """The log of what a segment serves, as if it were a console: who asked for what, and got it. LabError where nothing
+    is served there. `place`: the lab's, on its own host."""
+    known = {each.name: each for each in blueprint.segments}
+    if segment not in known:
+        raise LabError(f"Lab {blueprint.lab} has no segment {segment}.", hint=f"It has {', '.join(known) or 'none'}.")
+    if service_of(blueprint, segment) is None:
+        hint = "Say `netboot:` of the segment in the lab file; machines that boot from it are on it, without a VLAN."
+        raise LabError(f"Segment {segment} serves nothing to boot from.", hint=hint)
+    file = log_of(Path(place.switch), segment)
+    try:
+        about = file.stat()
+    except OSError:
+        hint = "`nestlab up` starts what serves it, with the machines."
+        raise LabError(f"Segment {segment} has not served anything yet.", hint=hint) from None
+    return Boot(1, str(file), about.st_size, about.st_mtime)
 
 
 @asynccontextmanager

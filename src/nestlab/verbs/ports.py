@@ -34,11 +34,18 @@ INNER = 12000, 8000
 
 @frozen
 class Settled:
-    """What was done: `opened` and `closed` are ports; `later`: machines that do not run, whose ports wait for them."""
+    """What was done: `opened` and `closed` are ports; `later`: machines that do not run, whose ports wait for them;
+    `refused`: why machines run without a port of theirs."""
 
     opened: tuple[Kept, ...] = ()
     closed: tuple[Kept, ...] = ()
     later: tuple[Kept, ...] = ()
+    refused: tuple[LabError, ...] = ()
+
+    def check(self) -> None:
+        """LabError where a machine runs without a port of its own."""
+        if self.refused:
+            raise LabError("\n".join(error.what for error in self.refused), hint=self.refused[0].hint)
 
 
 async def open_port(session: Session, path: str, port: int, local: int | None) -> int:
@@ -78,8 +85,7 @@ async def close_port(session: Session, kept: Kept, others: Iterable[Kept]) -> No
 
 
 async def settle(session: Session) -> Settled:
-    """Have the ports of 127.0.0.1 be what the lab file and the user want. LabError, when all others are settled, for
-    those that another process has."""
+    """Have the ports of 127.0.0.1 be what the lab file and the user want, all but those that another process has."""
     before = kept_ports.load(session.place)
     wanted = _wanted(session, before)
     if not (before or wanted):
@@ -96,16 +102,14 @@ async def settle(session: Session) -> Settled:
             now.extend([each] if each.local else [])
             continue
         except LabError as error:
-            refused.append(error)
+            refused.append(LabError(f"{error.what} {each.path} runs without it.", hint=error.hint))
             now.extend([each] if each in before else [])
             continue
         now.append(replace(each, local=local))
         opened.append(now[-1])
     kept_ports.save(session.place, now)
-    if refused:
-        raise LabError("\n".join(error.what for error in refused), hint=refused[0].hint)
     fresh = tuple(each for each in opened if each not in before)
-    return Settled(fresh, tuple(gone), tuple(later))
+    return Settled(fresh, tuple(gone), tuple(later), tuple(refused))
 
 
 def _wanted(session: Session, before: Sequence[Kept]) -> list[Kept]:
@@ -199,7 +203,9 @@ def _taken(path: str, port: int, local: int) -> LabError:
     by = f" by {who}" if who else ""
     what = f"Port {local} of 127.0.0.1, which is to lead to port {port} of {path}, is taken{by}."
     return _Taken(
-        what, hint=f"End that, or take another port: nestlab forward {path} {port} OTHER --keep, or `ports:`."
+        what,
+        hint=f"End that, then run the same command again; or take another port: nestlab forward {path} {port} OTHER"
+        " --keep, or `ports:` in the lab file.",
     )
 
 
