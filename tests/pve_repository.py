@@ -1,8 +1,8 @@
 """A small signed repository with packages that stand in for Proxmox VE's: their names, what their maintainer scripts do
 while they are installed, and the order in which a node's services start. What is in them is Debian's, or a few lines.
 
-The maintainer scripts follow pve-manager's (debian/postinst) and pve-kernel's; `pmxcfs` refuses what the real one does
-(pmxcfs.c, main): a host name that does not resolve, or only to a loopback address.
+The maintainer scripts follow pve-manager's (debian/postinst) and pve-kernel's. What nodes and their
+clusters do when they run is in `pve_stand_in/`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ getent hosts "$(uname -n)" | grep -v '^127' >/dev/null || { echo "$(uname -n) ha
 mkdir -p /etc/pve /var/lib/pve-manager/apl-info
 cp /usr/share/doc/pve-manager/aplinfo.dat /var/lib/pve-manager/apl-info/download.proxmox.com
 systemctl --system daemon-reload >/dev/null || true
-for unit in pve-cluster.service pveproxy.service pvestatd.service pve-ha-lrm.service; do
+for unit in pve-cluster.service pvedaemon.service pveproxy.service pvestatd.service pve-ha-lrm.service; do
     deb-systemd-helper unmask "$unit" >/dev/null || true
     if deb-systemd-helper --quiet was-enabled "$unit"; then
         deb-systemd-helper enable "$unit" >/dev/null || true
@@ -47,41 +47,12 @@ echo "update-initramfs would take its time here" >&2
 exit 1
 """
 
-PMXCFS = """#!/bin/sh
-name=$(uname -n)
-address=$(getent ahosts "$name" | while read -r each rest; do
-    case $each in 127.* | ::1) ;; *) echo "$each"; break ;; esac
-done)
-[ -n "$address" ] || {
-    echo "[main] crit: Unable to resolve node name '$name' to a non-loopback IP address - missing entry in" \\
-        "'/etc/hosts' or DNS?"
-    exit 255
-}
-mountpoint -q /etc/pve || mount -t tmpfs -o mode=0755 pve /etc/pve
-mkdir -p "/etc/pve/nodes/$name" /etc/pve/priv /var/lib/pve-cluster
-ln -sfn "nodes/$name" /etc/pve/local
-echo "$address $name" >/var/lib/pve-cluster/config.db
-"""
+STAND_IN = Path(__file__).parent / "pve_stand_in"
+"""Programs that keep the behaviour of Proxmox's, for nodes that are machines: a filesystem, `pvecm`, an API."""
 
-PVECM = """#!/bin/sh
-# updatecerts
-set -e
-umask 077
-cd /etc/pve
-[ -e pve-root-ca.pem ] || openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -keyout priv/pve-root-ca.key \\
-    -out pve-root-ca.pem -subj "/CN=Proxmox Virtual Environment/OU=$(cat /proc/sys/kernel/random/uuid)" 2>/dev/null
-[ -e local/pve-ssl.pem ] || {
-    openssl req -newkey rsa:2048 -nodes -keyout local/pve-ssl.key -subj "/CN=$(uname -n)" 2>/dev/null |
-        openssl x509 -req -CA pve-root-ca.pem -CAkey priv/pve-root-ca.key -days 730 -out local/pve-ssl.pem 2>/dev/null
-}
-grep -q ^ssh-rsa /etc/ssh/ssh_host_rsa_key.pub
-grep -q ^ssh-rsa /root/.ssh/id_rsa.pub
-"""
 
-PROXY = """#!/bin/sh
-[ -e /etc/pve/local/pve-ssl.pem ] || exit 1
-exec openssl s_server -quiet -accept 8006 -www -cert /etc/pve/local/pve-ssl.pem -key /etc/pve/local/pve-ssl.key
-"""
+def stand_in(name: str) -> str:
+    return (STAND_IN / name).read_text()
 
 
 def unit(what: str, run: str, rest: str = "") -> str:
@@ -90,22 +61,30 @@ def unit(what: str, run: str, rest: str = "") -> str:
 
 
 CLUSTER = (
-    "Before=corosync.service\nAfter=network.target\nAfter=sys-fs-fuse-connections.mount\nDefaultDependencies=no\n"
-    "Before=shutdown.target\nConflicts=shutdown.target\n"
+    "Wants=corosync.service\nBefore=corosync.service\nAfter=network.target\nAfter=sys-fs-fuse-connections.mount\n"
+    "DefaultDependencies=no\nBefore=shutdown.target\nConflicts=shutdown.target\n"
 )
+AFTER = "Wants=pve-cluster.service\nAfter=pve-cluster.service\nAfter=corosync.service\n"
 UNITS = {
     "pve-cluster": unit(
-        "The cluster filesystem", "Type=oneshot\nRemainAfterExit=yes\nExecStart=/usr/bin/pmxcfs", CLUSTER
+        "The Proxmox VE cluster filesystem",
+        "ExecStart=/usr/bin/pmxcfs\nKillMode=mixed\nRestart=on-failure\nTimeoutStopSec=10\nType=forking\n"
+        "PIDFile=/run/pve-cluster.pid",
+        CLUSTER,
     ),
+    "pvedaemon": unit("PVE API Daemon", "ExecStart=/usr/bin/sleep infinity", AFTER),
     "pveproxy": unit(
-        "The API",
-        "ExecStartPre=-/usr/bin/pvecm updatecerts\nExecStart=/usr/bin/pveproxy\n"
+        "PVE API Proxy Server",
+        "ExecStartPre=-/usr/bin/pvecm updatecerts --silent\nExecStart=/usr/bin/pveproxy\nRestart=on-failure\n"
         "ExecStartPost=-sh -c '[ ! -e /var/log/pveam.log ] && touch /pveupdate-ran'",
-        "Wants=pve-cluster.service\nAfter=pve-cluster.service\n",
+        AFTER + "Wants=pvedaemon.service\nAfter=pvedaemon.service\n",
     ),
     "pvestatd": unit("A slow daemon", "Type=oneshot\nRemainAfterExit=yes\nExecStart=/usr/bin/touch /run/pvestatd"),
     "pve-ha-lrm": unit("High availability", "Type=oneshot\nExecStart=/usr/bin/touch /pve-ha-ran"),
 }
+
+# Proxmox's corosync has it in its unit.
+COROSYNC = "[Unit]\nConditionPathExists=/etc/corosync/corosync.conf\n"
 
 ENTERPRISE = """\
 Types: deb
@@ -139,14 +118,19 @@ PACKAGES = (
     Package("pve-qemu-kvm", "qemu-system-x86, qemu-utils"),
     Package(
         "pve-cluster",
-        "corosync, openssl, mount",
-        (("usr/bin/pmxcfs", PMXCFS), ("usr/bin/pvecm", PVECM)),
+        "corosync, openssl, mount, python3",
+        (
+            ("usr/bin/pmxcfs", stand_in("pmxcfs")),
+            ("usr/bin/pvecm", stand_in("pvecm")),
+            ("usr/lib/pve-stand-in/standin.py", stand_in("standin.py")),
+            ("usr/lib/systemd/system/corosync.service.d/pve.conf", COROSYNC),
+        ),
     ),
     Package(
         "pve-manager",
         "ifupdown2, iproute2, openssh-server, pve-cluster, open-iscsi, init-system-helpers",
         (
-            ("usr/bin/pveproxy", PROXY),
+            ("usr/bin/pveproxy", stand_in("pveproxy")),
             ("usr/share/doc/pve-manager/aplinfo.dat", "Package: none\n"),
             ("usr/share/doc/pve-manager/trustedkeys.gpg", "keys\n"),
             *((f"usr/lib/systemd/system/{name}.service", text) for name, text in UNITS.items()),
