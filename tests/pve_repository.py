@@ -122,7 +122,7 @@ PACKAGES = (
         (
             ("usr/bin/pmxcfs", stand_in("pmxcfs")),
             ("usr/bin/pvecm", stand_in("pvecm")),
-            ("usr/lib/pve-stand-in/standin.py", stand_in("standin.py")),
+            ("usr/lib/pve-stand-in/standin.py", stand_in("standin")),
             ("usr/lib/systemd/system/corosync.service.d/pve.conf", COROSYNC),
         ),
     ),

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from nestlab.kinds.clustering import Answer, Done, Goal, Known, Node, Refused, Request, Requests, View, Wait
-from nestlab.kinds.pvecm import ask, scripts
+from nestlab.kinds.pvecm import scripts
 from nestlab.kinds.pvecm.clustering import PveClustering
 
 ONE, TWO, OTHER = (":".join([pair] * 32) for pair in ("1A", "2B", "3C"))
@@ -54,6 +54,7 @@ class Pretended:
     password: str = "secret"
     ahead: int = 0
     mounted: bool = True
+    own_certificate: bool = True
     corosync: bool = False
     cut: bool = False
     served_old: bool = False
@@ -132,7 +133,8 @@ class World:
         guests = dict.fromkeys(node.own_guests, node.name) | (node.store.guests if node.store else {})
         ids = ", ".join(f'"{n}": {{"node": "{of}", "type": "qemu", "version": 1}}' for n, of in guests.items())
         certified = node.store is not None and node.name in node.store.certified
-        own = TWO if certified else ONE
+        alone = node.store is None
+        own = TWO if certified else ONE if alone and node.own_certificate else ""
         parts = {
             "name": node.name,
             "authkey": "yes" if node.key else "",
@@ -155,7 +157,7 @@ class World:
             "addresses": "\n".join(f"inet {address} vmbr{at} {node.mtu}" for at, address in enumerate(node.links)),
             "version": node.version,
             "memory": "1505280",
-            "signed": "/etc/pve/local/pve-ssl.pem: OK" if node.store is None or certified else "",
+            "signed": "/etc/pve/local/pve-ssl.pem: OK" if (alone and node.own_certificate) or certified else "",
             "own": f"sha256 Fingerprint={own}",
             "api": "HTTP/1.1 401 No ticket",
             "served": f"sha256 Fingerprint={ONE if node.served_old else own}",
@@ -315,6 +317,8 @@ class World:
         def make() -> None:
             if node.store and self.quorate(node):
                 node.store.certified.add(node.name)
+            node.own_certificate = True
+            node.served_old = False
             self.end(node, "generate new node certificate")
 
         node.left = [make]
@@ -345,6 +349,18 @@ class World:
     def reset(self, node: Pretended, request: Request) -> tuple[str, int, str]:
         node.key = node.store = None
         node.mounted, node.corosync, node.own_guests = True, False, []
+        node.own_certificate = False
+        return "", 0, ""
+
+    def off(self, node: Pretended, request: Request) -> tuple[str, int, str]:
+        node.corosync = False
+        return "", 0, ""
+
+    def separate(self, node: Pretended, request: Request) -> tuple[str, int, str]:
+        assert node.store is not None
+        node.own_guests = [number for number, of in node.store.guests.items() if of == node.name]
+        node.key = node.store = None
+        node.mounted, node.corosync = True, False
         return "", 0, ""
 
     def services(self, node: Pretended, request: Request) -> tuple[str, int, str]:
@@ -386,6 +402,8 @@ _DO: dict[str, Callable[[World, Pretended, Request], tuple[str, int, str]]] = {
     scripts.READ: World.read,
     scripts.ADOPT: World.adopt,
     scripts.RESET: World.reset,
+    scripts.OFF: World.off,
+    scripts.SEPARATE: World.separate,
     scripts.SERVICES: World.services,
     scripts.LOGIN: World.login,
     scripts.DELETE: World.delete,
@@ -393,4 +411,4 @@ _DO: dict[str, Callable[[World, Pretended, Request], tuple[str, int, str]]] = {
     scripts.RESTART: World.restart,
 }
 
-__all__ = ["ONE", "OTHER", "PVE", "TWO", "Pretended", "Store", "World", "ask"]
+__all__ = ["ONE", "OTHER", "PVE", "TWO", "Pretended", "Store", "World"]

@@ -286,3 +286,36 @@ def test_leaving_twice_does_nothing_the_second_time() -> None:
     world.done.clear()
     assert isinstance(world.reach(world.goal("leave", "pve3")), Done)
     assert world.done == []
+
+
+@pytest.mark.parametrize("requests", [*range(7), 99])
+def test_who_runs_on_leaves_and_is_alone_then_also_after_an_interruption(requests: int) -> None:
+    world = formed("pve1", "pve2")
+    if requests < 99:
+        world.reach(world.goal("leave", "pve2"), requests=requests)
+    assert isinstance(world.reach(world.goal("leave", "pve2")), Done)
+    store, left = world.nodes["pve1"].store, world.nodes["pve2"]
+    assert store is not None
+    assert set(store.nodes) == store.folders == {"pve1"}
+    assert world.quorate(world.nodes["pve1"])
+    assert (left.store, left.key, left.corosync, left.own_certificate) == (None, None, False, True)
+
+
+def test_the_last_one_keeps_its_guests_when_there_is_to_be_no_cluster() -> None:
+    world = formed("pve1", "pve2")
+    store = world.nodes["pve1"].store
+    assert store is not None
+    store.guests = {100: "pve1"}
+    assert isinstance(world.reach(world.goal("leave", "pve2")), Done)
+    assert isinstance(world.reach(world.goal("leave", "pve1")), Done)
+    assert (world.nodes["pve1"].store, world.nodes["pve1"].own_guests) == (None, [100])
+
+
+def test_a_look_after_all_members_at_once_gets_there_whoever_of_them_is_half() -> None:
+    world = World("pve1", "pve2", "pve3")
+    form(world, ("pve1", "pve2"))
+    world.reach(world.goal("join", "pve3"), requests=2)
+    world.look(world.goal("form"), [])
+    world.nodes["pve3"].left = []
+    assert isinstance(world.reach(world.goal("form", "pve1", "pve2", "pve3")), Done)
+    whole(world, "pve1", "pve2", "pve3")

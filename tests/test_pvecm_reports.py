@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import string
+import subprocess
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nestlab.kinds.pvecm import refusals, reports
+from nestlab.kinds.pvecm import refusals, reports, scripts
 from nestlab.kinds.pvecm.ask import Report, parse
 from nestlab.kinds.pvecm.checks import Found, found
+from nestlab.kinds.pvecm.question import ASK
 from nestlab.kinds.pvecm.reports import Conf, ConfNode, Guest, Members, Peer, Seat
 from nestlab.kinds.pvecm.situation import view
+from waiting import VERY_LONG
 
 STATUS = """\
 Cluster information
@@ -396,3 +399,21 @@ def test_only_what_may_go_better_is_tried_again() -> None:
     assert refusals.transient("500 Can't connect to 10.99.0.99:8006 (No route to host)")
     assert not refusals.transient("401 authentication failure")
     assert not refusals.transient("fingerprint 'x' not verified, abort!")
+
+
+@pytest.mark.parametrize(
+    "name", sorted(name for name in vars(scripts) if name.isupper() and name not in ("QUICK", "PERL"))
+)
+def test_every_script_is_one_that_sh_reads(name: str) -> None:
+    subprocess.run(["sh", "-n"], input=getattr(scripts, name).encode(), check=True)
+
+
+def test_asking_a_computer_that_is_no_node_changes_nothing_and_says_so() -> None:
+    asked = subprocess.run(["sh", "-c", ASK], capture_output=True, check=True, timeout=VERY_LONG)
+    said = parse(asked.stdout.decode())
+    assert asked.stderr == b""
+    assert not said.is_node
+    assert said.alone
+    assert "127.0.0.1" in said.mtus
+    assert said.name
+    assert view(said).why.startswith("it is no node of Proxmox VE")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nestlab.kinds.base import Kind
+from nestlab.kinds.pvecm.clustering import PveClustering
 from nestlab.lab.model import GIB, MIB
 
 # Measured with Proxmox VE 9.2 (emulated): 500 to 620 MiB in use with the API up, 800 to 1000 as a member of a cluster
@@ -16,4 +17,5 @@ KIND = Kind(
     description="Proxmox VE, from its packages (docs/guest-hypervisors.md). nestlab makes no machines in it yet.",
     machines=False,
     bridges="vmbr",
+    clustering=PveClustering(),
 )

@@ -1,8 +1,4 @@
-"""What a node of Proxmox VE is asked about its cluster, and the answer as a value. Pure; ASK runs on the node.
-
-No program of Proxmox's is run: each is Perl, which takes 10 to 40 s to start on an emulated node. What they would tell
-stands in files of the cluster's filesystem, and corosync's own tools are quick.
-"""
+"""What a node of Proxmox VE says of its cluster when it is asked (`question`), as a value. Pure."""
 
 from __future__ import annotations
 
@@ -14,54 +10,8 @@ from types import MappingProxyType
 from nestlab.base.frozen import frozen
 from nestlab.base.printable import one_line
 from nestlab.kinds.pvecm import reports
+from nestlab.kinds.pvecm.question import LIMIT, SERVICES
 from nestlab.kinds.pvecm.reports import Conf, Guest, Members, Quorum
-
-PLACE = "/run/nestlab/cluster"
-"""On a node: what nestlab started there for its cluster (`scripts.START`)."""
-
-UNIT = "nestlab-cluster.service"
-SERVICES = ("corosync", "pve-cluster", "pvedaemon", "pveproxy")
-TAIL = 4000
-"""Characters of a job's log that are read."""
-
-ASK = rf"""
-exec 2>/dev/null
-part() {{ printf '\n== %s\n' "$1"; }}
-soon() {{ timeout -k 1 10 "$@"; }}
-part name; uname -n
-part authkey; [ ! -s /etc/corosync/authkey ] || echo yes
-part local; head -c {reports.LIMIT} /etc/corosync/corosync.conf
-part mounted; soon stat -c '%F %a' /etc/pve/local || soon() {{ :; }}
-part conf; soon head -c {reports.LIMIT} /etc/pve/corosync.conf
-part members; soon cat /etc/pve/.members
-part guests; soon cat /etc/pve/.vmlist
-part nodes; soon ls /etc/pve/nodes
-part quorum; timeout -k 1 10 corosync-quorumtool -siH
-part services; for unit in {" ".join(SERVICES)}; do echo "$unit $(systemctl is-active "$unit")"; done
-part addresses
-for path in /sys/class/net/*; do
-    read -r mtu <"$path/mtu"
-    ip -o address show dev "${{path##*/}}" | while read -r number card family address rest; do
-        echo "$family ${{address%/*}} $card $mtu"
-    done
-done
-part version; dpkg-query -W -f '${{Version}}\n' pve-manager
-part memory; while read -r key size rest; do [ "$key" != MemTotal: ] || echo "$size"; done </proc/meminfo
-mine=/etc/pve/local/pve-ssl.pem
-part signed; soon openssl verify -CAfile /etc/pve/pve-root-ca.pem "$mine"
-[ ! -e /etc/pve/local/pveproxy-ssl.pem ] || mine=/etc/pve/local/pveproxy-ssl.pem
-part own; soon openssl x509 -noout -fingerprint -sha256 -in "$mine"
-part api
-get='GET /api2/json/version HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n'
-printf "$get" | timeout -k 1 20 openssl s_client -ign_eof -connect 127.0.0.1:8006 >/run/nestlab/api.$$
-grep -a -m 1 '^HTTP/1' /run/nestlab/api.$$
-part served; openssl x509 -noout -fingerprint -sha256 </run/nestlab/api.$$
-rm -f /run/nestlab/api.$$
-part job; cat {PLACE}/job; systemctl is-active {UNIT}
-part log; tail -c {TAIL} {PLACE}/log
-exit 0
-"""
-"""Prints parts with a head line each. It changes nothing."""
 
 
 @frozen
@@ -157,7 +107,7 @@ def parse(said: str) -> Report:
 
 
 def _parts(said: str) -> dict[str, str]:
-    found = re.split(r"(?m)^== ([a-z]{1,20})\n", said[: reports.LIMIT * 24])
+    found = re.split(r"(?m)^== ([a-z]{1,20})\n", said[: LIMIT * 24])
     return {name: text for name, text in zip(found[-2::-2], found[::-2], strict=False) if name}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nestlab.kinds.clustering import Action, Goal, Known, View
+from nestlab.kinds.pvecm.question import ASK
 from nestlab.lab.model import MIB
 
 
@@ -17,11 +18,7 @@ class PveClustering:
     extra = 0
     qdevice_packages: tuple[str, ...] = ("corosync-qdevice",)
 
-    @property
-    def ask(self) -> str:
-        from nestlab.kinds.pvecm.ask import ASK
-
-        return ASK
+    ask: str = ASK
 
     def read(self, said: str) -> View:
         """What a node printed for `ask`."""

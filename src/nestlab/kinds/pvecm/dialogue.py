@@ -84,14 +84,14 @@ def _become(at: Situation, node: Node, *, first: bool) -> Action | None:
         )
     listed = at.lists(node.name)
     if at.member(node.name):
-        return None if listed or not at.via else _reset(at, node)
+        return None if listed or not at.via(node.name) else _reset(at, node)
     if said.writable is None:
         return _mounted(at, node)
     if wrong := checks.usable(node, said):
         return wrong
     if listed:
         return _adopt(at, node, listed[0], listed[1].node(node.name))
-    if any(at.member(other.name) for other in at.others) or not first:
+    if any(at.member(other.name) for other in at.others(node.name)) or not first:
         return _reset(at, node) if not said.alone else _join(at, node)
     return _create(at, node)
 
@@ -134,10 +134,10 @@ def _create(at: Situation, node: Node) -> Action:
 
 
 def _join(at: Situation, node: Node) -> Action:
-    via, mine = at.via, at.report(node.name)
+    via, mine = at.via(node.name), at.report(node.name)
     if via is None:
-        mending = (_fit(at, other) for other in at.others if at.member(other.name))
-        wait = Wait(f"{node.path} cannot join yet: {_nobody(at)}", BOOT, hint=_STATUS)
+        mending = (_fit(at, other) for other in at.others(node.name) if at.member(other.name))
+        wait = Wait(f"{node.path} cannot join yet: {_nobody(at, node)}", BOOT, hint=_STATUS)
         return next((action for action in mending if action), wait)
     theirs = at.report(via.name)
     if wrong := checks.joinable(node, mine, via, theirs):
@@ -213,7 +213,7 @@ def _all_fit(at: Situation) -> Action | None:
     """What members that run lack for use: what can be done comes before what is waited for. A node that the cluster
     has forgotten is not among them."""
     running = [node for node in at.goal.nodes if node.name in at.goal.running and at.member(node.name)]
-    known = at.via or next((node for node in running if at.known.views[node.name].usable), None)
+    known = next((node for node in running if at.known.views[node.name].usable), None)
     conf = at.report(known.name).conf if known else None
     members = [node for node in running if conf is None or conf.node(node.name)]
     actions = [action for node in members if (action := _fit(at, node))]
@@ -301,8 +301,8 @@ def _waiting(at: Situation, node: Node) -> str:
     return " ".join([*parts, "corosync needs UDP 5405 to 5412 between all members, on every link.", _STATUS])
 
 
-def _nobody(at: Situation) -> str:
-    members = [node for node in at.others if at.member(node.name)]
+def _nobody(at: Situation, joining: Node) -> str:
+    members = [node for node in at.others(joining.name) if at.member(node.name)]
     if not members:
         return f"no member of {at.goal.cluster} runs"
     return "; ".join(f"{node.path}: {at.known.views[node.name].why}" for node in members[:4])

@@ -15,9 +15,7 @@ from typing import Any
 
 from nestlab.base.frozen import frozen
 from nestlab.base.printable import one_line
-
-LIMIT = 1 << 16
-"""Characters of a report that are read."""
+from nestlab.kinds.pvecm.question import LIMIT
 
 MANY = 64
 """Nodes of a cluster, and links of a node, that are believed. corosync knows 32."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from nestlab.kinds.clustering import Request
-from nestlab.kinds.pvecm.ask import PLACE, UNIT
+from nestlab.kinds.pvecm.question import PLACE, UNIT
 
 QUICK = 120.0
 """Nominal seconds for a script without a program of Proxmox's."""
@@ -111,6 +111,35 @@ systemctl reset-failed corosync pve-cluster 2>/dev/null || :
 systemctl start pve-cluster
 systemctl start pvestatd 2>/dev/null || :
 """
+
+OFF = r"""
+systemctl stop pve-ha-lrm pve-ha-crm 2>/dev/null || :
+systemctl stop corosync
+"""
+
+# The same page, for the last one: it keeps its database, and with it its guests, without the cluster.
+SEPARATE = r"""
+set -eu
+name=$1
+cd /
+systemctl stop pve-cluster corosync
+pmxcfs -l
+n=0
+until [ -L /etc/pve/local ] || [ $n -ge 60 ]; do n=$((n + 1)); sleep 1; done
+rm -f /etc/pve/corosync.conf
+for path in /etc/pve/nodes/*; do
+    [ "${path##*/}" = "$name" ] || rm -rf "$path"
+done
+rm -rf /etc/corosync/authkey /etc/corosync/corosync.conf /etc/corosync/qdevice
+pkill -x pmxcfs || :
+n=0
+while pgrep -x pmxcfs >/dev/null && [ $n -lt 60 ]; do n=$((n + 1)); sleep 1; done
+umount -l /etc/pve 2>/dev/null || :
+rm -rf /var/lib/corosync/*
+systemctl reset-failed pve-cluster 2>/dev/null || :
+systemctl start pve-cluster
+"""
+"""Argument: its own name."""
 
 SERVICES = r"""
 systemctl reset-failed corosync pve-cluster pvedaemon pveproxy 2>/dev/null || :

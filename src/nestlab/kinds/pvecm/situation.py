@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from nestlab.base.frozen import frozen
 from nestlab.kinds.clustering import Answer, Goal, Known, Member, Node, View
 from nestlab.kinds.pvecm.ask import Report
 from nestlab.kinds.pvecm.reports import Conf
-
-STARTED = ("401", "200")
 
 
 @frozen
@@ -106,26 +102,23 @@ class Situation:
         conf = self.report(name).conf
         return conf is not None and conf.cluster == self.goal.cluster
 
-    @property
-    def others(self) -> Iterator[Node]:
-        """The nodes of the lab file that run, without those that the step is about, in its order."""
-        who = set(self.goal.who)
-        return (node for node in self.goal.nodes if node.name not in who and node.name in self.goal.running)
+    def others(self, name: str) -> list[Node]:
+        """The members of the lab file that run, without one, in its order."""
+        leaving = set(self.goal.who) if self.goal.do == "leave" else set()
+        running = self.goal.running - leaving - {name}
+        return [node for node in self.goal.nodes if node.name in running]
 
-    @property
-    def via(self) -> Node | None:
-        """A member that changes the cluster: quorate, writable, and with an API."""
-        fit = (node for node in self.others if self.member(node.name) and self.known.views[node.name].usable)
+    def via(self, name: str) -> Node | None:
+        """A member that changes the cluster for another node: quorate, writable, and with an API."""
+        fit = (node for node in self.others(name) if self.member(node.name) and self.known.views[node.name].usable)
         return next(fit, None)
 
     def lists(self, name: str) -> tuple[Node, Conf] | None:
-        """A member in whose corosync.conf a node is, the newest."""
-        confs = [(node, self.report(node.name).conf) for node in self.others if self.member(node.name)]
+        """Another member in whose corosync.conf a node is, where that is the newest."""
+        confs = [(node, self.report(node.name).conf) for node in self.others(name) if self.member(node.name)]
         newest = max((conf.version for _, conf in confs if conf), default=0)
-        for node, conf in confs:
-            if conf and conf.version == newest:
-                return (node, conf) if conf.node(name) else None
-        return None
+        found = next(((node, conf) for node, conf in confs if conf and conf.version == newest), None)
+        return found if found and found[1].node(name) else None
 
     def done(self, node: str, script: str) -> list[Answer]:
         """The answers of a node to a script in this step."""
