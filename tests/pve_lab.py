@@ -14,6 +14,7 @@ import blueprints
 from nestlab.base.errors import Unreachable
 from nestlab.base.events import Say
 from nestlab.engines.pve import tags
+from nestlab.engines.pve.container_templates import OsTemplates
 from nestlab.engines.pve.engine import Environment, PveEngine
 from nestlab.engines.pve.protocols import Door
 from nestlab.engines.pve.vmids import Vmids
@@ -99,6 +100,11 @@ class PretendStock:
             Path(file.name).write_bytes(bytes(4096))
             await self._api.upload(node, "local", "iso", Path(file.name), f"nestlab-{key}.iso")
         return f"local:iso/nestlab-{key}.iso"
+
+    async def container(self, key: str, image: Image, node: str, say: Say) -> str:
+        source = Path(image.file or "")
+        ending = "".join(source.suffixes[-2:])
+        return await OsTemplates(self._api, self._pve).ensure(f"{key}{ending}", source, source.name, node, say)
 
     async def upload(self, node: str, name: str, data: bytes) -> str:
         size = -(-len(data) // 512) * 512

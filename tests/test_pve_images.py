@@ -567,8 +567,8 @@ async def test_a_container_template_that_no_container_needs_is_unused_and_can_be
     fake.storages["local"].content += ",vztmpl"
     source = tmp_path / "debian.tar.zst"
     source.write_bytes(b"a template")
-    stock, key, image = desk.stock(), "file-abc", Image(file=str(source))
-    volid = await OsTemplates(desk.api, ON).ensure(key, image, "pve1", quiet)
+    stock, key = desk.stock(), "file-abc"
+    volid = await OsTemplates(desk.api, ON).ensure(f"{key}.tar.zst", source, source.name, "pve1", quiet)
     await desk.api.upload("pve1", "local", "vztmpl", source, "debian-13.tar.zst")
     assert await stock.unused(keep={key}) == ()
     [found] = await stock.unused()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import lzma
@@ -20,6 +21,7 @@ from nestlab.images.image_files import Cache, ImageFiles, key_of
 from nestlab.lab.model import GIB, Image, Pve
 from nestlab.testing.fake_pve import FakePve
 from pve_lab import assert_valid, client, cluster
+from test_url_images import ova
 from url_server import serving
 from waiting import VERY_LONG
 
@@ -170,3 +172,15 @@ async def _stocked(fake: FakePve, stock: Stock, put: object, cache: Path) -> Non
         guest = fake.vms[await stock.template(key, image, "pve1", "local", lambda _: None)]
         assert guest.config["boot"] == ("order=ide2" if form == "iso" else "order=virtio0")
         assert [each.key for each in await stock.unused()] == [key] or form == "iso"
+    fake.storages["local"].content += ",vztmpl"
+    body = gzip.compress(ova(("./etc/hostname", b"x"), ("./usr/bin/true", b"x")))
+    checksum = f"sha256:{hashlib.sha256(body).hexdigest()}"
+    template = Image(url=put("/t", body), checksum=checksum, format="tar", compression="gz")
+    key = key_of(template)
+    await stock.build(key, template, lambda _: None)
+    for _ in range(2):
+        volid = await stock.container(key, template, "pve2", lambda _: None)
+        assert volid == f"local:vztmpl/nestlab-{key}.tar.gz"
+    volume = fake.world.volume(volid, "pve2")
+    assert volume is not None
+    assert (volume.content, volume.size) == ("vztmpl", len(body))

@@ -175,6 +175,30 @@ async def test_an_ova_is_its_disk(world: World, qemu_img: Tool, raw: Path, tmp_p
     assert "no ova" in (await world.refused(world.image("x2.ova", b"x" * 600, format="ova"))).what
 
 
+@pytest.mark.parametrize("compression", ["xz", "zst", "gz"])
+async def test_a_container_template_is_looked_at_and_stays_packed(world: World, compression: str) -> None:
+    body = packed(compression, ova(("./etc/hostname", b"x"), ("./usr/bin/true", b"x" * 100_000)))
+    ready, path = await world.got(world.image(f"x.tar.{compression}", body, format="tar", compression=compression))
+    assert path.read_bytes() == body
+    assert (ready.format, ready.size, ready.was) == ("tar", 0, compression)
+    assert sorted(each.name for each in path.parent.iterdir()) == ["disk.tar", "image.json"]
+
+
+async def test_what_is_no_container_template_is_refused(world: World) -> None:
+    async def why(data: bytes, **more: object) -> str:
+        name = f"{hashlib.sha256(data).hexdigest()}.tar.gz"
+        return (await world.refused(world.image(name, data, format="tar", compression="gz", **more))).what
+
+    inside = packed("gz", ova(("rootfs/etc/hostname", b"x"), ("metadata.yaml", b"x")))
+    assert "no system in it, with etc, and usr or bin. It has metadata.yaml, rootfs." in await why(inside)
+    assert "It is empty" in await why(packed("gz", ova()))
+    assert "no container template, which is a tar archive" in await why(packed("gz", b"x" * 600))
+    assert "cannot be unpacked as gz" in await why(os.urandom(1000))
+    assert "cannot be unpacked as gz" in await why(packed("gz", ova(("./etc/x", os.urandom(50_000))))[:-400])
+    large = packed("gz", ova(("./etc/x", b"x"), ("./usr/x", bytes(3 * MIB))))
+    assert "has more than 1.0M when it is unpacked" in await why(large, max_size=MIB)
+
+
 async def test_an_iso_is_a_medium(world: World) -> None:
     import pycdlib
 

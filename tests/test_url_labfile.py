@@ -52,6 +52,7 @@ def test_a_url_with_its_checksum_is_an_image(tmp_path: Path) -> None:
         ("a.vdi.bz2", "vdi", "bz2"),
         ("a.ova", "ova", None),
         ("a.iso", "iso", None),
+        ("a.tar.bz2.raw.xz", "raw", "xz"),
     ],
 )
 def test_the_name_tells_what_it_is(tmp_path: Path, name: str, form: str, compression: str | None) -> None:
@@ -65,6 +66,37 @@ def test_what_is_said_goes_over_the_name(tmp_path: Path) -> None:
     assert (found.format, found.compression, found.max_size) == ("raw", None, 200 * GIB)
 
 
+@pytest.mark.parametrize(("ending", "packed"), [(".tar.zst", "zst"), (".tar.xz", "xz"), (".tgz", "gz")])
+def test_a_container_template_is_one_by_its_name_or_by_what_is_said(tmp_path: Path, ending: str, packed: str) -> None:
+    for said in (f"url: https://a.example/d{ending}", f"url: https://a.example/d, format: tar, compression: {packed}"):
+        text = f"lab: x\non: pve://h\nmachines: {{m: {{container: true, image: {{{said}, sha256: {DIGITS}}}}}}}\n"
+        lab = parse_text(text, environ={})
+        [machine] = lab.machines
+        assert machine.container
+        assert (machine.image.format, machine.image.compression, machine.image.template) == ("tar", packed, True)
+        assert parse_text(render(lab), environ={}) == lab
+
+
+TEMPLATE = f"url: https://a.example/d.tar.zst, sha256: {DIGITS}"
+MISPLACED = [
+    (f"on: pve://h\nmachines: {{m: {{image: {{{TEMPLATE}}}}}}}", "d.tar.zst is a container template, and no disk"),
+    (f"machines: {{m: {{image: {{{TEMPLATE}}}}}}}", "d.tar.zst is a container template, and no disk"),
+    (f"machines: {{m: {{disks: {{d: {{{TEMPLATE}}}}}}}}}", "it is a container template, and no disk"),
+    (f"machines: {{m: {{cdroms: [{{{TEMPLATE}}}]}}}}", "it is a container template, and no ISO image"),
+    (
+        f"machines: {{m: {{hypervisor: kvm, machines: {{c: {{container: true, image: {{{TEMPLATE}}}}}}}}}}}",
+        "a container inside a hypervisor cannot be made from the image d.tar.zst",
+    ),
+]
+
+
+@pytest.mark.parametrize(("machines", "what"), MISPLACED)
+def test_a_container_template_goes_into_nothing_else(machines: str, what: str) -> None:
+    with pytest.raises(Mistakes) as error:
+        parse_text(f"lab: x\n{machines}\n", environ={})
+    assert what in str(error.value)
+
+
 MISTAKES = [
     (f"url: {URL}", "it has no checksum", "sha256sum FILE"),
     (f"url: {URL}, sha256: 12ab", "expected 64 hex digits", ""),
@@ -75,7 +107,10 @@ MISTAKES = [
     (f'url: "https://vendor.example/d.raw#x", sha256: {DIGITS}', "a `#` in it", ""),
     (f"url: ftp://vendor.example/d.raw, sha256: {DIGITS}", "expected a URL (http or https)", ""),
     (f"url: https://vendor.example/d.img, sha256: {DIGITS}", "does not tell what it is", "format: qcow2"),
-    (f"url: https://vendor.example/d.tar.xz, sha256: {DIGITS}", "is an archive, and no disk", "file:"),
+    (f"url: https://vendor.example/d.tar, sha256: {DIGITS}", "is an archive, and no disk", "file:"),
+    (f"url: https://vendor.example/d.tar.xz, sha256: {DIGITS}", "is a container template, and no disk", "container"),
+    (f"url: https://vendor.example/d, sha256: {DIGITS}, format: tar", "is not packed as one", "`compression:`"),
+    ("file: ./disk.qcow2, format: tar", "`format: tar` is for what is downloaded", "Leave it out"),
     (f"url: {URL}, sha256: {DIGITS}, signed_by: ./k", "`signed_by` means nothing without `sums`", ""),
     (f"url: {URL}, sums: http://vendor.example/SUMS", "can change it", "https"),
     (f"url: {URL}, sums: https://vendor.example/SUMS, signed_by: ./none", "there is no file", ""),

@@ -25,8 +25,8 @@ from nestlab.labfile.disk_header import examine
 @frozen
 class ImageFiles:
     """An image's files on the lab's host, by role: `kernel`, `initrd` and `boot` (a disk with both), `root` (a disk of
-    `format`), or `cdrom`. `size`: bytes of the root disk as the guest sees it, 0 without one. `bzimage`: the kernel as
-    boot loaders want it, and UEFI; `agent`: an archive that they load over the initrd."""
+    `format`, or a container template), or `cdrom`. `size`: bytes of the root disk as the guest sees it, 0 without one.
+    `bzimage`: the kernel as boot loaders want it, and UEFI; `agent`: an archive that they load over the initrd."""
 
     key: str
     files: Mapping[str, Path]
@@ -195,7 +195,8 @@ def _downloaded(key: str, image: Image, root: Path) -> ImageFiles:
     ready, path = found
     if ready.format == "iso":
         return ImageFiles(key, {"cdrom": path}, "raw")
-    return ImageFiles(key, {"root": path}, ready.format, size=_virtual_size(path, ready.format))
+    size = 0 if ready.format == "tar" else _virtual_size(path, ready.format)
+    return ImageFiles(key, {"root": path}, ready.format, size=size)
 
 
 def _installed(key: str, image: Image, root: Path) -> ImageFiles:

@@ -40,9 +40,14 @@ _TABLES = 1 << 30
 
 async def make(image: Image, data: Path, folder: Path, cache: Path, say: Say) -> tuple[Format, int]:
     """Make the disk of an image in `folder` from what was downloaded (`data`). Its format, and bytes that a guest sees
-    of it. LabError where it is not what it is said to be, or too large."""
+    of it (0 of a container template). LabError where it is not what it is said to be, or too large."""
     form, most, title = image.format or "raw", image.max_size or MAX_SIZE, title_of(image)
     source = folder / f"source.{form}"
+    if form == "tar":
+        await _template(image.compression or "", data, source, most, title, say)
+        source.unlink()
+        await asyncio.to_thread(_same, data, folder / name_of(form))
+        return form, 0
     if image.compression:
         await _unpack(image.compression, data, source, most, title, say)
     else:
@@ -109,6 +114,36 @@ async def _unpack(compression: str, data: Path, source: Path, most: int, title: 
             raise LabError(f"Image {title} cannot be unpacked: there is no zstd here.", hint=hint)
     what = f"Image {title} cannot be unpacked as {compression}."
     raise LabError(what, hint="Say `compression:` as it is; what was downloaded is what was wanted.", detail=said[:500])
+
+
+async def _template(compression: str, data: Path, source: Path, most: int, title: str, say: Say) -> None:
+    """Looks at a container template, which stays packed: it is the packed files of a system, from its root."""
+    await _unpack(compression, data, source, most, title, say)
+    say("looking at what is in it")
+    roots, tops = await asyncio.to_thread(_tops, source, title)
+    if not roots:
+        has = f"It has {', '.join(sorted(tops)[:5])}." if tops else "It is empty."
+        what = f"Image {title} is no container template: there is no system in it, with etc, and usr or bin. {has}"
+        raise LabError(what, hint="Take one of a distribution's, such as those of `pveam available`.")
+
+
+def _tops(archive: Path, title: str) -> tuple[bool, set[str]]:
+    """Whether an archive has the files of a system at its root, and what is there."""
+    tops: set[str] = set()
+    with archive.open("rb") as stream:
+        try:
+            with members(stream) as found:
+                for member in found:
+                    tops.add(one_line(member.name.removeprefix("./").partition("/")[0])[:100])
+                    if "etc" in tops and tops & {"usr", "bin"}:
+                        return True, tops
+                    if len(tops) > _MEMBERS:
+                        return False, tops
+        except EOFError:
+            raise LabError(
+                f"Image {title} is no container template, which is a tar archive.", hint="Say `format:` as it is."
+            ) from None
+    return False, tops - {"", "."}
 
 
 def _take_out(archive: Path, target: Path, most: int, title: str) -> None:

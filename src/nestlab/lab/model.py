@@ -23,8 +23,9 @@ from nestlab.lab.pve_packages import PvePackages
 from nestlab.lab.readiness import Ready
 
 Accel = Literal["auto", "kvm", "tcg"]
-Format = Literal["qcow2", "raw", "iso", "vmdk", "vhdx", "vdi", "ova"]
-"""What a disk file is. QEMU is given the first three; the others are converted once, when they are downloaded."""
+Format = Literal["qcow2", "raw", "iso", "vmdk", "vhdx", "vdi", "ova", "tar"]
+"""What a disk file is. QEMU is given the first three; `tar` is a container template, the packed files of a system, and
+stays packed; the others are converted once, when they are downloaded."""
 
 Compression = Literal["none", "xz", "zst", "gz", "bz2"]
 Placement = Literal["spread", "pack"]
@@ -156,6 +157,11 @@ class Image:
     def foreign(self) -> bool:
         """Whether it is a disk that nestlab did not make: the user's, a downloaded or an installed one."""
         return self.file is not None or self.url is not None or self.install is not None
+
+    @property
+    def template(self) -> bool:
+        """Whether containers are made from it, and no machine boots it."""
+        return self.format == "tar" or is_template(self.file)
 
     @property
     def own(self) -> bool:

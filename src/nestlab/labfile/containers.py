@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from nestlab import kinds
 from nestlab.base.frozen import frozen
 from nestlab.lab.image_titles import title_of
-from nestlab.lab.model import Image, Link, Machine, diskless, is_template
+from nestlab.lab.model import Image, Link, Machine, diskless
 from nestlab.labfile.network import Complaint, Use
 from nestlab.labfile.nodes import Node
 from nestlab.labfile.read import Section
@@ -85,16 +85,17 @@ def of_image(
     if image is None:
         return
     key = f"{section.key}.image" if "image" in section.at else "defaults.image"
-    if is_template(image.file) and not said and where is not None and not bad and not section.values.get("container"):
-        what = f"{image.file} is a container template, and no disk"
+    if image.template and not said and where is not None and not bad and not section.values.get("container"):
+        what = f"{image.file or title_of(image)} is a container template, and no disk"
         yield where, key, what, "Say `container: true` (on a Proxmox VE), or take a disk."
     if not said:
         return
     at: Node = where if where is not None else section.keys.get("container") or section.node
     key = key if where is not None else f"{section.key}.container"
-    if place.on_pve and not is_template(image.file):
+    if place.on_pve and not image.template:
         what = f"a container cannot be made from the image {title_of(image)}"
-        yield at, key, what, "Say `image: {file: …}` with a container template (.tar.zst, .tar.gz or .tar.xz)."
+        hint = "Say `image: {file: …}` or `{url: …}` with a container template (.tar.zst, .tar.gz or .tar.xz)."
+        yield at, key, what, hint
     elif not place.on_pve and not kinds.makes_containers(image):
         own = " or ".join(f"`{name}`" for name in sorted(kinds.plains()))
         what = f"a container inside a hypervisor cannot be made from the image {title_of(image)}"

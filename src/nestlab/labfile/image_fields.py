@@ -24,7 +24,7 @@ from nestlab.labfile.shapes import (
 )
 
 URL_TEXT = Text("a URL (http or https)", URL, whole=True)
-FORMATS = ("qcow2", "raw", "iso", "vmdk", "vhdx", "vdi", "ova")
+FORMATS = ("qcow2", "raw", "iso", "vmdk", "vhdx", "vdi", "ova", "tar")
 PACKAGE = Text("the name of a Debian package", r"[a-z0-9][a-z0-9+.-]+")
 USER = Text("the name of a user", r"[a-z_][a-z0-9_-]{0,31}")
 MIRROR = Text("the URL of a Debian mirror", r"(https?|file|copy)://?[!-~]+", whole=True)
@@ -149,8 +149,9 @@ IMAGE = Record(
         Field(
             "format",
             Choice(FORMATS),
-            "What the file is. vmdk, vhdx, vdi and ova only with `url`: they are converted once.",
-            default="by the ending of its name: .qcow2, .raw, .img, .iso",
+            "What the file is. vmdk, vhdx, vdi and ova only with `url`: they are converted once. tar, a container"
+            " template, which is packed as xz, zst or gz, only with `url` too; of a `file` its name tells it.",
+            default="by the ending of its name: .qcow2, .raw, .img, .iso, .tar.zst",
         ),
         *DOWNLOADED,
         Field(

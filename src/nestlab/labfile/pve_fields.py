@@ -19,8 +19,8 @@ OF_MACHINE = (
         "container",
         Boolean(),
         "Whether it is an unprivileged container (LXC) instead of a virtual machine. Inside a `kvm` hypervisor its"
-        " image is nestlab's own `debian` or `tiny`, with additions if you like; on a Proxmox VE itself it is a file, a"
-        " container template.",
+        " image is nestlab's own `debian` or `tiny`, with additions if you like; on a Proxmox VE itself it is a"
+        " container template, a file or a download.",
         default="false",
         misnomers=("lxc", "ct"),
     ),

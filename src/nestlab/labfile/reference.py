@@ -137,7 +137,7 @@ machines are mistakes without one, and `transparent` with one.
 - The networks of segments are apart; `cidr` has no host bits set; addresses are inside, neither the network's own nor
   the broadcast address, and each is given once. So is each `mac`.
 - A network has room for its machines; its first address is kept free unless a machine states it.
-- A container is inside a `kvm` hypervisor, of `debian` or `tiny`, or on a Proxmox VE itself, of a file (.tar.zst,
+- A container is inside a `kvm` hypervisor, of `debian` or `tiny`, or on a Proxmox VE itself, of a template (.tar.zst,
   .tar.gz or .tar.xz). It is no hypervisor, and has no hardware, disks or `cmdline` of its own; inside a
   hypervisor it is up by ssh, and its cards are no `card` to choose.
 - On a Proxmox VE, `node` is for outermost machines. No address holds a secret, and what looks like one is not shown.

@@ -27,6 +27,9 @@ _ENDINGS: dict[str, Format] = {
     ".vdi": "vdi",
     ".ova": "ova",
 }
+PACKED_TEMPLATES: tuple[Compression, ...] = ("zst", "gz", "xz")
+"""How container templates are packed (PVE::Storage, VZTMPL_EXT_RE_1)."""
+
 _PACKED: dict[str, Compression] = {".xz": "xz", ".zst": "zst", ".gz": "gz", ".bz2": "bz2"}
 
 _ADDED = ("packages", "files", "script", "mirror", "suite", "kernel", "version", "pve_mirror")
@@ -57,6 +60,9 @@ def out_of_place(section: Section, source: str) -> Iterator[Complaint]:
 
 def unconverted(section: Section) -> Iterator[Complaint]:
     """The mistake of a file that QEMU cannot be given."""
+    if section.values.get("format") == "tar":
+        hint = f"Leave it out: the name of a container template ends in {', '.join(TEMPLATE_ENDINGS)}."
+        yield section.at["format"], f"{section.key}.format", "`format: tar` is for what is downloaded (`url`)", hint
     if (form := section.values.get("format")) in CONVERTED:
         hint = f"Convert it: qemu-img convert -f {'vmdk' if form == 'ova' else form} -O qcow2 OLD disk.qcow2"
         what = f"a {form} is converted only where it is downloaded (`url`)"
@@ -99,9 +105,11 @@ def downloaded(section: Section, usual: Format | None = None) -> tuple[Image | N
 def of_drive(section: Section, *, medium: bool) -> tuple[Image | None, list[Complaint]]:
     """The same of a section about a disk, or about what is in a CD-ROM drive (`medium`), which is one."""
     image, wrong = downloaded(section, "iso" if medium else None)
-    if image is not None and (image.format == "iso") != medium:
+    if image is not None and (image.template or (image.format == "iso") != medium):
         what = "it is no ISO image" if medium else "it is a CD-ROM, and no disk"
         hint = "Disks belong under `disks`." if medium else "It belongs under `cdroms`."
+        if image.template:
+            what, hint = f"it is a container template, and no {'ISO image' if medium else 'disk'}", "Name another."
         return None, [(section.at.get("format", section.at["url"]), f"{section.key}.url", what, hint)]
     return image, wrong
 
@@ -187,12 +195,17 @@ def _format(section: Section, usual: Format | None) -> tuple[Format | None, Comp
     if packed is None:
         packed = next((each for ending, each in _PACKED.items() if name.endswith(ending)), "none")
     compression = None if packed == "none" else packed
+    key = f"{section.key}.url"
+    if form is None and "format" not in section.at and name.endswith((*TEMPLATE_ENDINGS, ".tgz")):
+        form, compression = "tar", compression or "gz"
+    if form == "tar" and compression not in PACKED_TEMPLATES:
+        hint = "Proxmox VE takes those that are packed as zst, gz or xz: say `compression:` as it is."
+        return None, None, (at, key, f"{name} is a container template that is not packed as one", hint)
     if form is not None or "format" in section.at:
         return form, compression, None
-    key = f"{section.key}.url"
-    if name.endswith((*TEMPLATE_ENDINGS, ".tar", ".zip", ".7z", ".tgz")):
+    if name.endswith((".tar", ".zip", ".7z")):
         what = f"{name} is an archive, and no disk"
-        hint = "Download it, and say `file:` with the container template that it is, or with the disk that is in it."
+        hint = "Download it, and say `file:` with the disk that is in it. A container template ends in .tar.zst or so."
         return None, None, (at, key, what, hint)
     bare = next((name.removesuffix(ending) for ending in _PACKED if name.endswith(ending)), name)
     found = next((each for ending, each in _ENDINGS.items() if bare.endswith(ending)), usual)

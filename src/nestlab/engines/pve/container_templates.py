@@ -1,4 +1,4 @@
-"""Container templates on a Proxmox VE: a file of the user's, uploaded once per storage under its digest."""
+"""Container templates on a Proxmox VE: the user's files, or downloads, each uploaded once per storage by its key."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from nestlab.base.errors import LabError
 from nestlab.base.events import Say
 from nestlab.engines.pve.uploads import File
-from nestlab.lab.model import TEMPLATE_ENDINGS, Image, Pve
+from nestlab.lab.model import Pve
 from nestlab.wire.pve.api import Api
 
 _NAME = re.compile(r"nestlab-(file-[0-9a-z]+)\.tar\.\w+")
@@ -26,17 +26,15 @@ class OsTemplates:
         self._pve = pve
         self._making: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
-    async def ensure(self, key: str, image: Image, node: str, say: Say) -> str:
-        """The volume of the template on a node, uploaded if it is not there."""
-        source = Path(image.file or "")
-        ending = next(each for each in TEMPLATE_ENDINGS if source.name.endswith(each))
-        name = f"nestlab-{key}{ending}"
+    async def ensure(self, key: str, source: Path, title: str, node: str, say: Say) -> str:
+        """The volume of a template on a node, uploaded if it is not there. `key` ends as templates do, `.tar.zst`."""
+        name = f"nestlab-{key}"
         async with self._making[node]:
             storage = await self._storage(node)
             volid = f"{storage}:vztmpl/{name}"
             rows = await self._api.get(f"/nodes/{node}/storage/{storage}/content", {"content": "vztmpl"})
             if not any(row["volid"] == volid for row in rows or []):
-                say(f"uploading {source.name} to {storage} of {node}")
+                say(f"uploading {title} to {storage} of {node}")
                 await self._api.upload(node, storage, "vztmpl", source, name)
             return volid
 

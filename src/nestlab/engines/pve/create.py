@@ -15,7 +15,6 @@ from nestlab.base.events import Say
 from nestlab.base.frozen import frozen
 from nestlab.engines import pve_node
 from nestlab.engines.pve import disk_drift, drift, hardware, hardware_options, tags
-from nestlab.engines.pve.container_templates import OsTemplates
 from nestlab.engines.pve.cpu_types import Cpu
 from nestlab.engines.pve.disk_work import DiskWork
 from nestlab.engines.pve.drift import Change
@@ -30,7 +29,7 @@ from nestlab.engines.qemu import identity
 from nestlab.home.lab_keys import LabKeys
 from nestlab.home.paths import short_id
 from nestlab.lab.blueprint import Blueprint, Spec
-from nestlab.lab.model import Pve, is_template
+from nestlab.lab.model import Pve
 from nestlab.wire.pve.api import Api
 from nestlab.wire.pve.errors import PveError
 
@@ -68,7 +67,6 @@ class Maker:
         self._guests = guests
         self._drives = DiskWork(api, stock, guests)
         self._numbers = Vmids(api)
-        self._containers = OsTemplates(api, pve)
         self._slots: dict[tuple[str, str], asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(CLONES))
 
     async def make(self, order: Order, say: Say) -> Guest:
@@ -312,12 +310,12 @@ class Maker:
     async def _container(self, order: Order, say: Say) -> Guest:
         spec, spot = order.spec, order.spot
         image = order.blueprint.images[spec.image]
-        if not is_template(image.file):
+        if not image.template:
             what = f"{spec.path} is a container, and its image is none that a container can be made from."
             raise LabError(
                 what, hint="Give it `image: {file: …}` with a container template (.tar.zst, .tar.gz, .tar.xz)."
             )
-        ostemplate = await self._containers.ensure(spec.image, image, spot.node, say)
+        ostemplate = await self._stock.container(spec.image, image, spot.node, say)
         outside = hardware.outside_of(spec, self._pve)
         mark, told = self._mark(order, 0), [self._mark(order, 0)]
 

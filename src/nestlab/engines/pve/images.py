@@ -27,7 +27,8 @@ from nestlab.engines.qemu.cargo import serial_of
 from nestlab.home.cache import alone
 from nestlab.home.directories import Home
 from nestlab.images.image_files import ImageFiles, ImageStore
-from nestlab.lab.model import Image, Pve
+from nestlab.lab.image_titles import title_of
+from nestlab.lab.model import TEMPLATE_ENDINGS, Image, Pve
 from nestlab.wire.pve.api import Api
 from nestlab.wire.pve.errors import Missing
 
@@ -71,13 +72,13 @@ class Stock:
         """Build the image here and upload it to the node that needs it first (none is named: any); other nodes get it
         when a machine is made there."""
         await self._library.build(key, image, say)
+        if image.foreign:  # what of a foreign disk is needed depends on where it is booted
+            return
         artifacts = await self._library.artifacts(key, image)
         shape = shape_of(artifacts)
         node = node or (await self._depot.nodes())[0]
         # The disk that starts it comes last: where it is, the others are.
         roles = dict.fromkeys((*shape.cargo, *(role for role, _ in shape.drives)))
-        if image.foreign:  # what of a foreign disk is needed depends on where it is booted
-            return
         for role in roles:
             await self._upload(artifacts, role, node, say)
 
@@ -113,6 +114,13 @@ class Stock:
         if "cdrom" in artifacts.files:
             return await self._depot.ensure(key, "medium", node, _there(artifacts.files["cdrom"]), say, "iso")
         return await self._upload(artifacts, shape_of(artifacts).drives[0][0], node, say)
+
+    async def container(self, key: str, image: Image, node: str, say: Say) -> str:
+        """See `protocols.Stock`."""
+        artifacts = await self._library.artifacts(key, image)
+        name = Path(image.file).name if image.file is not None else title_of(image)
+        ending = next((each for each in TEMPLATE_ENDINGS if name.endswith(each)), f".tar.{image.compression}")
+        return await self._containers.ensure(f"{key}{ending}", artifacts.files["root"], name, node, say)
 
     async def upload(self, node: str, name: str, data: bytes) -> str:
         """A small disk with this at its start, to import from and then to `drop`. Repeated, it replaces what an

@@ -35,6 +35,9 @@ class Stock(Protocol):
     async def volume(self, key: str, image: Image, node: str, say: Say) -> str:
         """The volume of a file of the user's: a disk to import from, or what a CD-ROM drive holds."""
 
+    async def container(self, key: str, image: Image, node: str, say: Say) -> str:
+        """The volume of a container template."""
+
     async def upload(self, node: str, name: str, data: bytes) -> str:
         """Put a small disk there to import from: its volume. A file of that name is replaced."""
 
