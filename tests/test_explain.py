@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
@@ -145,6 +145,8 @@ def test_any_text_can_be_explained(text: str, signature: Signature) -> None:
 
 @settings(max_examples=20)
 @given(st.lists(st.sampled_from([*(each.example for each in TABLE), "", "nothing", "x" * 5000]), max_size=30))
+@example(["qemu-system-x86_64 -accel kvm -cpu EPYC-Milan,+vmx"] * 2)
+@example(["qemu-system-x86_64 -enable-kvm -cpu kvm64,+vmx,+lahf_lm -m 4096"] * 3)
 def test_the_order_is_root_causes_first_and_then_that_of_the_lines(lines: list[str]) -> None:
     found = explain("\n".join(lines))
     order = [(each.signature.rank, each.signature.sure, each.number) for each in found]

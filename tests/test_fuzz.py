@@ -13,6 +13,7 @@ from fuzz import mutate, runner
 from fuzz.shrink import shrunk
 from fuzz.target import NAMES, Outcome, case_of, load, outcome
 from nestlab.base.errors import LabError
+from waiting import LONG
 
 SLICE = 60
 """Cases of each target, always the same."""
@@ -36,7 +37,7 @@ def told(total: runner.Sum) -> str:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_slice_of_made_up_input_is_taken_or_refused(name: str) -> None:
-    total = runner.run(name, seed=13, cases=SLICE, jobs=1)
+    total = runner.run(name, seed=13, cases=SLICE, jobs=1, seconds=LONG)
     assert total.cases == SLICE
     unknown = {what for what in total.findings if f"{name}/{runner.stem(what)}" not in AWAITED}
     assert not unknown, told(total)
@@ -53,7 +54,7 @@ def stored() -> Iterator[object]:
 
 @pytest.mark.parametrize(("name", "files"), list(stored()))
 def test_what_was_found_once_is_not_found_again(name: str, files: list[Path]) -> None:
-    total = runner.replay(name, files)
+    total = runner.replay(name, files, seconds=LONG)
     assert total.cases == len(files)
     assert not total.findings, told(total)
 

@@ -23,10 +23,10 @@ HERE = Path(__file__).parent
 FOUND = HERE / "found"
 
 SECONDS = 10.0 * STRETCH
-"""What a case may take; NESTLAB_PATIENCE stretches it."""
+"""What a case may take where nobody says otherwise; NESTLAB_PATIENCE stretches it."""
 
-SILENCE = 2 * SECONDS + 60 * STRETCH
-"""Seconds in which a worker must have done a case, and made it smaller."""
+MORE = 60 * STRETCH
+"""Seconds beside twice what a case may take, in which a worker must have done one and made it smaller."""
 
 MEMORY = 1 << 30
 """Bytes that a case may take."""
@@ -75,13 +75,10 @@ class Sum:
         )
 
 
-def run(target: str, *, seed: int, cases: int, jobs: int, first: int = 0) -> Sum:
-    """So many cases of a target, in so many processes at one time."""
-    found = Sum(target, seed)
-    work = [
-        threading.Thread(target=_row, args=(found, {"first": first + at, "last": first + cases, "step": jobs}))
-        for at in range(jobs)
-    ]
+def run(target: str, *, seed: int, cases: int, jobs: int, first: int = 0, seconds: float = SECONDS) -> Sum:
+    """So many cases of a target, in so many processes at one time; `seconds` is what a case may take."""
+    found, row = Sum(target, seed), {"last": first + cases, "step": jobs, "seconds": seconds}
+    work = [threading.Thread(target=_row, args=(found, {"first": first + at, **row})) for at in range(jobs)]
     for each in work:
         each.start()
     for each in work:
@@ -89,10 +86,10 @@ def run(target: str, *, seed: int, cases: int, jobs: int, first: int = 0) -> Sum
     return found
 
 
-def replay(target: str, files: Sequence[Path]) -> Sum:
+def replay(target: str, files: Sequence[Path], *, seconds: float = SECONDS) -> Sum:
     """What comes of stored cases."""
-    found = Sum(target, 0)
-    _row(found, {"files": [str(file) for file in files], "first": 0, "last": len(files), "step": 1})
+    found, names = Sum(target, 0), [str(file) for file in files]
+    _row(found, {"files": names, "first": 0, "last": len(files), "step": 1, "seconds": seconds})
     return found
 
 
@@ -123,7 +120,6 @@ def _batch(found: Sum, row: dict[str, Any]) -> int | None:
         "target": found.target,
         "seed": found.seed,
         "memory": MEMORY,
-        "seconds": SECONDS,
         "shrink": list(found.findings),
         **row,
     }
@@ -149,7 +145,7 @@ def _batch(found: Sum, row: dict[str, Any]) -> int | None:
         assert worker.stdout is not None
         worker.stdin.write(json.dumps(job))
         worker.stdin.close()
-        watch = _Watch(worker)
+        watch = _Watch(worker, 2 * row["seconds"] + MORE)
         for line in worker.stdout:
             watch.alive()
             said = json.loads(line)
@@ -173,14 +169,14 @@ def _batch(found: Sum, row: dict[str, Any]) -> int | None:
 class _Watch:
     """Ends a worker that says nothing for too long: its own watch over single cases may be stuck with it."""
 
-    def __init__(self, worker: subprocess.Popen[str]) -> None:
-        self._worker = worker
-        self._timer = threading.Timer(SILENCE, worker.kill)
+    def __init__(self, worker: subprocess.Popen[str], seconds: float) -> None:
+        self._worker, self._seconds = worker, seconds
+        self._timer = threading.Timer(seconds, worker.kill)
         self._timer.start()
 
     def alive(self) -> None:
         self.end()
-        self._timer = threading.Timer(SILENCE, self._worker.kill)
+        self._timer = threading.Timer(self._seconds, self._worker.kill)
         self._timer.start()
 
     def end(self) -> None:
@@ -203,11 +199,11 @@ def _died(found: Sum, number: int, status: int, told: str, row: dict[str, Any]) 
     late = "Timeout (" in told
     inner = re.findall(r'File "[^"]*?/nestlab/([\w/]+)\.py", line \d+ in (\w+)', told)
     at = f" in {inner[0][0].replace('/', '.')}.{inner[0][1]}" if inner else ""
-    what = f"over {SECONDS:g} s{at}" if late else f"the process ended with status {status}"
+    what = f"over {row['seconds']:g} s{at}" if late else f"the process ended with status {status}"
     case = Path(row["files"][number]).read_bytes() if "files" in row else None
     with found.lock:
         found.outcomes["finding"] += 1
-        found.slowest = max(found.slowest, (SECONDS, number)) if late else found.slowest
+        found.slowest = max(found.slowest, (row["seconds"], number)) if late else found.slowest
         found.findings.setdefault(what, Finding(number, what, told, case))
 
 

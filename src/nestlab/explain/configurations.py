@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from nestlab.base.frozen import frozen
 
@@ -28,8 +29,8 @@ _HOST = "Give it the host's own CPU instead"
 
 @frozen
 class Remark:
-    """Something in a configuration: `line` is its text, `number` counts from 1. `sure`: it is wrong whatever the
-    machine is for; else only if it is to have guests of its own."""
+    """Something in a configuration: `line` is its text, `number` counts from 1, `times` such lines are there. `sure`:
+    it is wrong whatever the machine is for; else only if it is to have guests of its own."""
 
     name: str
     number: int
@@ -38,16 +39,21 @@ class Remark:
     do: str
     see: str
     sure: bool = True
+    times: int = 1
 
 
 def remarks(text: str) -> tuple[Remark, ...]:
-    """What is wrong in the configurations in a text, in the order of their lines; () where there are none."""
+    """What is wrong in the configurations in a text, in the order of their lines, the same line once; () where there
+    are none."""
     readers = (_PVE_MARK, _pve), (r"^cpu-model:", _pve_models), (r"<domain\b", _libvirt), (r"-cpu\b", _commands)
     wanted = [reader for mark, reader in readers if re.search(mark, text, re.MULTILINE)]
     lines = text.split("\n") if wanted else []
     found = [remark for reader in wanted for remark in reader(lines)]
     one = {(each.name, each.number): each for each in reversed(found)}
-    return tuple(sorted(one.values(), key=lambda each: each.number))
+    alike: dict[tuple[str, str, str], list[Remark]] = {}
+    for each in sorted(one.values(), key=lambda each: each.number):
+        alike.setdefault((each.name, each.line, each.cause), []).append(each)
+    return tuple(replace(same[0], times=len(same)) for same in alike.values())
 
 
 def _remark(name: str, at: int, line: str, told: tuple[str, str, str], *, sure: bool = True) -> Remark:

@@ -84,7 +84,7 @@ def _configured(found: Remark) -> Explained:
     sure = "certain: it stands there" if found.sure else "possible: wrong only if it is to have guests of its own"
     rank = Rank.CAUSE if found.sure else Rank.NOTE
     signature = Signature(found.name, "", found.cause, found.do, found.see, found.line, rank)
-    return Explained(signature, found.number, found.line, 1, found.cause, found.do, sure)
+    return Explained(signature, found.number, found.line, found.times, found.cause, found.do, sure)
 
 
 def _sure(signature: Signature, first: Rank) -> str:

@@ -63,9 +63,11 @@ TABLE: tuple[Signature, ...] = (
     ),
     Signature(
         "apt-no-key",
-        r"NO_PUBKEY (?P<key>[0-9A-F]{8,40})|EXPKEYSIG|The repository '[^']{1,200}' is not signed",
-        "apt has no valid key for that repository.",
-        "Install its keyring (debian-archive-keyring, proxmox-archive-keyring) and name it with Signed-By.",
+        r"NO_PUBKEY (?P<key>[0-9A-F]{8,40})|EXPKEYSIG|The repository '[^']{1,200}' is not signed"
+        r"|Release signed by unknown key",
+        "apt or debootstrap has no valid key for that repository.",
+        "Install its keyring (debian-archive-keyring, proxmox-archive-keyring) and name it with Signed-By; a Debian "
+        "installer is older than the suite's keys: take a newer one.",
         "apt-secure(8), sources.list(5)",
         "W: GPG error: http://download.proxmox.com/debian/pve trixie InRelease: NO_PUBKEY 1140AF8F639E0C39",
         Rank.CAUSE,

@@ -127,4 +127,14 @@ TABLE: tuple[Signature, ...] = (
         Sure.LIKELY,
         below=True,
     ),
+    Signature(
+        "esxi-pcpu-locked-up",
+        r"PCPU \d{1,4}:? (?:locked up\. Failed to ack TLB invalidate|no heartbeat)",
+        "A CPU of this ESXi did nothing for seconds. Of a nested one that is a virtual CPU that waited for a real one.",
+        "Give it no more CPUs than the host has free ones (at least 2), start fewer machines at once, and look at the "
+        "host's steal time (`vmstat 1`). On real hardware: its firmware.",
+        "VMware KB 1020214",
+        "PCPU 1 locked up. Failed to ack TLB invalidate (total of 1 locked up, PCPU(s): 1).",
+        Rank.CAUSE,
+    ),
 )
