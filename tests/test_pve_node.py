@@ -117,6 +117,13 @@ def test_every_file_that_is_a_secret_is_for_root_alone() -> None:
     }
     assert secret == {"root-password", "ssh_host_rsa_key", "node/root/.ssh/id_rsa", "ssh_host_ed25519_key"}
     assert {made[name][1] for name in secret} == {0o600}
+    own = replace(SECRETS, made={"ca": "key", "ssl": "key"})
+    made = identity.files(PVE1, host_key=KEY, authorized="k\n", management_mac=MANAGEMENT, node=own)
+    assert {name: made[name] for name in made if name.startswith("pve-keys/")} == {
+        "pve-keys/ca": (b"key", 0o600),
+        "pve-keys/ssl": (b"key", 0o600),
+    }
+    assert "key" not in repr(own)
 
 
 def test_two_nodes_have_nothing_alike_but_what_is_not_theirs() -> None:
@@ -124,7 +131,7 @@ def test_two_nodes_have_nothing_alike_but_what_is_not_theirs() -> None:
     secrets = replace(SECRETS, password="2", host=RsaPair("h", "ssh-rsa H"), root=RsaPair("r", "ssh-rsa R"))
     one = pve_node.members(spec("pve1"), KEY, SECRETS, MANAGEMENT)
     two = pve_node.members(spec("pve2"), other, secrets, "52:54:00:00:00:10")
-    assert {name for name in one if one[name] == two[name]} == {"hosts", "node.sh", "resolv.conf"}
+    assert {name for name in one if one[name] == two[name]} == {"hosts", "node.sh", "pve-keys.sh", "resolv.conf"}
 
 
 def test_a_password_is_made_once_kept_for_its_owner_and_never_shown(tmp_path: Path) -> None:
@@ -149,6 +156,38 @@ def test_a_key_of_rsa_is_one_that_ssh_reads(tmp_path: Path) -> None:
     assert done.stdout.split()[:2] == made.public.split()[:2]
     with pytest.raises(ValueError, match="one line"):
         key_pairs.generate_rsa(2048, "a\nb")
+
+
+def test_keys_of_its_api_are_made_where_that_takes_no_time_and_openssl_reads_them(tmp_path: Path) -> None:
+    made = read_node(dict(new_node("pve1"))).made
+    assert set(made) == {"ca", "authkey", "www", "ssl"}
+    assert len(set(made.values())) == 4
+    for key in made.values():
+        subprocess.run(["openssl", "rsa", "-noout", "-check"], input=key.encode(), check=True, capture_output=True)
+    old = {name: text for name, text in new_node("pve1").items() if not name.startswith("made_")}
+    assert read_node(old).made == {}
+
+
+def test_keys_are_placed_where_none_are_and_never_in_a_cluster(tmp_path: Path) -> None:
+    keys, pve = tmp_path / "run/nestlab/pve-keys", tmp_path / "etc/pve"
+    node_folder = pve / "nodes" / os.uname().nodename
+    for folder in (keys, node_folder, tmp_path / "etc/corosync"):
+        folder.mkdir(parents=True)
+    (pve / "local").symlink_to(f"nodes/{os.uname().nodename}")
+    pem = key_pairs.generate_pem(2048)
+    for name in ("ca", "authkey", "www", "ssl"):
+        (keys / name).write_text(pem)
+    (pve / "pve-www.key").write_text("its own")
+    text = re.sub(r"(?<![\w.}])/(run|etc)/", rf"{tmp_path}/\1/", pve_node.PLACE_KEYS)
+    (tmp_path / "etc/corosync/corosync.conf").write_text("a cluster")
+    subprocess.run(["sh", "-c", text], check=True)
+    assert not (pve / "priv").exists()
+    (tmp_path / "etc/corosync/corosync.conf").unlink()
+    subprocess.run(["sh", "-c", text], check=True)
+    assert (pve / "priv/pve-root-ca.key").read_text() == (node_folder / "pve-ssl.key").read_text() == pem
+    assert (pve / "pve-www.key").read_text() == "its own"
+    assert (pve / "authkey.pub").read_text().startswith("-----BEGIN PUBLIC KEY-----")
+    assert (pve / "priv/authkey.key").stat().st_mode & 0o777 == 0o600
 
 
 def test_what_is_kept_of_a_node_and_damaged_is_not_believed() -> None:

@@ -69,6 +69,30 @@ mv "$stamp.new" "$stamp"
 """
 
 
+PLACE_KEYS = r"""#!/bin/sh
+# The keys of this node's API, before `pvecm updatecerts` makes those that are missing. In a cluster they are the
+# cluster's.
+[ -e /run/nestlab/pve-keys ] || exit 0
+n=0
+until [ -L /etc/pve/local ] || [ $n -ge 60 ]; do n=$((n + 1)); sleep 1; done
+cd /run/nestlab/pve-keys
+[ -L /etc/pve/local ] && [ ! -e /etc/pve/corosync.conf ] && [ ! -e /etc/corosync/corosync.conf ] || exit 0
+umask 077
+node=/etc/pve/nodes/$(uname -n)
+mkdir -p /etc/pve/priv "$node"
+put() { [ ! -e "$1" ] || [ -e "$2" ] || cp "$1" "$2"; }
+put ca /etc/pve/priv/pve-root-ca.key
+put www /etc/pve/pve-www.key
+put ssl "$node/pve-ssl.key"
+[ ! -e authkey ] || [ -e /etc/pve/priv/authkey.key ] || {
+    openssl rsa -in authkey -pubout -out /etc/pve/authkey.pub 2>/dev/null && cp authkey /etc/pve/priv/authkey.key
+}
+exit 0
+"""
+"""Run each time the cluster's filesystem has started (`images.pve`). The names are those of PVE/Cluster/Setup.pm
+(gen_pve_node_files), which leaves keys alone that are there."""
+
+
 def is_node(spec: Spec) -> bool:
     """Whether a machine is a node that nestlab made."""
     return spec.machine.hypervisor == "pve" and spec.machine.image.own
@@ -89,6 +113,8 @@ def members(spec: Spec, host_key: KeyPair, secrets: NodeSecrets, management_mac:
     return {
         **{f"{FOLDER}/{path}": file for path, file in files.items()},
         "node.sh": (SCRIPT.encode(), 0o755),
+        "pve-keys.sh": (PLACE_KEYS.encode(), 0o755),
+        **{f"pve-keys/{name}": (key.encode(), 0o600) for name, key in secrets.made.items()},
         "node.stamp": (f"{unique[:32]} {total.hexdigest()[:32]}\n".encode(), 0o644),
         "root-password": (secrets.password.encode(), 0o600),
         "ssh_host_rsa_key": (secrets.host.private.encode(), 0o600),

@@ -58,6 +58,16 @@ def generate_rsa(bits: int, comment: str) -> RsaPair:
     return RsaPair(private.decode(), f"{public.decode()} {comment}".rstrip())
 
 
+def generate_pem(bits: int) -> str:
+    """A new private RSA key as OpenSSL writes it (PKCS#8, PEM)."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    key = rsa.generate_private_key(public_exponent=65537, key_size=bits)
+    form = serialization.PrivateFormat.PKCS8
+    return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()).decode()
+
+
 def fingerprint(public: str) -> str:
     """SHA256:… of a public key line, as ssh-keygen -l shows it. ValueError if it is not one."""
     words = public.split()

@@ -15,6 +15,9 @@ UNIT = "nestlab-node.service"
 SCRIPT = "/run/nestlab/node.sh"
 """What UNIT runs at every boot: a part of the machine's identity (`engines.pve_node`)."""
 
+KEYS = "/run/nestlab/pve-keys.sh"
+"""What runs when the cluster's filesystem has started, from there too."""
+
 # The daemons are Perl that is compiled at each start: on an emulated node that takes longer than systemd's 90 s.
 LIMIT = "15min"
 
@@ -45,6 +48,18 @@ _FIRST = f"""\
 [Unit]
 Requires={UNIT}
 After={UNIT} systemd-modules-load.service
+
+[Service]
+ExecStartPost=-/bin/sh {KEYS}
+"""
+
+# `pvecm updatecerts` ends itself after 80 s (PVE/CLI/pvecm.pm): too short for the first boot of a slow node. What it
+# has made stays. In a cluster without quorum more turns would only wait longer.
+_CERTIFIED = """\
+[Service]
+ExecStartPre=
+ExecStartPre=-/bin/sh -c 'for turn in 1 2 3 4 5 6; do /usr/bin/pvecm updatecerts --silent; \
+    [ ! -s /etc/pve/local/pve-ssl.pem ] && [ ! -e /etc/pve/corosync.conf ] || break; done'
 """
 
 # pveproxy updates all package lists at its start where this file is missing (pveproxy.service, ExecStartPost).
@@ -89,6 +104,7 @@ MASKED = (
     *("man-db.timer", "e2scrub_all.timer", "e2scrub_reap.service", "systemd-pstore.service", "cron.service"),
     *("ksmtuned.service", "zfs-zed.service", "networking.service", "rsync.service", "console-setup.service"),
     *("keyboard-setup.service", "frr.service", "systemd-journal-catalog-update.service", "ldconfig.service"),
+    "systemd-hwdb-update.service",
 )
 """Units that no target pulls in on a node: a lab has no use for them at boot, or nestlab does what they would
 (`networking.service`: the network is there before). They stay, and can be started, by hand or by a unit that wants
@@ -178,6 +194,7 @@ def recipe(packages: PvePackages, checksum: str) -> Recipe:
             File("etc/systemd/system.conf.d/nestlab.conf", _MANAGER.encode()),
             File(f"etc/systemd/system/{UNIT}", _UNIT.encode()),
             File("etc/systemd/system/pve-cluster.service.d/nestlab.conf", _FIRST.encode()),
+            File("etc/systemd/system/pveproxy.service.d/nestlab.conf", _CERTIFIED.encode()),
             File("etc/systemd/system/systemd-udev-trigger.service.d/nestlab.conf", _TRIGGER.encode()),
             File("etc/tmpfiles.d/nestlab-pve.conf", _TMPFILES.encode()),
             File("etc/ssh/sshd_config.d/nestlab-pve.conf", _SSHD.encode()),

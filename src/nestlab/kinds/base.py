@@ -26,6 +26,8 @@ class Kind:
     bridges: str = ""
     """What its bridges are called, with a number behind, one for every card; "": each by its segment, and only for
     segments of machines inside."""
+    services: float = 0.0
+    """Seconds of one emulated CPU at full speed, from its start until its services work; 0: when it is up, they do."""
     clustering: Clustering | None = None
     """How it makes clusters; None: nestlab makes none of it."""
 

@@ -8,7 +8,7 @@ from typing import Literal
 from nestlab.base.errors import LabError
 from nestlab.base.frozen import frozen
 from nestlab.hosts.facts import Facts
-from nestlab.kinds import could_be_container
+from nestlab.kinds import could_be_container, kinds
 from nestlab.kinds.base import SMP_EMULATED
 from nestlab.lab.hardware import emulates, model_of
 from nestlab.lab.model import Machine, level_of, parent_of
@@ -131,6 +131,14 @@ def _cost(machine: Machine, path: str) -> str:
     return _slower(machine, path) + there
 
 
+def _services(machine: Machine) -> str:
+    """How long its kind needs until its services work, emulated."""
+    kind = kinds().get(machine.hypervisor or "")
+    if kind is None or not kind.services or not machine.image.own:
+        return ""
+    return f"; after a start its services take about {round(kind.services / 60)} minutes of a whole CPU"
+
+
 def _slower(machine: Machine, path: str) -> str:
     if level_of(path) > 1:
         cost = "emulated inside a guest: about 10 times slower to boot and 25 to 60 times slower to compute"
@@ -138,5 +146,5 @@ def _slower(machine: Machine, path: str) -> str:
         return cost + (better if could_be_container(machine) else "")
     if machine.hypervisor:
         cost = "emulated, with AMD SVM emulated for its guests: about 20 times slower than hardware"
-        return cost + (SMP_EMULATED if machine.cpus > 1 else "")
+        return cost + _services(machine) + (SMP_EMULATED if machine.cpus > 1 else "")
     return "emulated: about 20 times slower than hardware"
