@@ -251,6 +251,8 @@ def _packages(packages: PvePackages) -> list[str]:
 
 
 def _ports(ports: tuple[Port, ...]) -> str:
+    if all(each.local is None for each in ports):
+        return f"[{', '.join(str(each.port) for each in ports)}]"
     pairs = (f"{each.port}: {each.local}" if each.local is not None else f"{each.port}: null" for each in ports)
     return f"{{{', '.join(pairs)}}}"
 
