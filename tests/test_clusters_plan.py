@@ -195,3 +195,12 @@ def test_a_blueprint_keeps_its_clusters() -> None:
     again = blueprint_from_json(blueprint_to_json(lab))
     assert again == lab
     assert again.clusters == lab.clusters
+
+
+def test_a_partition_that_was_made_on_purpose_is_not_waited_for() -> None:
+    lab = trio(*ALL)
+    views = WHOLE | {"hv3": view("trio", *ALL, usable=False)}
+    seen = world(lab, views)
+    assert [step.id for step in plan(lab, seen, previous=lab).steps] == ["form:trio"]
+    cut = replace(seen, cut={"hv3": frozenset({"wire"})})
+    assert not plan(lab, cut, previous=lab)

@@ -98,9 +98,23 @@ def _status_of(name: str, patterns: tuple[str, ...], *, deep: bool, as_json: boo
     faults = tuple(each for each in faults if not each.path or each.path in {row.path for row in machines})
     lines = [f"127.0.0.1:{each.local} -> {each.path}:{each.port}" for each in ports]
     lines += sayings.lines(faults, time.time())
-    text = "\n".join([f"{head}{work}", table, *(["", *lines] if lines else [])])
-    data = machine_table.data(name, machines, faults)
+    told, clusters = _clusters(name, blueprint, observed, machines)
+    text = "\n".join([f"{head}{work}", table, *(["", told] if told else []), *(["", *lines] if lines else [])])
+    data = {**machine_table.data(name, machines, faults), "clusters": clusters}
     return text, {**data, "ports": [asdict(each) for each in ports], "at_work": at_work}
+
+
+def _clusters(
+    name: str, blueprint: Blueprint | None, observed: Observed, machines: Sequence[Row]
+) -> tuple[str, list[dict[str, Any]]]:
+    """The clusters of the machines that are shown, as text and as JSON data."""
+    if blueprint is None or not blueprint.clusters:
+        return "", []
+    from nestlab.cli import cluster_status
+    from nestlab.show import cluster_table
+
+    found = cluster_status.rows(name, blueprint, observed, {row.path for row in machines})
+    return cluster_table.text(found, paint()), cluster_table.data(found)
 
 
 def _in_work(observed: Observed, holder: Holder | None) -> Observed:

@@ -81,6 +81,8 @@ class Goal:
     """The members of the lab file, in its order, and those that leave, as far as they are known."""
     running: frozenset[str] = frozenset()
     """Names of the nodes that run, or are to: they are asked, and waited for."""
+    apart: frozenset[str] = frozenset()
+    """Those of them that the user cut off all links of corosync (`nestlab cut`): that is not undone, nor waited for."""
     networks: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """By role (`lab.clusters.ROLES`): the IPv4 network (CIDR) of its segment."""
     qdevice: Node | None = None
@@ -98,7 +100,7 @@ class Goal:
         """Whether those that run are a majority of the lab file's members, with the vote of a qdevice."""
         names = {node.name for node in self.nodes} - (set(self.who) if self.do == "leave" else set())
         extra = self.qdevice is not None
-        return 2 * (len(names & self.running) + extra) > len(names) + extra
+        return 2 * (len((names & self.running) - self.apart) + extra) > len(names) + extra
 
 
 @frozen
@@ -133,6 +135,8 @@ class View:
     why: str = ""
     qdevice: str = ""
     """The state of the qdevice as it says, "" where it has none."""
+    down: tuple[str, ...] = ()
+    """Links of corosync that do not carry now: `link1 to hv2`."""
     facts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nestlab.kinds.base import Kind
+from nestlab.kinds.corosync import Corosync
 from nestlab.lab.model import GIB, MIB
 
 KIND = Kind(
@@ -12,4 +13,5 @@ KIND = Kind(
     overhead=384 * MIB,
     default_memory=GIB,
     description="Debian with KVM, QEMU and bridges: the least that runs machines of its own.",
+    clustering=Corosync(),
 )

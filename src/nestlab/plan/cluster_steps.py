@@ -117,12 +117,14 @@ def _of_cluster(world: World, cluster: Cluster) -> Iterator[Coming]:
     name = cluster.name
     up = [path for path in cluster.members if world.runs(path)]
     inside, unsure, outside = [], [], []
+    links = set(cluster.links)
+    parted = any(world.observed.cut.get(path, frozenset()) >= links for path in up)  # on purpose
     for path in up:
         view, fate = world.view(path), world.fates.get(path, NOTHING)
         starts = fate.boots and not fate.goes_on
         if world.anew(path) or (view is not None and view.cluster != name and not starts):
             outside.append(path)
-        elif starts or view is None or not view.usable:
+        elif starts or view is None or not (view.usable or parted):
             unsure.append(path)
         else:
             inside.append(path)

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
 from nestlab.base.proofs import Proof, Verdict
-from nestlab.lab.faults import Fault, killed
+from nestlab.lab.faults import Fault, cut_off, killed
 from nestlab.lab.model import parent_of, within
 from nestlab.plan.steps import Observed
 
 
 def marked(observed: Observed, faults: Sequence[Fault]) -> Observed:
-    """What is seen, where a machine that died because the user killed it is `killed`. What runs, runs."""
+    """What is seen, where a machine that died because the user killed it is `killed`, with what the user cut off. What
+    runs, runs."""
+    cut = {each.path: cut_off(faults, each.path) for each in faults if each.kind == "cut"}
     ends = killed(faults) & observed.machines.keys()
     gone = {path for path in ends if observed.machines[path].state == "died"}
-    if not gone:
+    if not gone and not cut:
         return observed
     machines = {
         path: replace(seen, state="killed", why="") if path in gone else seen
         for path, seen in observed.machines.items()
     }
-    return replace(observed, machines=MappingProxyType(machines))
+    return replace(observed, machines=MappingProxyType(machines), cut=MappingProxyType(cut))
 
 
 def blamed(verdict: Verdict, faults: Sequence[Fault], now: float) -> Verdict:
@@ -43,9 +46,12 @@ def _blamed(proof: Proof, faults: Sequence[Fault], now: float) -> Proof:
 
 def _in_the_way(fault: Fault, proof: Proof) -> bool:
     """Whether a fault may be why a claim does not hold: of a machine that does not run, that it was killed, or what it
-    is in; of a segment, whatever is wrong on it."""
+    is in; of a segment, whatever is wrong on it; of a cluster, what is wrong on the segments that it names."""
     if fault.kind == "kill":
         return within(proof.path, fault.path) or fault.path in _named(proof.seen)
+    if proof.claim.startswith("cluster "):
+        words = set(re.findall(r"[\w./-]+", proof.seen))
+        return fault.kind in ("cut", "impair") and fault.segment in words
     on = proof.claim.removeprefix("segment ").partition(".")[0] if proof.claim.startswith("segment ") else ""
     return fault.kind in ("cut", "impair") and on == fault.segment
 

@@ -119,6 +119,8 @@ class Observed:
     """By segment that is served to what boots from it, on the lab's host: the digest of that (`lab.netboot`)."""
     clusters: Mapping[str, View] = field(default_factory=lambda: MappingProxyType({}))
     """What members of clusters say of them, by path, as far as they were asked and answered."""
+    cut: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
+    """The segments that the user cut machines off, by path (`lab.faults`)."""
 
 
 @frozen

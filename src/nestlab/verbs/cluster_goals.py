@@ -36,8 +36,10 @@ def goal(
     running: frozenset[str],
     secrets: Mapping[str, bytes],
     slowness: float = 1.0,
+    cut: Mapping[str, frozenset[str]] = MappingProxyType({}),
 ) -> Goal:
-    """`running`: the paths of machines that run when the step is done."""
+    """`running`: the paths of machines that run when the step is done. `cut`: the segments that machines are cut off,
+    by path."""
     cluster = cluster_of(step, blueprint, previous)
     wanted = any(each.name == cluster.name for each in blueprint.clusters)
     do, who = _whom(step)
@@ -51,11 +53,17 @@ def goal(
         who,
         nodes,
         frozenset(hostname_of(spec.path) for spec in asked if spec.path in running),
+        frozenset(hostname_of(spec.path) for spec in specs if apart(spec.path, cluster, cut)),
         networks_of(cluster, specs),
         node_of(qdevice, cluster) if qdevice is not None else None,
         slowness,
         secrets,
     )
+
+
+def apart(path: str, cluster: Cluster, cut: Mapping[str, frozenset[str]]) -> bool:
+    """Whether a machine is cut off all links of its cluster."""
+    return bool(cluster.links) and cut.get(path, frozenset()) >= set(cluster.links)
 
 
 def _whom(step: Form | Join | Leave) -> tuple[Do, tuple[str, ...]]:

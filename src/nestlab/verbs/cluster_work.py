@@ -49,18 +49,18 @@ def clustering_of(spec: Spec | None) -> Clustering | None:
     return kind.clustering if kind is not None else None
 
 
-async def look(host: Host, clustering: Clustering) -> View:
-    """What a node says of its cluster. LabError when it does not answer."""
-    said = await host.run(as_root(clustering.ask), check=False, timeout=ANSWER)
+async def look(host: Host, clustering: Clustering, seconds: float = ANSWER) -> View:
+    """What a node says of its cluster. LabError when it does not answer within so many nominal seconds."""
+    said = await host.run(as_root(clustering.ask), check=False, timeout=seconds)
     return clustering.read(said.text[:SAID])
 
 
-async def views(hosts: Hosts, specs: Iterable[Spec]) -> Mapping[str, View]:
+async def views(hosts: Hosts, specs: Iterable[Spec], seconds: float = ANSWER) -> Mapping[str, View]:
     """What members say, by path: those that answer. All are asked at once."""
 
     async def ask(spec: Spec, clustering: Clustering) -> View | None:
         try:
-            return await look(await hosts(spec.path), clustering)
+            return await look(await hosts(spec.path), clustering, seconds)
         except (LabError, OSError):
             return None
 

@@ -135,6 +135,8 @@ class Nest:
         self._inside = inside
         self._answer = answer
         self.known = dict(known or {})
+        self.cut: Mapping[str, frozenset[str]] = {}
+        """The segments that the user cut machines off, by path."""
         self._hosts: dict[str, Host] = {"": host}
         self._engines: dict[str, Engine] = {}
         self._getting: defaultdict[tuple[str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -242,10 +244,10 @@ class Nest:
         asked = dict(zip(paths, told, strict=True))
         return replace(seen, machines=MappingProxyType({**seen.machines, **asked}), clusters=clusters)
 
-    async def ask_clusters(self, seen: Observed) -> Mapping[str, View]:
+    async def ask_clusters(self, seen: Observed, seconds: float = cluster_work.ANSWER) -> Mapping[str, View]:
         """What members of clusters say of these, now or by the blueprint before, by path: those that answer."""
-        specs = cluster_work.members(self._blueprint, self._applied)
-        return await cluster_work.views(self.host, [spec for spec in specs if _answers(seen, spec.path)])
+        specs = [spec for spec in cluster_work.members(self._blueprint, self._applied) if _answers(seen, spec.path)]
+        return await cluster_work.views(self.host, specs, seconds)
 
     async def perform(self, step: Step, blueprint: Blueprint, say: Say) -> str | None:
         """Make one step real, where its machine is, and return what is to be known of it. Connections into a machine
@@ -277,7 +279,7 @@ class Nest:
         secrets = self._secrets(step.cluster, specs) if self._secrets is not None else {}
         slow = [self._hosts[spec.path].slowness for spec in specs if spec.path in self._hosts]
         running = frozenset(self._running)
-        goal = cluster_goals.goal(step, blueprint, self._applied, running, secrets, max(slow, default=1.0))
+        goal = cluster_goals.goal(step, blueprint, self._applied, running, secrets, max(slow, default=1.0), self.cut)
         return await cluster_work.reach(goal, clustering, self.host, say) or None
 
     async def drop(self, path: str) -> None:

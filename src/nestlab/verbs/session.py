@@ -95,6 +95,7 @@ class Session:
     def _saw(self, found: Observed) -> Observed:
         self.faults = kept_faults.load(self.place)
         self.observed = marked(found, self.faults)
+        self.nest.cut = self.observed.cut
         return self.observed
 
     def plan(self, want: Want = "running", machines: Sequence[str] = (), *, leave: Collection[str] = ()) -> Plan:

@@ -24,7 +24,7 @@ from nestlab.images.image_files import keys_of
 from nestlab.lab.blueprint import PROBE, Blueprint, Spec
 from nestlab.lab.model import MIB, Machine, digest_of
 from nestlab.plan.steps import Boot, Create, Observed, Remove, Seen
-from nestlab.verbs import node_identity, verify_containers, verify_outside
+from nestlab.verbs import node_identity, verify_clusters, verify_containers, verify_outside
 from nestlab.verbs.nest import Aside, Asides, Nest
 from nestlab.verbs.reachability import Pair, Pairs, Reached, pairs_of
 
@@ -153,7 +153,8 @@ async def verify(
             for spec in blueprint.specs
         )
     )
-    told = [*told, *await node_identity.prove(nest, blueprint.specs, down)]
+    more = node_identity.prove(nest, blueprint.specs, down), verify_clusters.prove(nest, blueprint, down)
+    told = [*told, *(proof for each in await asyncio.gather(*more) for proof in each)]
     proofs = [proof for proof in told if not proof.path]
     for spec, each in zip(blueprint.specs, inner, strict=True):
         proofs += [*each, *(proof for proof in told if proof.path == spec.path)]
