@@ -105,7 +105,8 @@ def test_a_qdevice_has_a_column_and_a_row() -> None:
     rows = "    Nodeid      Votes    Qdevice Name\n         1          1    A,V,NMW hv1 (local)\n"
     rows += "         2          1    A,V,NMW hv2\n         0          1            Qdevice\n"
     said = parse_quorum(STATUS.partition("    Nodeid")[0] + rows)
-    assert (said.online, said.qdevice) == ({1, 2}, "A,V,NMW")
+    assert said.online == {1, 2}
+    assert said.qdevice == "A,V,NMW"
 
 
 def test_links_that_do_not_carry_are_found() -> None:

@@ -56,7 +56,8 @@ def parse_quorum(text: str) -> Quorum:
 
 def parse_links(text: str) -> list[tuple[int, int]]:
     """Of `corosync-cfgtool -n`: node and link, of those that do not carry anything now."""
-    found, nodeid = [], 0
+    found: list[tuple[int, int]] = []
+    nodeid = 0
     for line in _lines(text):
         if node := re.fullmatch(r"nodeid: ([0-9]{1,9}) \w+", line.strip()):
             nodeid = int(node[1])
