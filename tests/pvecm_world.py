@@ -30,6 +30,7 @@ class Store:
     guests: dict[int, str] = field(default_factory=dict)
     certified: set[str] = field(default_factory=set)
     expected: int | None = None
+    migration: str = ""
 
     def add(self, name: str, links: tuple[str, ...]) -> None:
         number = next(n for n in range(1, 99) if n not in {each for each, _ in self.nodes.values()})
@@ -145,6 +146,7 @@ class World:
             "guests": f'{{"version": 1, "ids": {{ {ids} }} }}' if node.mounted else "",
             "nodes": "\n".join(sorted(node.store.folders) if node.store else [node.name]) if node.mounted else "",
             "quorum": quorum,
+            "datacenter": node.store.migration if node.store else "",
             "services": "\n".join(
                 f"{unit} {'active' if up else 'inactive'}"
                 for unit, up in {
@@ -391,6 +393,11 @@ class World:
         node.store.expected = int(request.words[0])
         return "", 0, ""
 
+    def migrate_by(self, node: Pretended, request: Request) -> tuple[str, int, str]:
+        assert node.store is not None
+        node.store.migration = f"keyboard: de\nmigration: secure,network={request.words[0]}"
+        return "", 0, ""
+
     def restart(self, node: Pretended, request: Request) -> tuple[str, int, str]:
         node.served_old = False
         return "", 0, ""
@@ -409,6 +416,7 @@ _DO: dict[str, Callable[[World, Pretended, Request], tuple[str, int, str]]] = {
     scripts.DELETE: World.delete,
     scripts.EXPECT: World.expect,
     scripts.RESTART: World.restart,
+    scripts.MIGRATE_BY: World.migrate_by,
 }
 
 __all__ = ["ONE", "OTHER", "PVE", "TWO", "Pretended", "Store", "World"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from nestlab.kinds.clustering import Done, Known, Refused, Requests, Wait
@@ -319,3 +321,12 @@ def test_a_look_after_all_members_at_once_gets_there_whoever_of_them_is_half() -
     world.nodes["pve3"].left = []
     assert isinstance(world.reach(world.goal("form", "pve1", "pve2", "pve3")), Done)
     whole(world, "pve1", "pve2", "pve3")
+
+
+def test_the_network_that_guests_move_by_is_told_once() -> None:
+    world = formed("pve1", "pve2")
+    goal = replace(world.goal("form", "pve1", "pve2"), networks={"migration": "10.90.0.0/24"})
+    assert isinstance(world.reach(goal), Done)
+    assert world.done.count("pve1: guests move by 10.90.0.0/24") == 1
+    assert isinstance(world.reach(goal), Done)
+    assert world.done.count("pve1: guests move by 10.90.0.0/24") == 1

@@ -52,6 +52,8 @@ class Report:
     served: str = ""
     api: int = 0
     job: Job | None = None
+    migration: str = ""
+    """The network that guests move by, as datacenter.cfg says."""
 
     @property
     def is_node(self) -> bool:
@@ -102,6 +104,7 @@ def parse(said: str) -> Report:
         own=_fingerprint(parts.get("own", "")),
         served=_fingerprint(parts.get("served", "")),
         api=int(status[1]) if status else 0,
+        migration=_migration(parts.get("datacenter", "")),
         job=_job(parts.get("job", ""), parts.get("log", "")),
     )
 
@@ -134,6 +137,11 @@ def _mtus(text: str) -> Mapping[str, int]:
 def _fingerprint(text: str) -> str:
     match = re.search(r"(?i)fingerprint=((?:[0-9a-f]{2}:){31}[0-9a-f]{2})\s*$", text.strip()[:300])
     return match[1].upper() if match else ""
+
+
+def _migration(text: str) -> str:
+    match = re.search(r"(?m)^migration:\s*(?:\S*,)?network=([0-9A-Fa-f.:]{2,45}/\d{1,3})(?:,|\s*$)", text)
+    return match[1] if match else ""
 
 
 def _job(text: str, log: str) -> Job | None:

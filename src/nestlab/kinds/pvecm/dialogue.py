@@ -60,6 +60,8 @@ def next_action(goal: Goal, known: Known) -> Action:
             return action
     if action := _all_fit(at):
         return action
+    if action := _migration(at):
+        return action
     for name in goal.who:
         if action := _login(at, at.node(name)):
             return action
@@ -250,6 +252,23 @@ def _fit(at: Situation, node: Node) -> Action | None:
         if idle or (said.api in (200, 401) and said.own != said.served):
             return _once(at, node, scripts.RESTART, (), f"{node.name}: restarting its API") or wait
     return wait
+
+
+def _migration(at: Situation) -> Action | None:
+    """The network that guests move by, told to the cluster once."""
+    wanted = at.goal.networks.get("migration", "")
+    fit = (node for node in at.goal.nodes if node.name in at.goal.running and at.known.views[node.name].usable)
+    via = next(fit, None)
+    if not wanted or via is None or at.report(via.name).migration == wanted:
+        return None
+    if len(done := at.done(via.name, scripts.MIGRATE_BY)) >= TRIES:
+        return Refused(
+            f"The cluster {at.goal.cluster} does not take {wanted} as the network that guests move by.",
+            hint=f"`nestlab exec {via.path} -- cat /etc/pve/datacenter.cfg` shows what it has.",
+            detail=done[-1].err,
+        )
+    title = f"{via.name}: guests move by {wanted}"
+    return Requests((Request(via.name, title, scripts.MIGRATE_BY, (wanted,)),))
 
 
 def _login(at: Situation, node: Node) -> Action | None:

@@ -29,6 +29,7 @@ part conf; soon head -c {LIMIT} /etc/pve/corosync.conf
 part members; soon cat /etc/pve/.members
 part guests; soon cat /etc/pve/.vmlist
 part nodes; soon ls /etc/pve/nodes
+part datacenter; soon head -c 4096 /etc/pve/datacenter.cfg
 part quorum; timeout -k 1 10 corosync-quorumtool -siH
 part services; for unit in {" ".join(SERVICES)}; do echo "$unit $(systemctl is-active "$unit")"; done
 part addresses

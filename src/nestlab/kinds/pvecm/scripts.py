@@ -151,6 +151,14 @@ systemctl reset-failed pvedaemon pveproxy 2>/dev/null || :
 systemctl reload-or-restart --no-block pvedaemon pveproxy
 """
 
+MIGRATE_BY = r"""
+set -eu
+file=/etc/pve/datacenter.cfg
+{ grep -v '^migration:' $file 2>/dev/null || :; echo "migration: secure,network=$1"; } >$file.nestlab
+mv -f $file.nestlab $file
+"""
+"""Argument: a network (pve-docs, datacenter.cfg.adoc). The members' ssh carries what moves."""
+
 EXPECT = 'corosync-quorumtool -e "$1"'
 
 DELETE = r"""
