@@ -105,7 +105,6 @@ def test_a_repository_is_a_url_or_a_folder(said: str, mirror: str) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (NODES.replace("[lan]}", "[lan], machines: {web: {}}}"), "inside a pve hypervisor are not offered yet"),
         (with_image("{from: pve, suite: trixie}"), "Say `version: 9` (trixie)"),
         (with_image("{from: pve, version: 7}"), "expected a whole number from 8 to 9"),
         (with_image("debian"), "cannot be made from the image debian"),

@@ -98,9 +98,14 @@ def _status_of(name: str, patterns: tuple[str, ...], *, deep: bool, as_json: boo
     faults = tuple(each for each in faults if not each.path or each.path in {row.path for row in machines})
     lines = [f"127.0.0.1:{each.local} -> {each.path}:{each.port}" for each in ports]
     lines += sayings.lines(faults, time.time())
+    lines += [brief(f"{each.host} also has {each.what}: nestlab did not make it") for each in observed.others]
     told, clusters = _clusters(name, blueprint, observed, machines)
     text = "\n".join([f"{head}{work}", table, *(["", told] if told else []), *(["", *lines] if lines else [])])
-    data = {**machine_table.data(name, machines, faults), "clusters": clusters}
+    data = {
+        **machine_table.data(name, machines, faults),
+        "clusters": clusters,
+        "others": [asdict(each) for each in observed.others],
+    }
     return text, {**data, "ports": [asdict(each) for each in ports], "at_work": at_work}
 
 
@@ -154,12 +159,14 @@ def look(place: LabHome, blueprint: Blueprint | None, *, deep: bool) -> Observed
     far = blueprint is not None and blueprint.on is not None
     if deep or far:
         return _asked(place, deep=deep, answer=FAR if far else ANSWER)
+    nodes = {spec.path for spec in specs if spec.machine.hypervisor == "pve"}  # their API tells, and no agent
     hypervisors = frozenset(spec.parent for spec in specs if spec.parent)
     first = former_names.first(place)
     found = quick_status.status(
-        Place(str(place.root)), place.name, hypervisors, first_name=first, meanwhile=_import_the_rest
+        Place(str(place.root)), place.name, hypervisors - nodes, first_name=first, meanwhile=_import_the_rest
     )
-    if found.silent:
+    up = {path for path, seen in found.machines.items() if seen.state == "running" and seen.ready}
+    if found.silent or hypervisors & nodes & up:
         if sys.stderr.isatty() and quick_status.late(found):
             say(f"{', '.join(quick_status.late(found))}: no answer at once; asking by ssh, which takes longer")
         return _asked(place, deep=True, answer=ANSWER)

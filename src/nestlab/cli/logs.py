@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from nestlab.home.targets import Which
-    from nestlab.proxmox.platform import ProxmoxPlatform
+    from nestlab.verbs.afar import Afar
 
 BootNumber = Annotated[
     int, typer.Option("--boot", metavar="N", help="1 is the oldest boot kept, 0 the last, -1 the one before it.")
@@ -134,7 +134,7 @@ async def _each(lines: Sequence[bytes]) -> AsyncIterator[bytes]:
         yield line
 
 
-async def _logs_afar(far: ProxmoxPlatform, path: str, number: int, show: Lines, *, listed: bool) -> None:
+async def _logs_afar(far: Afar, path: str, number: int, show: Lines, *, listed: bool) -> None:
     """Of a machine on a Proxmox VE, which keeps nothing of what consoles say: its own journal."""
     if listed:
         what = f"Proxmox VE keeps no consoles: which boots {path} remembers, its own journal says."

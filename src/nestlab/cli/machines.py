@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nestlab.home.paths import Place
     from nestlab.home.targets import Which
     from nestlab.hosts.host import Host, Running
-    from nestlab.proxmox.platform import ProxmoxPlatform
+    from nestlab.verbs.afar import Afar
     from nestlab.verbs.session import Session
 
 Words = Annotated[
@@ -241,7 +241,7 @@ async def at(found: Which) -> AsyncIterator[tuple[Session, str, Host]]:
 
 
 @asynccontextmanager
-async def below(found: Which) -> AsyncIterator[tuple[str, Host, Place, ProxmoxPlatform | None]]:
+async def below(found: Which) -> AsyncIterator[tuple[str, Host, Place, Afar | None]]:
     """The one machine that is meant, the host it runs on, and where the lab's things are there; instead of that the
     Proxmox VE, where it is directly on one."""
     from nestlab.engines.qemu.quick_status import guest_place
@@ -253,12 +253,17 @@ async def below(found: Which) -> AsyncIterator[tuple[str, Host, Place, ProxmoxPl
         path = the_one(session, found)
         outer = parent_of(path)
         place = guest_place(former_names.first(session.place)) if outer else Place(str(session.place.root))
-        far = None
-        if not outer and session.blueprint.on is not None:
-            from nestlab.proxmox.platform import ProxmoxPlatform
+        yield path, await session.nest.host(outer), place, await _afar(session, path)
 
-            far = session.platform if isinstance(session.platform, ProxmoxPlatform) else None
-        yield path, await session.nest.host(outer), place, far
+
+async def _afar(session: Session, path: str) -> Afar | None:
+    outer = parent_of(path)
+    spec = session.blueprint.by_path().get(outer)
+    if session.blueprint.on is None and (spec is None or spec.machine.hypervisor != "pve"):
+        return None  # the import takes longer than the answer
+    from nestlab.verbs.afar import afar
+
+    return await afar(session, path)
 
 
 def the_one(session: Session, found: Which) -> str:

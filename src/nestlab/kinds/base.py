@@ -21,8 +21,8 @@ class Kind:
     overhead: int
     default_memory: int
     description: str
-    machines: bool = True
-    """Whether nestlab makes machines inside it."""
+    packaged: bool = False
+    """It is made from packages alone, and not from a disk of the user's."""
     bridges: str = ""
     """What its bridges are called, with a number behind, one for every card; "": each by its segment, and only for
     segments of machines inside."""

@@ -14,8 +14,8 @@ KIND = Kind(
     disk=16 * GIB,
     overhead=1536 * MIB,
     default_memory=1536 * MIB,
-    description="Proxmox VE, from its packages (docs/guest-hypervisors.md). nestlab makes no machines in it yet.",
-    machines=False,
+    description="Proxmox VE, from its packages (docs/guest-hypervisors.md). Machines in it are VMs and containers.",
+    packaged=True,
     bridges="vmbr",
     # Until its API answered: the kernel, and Perl daemons that are compiled at each start.
     services=171.0,

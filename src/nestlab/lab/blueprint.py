@@ -35,6 +35,9 @@ from nestlab.lab.vlans import network_of, tags
 PROBE = Image(base="tiny")
 """The image that a hypervisor boots to prove that it can run a guest: every hypervisor has it on board."""
 
+PROBE_NAME = "nestlab-probe"
+"""What that guest is called."""
+
 
 @frozen
 class Nic:

@@ -29,6 +29,8 @@ class Place:
     path: str
     kind: str | None
     local: bool
+    inside: str | None = None
+    """The kind of what it is right inside of."""
 
     @property
     def outermost(self) -> bool:
@@ -38,6 +40,16 @@ class Place:
     def on_pve(self) -> bool:
         """It is on a Proxmox VE itself."""
         return self.outermost and not self.local
+
+    @property
+    def in_node(self) -> bool:
+        """It is inside a node of Proxmox VE that nestlab makes."""
+        return self.inside == "pve"
+
+    @property
+    def by_pve(self) -> bool:
+        """A Proxmox VE makes it, of the user's or of nestlab's."""
+        return self.on_pve or self.in_node
 
     @property
     def possible(self) -> bool:

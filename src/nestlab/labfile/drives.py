@@ -57,13 +57,13 @@ class Drives:
         self._disks: dict[tuple[int, Image, Bus, bool], tuple[_Said, ...]] = {}
         self._media: dict[int, tuple[str | Image, ...]] = {}
 
-    def equipped(self, machine: Machine, section: Section, path: str) -> Machine:
-        """The machine with its disks, its CD-ROMs, and what it boots from."""
+    def equipped(self, machine: Machine, section: Section, *, by_pve: bool) -> Machine:
+        """The machine with its disks, its CD-ROMs, and what it boots from. `by_pve`: a Proxmox VE makes it."""
         if machine.container:
             for name in ("disks", "cdroms", "boot"):
                 self._builder.only_where(section, name, True, "it is a container")
             return machine
-        said = self._read(machine, section, path)
+        said = self._read(machine, section, by_pve=by_pve)
         cdroms = self._cdroms(machine, section, said)
         made = replace(machine, disks=tuple(each.disk for each in said), cdroms=cdroms)
         made = replace(made, boot=self._boot(made, section))
@@ -72,15 +72,14 @@ class Drives:
             self._builder.wrong(section.node, section.key, "there is nothing that it could boot from", hint)
         return made
 
-    def _read(self, machine: Machine, section: Section, path: str) -> tuple[_Said, ...]:
+    def _read(self, machine: Machine, section: Section, *, by_pve: bool) -> tuple[_Said, ...]:
         given, node, key = self._builder.pick(section, "disks")
         if given is None or node is None:
             return ()
-        outer = not self._builder.local and "/" not in path
-        known = (id(node), machine.image, machine.bus, outer)
+        known = (id(node), machine.image, machine.bus, by_pve)
         if known not in self._disks:
             found = tuple(self._disk(*each) for each in _entries(given, key))
-            self._check(found, machine, outer)
+            self._check(found, machine, by_pve)
             self._disks[known] = found
         return self._disks[known]
 
@@ -141,7 +140,7 @@ class Drives:
         return replace(disk, file=file, format=form)
 
     def _check(self, said: Sequence[_Said], machine: Machine, outer: bool) -> None:
-        """What does not go together. `outer`: on a Proxmox VE itself."""
+        """What does not go together. `outer`: a Proxmox VE makes it."""
         serials: dict[str, str] = {}
         for each in said:
             disk = each.disk
@@ -251,7 +250,7 @@ def _entries(given: Any, key: str) -> Iterator[tuple[str, Node, str, Any]]:
 
 
 def _unfit(bus: Bus, image: Image, outer: bool) -> Fault | None:
-    """Why a disk on this bus would not be found. `outer`: on a Proxmox VE itself."""
+    """Why a disk on this bus would not be found. `outer`: a Proxmox VE makes it."""
     if bus == "nvme" and outer:
         return "a Proxmox VE has no nvme disks", "Say `bus: scsi` or `virtio`."
     if image.base != "tiny" or bus == "virtio" or (bus == "nvme" and image.kernel is None and image.suite is None):

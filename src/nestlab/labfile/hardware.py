@@ -38,13 +38,13 @@ class Pick(Protocol):
 
 @frozen
 class Asked:
-    """What is asked of one machine. `outermost`: it is on a Proxmox VE itself (False: QEMU of ours runs it)."""
+    """What is asked of one machine. `by_pve`: a Proxmox VE makes it (False: QEMU of ours runs it)."""
 
     section: Section
     pick: Pick
     kind: str | None
     image: Image
-    outermost: bool
+    by_pve: bool
     container: bool
 
     def said(self, name: str) -> tuple[Any, Node | None, str]:
@@ -81,7 +81,7 @@ def _fitting(asked: Asked, made: Hardware, complaints: list[Complaint]) -> Hardw
     """Firmware and board that go together, and with the image. What `defaults` say is passed over where they do not."""
     if asked.image.install is not None:
         made = _as_installed(asked, made, asked.image.install.firmware, complaints)
-    if asked.outermost and made.uefi and asked.image.own:
+    if asked.by_pve and made.uefi and asked.image.own:
         _, node, key = asked.said("firmware")
         if asked.own("firmware") and node is not None:
             what = f"on a Proxmox VE {asked.image.base} starts by BIOS: nestlab makes its boot disk for that"
@@ -141,7 +141,7 @@ def image_for(asked: Asked, links: tuple[Link, ...], made: Hardware) -> Image:
     if not asked.image.own:
         return asked.image
     drivers = {driver for link in links if (driver := _DRIVERS.get(link.card))}
-    words = IOMMU_WORDS if made.iommu and asked.outermost else ()
+    words = IOMMU_WORDS if made.iommu and asked.by_pve else ()
     return replace(asked.image, drivers=tuple(sorted(drivers)), words=words)
 
 
@@ -177,7 +177,7 @@ def _cpus(asked: Asked, complaints: list[Complaint]) -> tuple[int, Topology | No
     if topology.cpus > _MOST_CPUS:
         what = f"{topology.cpus} CPUs are more than any machine has"
         complaints.append((node, key, what, f"At most {_MOST_CPUS}."))
-    if topology.threads > 1 and asked.outermost:
+    if topology.threads > 1 and asked.by_pve:
         what = "Proxmox VE gives a machine cores of one thread"
         complaints.append((node, key, what, "Leave `threads` out, and say twice the cores."))
     return topology.cpus, topology
@@ -201,7 +201,7 @@ def _cpu(asked: Asked, complaints: list[Complaint]) -> str | None:
     elif asked.kind is not None and asked.said("accel")[0] == "tcg" and not emulates(cpu):
         what = f"emulated, {model} has no vmx: of both, QEMU emulates AMD's svm only"
         wrong = what, "Say `cpu: EPYC,+svm`, or leave `cpu` out."
-    elif asked.outermost:
+    elif asked.by_pve:
         try:
             cpu_models.on_pve(cpu)
         except ValueError as error:

@@ -33,23 +33,13 @@ def mistakes(section: Section, kind: str | None, image: Image | None, image_at: 
         yield from _foreign(section, kind, bootable=bootable)
         return
     about, base = kinds.kinds()[kind], kinds.default_image(kind)
-    if not about.machines:
-        yield from _not_yet(section, kind, image, image_at)
-    if image is not None and image_at is not None and image.base is not None and image.base != base:
-        what = f"a hypervisor of kind {kind} cannot be made from the image {image.base}"
-        yield image_at, f"{section.key}.image", what, f"Leave it out, or say `from: {base}`, or a file of yours."
-
-
-def _not_yet(section: Section, kind: str, image: Image | None, image_at: Node | None) -> Iterator[Complaint]:
-    """What a kind is not offered with."""
-    if (inner := section.values.get("machines")) and inner.keys:
-        what = f"machines inside a {kind} hypervisor are not offered yet"
-        hint = "Make them in it by its own means, or use `hypervisor: kvm`."
-        yield section.keys["machines"], f"{section.key}.machines", what, hint
-    if image is not None and image_at is not None and image.base is None:
+    if about.packaged and image is not None and image_at is not None and image.base is None:
         what = f"a hypervisor of kind {kind} is made from packages, and not from a disk"
         hint = f"Leave `image` out, say `from: {kind}`, or boot yours with `hypervisor: other`."
         yield image_at, f"{section.key}.image", what, hint
+    if image is not None and image_at is not None and image.base is not None and image.base != base:
+        what = f"a hypervisor of kind {kind} cannot be made from the image {image.base}"
+        yield image_at, f"{section.key}.image", what, f"Leave it out, or say `from: {base}`, or a file of yours."
 
 
 def _foreign(section: Section, kind: str, *, bootable: bool) -> Iterator[Complaint]:

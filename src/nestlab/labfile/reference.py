@@ -137,9 +137,11 @@ machines are mistakes without one, and `transparent` with one.
 - The networks of segments are apart; `cidr` has no host bits set; addresses are inside, neither the network's own nor
   the broadcast address, and each is given once. So is each `mac`.
 - A network has room for its machines; its first address is kept free unless a machine states it.
-- A container is inside a `kvm` hypervisor, of `debian` or `tiny`, or on a Proxmox VE itself, of a template (.tar.zst,
-  .tar.gz or .tar.xz). It is no hypervisor, and has no hardware, disks or `cmdline` of its own; inside a
-  hypervisor it is up by ssh, and its cards are no `card` to choose.
+- A container is inside a `kvm` hypervisor, of `debian` or `tiny`, inside a `pve` one, of `debian`, or on a Proxmox VE
+  itself, of a template (.tar.zst, .tar.gz or .tar.xz). It is no hypervisor, and has no hardware, disks or `cmdline` of
+  its own; inside a hypervisor it is up by ssh, and its cards are no `card` to choose.
+- Machines inside a `pve` hypervisor have no `cmdline`, `internet` or `ports`, and are up by neither a port nor a
+  screen; their disks fit on their node's.
 - On a Proxmox VE, `node` is for outermost machines. No address holds a secret, and what looks like one is not shown.
 - Segments and images that are named exist, and so do files. A VLAN is one of the `vlans` of its segment, where that
   says any.

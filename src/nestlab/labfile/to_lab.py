@@ -24,7 +24,7 @@ from nestlab.lab.model import (
     is_template,
 )
 from nestlab.lab.readiness import Ready
-from nestlab.labfile import containers, hardware, netboot, of_kind, pve, pve_packages, ready, url_image, vlans
+from nestlab.labfile import containers, hardware, in_node, netboot, of_kind, pve, pve_packages, ready, url_image, vlans
 from nestlab.labfile.additions import added_at, additions, own_files
 from nestlab.labfile.cards import cards_said, link_of
 from nestlab.labfile.clusters import with_clusters
@@ -202,12 +202,12 @@ class _Builder:
                 return source.values.get(name), source.at[name], f"{source.key}.{name}"
         return None, None, ""
 
-    def bus(self, section: Section, image: Image, *, outermost: bool) -> Bus:
+    def bus(self, section: Section, image: Image, *, by_pve: bool) -> Bus:
         """What its own disk is on. A mistake where that cannot be chosen, passed over where its kind or `defaults` says
         it."""
-        why = "a machine's disk is on virtio-scsi there" if outermost else f"{image.base} looks for it on virtio"
+        why = "a machine's disk is on virtio-scsi there" if by_pve else f"{image.base} looks for it on virtio"
         by_firmware = image.base is None or image.base == NO_IMAGE
-        found: Bus | None = self.only_where(section, "bus", outermost or not by_firmware, why)
+        found: Bus | None = self.only_where(section, "bus", by_pve or not by_firmware, why)
         return found or "virtio"
 
     def wish(self, section: Section, name: str) -> tuple[Any, Node | None, str] | None:
@@ -225,21 +225,22 @@ class _Builder:
         sources = [source for source in (section, self.defaults) if source is not None]
         return any(name in source.at and name not in source.values for source in sources)
 
-    def machine(self, section: Section, path: str) -> Machine:
+    def machine(self, section: Section, path: str, inside: str | None = None) -> Machine:
+        """`inside`: the kind of what it is right inside of."""
         name = path.rpartition("/")[2]
         kind = self.pick(section, "hypervisor")[0]
         image, image_at = self.image_of(section, kind)
         links = of_kind.with_cards(self.links(section, path), kind, self.uses)
         inner = section.values.get("machines")
-        machines = tuple(self.machine(each, f"{path}/{inside}") for inside, each in sections_of(inner))
+        machines = tuple(self.machine(each, f"{path}/{own}", kind) for own, each in sections_of(inner))
         if kind is None and inner is not None and inner.keys and not self.is_bad(section, "hypervisor"):
             self.complain(of_kind.not_inside(section, name, container=bool(self.pick(section, "container")[0])))
         self.complain(of_kind.mistakes(section, kind, image, image_at))
-        place = containers.Place(path, kind, self.local)
+        place = containers.Place(path, kind, self.local, inside)
         container = self.contained(section, place, image, image_at)
         image = image or pve_packages.own(kinds.default_image(kind), self.packages)
         nested = container and not place.on_pve
-        asked = hardware.Asked(section, self.pick, kind, image, place.on_pve, container)
+        asked = hardware.Asked(section, self.pick, kind, image, place.by_pve, container)
         cpus, made, wrong = hardware.of_machine(asked)
         usual = containers.memory(image) if nested else None
         memory, short = hardware.memory_for(asked, made, self.memory(section, kind, image, machines, usual))
@@ -249,7 +250,7 @@ class _Builder:
         self.complain(wrong_ports)
         self.plain |= {} if kind is not None else {path: image}
         known = self.ready(section, image, kind, on_pve=container and place.on_pve, nested=nested)
-        self.complain(ready.without_screen(section, known, screen=place.on_pve or not image.own or made.display))
+        self.complain(ready.without_screen(section, known, screen=place.by_pve or not image.own or made.display))
         machine = Machine(
             name=name,
             hypervisor=kind,
@@ -267,13 +268,15 @@ class _Builder:
             ready=known,
             foreign=kinds.is_foreign(kind),
             card=of_kind.card(kind),
-            bus=self.bus(section, image, outermost=place.on_pve),
+            bus=self.bus(section, image, by_pve=place.by_pve),
             node=self.pick(section, "node", own_only="/" in path)[0],
             hardware=made,
             ports=ports,
             machines=machines,
         )
-        return self.drives.equipped(containers.bare(machine) if nested else machine, section, path)
+        self.complain(in_node.mistakes(section, machine, machines, image_at, inside=place.in_node))
+        machine = in_node.fitting(section, machine) if place.in_node else machine
+        return self.drives.equipped(containers.bare(machine) if nested else machine, section, by_pve=place.by_pve)
 
     def ready(self, section: Section, image: Image, kind: str | None, *, on_pve: bool, nested: bool) -> Ready:
         """How it is known that a machine is up. `defaults` are passed over by those of which only one thing is true."""

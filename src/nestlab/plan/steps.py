@@ -105,6 +105,14 @@ class HalfMade:
 
 
 @frozen
+class Other:
+    """A guest of the hypervisor `host` that is none of nestlab's: somebody made it there. `what`: for people."""
+
+    host: str
+    what: str
+
+
+@frozen
 class Observed:
     """The world, at every level that could be asked. `links`: segments whose switch runs on the lab's host."""
 
@@ -121,6 +129,8 @@ class Observed:
     """What members of clusters say of them, by path, as far as they were asked and answered."""
     cut: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
     """The segments that the user cut machines off, by path (`lab.faults`)."""
+    others: tuple[Other, ...] = ()
+    """What people made in hypervisors, as far as those tell. nestlab leaves it alone."""
 
 
 @frozen

@@ -139,7 +139,11 @@ async def capture(
 async def _opened(session: Session, spec: Spec, nic: Nic, captured: Captured) -> AsyncIterator[Frames]:
     if spec.sealed:
         raise LabError(f"{spec.path} is a container: nothing is captured in one.", hint="Name a virtual machine.")
-    if spec.parent:
+    if spec.parent and session.blueprint[spec.parent].machine.hypervisor == "pve":
+        host = await session.nest.host(spec.path)
+        async with _read(host, spec.path, ("sh", "-c", OWN_CARD + READ, "capture", nic.mac)) as frames:
+            yield frames
+    elif spec.parent:
         host = await session.nest.host(spec.parent)
         place = guest_place(former_names.first(session.place)).of(spec.path).root
         script = CARD_OF_GUEST + READ

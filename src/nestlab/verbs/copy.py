@@ -125,6 +125,8 @@ def _carries(session: Session, path: str, total: int) -> bool:
         return False
     specs = blueprint.by_path()
     chain = _chain(path)
+    if any(each in specs and specs[each].machine.hypervisor == "pve" for each in chain[:-1]):
+        return False  # what is in a node is its Proxmox VE's to plug in
     return all(each in specs and not blueprint.images[specs[each].image].foreign for each in chain)
 
 

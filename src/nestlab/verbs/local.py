@@ -133,12 +133,20 @@ def site(home: Home) -> Site:
             Environment(lab, place, keys, library, there, speeds=speeds(lab), faults=kept, first_name=first),
         )
 
+    def in_node(lab: str, parent: Host) -> Engine:
+        from nestlab.engines.pve.in_node import engine  # labs without a node of Proxmox VE need nothing of it
+
+        at = home.lab(lab)
+        return engine(lab, parent, inside(lab, parent), lab_keys(lab), library, at, home.cache)
+
+    makers = {**dict.fromkeys(kinds.kinds(), inside), "pve": in_node}
+
     def elsewhere(place: LabHome, on: Pve, named: bool) -> Platform:
         from nestlab.proxmox import platform  # labs on this machine need nothing of it
 
         return platform.platform(home, place, on, asked(), named=named)
 
-    return Site(home, LocalHost, on, dict.fromkeys(kinds.kinds(), inside), elsewhere=elsewhere)
+    return Site(home, LocalHost, on, makers, elsewhere=elsewhere)
 
 
 def asked() -> Callable[[str], str] | None:

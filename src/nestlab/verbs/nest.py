@@ -31,6 +31,7 @@ from nestlab.plan.steps import (
     Join,
     Leave,
     Observed,
+    Other,
     Remove,
     Seen,
     SetUp,
@@ -86,6 +87,7 @@ class _Seen:
     machines: dict[str, Seen]
     silent: dict[str, str]
     half_made: set[HalfMade]
+    others: list[Other]
 
 
 def own(parent: str, observed: Observed) -> Observed:
@@ -94,6 +96,7 @@ def own(parent: str, observed: Observed) -> Observed:
     machines = observed.machines.items()
     odd = [path for path, seen in machines if seen.path != path or not directly_in(path, parent)]
     odd += [each.host for each in observed.half_made if each.host != parent]
+    odd += [each.host for each in observed.others if each.host != parent]
     if odd:
         where = parent or "the lab's own host"
         what = f"{where} tells of machines that cannot be in it: {one_line(odd[0])[:80]}."
@@ -195,13 +198,15 @@ class Nest:
             found = dict(outer.machines)
             silent: dict[str, str] = {}
             half_made = set(outer.half_made)
-            await self._look_inside(outer.machines.values(), _Seen(found, silent, half_made), asides, ahead)
+            others = list(outer.others)
+            await self._look_inside(outer.machines.values(), _Seen(found, silent, half_made, others), asides, ahead)
         finally:
             for each in ahead.values():
                 each.cancel()
             await asyncio.gather(*ahead.values(), return_exceptions=True)
         machines = complete(found, silent, {**self._before, **self._specs}, self.known)
         observed = Observed(machines, outer.links, outer.images, outer.lacking, frozenset(half_made), outer.served)
+        observed = replace(observed, others=tuple(others))
         self.known = learn(self.known, observed)
         self._running = {path for path, seen in machines.items() if seen.state == "running"}
         return observed
@@ -324,6 +329,7 @@ class Nest:
         else:
             found.machines.update(inner.machines)
             found.half_made.update(inner.half_made)
+            found.others.extend(inner.others)
             await self._look_inside(inner.machines.values(), found, asides, ahead)
             return
         await self.drop(parent)

@@ -21,14 +21,13 @@ from nestlab.base.printable import one_line
 from nestlab.base.proofs import Proof, Verdict
 from nestlab.hosts.host import Host
 from nestlab.images.image_files import keys_of
-from nestlab.lab.blueprint import PROBE, Blueprint, Spec
+from nestlab.lab.blueprint import PROBE, PROBE_NAME, Blueprint, Spec
 from nestlab.lab.model import MIB, Machine, digest_of
 from nestlab.plan.steps import Boot, Create, Observed, Remove, Seen
 from nestlab.verbs import node_identity, verify_clusters, verify_containers, verify_outside
 from nestlab.verbs.nest import Aside, Asides, Nest
 from nestlab.verbs.reachability import Pair, Pairs, Reached, pairs_of
 
-PROBE_NAME = "nestlab-probe"
 PROBE_NETWORK = "192.0.2.0/24"
 """TEST-NET-1 (RFC 5737), which no route leads to: the probe's own link to its hypervisor."""
 

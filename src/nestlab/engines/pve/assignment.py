@@ -44,6 +44,8 @@ class Layout:
     pve: Pve
     spots: Mapping[str, Spot]
     rooms: tuple[Room, ...]
+    parent: str = ""
+    """What the machines are right inside of."""
 
     def cpu(self, spec: Spec) -> Cpu:
         """LabError when its lab file insists on KVM and its node has none."""
@@ -62,7 +64,7 @@ class Layout:
 
     def notes(self, blueprint: Blueprint, wanted: Collection[str]) -> list[str]:
         """Notes for the user before the lab is made: emulation, and CPUs that are shared."""
-        specs = [spec for spec in blueprint.children("") if spec.path in wanted]
+        specs = [spec for spec in blueprint.children(self.parent) if spec.path in wanted]
         found = placement.notes(specs, self.spots, self.rooms)
         costs: dict[tuple[str, str], list[str]] = {}
         for spec in specs:
@@ -92,11 +94,12 @@ def decide(
     there: Mapping[str, At],
     wanted: Collection[str] | None,
     reaching: Collection[str],
+    parent: str = "",
 ) -> Layout:
-    """LabError when it does not fit, or insists on what is not there."""
-    spots = placement.place(blueprint, pve, rooms, there, wanted=wanted, reaching=reaching)
-    found = Layout(pve, spots, tuple(rooms))
-    for spec in blueprint.children(""):
+    """Of the machines right inside `parent`. LabError when it does not fit, or insists on what is not there."""
+    spots = placement.place(blueprint, pve, rooms, there, wanted=wanted, reaching=reaching, parent=parent)
+    found = Layout(pve, spots, tuple(rooms), parent)
+    for spec in blueprint.children(parent):
         if wanted is None or spec.path in wanted:
             found.cpu(spec)
     return found

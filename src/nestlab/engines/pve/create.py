@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import field, replace
+from ipaddress import ip_interface
 from typing import Any
 
 from nestlab.base.errors import LabError
@@ -21,7 +22,7 @@ from nestlab.engines.pve.drift import Change
 from nestlab.engines.pve.guests import Guests
 from nestlab.engines.pve.hardware import Choices, Wire
 from nestlab.engines.pve.placement import IMAGE, Spot
-from nestlab.engines.pve.protocols import Stock
+from nestlab.engines.pve.protocols import ContainerTemplates, Stock
 from nestlab.engines.pve.resources import Found, Guest
 from nestlab.engines.pve.tags import Mark
 from nestlab.engines.pve.vmids import Vmids
@@ -29,12 +30,15 @@ from nestlab.engines.qemu import identity
 from nestlab.home.lab_keys import LabKeys
 from nestlab.home.paths import short_id
 from nestlab.lab.blueprint import Blueprint, Spec
-from nestlab.lab.model import Pve
+from nestlab.lab.model import GIB, Pve
 from nestlab.wire.pve.api import Api
 from nestlab.wire.pve.errors import PveError
 
 CLONES = 4
 """Machines that are made on one storage at one time: each copies disks."""
+
+ROOM = 4 * GIB
+"""Bytes of the root filesystem of a container of nestlab's own; what is not written takes no room."""
 
 NOT_LINKED = "Linked clone feature is not supported"
 
@@ -59,7 +63,15 @@ class Order:
 class Maker:
     """Every method may be called concurrently."""
 
-    def __init__(self, api: Api, pve: Pve, lab_keys: LabKeys, stock: Stock, guests: Guests) -> None:
+    def __init__(
+        self,
+        api: Api,
+        pve: Pve,
+        lab_keys: LabKeys,
+        stock: Stock,
+        guests: Guests,
+        containers: ContainerTemplates | None = None,
+    ) -> None:
         self._api = api
         self._pve = pve
         self._vault = lab_keys
@@ -67,6 +79,7 @@ class Maker:
         self._guests = guests
         self._drives = DiskWork(api, stock, guests)
         self._numbers = Vmids(api)
+        self._containers = containers
         self._slots: dict[tuple[str, str], asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(CLONES))
 
     async def make(self, order: Order, say: Say) -> Guest:
@@ -310,12 +323,13 @@ class Maker:
     async def _container(self, order: Order, say: Say) -> Guest:
         spec, spot = order.spec, order.spot
         image = order.blueprint.images[spec.image]
-        if not image.template:
+        if not (self._containers.takes(image) if self._containers is not None else image.template):
             what = f"{spec.path} is a container, and its image is none that a container can be made from."
             raise LabError(
                 what, hint="Give it `image: {file: …}` with a container template (.tar.zst, .tar.gz, .tar.xz)."
             )
-        ostemplate = await self._stock.container(spec.image, image, spot.node, say)
+        ensure = self._containers.ensure if self._containers is not None else self._stock.container
+        ostemplate = await ensure(spec.image, image, spot.node, say)
         outside = hardware.outside_of(spec, self._pve)
         mark, told = self._mark(order, 0), [self._mark(order, 0)]
 
@@ -324,7 +338,8 @@ class Maker:
             choices = Choices(
                 number, order.cpu, spot.storage, order.wires, outside, self._pve.pool, self._guests.names.first
             )
-            size, authorized = spec.machine.disk or IMAGE, self._vault.authorized_keys(spec.machine.ssh_keys)
+            size = spec.machine.disk or (IMAGE if spec.sealed else ROOM)
+            authorized = self._vault.authorized_keys(spec.machine.ssh_keys)
             params = hardware.container(
                 spec, order.blueprint.lab, choices, ostemplate=ostemplate, disk=size, authorized=authorized
             )
@@ -341,7 +356,7 @@ class Maker:
         return guest
 
     def _mark(self, order: Order, vmid: int) -> Mark:
-        spec = order.spec
+        spec, outer = order.spec, order.blueprint.by_path().get(self._guests.names.parent)
         return Mark(
             lab=order.blueprint.lab,
             path=spec.path,
@@ -358,7 +373,15 @@ class Maker:
             disk=spec.machine.disk or 0,
             disks=spec.disks,
             media=spec.cdroms,
+            addresses=reached_at(spec, outer) if outer is not None else (),
         )
 
     def _upload_name(self, path: str, vmid: int) -> str:
         return f"{vmid}-{short_id(path)}"
+
+
+def reached_at(spec: Spec, outer: Spec) -> tuple[str, ...]:
+    """The addresses of a machine that what it is in reaches: those on networks in which both have one, IPv4 first."""
+    there = {(nic.segment, nic.vlan) for nic in outer.nics if nic.addresses}
+    found = [each for nic in spec.nics if (nic.segment, nic.vlan) in there for each in nic.addresses]
+    return tuple(sorted((str(ip_interface(each).ip) for each in found), key=lambda each: ":" in each))

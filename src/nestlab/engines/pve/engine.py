@@ -29,7 +29,7 @@ from nestlab.engines.pve.full_copy import Copies
 from nestlab.engines.pve.guests import Guests, unanswering
 from nestlab.engines.pve.migration import Migration
 from nestlab.engines.pve.power import Runner, told
-from nestlab.engines.pve.protocols import SSH, Door
+from nestlab.engines.pve.protocols import SSH, ContainerTemplates, Door
 from nestlab.engines.pve.readiness import Outside
 from nestlab.engines.pve.remembered import Memory
 from nestlab.engines.pve.resources import Found
@@ -79,17 +79,34 @@ class PveEngine(Screens, Failing, Outside):
     _deciding: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
+        self._assemble()
+
+    def _assemble(
+        self,
+        containers: ContainerTemplates | None = None,
+        segments: type[Segments] = Segments,
+        *,
+        with_node: bool = False,
+    ) -> None:
+        """`containers`: what those are made from, where not from templates of the user's. `with_node`: see `Runner`."""
         environment = self.environment
         memory = Memory(environment.memory)
         self.guests = Guests(
             environment.api, environment.names or LabNames(environment.lab), memory, environment.pve.pool
         )
         self.snapshots = Snapshots(environment.api, self.guests)
-        self._segments = Segments(environment.api, environment.pve, environment.lab, memory)
-        self._maker = Maker(environment.api, environment.pve, environment.lab_keys, environment.stock, self.guests)
-        self._runner = Runner(environment.api, self.guests, self._maker, self._segments)
+        self._segments = segments(environment.api, environment.pve, environment.lab, memory)
+        self._maker = Maker(
+            environment.api, environment.pve, environment.lab_keys, environment.stock, self.guests, containers
+        )
+        self._runner = Runner(environment.api, self.guests, self._maker, self._segments, with_node=with_node)
         copies = Copies(environment.api, environment.pve.pool, self.guests, self._runner.remove)
         self.migration = Migration(environment.api, self.guests, copies)
+
+    @property
+    def parent(self) -> str:
+        """What its machines are right inside of; "": they are on the lab's own level."""
+        return self.guests.names.parent
 
     async def observe(self) -> Observed:
         found, links, images = await asyncio.gather(self.guests.look(), self._segments.observe(), self._images())
@@ -191,7 +208,9 @@ class PveEngine(Screens, Failing, Outside):
         decided = await self._layout(blueprint)
         known = self.guests.all_known()
         return tuple(
-            decided.outlook(spec, known.get(spec.path)) for spec in blueprint.children("") if spec.path in paths
+            decided.outlook(spec, known.get(spec.path))
+            for spec in blueprint.children(self.parent)
+            if spec.path in paths
         )
 
     async def check(self, blueprint: Blueprint, wanted: Collection[str]) -> tuple[str, ...]:
@@ -244,7 +263,7 @@ class PveEngine(Screens, Failing, Outside):
 
     async def _needs(self, key: str, blueprint: Blueprint) -> str:
         """The node of the first machine that is made from an image, or handed it; "" where none is."""
-        specs = [spec for spec in blueprint.children("") if key in spec.images]
+        specs = [spec for spec in blueprint.children(self.parent) if key in spec.images]
         return (await self._layout(blueprint)).spots[specs[0].path].node if specs else ""
 
     async def _connect(self, blueprint: Blueprint) -> dict[str, hardware.Wire]:
@@ -355,7 +374,7 @@ class PveEngine(Screens, Failing, Outside):
         if not self.guests.all_known():
             await self.guests.look(exact=False)
         there = {path: resources.at(found) for path, found in self.guests.all_known().items()}
-        return assignment.decide(blueprint, environment.pve, rooms, there, wanted, reaching)
+        return assignment.decide(blueprint, environment.pve, rooms, there, wanted, reaching, self.parent)
 
     async def _forget(self, path: str) -> None:
         for key in [key for key in self._hosts if key[0] == path]:

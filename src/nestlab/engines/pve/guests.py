@@ -44,6 +44,7 @@ class Guests:
         self._pool = pool
         self._memory = memory
         self._at: dict[str, list[Found]] | None = None
+        self._listed: list[Guest] = []
         self._looking = asyncio.Lock()
 
     async def look(self, *, exact: bool = True) -> list[Found]:
@@ -51,7 +52,8 @@ class Guests:
         mark is not known yet. Not `exact`: nodes are only asked where the cluster's list, up to ten seconds old, says
         something else than what was wanted."""
         rows = await self.api.get("/cluster/resources", {"type": "vm"})
-        maybe = [each for each in resources.guests(rows) if not each.template and self._may_be(each)]
+        self._listed = resources.guests(rows)
+        maybe = [each for each in self._listed if not each.template and self._may_be(each)]
         read = await asyncio.gather(*(self._marked(guest) for guest in maybe))
         found = [each for each in read if each is not None]
         doubtful = [each for each in found if exact or self._doubtful(each)]
@@ -69,6 +71,11 @@ class Guests:
                 result.append(moved)
         self._keep(result)
         return sorted((copies[0] for copies in (self._at or {}).values()), key=lambda each: each.mark.path)
+
+    def others(self, node: str) -> list[str]:
+        """The guests of a node, a line each, that no nestlab made, as they were when all were looked at last."""
+        found = [each for each in self._listed if each.node == node and tags.TAG not in each.tags]
+        return [each.title for each in sorted(found, key=lambda each: each.vmid)]
 
     async def find(self, path: str) -> list[Found]:
         """The machine as it is now, first the one that counts: more than one only when making it was interrupted. Where

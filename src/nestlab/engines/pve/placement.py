@@ -98,13 +98,14 @@ def place(
     *,
     wanted: Collection[str] | None = None,
     reaching: Collection[str] = (),
+    parent: str = "",
 ) -> dict[str, Spot]:
-    """A spot for every machine on the lab's own level. LabError with all the numbers when what is `wanted` to run
-    (None: all) does not fit.
+    """A spot for every machine right inside `parent` ("": on the lab's own level). LabError with all the numbers when
+    what is `wanted` to run (None: all) does not fit.
 
     `there`: where machines of the lab are: they stay. `reaching`: segments that reach from node to node.
     """
-    specs = blueprint.children("")
+    specs = blueprint.children(parent)
     asked = {spec.path for spec in specs} if wanted is None else {spec.path for spec in specs if spec.path in wanted}
     problems = [*_inner(blueprint, wanted), *_stated(specs, pve, rooms)]
     if problems:

@@ -50,17 +50,24 @@ HIBERNATED = "suspended"
 """The lock of a machine whose memory is on disk: it can be started and removed, and its configuration stays."""
 
 NO_KVM = "KVM virtualisation configured, but not available"
+_TOO_EARLY = re.compile(r"unable to get PID for CT|failed to connect to monitor socket")
 _NO_BRIDGE = re.compile(r"bridge '([^']*)' does not exist")
 
 
 class Runner:
     """Every method may be called concurrently, for different machines."""
 
-    def __init__(self, api: Api, guests: Guests, maker: Maker, segments: Segments) -> None:
+    def __init__(self, api: Api, guests: Guests, maker: Maker, segments: Segments, *, with_node: bool = False) -> None:
+        """`with_node`: what is to run starts whenever its node does."""
         self._api = api
         self._guests = guests
         self._maker = maker
         self._segments = segments
+        self._with_node = with_node
+
+    def _follows(self, *, runs: bool) -> dict[str, int] | None:
+        """The option by which a machine starts with its node, or does not."""
+        return {"onboot": int(runs)} if self._with_node else None
 
     async def boot(self, found: Found, spec: Spec, blueprint: Blueprint, say: Say) -> Found:
         """It runs; what it has to know for that, it knows, and what was changed by hand is set back. Of one that runs
@@ -80,13 +87,14 @@ class Runner:
                 found = await self._introduced(found, spec, blueprint, say)
                 if await self._set_back(found, say, running=False):
                     await self._maker.renew(guest, spec, blueprint, found.mark, say)
-                mark = await self._guests.note(guest, started)
+                mark = await self._guests.note(guest, started, self._follows(runs=True))
                 found = replace(found, mark=mark)
             found = await self._start(found, spec, say)
         else:
             await self._set_back(found, say, running=True)
         if found.mark.wanted != "running":
-            found = replace(found, mark=await self._guests.note(guest, started))
+            mark = await self._guests.note(guest, started, self._follows(runs=True))
+            found = replace(found, mark=mark)
         return found
 
     async def reached(self, found: Found) -> None:
@@ -139,7 +147,7 @@ class Runner:
         guest = found.guest
         if guest.lock == HIBERNATED:
             return
-        await self._guests.note(guest, lambda mark: replace(mark, wanted="stopped"))
+        await self._guests.note(guest, lambda mark: replace(mark, wanted="stopped"), self._follows(runs=False))
         state = await self._guests.runs(guest)
         if state == "stopped":
             return
@@ -214,7 +222,7 @@ class Runner:
                 return found
             except PveError as error:
                 told = f"{error.message}\n{error.detail}"  # what QEMU's scripts say stands in the log only
-                if "already running" in error.message:
+                if "already running" in error.message or await self._runs_after_all(guest, told):
                     return found
                 if NO_KVM in told and spec.machine.accel != "kvm" and found.mark.kvm:
                     found = await self._emulated(found, say)
@@ -227,6 +235,18 @@ class Runner:
                 else:
                     raise await self._no_network(guest.node, error) from error
             await asyncio.sleep(1)
+
+    async def _runs_after_all(self, guest: Guest, told: str) -> bool:
+        """Whether a container runs whose monitor was too slow for its start: PVE asks it for its process before it
+        listens, and takes it for dead (pve-container, LXC.pm: vm_start)."""
+        if guest.kind != "lxc" or not _TOO_EARLY.search(told):
+            return False
+        deadline = time.monotonic() + patience.allowed(SETTLING)
+        while time.monotonic() <= deadline:
+            if await self._guests.runs(guest) == "running":
+                return True
+            await asyncio.sleep(1)
+        return False
 
     async def _no_network(self, node: str, error: PveError) -> PveError:
         """The error of a start whose network is not there, with the reason that its node gave."""

@@ -48,6 +48,16 @@ class Stock(Protocol):
         """Remove what `upload` left under that name, if it did."""
 
 
+class ContainerTemplates(Protocol):
+    """What containers are made from."""
+
+    def takes(self, image: Image) -> bool:
+        """Whether a container can be made from an image."""
+
+    async def ensure(self, key: str, image: Image, node: str, say: Say) -> str:
+        """The volume of the image's template on a node, put there if it is not."""
+
+
 class Stream(Protocol):
     """`socket`: its near end. `trouble`: why it ended, if not because either side wished so."""
 

@@ -25,6 +25,7 @@ from nestlab.engines.qemu.readiness import PART, Search
 from nestlab.explain.screen import end as ended
 from nestlab.explain.stillness import Stillness
 from nestlab.lab.blueprint import Spec
+from nestlab.wire.pve.daemon import Daemon
 from nestlab.wire.pve.pvesh import Pvesh
 
 if TYPE_CHECKING:
@@ -186,7 +187,7 @@ class Outside:
     def knocking(self, spec: Spec, found: Found) -> Knocking:
         """At a machine that runs."""
         api, guest = self.environment.api, found.guest
-        node = cast("Host", api.host) if isinstance(api, Pvesh) else None
+        node = cast("Host", api.host) if isinstance(api, Pvesh | Daemon) else None
 
         async def runs() -> bool:
             return await self.guests.runs(guest) == "running"

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from nestlab.base.frozen import frozen
+from nestlab.base.printable import one_line
 from nestlab.engines.pve import tags
 from nestlab.engines.pve.cpu_types import Processor
 from nestlab.engines.pve.placement import At, Room, Store
@@ -46,6 +47,12 @@ class Guest:
     def base(self) -> str:
         """Where it is in the API."""
         return f"/nodes/{self.node}/{self.kind}/{self.vmid}"
+
+    @property
+    def title(self) -> str:
+        """For people: `VM 105 (db), running`."""
+        kind, name = "VM" if self.kind == "qemu" else "CT", f" ({one_line(self.name)[:60]})" if self.name else ""
+        return f"{kind} {self.vmid}{name}, {'a template' if self.template else self.status}"
 
     @property
     def sid(self) -> str:

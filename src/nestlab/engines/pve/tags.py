@@ -11,12 +11,13 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import fields
+from ipaddress import ip_address
 from typing import Any, Literal
 
 from nestlab.base.frozen import frozen
 from nestlab.base.typed import parsed
 from nestlab.lab.disks import MadeDisk, made_disks
-from nestlab.lab.model import directly_in, plain
+from nestlab.lab.model import directly_in, parent_of, plain
 from nestlab.wire.shapes import LARGEST
 
 TAG = "nestlab"
@@ -67,6 +68,8 @@ class Mark:
     """Keys of what is in its CD-ROM drives."""
     unmet: bool = False
     """It was started, and has not been reached since."""
+    addresses: tuple[str, ...] = ()
+    """Of a machine inside a node of nestlab's: where that reaches it."""
 
 
 @frozen
@@ -78,12 +81,16 @@ class LabNames:
     former: tuple[str, ...] = ()
     coming: tuple[str, ...] = ()
     renamed: frozenset[int] = frozenset()
+    parent: str = ""
+    """What they are right inside of; "": they are on the lab's own level."""
 
     @property
     def first(self) -> str:
         return next(iter(self.former), self.now)
 
     def owns(self, mark: Mark) -> bool:
+        if parent_of(mark.path) != self.parent:
+            return False
         return mark.lab == self.now or (mark.lab in self.coming and mark.vmid in self.renamed)
 
     def may_own(self, tags: Iterable[str]) -> bool:
@@ -125,12 +132,17 @@ def of_line(text: str) -> Mark | None:
         data = parsed(text.removeprefix(PREFIX))
         known = {item.name for item in fields(Mark)}
         given: dict[str, Any] = {name: value for name, value in data.items() if name in known}
-        given |= {name: tuple(map(str, given.get(name, ()))) for name in ("bridged", "cargo", "media", "options")}
+        given |= {
+            name: tuple(map(str, given.get(name, ()))) for name in ("addresses", "bridged", "cargo", "media", "options")
+        }
         given["disks"] = made_disks(given.get("disks", []))
         mark = Mark(**given)
     except (ValueError, TypeError, AttributeError):
         return None
     return mark if _sound(mark) else None
+
+
+_TEXTS = ("addresses", "bridged", "cargo", "media", "options")
 
 
 def _sound(mark: Mark) -> bool:
@@ -142,9 +154,18 @@ def _sound(mark: Mark) -> bool:
         and all(isinstance(each, bool) for each in (mark.making, mark.kvm, mark.unmet))
         and all("=" in option for option in mark.options)
         and bool(mark.lab)
-        and directly_in(mark.path, "")
+        and directly_in(mark.path, parent_of(mark.path))
+        and all(_is_address(each) for each in mark.addresses)
         and mark.wanted in ("running", "stopped")
     )
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def write(notes: str, mark: Mark) -> str:

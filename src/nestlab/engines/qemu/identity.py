@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import tarfile
+from collections.abc import Mapping
+from pathlib import PurePosixPath
 
 from nestlab.engines import pve_node
 from nestlab.guest import disks
@@ -67,4 +69,24 @@ def archive(members: dict[str, tuple[bytes, int]]) -> bytes:
             member = tarfile.TarInfo(name)
             member.size, member.mode = len(content), mode
             tar.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def tree(members: Mapping[str, tuple[bytes, int]], links: Mapping[str, str]) -> bytes:
+    """The same of files in folders and of symbolic links, by their paths: a folder comes before what is in it."""
+    folders = {str(each) for path in (*members, *links) for each in PurePosixPath(path).parents if str(each) != "."}
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for name in sorted(folders):
+            member = tarfile.TarInfo(name)
+            member.type, member.mode = tarfile.DIRTYPE, 0o755
+            tar.addfile(member)
+        for name, (content, mode) in sorted(members.items()):
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(content), mode
+            tar.addfile(member, io.BytesIO(content))
+        for name, target in sorted(links.items()):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = tarfile.SYMTYPE, target
+            tar.addfile(member)
     return buffer.getvalue()

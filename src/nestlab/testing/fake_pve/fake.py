@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -13,7 +14,7 @@ from nestlab.base.frozen import frozen
 from nestlab.testing.fake_pve import routes
 from nestlab.testing.fake_pve.forms import Upload
 from nestlab.testing.fake_pve.refusals import Hangup, Refusal
-from nestlab.testing.fake_pve.server import Server
+from nestlab.testing.fake_pve.server import Local, Server
 from nestlab.testing.fake_pve.tasks import Task, Tasks
 from nestlab.testing.fake_pve.world import Agent, Guest, Node, Storage, Value, World
 
@@ -85,6 +86,19 @@ class FakePve:
     ) -> None:
         self.server.shutdown()
         self.server.server_close()
+
+    @contextlib.contextmanager
+    def daemon(self) -> Iterator[int]:
+        """pvedaemon, as it listens on the node that is asked: its port. It takes tickets made on the node
+        (`world.access.ticket`)."""
+        server = Local(self)
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True, name="fakepve-daemon")
+        thread.start()
+        try:
+            yield int(server.server_address[1])
+        finally:
+            server.shutdown()
+            server.server_close()
 
     @property
     def port(self) -> int:

@@ -99,23 +99,43 @@ class Server(ThreadingHTTPServer):
         """A client that goes away is no news."""
 
 
+class Local(ThreadingHTTPServer):
+    """pvedaemon's listening socket: at the loopback of the node, without TLS, for who is on the node."""
+
+    daemon_threads = True
+
+    def __init__(self, fake: FakePve) -> None:
+        self.fake = fake
+        self.open: set[socket.socket] = set()
+        super().__init__(("127.0.0.1", 0), LocalHandler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that goes away is no news."""
+
+
 class Handler(BaseHTTPRequestHandler):
     """One connection."""
 
+    trusted = False
+    """It is with pvedaemon, which is root's and asks for no CSRF token (HTTPServer.pm: auth_handler)."""
+
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    server: Server
+    server: Server | Local
     timeout = 60
 
     def setup(self) -> None:
         raw = self.request
         raw.settimeout(20)
+        if not isinstance(self.server, Server):
+            self.server.open.add(self.request)
+            return super().setup()
         if raw.recv(1, 2) == b"\x16":  # MSG_PEEK: the first byte of a TLS handshake
             self.request = self.server.context.wrap_socket(raw, server_side=True)
         else:
             self.close_connection = True
         self.server.open.add(self.request)
-        super().setup()
+        return super().setup()
 
     def finish(self) -> None:
         self.server.open.discard(self.request)
@@ -130,7 +150,7 @@ class Handler(BaseHTTPRequestHandler):
     do_POST = do_PUT = do_DELETE = do_GET
 
     def serve(self) -> None:
-        if not isinstance(self.request, ssl.SSLSocket):
+        if not self.trusted and not isinstance(self.request, ssl.SSLSocket):
             return self.send(301, "Moved Permanently", b"Moved Permanently", "text/plain")
         formatter = "json"
         try:
@@ -196,7 +216,7 @@ class Handler(BaseHTTPRequestHandler):
         known = access.ticket_user(ticket)
         if known is None:
             raise self.server.fake.unknown_user()
-        if self.command != "GET" and self.headers.get("CSRFPreventionToken") != known[1]:
+        if self.command != "GET" and not self.trusted and self.headers.get("CSRFPreventionToken") != known[1]:
             raise Refusal(401, "Permission denied - invalid csrf token")
         return known[0]
 
@@ -259,3 +279,9 @@ class Handler(BaseHTTPRequestHandler):
             head += "Connection: close\r\n"
         self.wfile.write(line + head.encode() + b"\r\n" + content)
         self.wfile.flush()
+
+
+class LocalHandler(Handler):
+    """A connection with pvedaemon."""
+
+    trusted = True

@@ -142,6 +142,7 @@ _GET: tuple[tuple[str, Reader[Any]], ...] = (
     ("/cluster/sdn/controllers", _waiting),
     ("/cluster/sdn/fabrics/all", _waiting),
     ("/storage", rows(_STORAGE)),
+    ("/storage/*", record({"storage": word}, path=text, content=text)),
     ("/nodes", rows(record({"node": word}, status=text))),
     ("/nodes/*/status", record({}, **_NODE)),
     ("/nodes/*/capabilities/qemu/cpu-flags", rows(record({}, name=text, supported_on=rows(text)))),

@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from nestlab.base.errors import LabError
 from nestlab.base.events import Say
@@ -20,7 +20,7 @@ from nestlab.wire.pve.answers import answered
 from nestlab.wire.pve.api import Params, Progress
 from nestlab.wire.pve.credentials import Credentials
 from nestlab.wire.pve.errors import NodeUnreachable, Unauthorized, refusal
-from nestlab.wire.pve.https import Answer, Https
+from nestlab.wire.pve.https import ANSWER, Answer, Https
 from nestlab.wire.pve.login import Badge, Login
 from nestlab.wire.pve.multipart import Parts
 from nestlab.wire.pve.retries import Lost, Patience, Unsent, repeatable
@@ -43,6 +43,21 @@ CONNECTIONS = 12
 """Connections at one time to the node that is asked."""
 
 
+class Transport(Protocol):
+    """Takes requests to one node. `met`: it has answered before. See `https.Https`, also for errors."""
+
+    met: bool
+
+    @property
+    def where(self) -> str: ...
+
+    async def send(
+        self, method: str, path: str, headers: Mapping[str, str], body: Any = None, wait: float = ANSWER
+    ) -> Answer: ...
+
+    async def close(self) -> None: ...
+
+
 class Pve:
     """One cluster, asked through the API of one of its nodes, which passes on what concerns the others.
 
@@ -57,8 +72,11 @@ class Pve:
         port: int = PORT,
         patience: Patience | None = None,
         badge: Badge | None = None,
+        transport: Transport | None = None,
     ) -> None:
+        """`transport`: another way than HTTPS to `host`."""
         self._https = Https(host, port, believed, CONNECTIONS)
+        self._way: Transport = transport or self._https
         self._badge = badge or Badge(login)
         self._patience = patience or Patience()
         self._slots: dict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(PER_NODE))
@@ -72,7 +90,7 @@ class Pve:
 
     @property
     def where(self) -> str:
-        return self._https.where
+        return self._way.where
 
     async def get(self, path: str, params: Params | None = None) -> Any:
         return await self._ask("GET", path, params)
@@ -127,7 +145,7 @@ class Pve:
         return opened
 
     async def close(self) -> None:
-        await self._https.close()
+        await self._way.close()
 
     async def __aenter__(self) -> Pve:
         return self
@@ -144,7 +162,7 @@ class Pve:
         headers = {"Content-Type": "application/json"} if body is not None else {}
         tried, since = 0, time.monotonic()
         while True:
-            met = self._https.met
+            met = self._way.met
             try:
                 async with self._slot(path):
                     answer = await self._let_in(method, address, lambda: body, headers)
@@ -165,7 +183,7 @@ class Pve:
             if self._badge.due:
                 await self._enter(self._badge.current)
             shown = self._badge.current
-            answer = await self._https.send(method, address, {**headers, **self._badge.headers(method)}, body())
+            answer = await self._way.send(method, address, {**headers, **self._badge.headers(method)}, body())
             if answer.status != 401 or not again or not self._badge.renewable:
                 break
             await self._enter(shown, refused=True)
@@ -190,7 +208,7 @@ class Pve:
         path, headers = "/access/ticket", {"Content-Type": "application/json"}
         body = encode.body(dict(self._badge.request()))
         try:
-            answer = await self._https.send("POST", encode.address(path), headers, body)
+            answer = await self._way.send("POST", encode.address(path), headers, body)
         except Lost as error:  # a login may be repeated, and what it was for was not sent
             what = error.what.removesuffix(" Whether it was done is not known.")
             raise Unsent(what, hint=error.hint) from error

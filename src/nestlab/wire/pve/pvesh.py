@@ -7,19 +7,19 @@ for each request, which takes about a second.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from nestlab.base.errors import LabError, Unreachable
 from nestlab.base.events import Say
 from nestlab.base.typed import parsed
-from nestlab.wire.pve import encode, tasks
+from nestlab.wire.pve import copied, encode, tasks
 from nestlab.wire.pve.answers import answered
 from nestlab.wire.pve.api import Params, Progress
+from nestlab.wire.pve.copied import Copies
 from nestlab.wire.pve.errors import PveError, refusal
 from nestlab.wire.pve.multipart import ENDINGS
 from nestlab.wire.pve.retries import Patience, repeatable
@@ -35,23 +35,8 @@ _USAGE = re.compile(r"^pvesh (?:get|create|set|delete) .*", re.MULTILINE)
 _WRONG = re.compile(r"([A-Za-z0-9_.-]+): (.+)")
 
 
-class Runs(Protocol):
-    """The part of `host.Host` that is needed."""
-
-    @property
-    def path(self) -> str: ...
-
-    async def run(
-        self,
-        argv: Sequence[str],
-        *,
-        input: bytes | None = None,
-        env: Mapping[str, str] | None = None,
-        check: bool = True,
-        timeout: float | None = None,
-    ) -> Result: ...
-
-    async def put(self, source: Path, path: str, *, mode: int = 0o600) -> None: ...
+Runs = Copies
+"""The part of `host.Host` that is needed."""
 
 
 class Pvesh:
@@ -99,15 +84,7 @@ class Pvesh:
         place = found.text.strip()
         if found.status != 0 or not place.startswith("/"):
             raise self._refused("upload", f"pvesm path {volume}", found)
-        size, digest = await asyncio.to_thread(_measure, source)
-        await self._host.put(source, place, mode=0o644)
-        if progress:
-            progress(size, size)
-        kept = await self._run(["sha256sum", "--", place])
-        if kept.text.split()[:1] != [digest]:
-            await self._run(["rm", "-f", "--", place])
-            what = f"{source} did not arrive whole on {self.where} ({volume})."
-            raise LabError(what, hint="Check the space there and the network, then try again.")
+        await copied.put(self._host, source, place, volume, progress)
 
     async def close(self) -> None:
         """There is nothing to close: the host is its owner's."""
@@ -180,12 +157,3 @@ def _said(stderr: str) -> tuple[int, str, dict[str, str]]:
         wrong = {found[1]: found[2] for line in lines if (found := _WRONG.fullmatch(line))}
         lines = [line for line in lines if not _WRONG.fullmatch(line)]
     return status, "\n".join(lines), wrong
-
-
-def _measure(source: Path) -> tuple[int, str]:
-    try:
-        with source.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            return file.tell(), digest
-    except OSError as error:
-        raise LabError(f"{source} cannot be read: {error.strerror}.", hint="Check the file and its owner.") from error

@@ -1,0 +1,181 @@
+"""The engine for machines inside a node of Proxmox VE that nestlab made: recursion once more.
+
+It is the engine for a Proxmox VE, on the node's own API, with what a node of nestlab's is known to have: root, a bridge
+for each segment of the lab, and the lab's addresses on them, by which it reaches its machines itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from nestlab.base import patience
+from nestlab.base.errors import LabError, Overdue, Unreachable
+from nestlab.base.events import Say
+from nestlab.engines import Engine, Sshd
+from nestlab.engines.pve import node_containers
+from nestlab.engines.pve.assignment import Layout
+from nestlab.engines.pve.engine import PveEngine
+from nestlab.engines.pve.ground import Ground
+from nestlab.engines.pve.guests import unanswering
+from nestlab.engines.pve.hardware import Wire
+from nestlab.engines.pve.node_ssh import reached
+from nestlab.engines.pve.power import REACHED
+from nestlab.engines.pve.protocols import SSH, ContainerTemplates
+from nestlab.engines.pve.resources import Found
+from nestlab.engines.pve.segments import Segments
+from nestlab.engines.qemu import identity
+from nestlab.hosts.host import Host
+from nestlab.lab.blueprint import PROBE_NAME, Blueprint, Spec
+from nestlab.lab.model import Segment
+from nestlab.network.network_script import bridges
+from nestlab.plan.steps import Observed, Other, Step
+
+
+class Bridges(Segments):
+    """The segments of a node: its bridges, which are there as long as it is."""
+
+    async def observe(self) -> frozenset[str]:
+        return frozenset()
+
+    async def reaching(self, segments: Iterable[Segment]) -> frozenset[str]:
+        """The lab's own networks join the bridges of all nodes."""
+        return frozenset(segment.name for segment in segments)
+
+    async def remove(self, segments: Collection[str]) -> None:
+        """They go with their node."""
+
+    async def again(self, bridge: str, say: Say) -> bool:
+        return False
+
+
+@dataclass(kw_only=True)
+class NodeEngine(PveEngine):
+    """See `nestlab.engines.Engine`. `node`: the node as a host; its own name is the last of its path. `bare`: makes
+    the engine of what runs on the node without Proxmox VE, the guest of a proof."""
+
+    node: Host
+    templates: ContainerTemplates
+    bare: Engine
+    ground: Ground = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._assemble(self.templates, Bridges, with_node=True)
+        self.ground = Ground(self.environment.api, self.node, self.name, self.environment.pve.pool)
+
+    @property
+    def name(self) -> str:
+        """The node's own name, which is what its Proxmox VE calls it."""
+        return self.node.path.rpartition("/")[2]
+
+    async def observe(self) -> Observed:
+        observed = await super().observe()
+        others = tuple(Other(self.parent, each) for each in self.guests.others(self.name))
+        return replace(observed, links=frozenset(), images=frozenset(), others=others)
+
+    async def perform(self, step: Step, blueprint: Blueprint, say: Say) -> None:
+        if _is_probe(getattr(step, "machine", "")):
+            await self.bare.perform(step, blueprint, say)
+            return
+        await self.ground.ready(say)
+        await super().perform(step, blueprint, say)
+
+    async def host(self, path: str) -> Host:
+        return await (self.bare.host(path) if _is_probe(path) else super().host(path))
+
+    async def accel(self, path: str) -> Literal["kvm", "tcg"]:
+        return await (self.bare.accel(path) if _is_probe(path) else super().accel(path))
+
+    async def sshds(self) -> tuple[Sshd, ...]:
+        """See `nestlab.engines.Listening`: at addresses that the node reaches, else through their agents."""
+        running = [each for each in await self.guests.look() if each.guest.status == "running"]
+        found = []
+        for each in running:
+            mark = each.mark
+            if mark.addresses:
+                found.append(Sshd(mark.path, SSH, mark.user, mark.addresses[0]))
+            elif each.guest.kind == "qemu":
+                found.append(Sshd(mark.path, SSH, mark.user, carried=True))
+        return tuple(found)
+
+    async def close(self) -> None:
+        await super().close()
+        await self.bare.close()
+        await self.environment.api.close()
+
+    async def _images(self) -> frozenset[str]:
+        """Nobody asks a node for them: they are the lab's own host's."""
+        return frozenset()
+
+    async def _connect(self, blueprint: Blueprint) -> dict[str, Wire]:
+        return {segment: Wire(bridge) for segment, bridge in bridges(blueprint[self.parent]).items()}
+
+    async def _decide(self, blueprint: Blueprint, wanted: Collection[str] | None) -> Layout:
+        """What is new is made on this node; what somebody moved to another one of its cluster stays there."""
+        if not self.guests.all_known():
+            await self.guests.look(exact=False)
+        known = self.guests.all_known()
+
+        def pinned(spec: Spec) -> Spec:
+            if spec.parent != self.parent or spec.path in known:
+                return spec
+            return replace(spec, machine=replace(spec.machine, node=self.name))
+
+        return await super()._decide(replace(blueprint, specs=tuple(map(pinned, blueprint.specs))), wanted)
+
+    async def _boot(self, spec: Spec, blueprint: Blueprint, say: Say) -> None:
+        await super()._boot(spec, blueprint, say)
+        found = await self.guests.one(spec.path)
+        if found.guest.kind == "lxc":
+            await self._introduced(found, spec, say)
+            await self._let_in(found, say)
+
+    async def _introduced(self, found: Found, spec: Spec, say: Say) -> None:
+        """A container on this node knows who it is; on another one it knows since it was here."""
+        if found.guest.node != self.name:
+            return
+        say("telling it who it is")
+        await node_containers.introduce(self.node, found.guest.vmid, self._members(spec))
+        await self.guests.note(found.guest, lambda mark: replace(mark, names=spec.names, told="", since=0))
+
+    def _members(self, spec: Spec) -> Mapping[str, tuple[bytes, int]]:
+        keys = self.environment.lab_keys
+        authorized = keys.authorized_keys(spec.machine.ssh_keys)
+        return identity.files(spec, host_key=keys.host_key(spec.path), authorized=authorized, management_mac=None)
+
+    async def _let_in(self, found: Found, say: Say) -> None:
+        """Until a container's sshd lets nestlab in. LabError when it ends, or does not within its time."""
+        say("waiting for its ssh")
+        path, guest = found.mark.path, found.guest
+        host = await self.host(path)
+        deadline = time.monotonic() + patience.allowed(REACHED, host.slowness)
+        while True:
+            try:
+                await host.run(("true",), timeout=60)
+                return
+            except (Unreachable, Overdue) as error:
+                where = f"{path} (CT {guest.vmid} on {guest.node})"
+                if await self.guests.runs(guest) == "stopped":
+                    hint = f"See why: nestlab exec {self.node.path} -- pct start {guest.vmid} --debug"
+                    raise LabError(f"{where} stopped before it could be reached.", hint=hint) from error
+                if time.monotonic() > deadline:
+                    hint = f"nestlab exec {self.node.path} -- pct enter {guest.vmid}\n{patience.LONGER}"
+                    raise Unreachable(f"{where} runs and is not reached: {error.what}", hint=hint) from error
+            await asyncio.sleep(1)
+
+    def _reach(self, found: Found) -> Host:
+        mark = found.mark
+        if not mark.addresses and found.guest.kind == "lxc":
+            raise unanswering(found)
+        if not mark.addresses:
+            return super()._reach(found)
+        host = reached(self.node, self.environment.lab_keys, mark)
+        host.slowness = patience.inside(self.node.slowness, "kvm" if mark.kvm else "tcg")
+        return host
+
+
+def _is_probe(path: str) -> bool:
+    return path.rpartition("/")[2] == PROBE_NAME
