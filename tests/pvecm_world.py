@@ -58,6 +58,7 @@ class Pretended:
     own_certificate: bool = True
     corosync: bool = False
     cut: bool = False
+    booted: bool = True
     served_old: bool = False
     job: str = ""
     log: str = ""
@@ -106,6 +107,8 @@ class World:
         return node.corosync and 2 * votes > (store.expected or len(store.nodes))
 
     def said(self, node: Pretended) -> str:
+        if node.left:  # while something works there it says no more
+            return f"\n== name\n{node.name}\n\n== node\nyes\n\n== job\n{node.job}\nactive\n\n== log\n{node.log}\n"
         conf = self._conf(node.store) if node.store else ""
         quorum, members = "", f'{{"nodename": "{node.name}", "version": 3}}'
         if node.store and node.corosync:
@@ -153,15 +156,16 @@ class World:
                     "corosync": node.corosync,
                     "pve-cluster": node.mounted,
                     "pvedaemon": True,
-                    "pveproxy": True,
+                    "pveproxy": node.booted,
                 }.items()
             ),
             "addresses": "\n".join(f"inet {address} vmbr{at} {node.mtu}" for at, address in enumerate(node.links)),
+            "node": "yes",
             "version": node.version,
             "memory": "1505280",
             "signed": "/etc/pve/local/pve-ssl.pem: OK" if (alone and node.own_certificate) or certified else "",
             "own": f"sha256 Fingerprint={own}",
-            "api": "HTTP/1.1 401 No ticket",
+            "api": "HTTP/1.1 200 OK",
             "served": f"sha256 Fingerprint={ONE if node.served_old else own}",
             "job": f"{node.job}\n{'active' if node.left else 'inactive'}" if node.job else "",
             "log": node.log,

@@ -330,3 +330,11 @@ def test_the_network_that_guests_move_by_is_told_once() -> None:
     assert world.done.count("pve1: guests move by 10.90.0.0/24") == 1
     assert isinstance(world.reach(goal), Done)
     assert world.done.count("pve1: guests move by 10.90.0.0/24") == 1
+
+
+def test_a_node_that_makes_its_first_certificate_is_waited_for() -> None:
+    world = World("pve1")
+    world.nodes["pve1"].booted = False
+    ended = world.reach(world.goal("form", "pve1"))
+    assert isinstance(ended, Wait)
+    assert (ended.what, world.done) == ("pve1: its API starts", [])

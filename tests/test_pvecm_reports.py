@@ -279,6 +279,7 @@ WHOLE = {
     "quorum": DEVICE,
     "services": "corosync active\npve-cluster active\npvedaemon active\npveproxy active",
     "addresses": "inet 127.0.0.1 lo 65536\ninet 10.99.0.11 vmbr0 1500\ninet6 fe80::1 vmbr0 1500",
+    "node": "yes",
     "version": "9.2.11",
     "memory": "1505280",
     "signed": "/etc/pve/local/pve-ssl.pem: OK",
@@ -310,7 +311,7 @@ def test_a_whole_answer() -> None:
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"version": ""}, "it is no node of Proxmox VE"),
+        ({"node": ""}, "it is no node of Proxmox VE"),
         ({"mounted": ""}, "its /etc/pve is not mounted"),
         ({"conf": ""}, "it is in no cluster"),
         ({"conf": "totem"}, "its corosync.conf cannot be read"),

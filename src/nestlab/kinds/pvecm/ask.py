@@ -45,6 +45,8 @@ class Report:
     writable: bool | None = None
     services: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     mtus: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    is_node: bool = False
+    """Whether it is a node of Proxmox VE at all."""
     version: str = ""
     memory: int = 0
     signed: bool = False
@@ -54,11 +56,6 @@ class Report:
     job: Job | None = None
     migration: str = ""
     """The network that guests move by, as datacenter.cfg says."""
-
-    @property
-    def is_node(self) -> bool:
-        """Whether it is a node of Proxmox VE at all."""
-        return bool(self.version)
 
     @property
     def major(self) -> str:
@@ -98,6 +95,7 @@ def parse(said: str) -> Report:
         writable=_writable(parts.get("mounted", "")),
         services=_services(parts.get("services", "")),
         mtus=_mtus(parts.get("addresses", "")),
+        is_node=parts.get("node", "").strip() == "yes",
         version=version[0] if version else "",
         memory=int(memory) * 1024 if re.fullmatch(r"\d{1,12}", memory) else 0,
         signed=parts.get("signed", "").strip().endswith(": OK"),

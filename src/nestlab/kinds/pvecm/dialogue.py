@@ -53,6 +53,9 @@ def next_action(goal: Goal, known: Known) -> Action:
     for name, why in known.silent.items():
         if name in goal.by_name:
             return Wait(f"{goal.by_name[name].path} does not answer: {why}", BOOT)
+    for node in goal.nodes:  # what works for the cluster on a node comes to its end first
+        if node.name in goal.running and (job := at.report(node.name).job) and job.running:
+            return Wait(_progress(node, job.what, job.log), QUORUM, hint=_waiting(at, node))
     if goal.do == "leave":
         return leave(at)
     for name in goal.who:
@@ -73,11 +76,9 @@ def _become(at: Situation, node: Node, *, first: bool) -> Action | None:
     said = at.report(node.name)
     if not said.is_node:
         return Refused(
-            f"{node.path} is no node of Proxmox VE: it has no package pve-manager.",
+            f"{node.path} is no node of Proxmox VE: it has no pvecm.",
             hint="Members of such a cluster are machines with `hypervisor: pve`.",
         )
-    if said.job and said.job.running:
-        return Wait(_progress(node, said.job.what, said.job.log), QUORUM, hint=_waiting(at, node))
     conf = said.conf or said.local
     if conf is not None and conf.cluster != at.goal.cluster:
         return Refused(
@@ -91,6 +92,9 @@ def _become(at: Situation, node: Node, *, first: bool) -> Action | None:
         return _mounted(at, node)
     if wrong := checks.usable(node, said):
         return wrong
+    if said.alone and said.services.get("pveproxy") not in ("active", "failed"):
+        # `pvecm updatecerts` works at its first certificate, in /etc/pve, which goes away for a moment.
+        return Wait(f"{node.path}: its API starts", BOOT, hint=_services(node))
     if listed:
         return _adopt(at, node, listed[0], listed[1].node(node.name))
     if any(at.member(other.name) for other in at.others(node.name)) or not first:
@@ -227,8 +231,6 @@ def _fit(at: Situation, node: Node) -> Action | None:
     said, view = at.report(node.name), at.known.views[node.name]
     if view.usable:
         return None
-    if said.job and said.job.running:
-        return Wait(_progress(node, said.job.what, said.job.log), QUORUM, hint=_waiting(at, node))
     wait = Wait(f"{node.path}: {view.why}", BOOT, hint=_services(node))
     down = [name for name in ("pve-cluster", "corosync") if said.services.get(name) in ("inactive", "failed")]
     if down:
@@ -313,9 +315,10 @@ def _progress(node: Node, what: str, log: str) -> str:
 def _waiting(at: Situation, node: Node) -> str:
     """What may keep a node from its quorum."""
     said = at.report(node.name)
-    sees = [peer.name for peer in said.members.peers if peer.online] if said.members else []
     off = [each.name for each in at.goal.nodes if each.name not in at.goal.running]
-    parts = [f"It sees {', '.join(sees) or 'nobody'}."]
+    parts = []
+    if said.members:
+        parts = [f"It sees {', '.join(peer.name for peer in said.members.peers if peer.online) or 'nobody'}."]
     parts += [f"Not running: {', '.join(off)}."] if off else []
     return " ".join([*parts, "corosync needs UDP 5405 to 5412 between all members, on every link.", _STATUS])
 

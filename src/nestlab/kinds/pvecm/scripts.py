@@ -199,7 +199,7 @@ CHECK = r"""
 exec 2>&1
 address=$1 seconds=$2
 shift 2
-get='GET /api2/json/version HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n'
+get='GET /api2/json/access/ticket HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n'
 said=/run/nestlab/check.$$
 before=$(date +%s)
 printf "$get" | timeout -k 1 "$seconds" openssl s_client -ign_eof -connect "$address:8006" >$said 2>/dev/null

@@ -47,7 +47,7 @@ def view(report: Report) -> PveView:
 def missing(report: Report) -> str:
     """What a member lacks for use, as a part of a sentence; "" for nothing."""
     if not report.is_node:
-        return "it is no node of Proxmox VE (it has no package pve-manager)"
+        return "it is no node of Proxmox VE (it has no pvecm)"
     if report.writable is None:
         return "its /etc/pve is not mounted"
     if not report.conf:
