@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from nestlab.kinds import corosync, corosync_conf
 from nestlab.kinds.clustering import AUTHKEY, Answer, Done, Goal, Known, Node, Refused, Request, Requests, Wait
 from nestlab.kinds.corosync_conf import Conf
+from nestlab.wire.result import Result
 
 KEY = bytes(range(256))
 
@@ -34,6 +35,7 @@ class FakeCluster:
     nodes: dict[str, FakeNode] = field(default_factory=dict)
     cut: set[str] = field(default_factory=set)
     log: list[tuple[str, str]] = field(default_factory=list)
+    key: Callable[[], bytes] = lambda: KEY
 
     def add(self, *names: str) -> None:
         self.nodes |= {name: FakeNode(name) for name in names}
@@ -94,6 +96,18 @@ class FakeCluster:
         elif request.script == corosync.LEAVE:
             self.nodes[request.node] = FakeNode(request.node)
         return Answer(request, 0)
+
+    def answer(self, path: str, argv: Sequence[str]) -> Result | None:
+        """As machines of a pretended world answer (`FakeWorld.answer`); the key by stdin is not seen there."""
+        name, script = path.rpartition("/")[2], argv[4] if len(argv) > 4 else ""
+        if name not in self.nodes:
+            return None
+        if script == corosync.ASK:
+            return Result(tuple(argv), 0, self.said(name).encode(), b"")
+        if script in (corosync.PUT, corosync.START, corosync.RELOAD, corosync.LEAVE):
+            self.ask(Request(name, "", script, tuple(argv[6:]), self.key()))
+            return Result(tuple(argv), 0, b"", b"")
+        return None
 
     def views(self, goal: Goal) -> Known:
         how = corosync.Corosync()

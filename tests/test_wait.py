@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from fake_corosync import FakeCluster
 from nestlab.base.errors import LabError
+from nestlab.home.lab_keys import LabKeys
 from nestlab.hosts.host import Result
 from nestlab.verbs import session as verbs
 from nestlab.verbs.wait import PORT, UNIT, Goal, Outcome, parse_goal, wait
@@ -19,10 +21,22 @@ from test_cli import Console, console  # noqa: F401 - the fixture
 
 
 def test_goals_are_read_and_others_are_refused() -> None:
-    assert [parse_goal(text) for text in ("ssh", "proofs", "port:8006", "unit:nginx")] == [
-        Goal("ssh"), Goal("proofs"), Goal("port", "8006"), Goal("unit", "nginx"),
+    assert [parse_goal(text) for text in ("ssh", "proofs", "quorum", "port:8006", "unit:nginx")] == [
+        Goal("ssh"), Goal("proofs"), Goal("quorum"), Goal("port", "8006"), Goal("unit", "nginx"),
     ]  # fmt: skip
-    for text in ("", "http", "port:", "port:0", "port:65536", "port:http", "unit:", "unit:-x", "unit:a b", "ssh:"):
+    for text in (
+        "",
+        "http",
+        "port:",
+        "port:0",
+        "port:65536",
+        "port:http",
+        "unit:",
+        "unit:-x",
+        "unit:a b",
+        "ssh:",
+        "quorum:1",
+    ):
         with pytest.raises(LabError, match="nothing that can be waited for"):
             parse_goal(text)
 
@@ -117,3 +131,20 @@ def test_a_unit_is_looked_at_again_when_the_journal_says_something(tmp_path: Pat
         state.write_text("active")
         (tmp_path / "journalctl.fifo").write_text("go\n")
         assert waiting.stdout.readline() == "+ web.service is active (sub)\n"
+
+
+def test_a_quorum_is_waited_for_by_every_members_own_view(console: Console) -> None:  # noqa: F811
+    wanted = "lab: trio\nsegments: {wire: {}}\nmachines:\n"
+    wanted += "".join(f"  hv{n}: {{hypervisor: kvm, segments: [wire]}}\n" for n in (1, 2))
+    (console.folder / "trio.yaml").write_text(f"{wanted}  web: {{image: tiny}}\nclusters: {{trio: [hv1, hv2]}}\n")
+    pretended = FakeCluster(key=lambda: LabKeys(console.home.lab("trio").root).cluster("trio"))
+    pretended.add("hv1", "hv2")
+    console.world.answer = pretended.answer
+    console.run("up", "trio.yaml", "--no-verify")
+    said = console.run("wait", "trio", "--for", "quorum").stdout
+    assert said == "hv1: cluster trio is quorate: 2 of 2 votes\nhv2: cluster trio is quorate: 2 of 2 votes\n"
+    pretended.cut.add("hv2")
+    late = console.run("wait", "trio", "hv2", "--for", "quorum", "--timeout", "1", status=2).stderr
+    assert "hv2 is not there yet (quorum): it has no quorum: 1 of 2 votes." in late
+    none = console.run("wait", "trio", "web", "--for", "quorum", status=2).stderr
+    assert "None of web is a member of a cluster." in none

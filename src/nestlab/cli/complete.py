@@ -157,7 +157,7 @@ def machines_or_files(incomplete: str) -> list[str]:
 @_plain
 def goals(incomplete: str) -> list[str]:
     """What `wait --for` takes."""
-    return [word for word in ("ready", "ssh", "proofs", "port:", "unit:") if word.startswith(incomplete)]
+    return [word for word in ("ready", "ssh", "proofs", "quorum", "port:", "unit:") if word.startswith(incomplete)]
 
 
 @_plain

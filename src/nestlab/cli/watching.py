@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 For = Annotated[
     str,
     typer.Option(
-        "--for", metavar="GOAL", help="ready, ssh, proofs, port:8006 or unit:NAME.", autocompletion=complete.goals
+        "--for",
+        metavar="GOAL",
+        help="ready, ssh, proofs, quorum, port:8006 or unit:NAME.",
+        autocompletion=complete.goals,
     ),
 ]
 Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="Give up after this; 0: never.", min=0)]
@@ -41,8 +44,8 @@ def wait(
     debug: Debug = False,
 ) -> int | None:
     """Wait until machines are up, by ssh or what else their `ready:` names, or are further: all claims about them
-    proven, a TCP port listened on in them, a systemd unit active. Status 0 when all are; else 2, with what was last
-    seen of each that is not.
+    proven, their cluster quorate, a TCP port listened on in them, a systemd unit active. Status 0 when all are; else 2,
+    with what was last seen of each that is not.
 
     It starts nothing: a machine that is not made or does not run is waited for, as somebody else may bring it up. A
     unit that failed is not.
@@ -51,6 +54,7 @@ def wait(
     Examples:
       nestlab wait hv1/web
       nestlab wait pair --for proofs
+      nestlab wait quorum --for quorum
       nestlab wait pve1 --for port:8006 --timeout 900
       nestlab wait hv1 --for unit:ssh
     """

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FIRST, LONGEST = 0.5, 5.0
 """Seconds between two looks, growing."""
 
-GOALS = "ready, ssh, proofs, port:8006 or unit:NAME"
+GOALS = "ready, ssh, proofs, quorum, port:8006 or unit:NAME"
 
 PORT = r"""
 hex=$(printf %04X "$1")
@@ -70,7 +70,7 @@ for what is done without a word."""
 class Goal:
     """What is waited for. `what`: the port or the unit."""
 
-    kind: Literal["ready", "ssh", "proofs", "port", "unit"]
+    kind: Literal["ready", "ssh", "proofs", "quorum", "port", "unit"]
     what: str = ""
 
     def __str__(self) -> str:
@@ -87,14 +87,11 @@ class Outcome:
 
 
 def parse_goal(text: str) -> Goal:
-    """`ready`, `ssh`, `proofs`, `port:8006` or `unit:nginx`. LabError for anything else."""
-    kind, colon, what = text.partition(":")
-    if kind == "ready" and not colon:
-        return Goal("ready")
-    if kind == "ssh" and not colon:
-        return Goal("ssh")
-    if kind == "proofs" and not colon:
-        return Goal("proofs")
+    """`ready`, `ssh`, `proofs`, `quorum`, `port:8006` or `unit:nginx`. LabError for anything else."""
+    kind, _, what = text.partition(":")
+    for word in ("ready", "ssh", "proofs", "quorum"):
+        if text == word:
+            return Goal(word)
     if kind == "port" and what.isascii() and what.isdigit() and 0 < int(what) < 65536:
         return Goal("port", str(int(what)))
     if kind == "unit" and what and not what.startswith("-") and what.isprintable() and " " not in what:
@@ -110,6 +107,8 @@ async def wait(
     for spec in (session.blueprint[path] for path in paths if goal.kind in ("ssh", "unit")):
         if not spec.machine.by_ssh and not spec.sealed:
             raise no_login(spec.machine.name, spec.machine.ready)
+    if goal.kind == "quorum":
+        paths = _members(session, paths)
     watch = _Watch(session, goal, say)
     if goal.kind == "proofs":
         work = [asyncio.ensure_future(watch.proofs(paths))]
@@ -130,6 +129,16 @@ async def wait(
         each.result() if not each.cancelled() else Outcome(path, False, watch.seen.get(path, "nothing yet"))
         for path, each in zip(paths, work, strict=True)
     ]
+
+
+def _members(session: Session, paths: Sequence[str]) -> list[str]:
+    """Those of the machines that are members of clusters. LabError where none is."""
+    members = {path for cluster in session.blueprint.clusters for path in cluster.members}
+    found = [path for path in paths if path in members]
+    if not found:
+        what = f"None of {', '.join(paths[:5])} is a member of a cluster."
+        raise LabError(what, hint="`clusters:` in the lab file says who is (docs/clusters.md).")
+    return found
 
 
 class _Watch:
@@ -164,6 +173,8 @@ class _Watch:
         if self._goal.kind in ("ready", "ssh"):
             await host.run(("true",))
             return Outcome(path, True, "it answers over ssh")
+        if self._goal.kind == "quorum":
+            return await self._quorum(host, path)
         script = PORT if self._goal.kind == "port" else UNIT
         async with host.lines(("sh", "-c", script, "wait", self._goal.what)) as lines:
             async for line in lines:
@@ -171,6 +182,20 @@ class _Watch:
                 if mark in ("+", "!"):
                     return Outcome(path, mark == "+", text)
                 self._note(path, text)
+        return None
+
+    async def _quorum(self, host: Host, path: str) -> Outcome | None:
+        """By its own view of its cluster. None: it must be looked at again."""
+        from nestlab.verbs import cluster_work
+
+        clustering = cluster_work.clustering_of(self._session.blueprint[path])
+        if clustering is None:
+            raise LabError(f"nestlab makes no clusters of what {path} is.")
+        view = await cluster_work.look(host, clustering)
+        votes = f"{view.total} of {view.expected} votes"
+        if view.usable and view.quorate:
+            return Outcome(path, True, f"cluster {view.cluster} is quorate: {votes}")
+        self._note(path, view.why or f"cluster {view.cluster} has no quorum: {votes}")
         return None
 
     async def _outside(self, path: str) -> Outcome | None:
