@@ -113,6 +113,25 @@ TABLE: tuple[Signature, ...] = (
         "TASK ERROR: cluster not ready - no quorum?",
     ),
     Signature(
+        "corosync-no-quorum",
+        r"within the non-primary component and will NOT provide any service",
+        "corosync on this node sees fewer than half of the votes: the cluster has no quorum here.",
+        "Start the other nodes, or heal the network between them: `corosync-quorumtool -s` says who is missing, "
+        "`corosync-cfgtool -n` which links are down; in a lab of nestlab's, `nestlab status` says both, and `nestlab "
+        "heal` takes back what was killed or cut on purpose.",
+        "corosync-quorumtool(8); votequorum(5)",
+        "corosync[1042]:   [QUORUM] This node is within the non-primary component and will NOT provide any services.",
+    ),
+    Signature(
+        "pve-read-only",
+        r"received write while not quorate|/etc/pve/\S{1,120}'?(?: -|:) Permission denied",
+        "/etc/pve is read-only on this node, as its cluster has no quorum; as another user than root it always is.",
+        "`pvecm status`: with `Quorate: No`, start the other nodes or heal the network; /etc/pve can be written within "
+        "seconds of that. `findmnt /etc/pve` shows nothing where pve-cluster does not run.",
+        GUIDE + ", Quorum; PVE Administration Guide: Proxmox Cluster File System",
+        "pmxcfs[874]: [dcdb] notice: received write while not quorate - trigger resync",
+    ),
+    Signature(
         "waiting-for-quorum",
         r"waiting for quorum\.\.\.",
         "The node joined, but hears none of the others.",
