@@ -33,7 +33,7 @@ class PlainClustering:
     empty_first = False
     memory = 320 * MIB
     extra = 150 * MIB
-    qdevice_packages: tuple[str, ...] = ("corosync-qdevice",)
+    qdevice_packages: tuple[str, ...] | None = ("corosync-qdevice",)
     ask = "tell"
 
     def read(self, said: str) -> View:

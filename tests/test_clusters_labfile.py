@@ -193,3 +193,12 @@ def test_a_member_has_memory_for_corosync_beside_its_machines() -> None:
     (wrong,) = mistakes("  c: [hv1]\n", holds.replace("MEMORY", "512M"))
     assert "hv1 has 512M" in wrong
     assert lab("  c: [hv1]\n", holds.replace("MEMORY", "662M"))
+
+
+def test_a_qdevice_that_nobody_would_set_up_is_a_mistake() -> None:
+    class Without(PlainClustering):
+        qdevice_packages = None
+
+    with clustered(Without()):
+        (wrong,) = mistakes("  c: {members: [hv1, hv2], qdevice: web}\n")
+    assert wrong.endswith("clusters.c.qdevice: nestlab sets up no qdevice for clusters of kvm yet")

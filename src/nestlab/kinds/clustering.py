@@ -234,8 +234,8 @@ class Clustering(Protocol):
     """Bytes that a member needs at least."""
     extra: int
     """Bytes that it needs for being a member, beside what it needs for its machines and itself."""
-    qdevice_packages: tuple[str, ...]
-    """What the image of a member must have where the cluster has a qdevice; () for nothing more."""
+    qdevice_packages: tuple[str, ...] | None
+    """What the image of a member must have where the cluster has a qdevice; None: `next` sets none up."""
     ask: str
     """POSIX sh, run as root without arguments; it changes nothing, ends in seconds, and prints what `read` reads."""
 

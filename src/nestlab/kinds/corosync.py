@@ -104,7 +104,7 @@ class Corosync:
     # Measured (corosync 3.1.9): in a machine of 256 MiB it is killed for memory, one of 320 has 74 free; it locks 150.
     memory = 320 * MIB
     extra = 160 * MIB
-    qdevice_packages: tuple[str, ...] = ("corosync-qdevice",)
+    qdevice_packages: tuple[str, ...] | None = None
     ask = ASK
 
     def read(self, said: str) -> View:

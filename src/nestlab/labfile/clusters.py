@@ -182,7 +182,12 @@ class Clusters:
         if placed is None:
             return None
         machine, management = placed.machine, roles.get("management")
-        if path in (each.path for each in members):
+        kind = members[0].machine.hypervisor if members else ""
+        makes = clustering_of(members[0].machine) if members else None
+        if makes is not None and makes.qdevice_packages is None:
+            what = f"nestlab sets up no qdevice for clusters of {kind} yet"
+            self._wrong(node, key, what, "Leave it out: an odd number of members stands the loss of one without it.")
+        elif path in (each.path for each in members):
             self._wrong(node, key, f"{path} is a member, and its vote would be lost with it", "Choose another machine.")
         elif machine.hypervisor is not None or machine.image.base != "debian" or not machine.by_ssh:
             what = f"{path} cannot be the qdevice: it is a plain machine of the image `debian`"
@@ -207,7 +212,7 @@ def with_clusters(lab: Lab, root: Section) -> tuple[Lab, list[Complaint]]:
     for cluster in reading.found:
         for path in cluster.members if cluster.qdevice is not None else ():
             clustering = clustering_of(reading.machines[path].machine)
-            packages[path] = clustering.qdevice_packages if clustering is not None else ()
+            packages[path] = clustering.qdevice_packages or () if clustering is not None else ()
         if cluster.qdevice is not None:
             packages[cluster.qdevice] = (QNETD,)
     machines = tuple(_with_packages(machine, machine.name, packages) for machine in lab.machines)
