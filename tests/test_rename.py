@@ -118,7 +118,7 @@ async def test_directories_in_hypervisors_and_macs_of_the_way_in_stay_those_of_t
     assert isinstance(inner, QemuEngine)
     assert inner.environment.place == guest_place("pair")
     assert outer.environment.place.root == str(bench.home.lab("demo").root)
-    macs = {each.environment.management_mac("hv1") for each in (old, outer, inner)}
+    macs = {each.environment.management_mac(made(bench, "demo")["hv1"]) for each in (old, outer, inner)}
     assert len(macs) == 1
 
 

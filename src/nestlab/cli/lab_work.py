@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -54,7 +54,7 @@ async def bring_up(
         leave = settling.left_down(session, machines)
         todo = await session.weighed(lambda: session.plan("running", machines, leave=leave))
         notes = (*await session.check(todo), *settling.notes(session))
-        await _announce(session, todo, notes, as_json=as_json)
+        await _announce(session, todo, notes, as_json=as_json, left=leave)
         if not consent.replace:
             _agree(todo, "--replace", as_json=as_json)
         agreed.keep(session.place, lab.taken)
@@ -117,7 +117,7 @@ async def show_plan(found: Which, sets: list[str], *, as_json: bool, consent: Co
             planned = render.plan_data(todo, accelerated, session.usual(todo))
             print_json({**planned, "notes": list(notes), "taken": taken.data(lab.taken), "refused": told})
             return
-        show(render.plan(todo, session.blueprint, paint(), usual=session.usual(todo)))
+        show(render.plan(todo, session.blueprint, paint(), usual=session.usual(todo), left=leave))
         show(render.accelerations(accelerated, paint()))
         for note in (*notes, *taken.lines(lab.taken)):
             show(f"note: {note}")
@@ -280,7 +280,9 @@ def _machines(found: Which, paths: list[str], lab: str) -> tuple[str, ...]:
     return expand(found.machines, paths, lab) if found.machines else ()
 
 
-async def _announce(session: Session, todo: Plan, notes: tuple[str, ...], *, as_json: bool) -> None:
+async def _announce(
+    session: Session, todo: Plan, notes: tuple[str, ...], *, as_json: bool, left: Collection[str] = ()
+) -> None:
     """What is to be done, and how the machines that start on this host are accelerated."""
     from nestlab.show import render
 
@@ -288,7 +290,7 @@ async def _announce(session: Session, todo: Plan, notes: tuple[str, ...], *, as_
     if as_json:
         _print_event("plan", {**render.plan_data(todo, accelerated, session.usual(todo)), "notes": list(notes)})
         return
-    show(render.plan(todo, session.blueprint, paint(), most=MOST, usual=session.usual(todo)))
+    show(render.plan(todo, session.blueprint, paint(), most=MOST, usual=session.usual(todo), left=left))
     if accelerated:
         show(render.accelerations(accelerated, paint()))
     for note in notes:

@@ -77,15 +77,19 @@ def _status_of(name: str, patterns: tuple[str, ...], *, deep: bool, as_json: boo
     blueprint = blueprint_file.load(place.blueprint, name)
     observed = look(place, blueprint, deep=deep)
 
+    from nestlab.home import away as kept_moves
     from nestlab.home import faults as kept_faults
     from nestlab.home import lock_holder
     from nestlab.home import ports as kept_ports
+    from nestlab.lab import away
     from nestlab.lab import faults as sayings
+    from nestlab.plan.away import settled_only
     from nestlab.plan.faults import marked
     from nestlab.show import machine_table
 
     faults = kept_faults.load(place)
-    observed = marked(observed, faults)
+    moves = kept_moves.load(place)
+    observed = marked(settled_only(observed, moves.passages), faults)
     holder = lock_holder.holder(place.lock)
     machines = machine_table.rows(blueprint, _in_work(observed, holder), time.time())
     if patterns:
@@ -98,6 +102,7 @@ def _status_of(name: str, patterns: tuple[str, ...], *, deep: bool, as_json: boo
     faults = tuple(each for each in faults if not each.path or each.path in {row.path for row in machines})
     lines = [f"127.0.0.1:{each.local} -> {each.path}:{each.port}" for each in ports]
     lines += sayings.lines(faults, time.time())
+    lines += away.lines(moves.aways, time.time(), {row.path for row in machines})
     lines += [brief(f"{each.host} also has {each.what}: nestlab did not make it") for each in observed.others]
     told, clusters = _clusters(name, blueprint, observed, machines)
     text = "\n".join([f"{head}{work}", table, *(["", told] if told else []), *(["", *lines] if lines else [])])
@@ -106,7 +111,8 @@ def _status_of(name: str, patterns: tuple[str, ...], *, deep: bool, as_json: boo
         "clusters": clusters,
         "others": [asdict(each) for each in observed.others],
     }
-    return text, {**data, "ports": [asdict(each) for each in ports], "at_work": at_work}
+    ways = [asdict(each) for each in moves.aways if not each.at_home]
+    return text, {**data, "away": ways, "ports": [asdict(each) for each in ports], "at_work": at_work}
 
 
 def _clusters(

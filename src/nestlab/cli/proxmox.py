@@ -1,4 +1,4 @@
-"""`nestlab pve` and `nestlab migrate`: setting up and checking a Proxmox VE, and moving machines on it."""
+"""`nestlab pve`: setting up and checking a Proxmox VE."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ import typer
 
 from nestlab.base.errors import LabError
 from nestlab.base.frozen import frozen
-from nestlab.base.printable import brief
 from nestlab.cli import complete
-from nestlab.cli.common import home, lab_named, meant, print_json, site
-from nestlab.cli.guard import MEND, agreed, guarded, run, say, show
+from nestlab.cli.common import home
+from nestlab.cli.guard import guarded, run
 from nestlab.cli.narrow_help import FittedTyper
-from nestlab.cli.options import Debug, Json, MachineWord, NoWait, Yes
+from nestlab.cli.options import Debug, Json, Yes
 
 if TYPE_CHECKING:
-    from nestlab.home.targets import Which
     from nestlab.lab.model import Pve
 
 group = FittedTyper(
@@ -94,79 +92,6 @@ def trust(where: Where, yes: Yes = False, debug: Debug = False) -> int | None:
 
     meant = meant_by(where)
     return run(proxmox_work.trust(meant.on, yes=yes, named=meant.named))
-
-
-Target = Annotated[str, typer.Argument(metavar="NODE", help="The node it is to be on.")]
-StopGuests = Annotated[
-    bool, typer.Option("--stop-guests", help="Stop what runs inside it first, and start that again after.")
-]
-
-
-@guarded
-def migrate(
-    machine: MachineWord,
-    node: Target,
-    stop_guests: StopGuests = False,
-    yes: Yes = False,
-    no_wait: NoWait = False,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> int | None:
-    """Move a machine of a lab on a Proxmox VE to another node, after saying what runs inside it and whether that can be
-    carried over. Switched off it always moves.
-
-    \b
-    Examples:
-      nestlab migrate hv1 pve2
-      nestlab migrate hv1 pve2 --stop-guests     where guests that run would be lost
-    """
-    found = meant([machine])
-    return run(_migrate(found, node, stop_guests=stop_guests, yes=yes, no_wait=no_wait, as_json=as_json))
-
-
-async def _migrate(
-    found: Which, node: str, *, stop_guests: bool, yes: bool, no_wait: bool, as_json: bool
-) -> int | None:
-    from nestlab.cli.lab_work import shown
-    from nestlab.cli.machines import the_one
-    from nestlab.plan.steps import Plan
-    from nestlab.verbs import migrate as moving
-    from nestlab.verbs import session as verbs
-
-    name = lab_named(found)
-    waiting = verbs.changing(site(), "migrate", name=name, wait=0 if no_wait else None, say=say)
-    async with waiting as session:
-        path = the_one(session, found)
-        crossing = await moving.look(session, path, node, stop_guests=stop_guests)
-        move, ruling = crossing.move, crossing.ruling
-        if not as_json:
-            _tell(crossing)
-        asks = ruling.allowed and move.running  # what is off moves without a question
-        if asks and not agreed(yes, "Migrate it while it runs?", "nothing was moved"):
-            return MEND
-        async with shown(session, Plan(name), as_json=as_json) as emit:
-            await moving.go(session, crossing, emit, lambda text: say(brief(f"{path}: {text}")))
-        seen = session.observed.machines[path]
-        if as_json:
-            print_json({"machine": path, "node": seen.node, "state": seen.state, "stopped": list(crossing.stopped)})
-        else:
-            show(brief(f"{path} is on {seen.node} now, {seen.state}"))
-    return None
-
-
-def _tell(crossing: object) -> None:
-    from nestlab.verbs.migrate import Crossing
-
-    assert isinstance(crossing, Crossing)
-    move, ruling = crossing.move, crossing.ruling
-    how = "while it runs" if move.running and ruling.online else "switched off"
-    show(f"{move.path}: from {move.source.node} to {move.target.node}, {how}: {brief(ruling.why)}")
-    if move.inside:
-        show(f"  inside it run {brief(', '.join(move.inside))}")
-    if crossing.stopped:
-        show("  they are stopped first and started again after")
-    for note in crossing.notes:
-        show(f"  {brief(note)}")
 
 
 @frozen

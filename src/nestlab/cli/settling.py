@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from nestlab.cli.guard import say
+from nestlab.lab import away
 from nestlab.lab import faults as sayings
 
 if TYPE_CHECKING:
@@ -42,5 +43,6 @@ def left_down(session: Session, machines: Sequence[str]) -> frozenset[str]:
 
 
 def notes(session: Session) -> tuple[str, ...]:
-    """The faults that `up` does not take back."""
-    return tuple(sayings.lines(session.faults, time.time()))
+    """The faults that `up` does not take back, and the machines that it leaves where they were moved to."""
+    now = time.time()
+    return (*sayings.lines(session.faults, now), *away.lines(session.moves.aways, now))

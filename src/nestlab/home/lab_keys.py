@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from nestlab.base.errors import LabError
-from nestlab.base.files import replace_all
+from nestlab.base.files import replace_all, replace_changed
 from nestlab.base.typed import parsed
 from nestlab.home import key_pairs
 from nestlab.home.key_pairs import KeyPair
@@ -126,6 +126,23 @@ class LabKeys:
         if len(key) != CLUSTER_KEY:
             raise LabError(f"The key of cluster {name} in {path} is not whole.", hint=self._anew)
         return key
+
+    def hand_on(self, machine: str, other: str) -> None:
+        """What a machine has it keeps under another path; one that has keys of its own gets these. LabError if they
+        cannot be written."""
+        self._host_keys.pop(other, None)
+        for mine, others in zip(self._files_of(machine), self._files_of(other), strict=True):
+            if mine.exists():
+                replace_changed({others: (mine.read_bytes(), 0o600)})
+
+    def drop(self, machine: str) -> None:
+        """Forget what a machine had that goes by another path now."""
+        self._host_keys.pop(machine, None)
+        for each in self._files_of(machine):
+            each.unlink(missing_ok=True)
+
+    def _files_of(self, machine: str) -> tuple[Path, Path]:
+        return self._host_key(machine), self._directory / "keys" / f"{short_id(machine)}.node"
 
     def _host_key(self, machine: str) -> Path:
         return self._directory / "keys" / short_id(machine)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from nestlab.base.errors import LabError
@@ -31,11 +32,11 @@ FIRST_HOST = 11
 """Leased addresses begin with .11; .1 is never leased, and those between only when nothing else is left."""
 
 
-def lease(lab: Lab, previous: Leases, taken: Collection[str]) -> Leases:
+def lease(lab: Lab, previous: Leases, taken: Collection[str], born: Mapping[str, str] = MappingProxyType({})) -> Leases:
     """Everything the lab leaves open, settled. Doing it again with the result changes nothing.
 
-    `taken`: networks (CIDR) that the lab's host has routes to. LabError when a stated network overlaps one of them,
-    when no network is free, or when a segment has more machines than addresses.
+    `taken`: networks (CIDR) that the lab's host has routes to. `born`: see `away.made_under`. LabError when a stated
+    network overlaps one of them, when no network is free, or when a segment has more machines than addresses.
 
     Kept from `previous`: a segment's network unless a stated one overlaps it or it has become too small for its
     machines; a level's management network unless a segment overlaps it; an address unless it left its network or
@@ -49,7 +50,7 @@ def lease(lab: Lab, previous: Leases, taken: Collection[str]) -> Leases:
         depth = max(depth, placed.level)
         for link in placed.machine.links:
             used[network_of(link)].append(link)
-            cards[network_of(link)].append(placed.path)
+            cards[network_of(link)].append(born.get(placed.path, placed.path))
     subnets, management = _Networks(lab, taken).settle(
         previous, {name: len(links) for name, links in used.items()}, depth
     )

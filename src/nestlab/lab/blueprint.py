@@ -90,6 +90,8 @@ class Spec:
     """The stamps of the steps of its setup; the machine gets each when that step is done (see `setup_stamps`)."""
     files: tuple[str, ...] = ()
     """The keys of the images that are the files of its disks, then of its CD-ROMs, in their order."""
+    born: str = ""
+    """The path that it was made under, if that is another: its MAC addresses go by it (see `lab.away`)."""
 
     @property
     def parent(self) -> str:
@@ -212,12 +214,13 @@ def settle(
     contents: Mapping[str, str] | None = None,
     *,
     first_name: str = "",
+    born: Mapping[str, str] = MappingProxyType({}),
 ) -> Blueprint:
     """The blueprint of a lab under given leases (see `addresses.lease`) and image keys (PROBE's too if it nests).
 
     `contents`: digests of the local files that setups copy, by path. `first_name`: what the lab was called when it was
-    made, if it was renamed since: MAC addresses stay those of that name."""
-    hosts = HostsTables(lab, leases.addresses)
+    made, if it was renamed since: MAC addresses stay those of that name. `born`: see `away.made_under`."""
+    hosts = HostsTables(lab, leases.addresses, born)
     carried = carried_segments(lab)
     segments = {segment.name: segment for segment in lab.segments}
     order = {segment.name: at for at, segment in enumerate(lab.segments)}
@@ -243,7 +246,8 @@ def settle(
         # In the order of the file's segments: moving machines about inside must not reorder the cards outside.
         inside = carried.get(placed.path, {})
         inner = {name: inside[name] for name in sorted(inside, key=order.__getitem__)}
-        nics = tuple(_nics(placed.path, placed.machine, inner, leases, segments, first_name or lab.name))
+        made_under = born.get(placed.path, placed.path)
+        nics = tuple(_nics(made_under, placed.machine, inner, leases, segments, first_name or lab.name))
         management = leases.management[placed.level]
         files = tuple(keys[image] for image in files_of(machine))
         also = (*_bridges(lab, placed, nics), *files[len(files) - len(machine.cdroms) :])
@@ -260,6 +264,7 @@ def settle(
                 hosts=hosts.of(placed.machine),
                 setup=stamps(machine.setup, contents or {}) if machine.setup else (),
                 files=files,
+                born=born.get(placed.path, ""),
             )
         )
     return Blueprint(lab.name, lab.segments, tuple(specs), MappingProxyType(images), lab.on, lab.patience, lab.clusters)

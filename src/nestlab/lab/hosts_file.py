@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TypeAlias
 
 from nestlab.lab.model import Lab, Machine
@@ -32,10 +33,13 @@ class HostsTables:
     names stand for its address on the first of its networks that the reader is on too (each VLAN is one); where they
     share none, on its first. One with several cards is `web.hv1-SEGMENT` on each. A machine on no segment has no line.
     A machine's own name always wins over a name made from a segment's. A node of Proxmox VE reads IPv4 alone.
+    `born`: the paths that addresses are kept under, where they are others.
     """
 
-    def __init__(self, lab: Lab, addresses: Mapping[str, tuple[str, str]]) -> None:
-        self._addresses = addresses
+    def __init__(
+        self, lab: Lab, addresses: Mapping[str, tuple[str, str]], born: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        self._addresses, self._born = addresses, born
         placed = list(lab.walk())
         count = Counter(hostname_of(each.path) for each in placed)
         taken = {dotted(each.path) for each in placed} | set(count)
@@ -78,7 +82,7 @@ class HostsTables:
         return lines
 
     def _of_card(self, path: str, segment: str, names: str) -> str:
-        return "".join(f"{address} {names}\n" for address in self._addresses[f"{path}@{segment}"])
+        return "".join(f"{address} {names}\n" for address in self._addresses[f"{self._born.get(path, path)}@{segment}"])
 
 
 def _by_ipv4(lines: str) -> str:

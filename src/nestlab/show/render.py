@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -59,9 +59,12 @@ def plan(
     *,
     most: int | None = None,
     usual: Mapping[str, float] = MappingProxyType({}),
+    left: Collection[str] = (),
 ) -> str:
     """The plan as text, one line per thing with its reason; `most`: so many lines, then how many more there are.
-    `usual`: seconds that steps usually take, by id."""
+    `usual`: seconds that steps usually take, by id; `left`: machines that were killed, and are left off."""
+    if not todo and left:
+        return f"{paint('bold', todo.lab)}: nothing to do; {', '.join(sorted(left))} stays off, as it was killed."
     if not todo:
         return f"{paint('bold', todo.lab)}: nothing to do; all is as wanted."
     groups = _grouped(todo.steps)

@@ -287,6 +287,13 @@ class Nest:
         goal = cluster_goals.goal(step, blueprint, self._applied, running, secrets, max(slow, default=1.0), self.cut)
         return await cluster_work.reach(goal, clustering, self.host, say) or None
 
+    def adopt(self, blueprint: Blueprint, source: str, target: str) -> None:
+        """A machine that was at `source` is at `target`, as the blueprint says it."""
+        self._specs = blueprint.by_path()
+        self.known = removed(self.known, source)
+        if target in self._specs:
+            self.known = made(self.known, self._specs[target])
+
     async def drop(self, path: str) -> None:
         """Forget the host and the engine of a machine and of everything inside it ("" for the whole lab). Engines
         close the hosts that they gave."""

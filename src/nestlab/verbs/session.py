@@ -21,25 +21,27 @@ from nestlab.base import files, patience
 from nestlab.base.errors import LabError
 from nestlab.base.events import Event, Finished
 from nestlab.base.proofs import Verdict
+from nestlab.home import away, former_names, journal, labs, last_seen, lock
 from nestlab.home import faults as kept_faults
-from nestlab.home import former_names, journal, labs, last_seen, lock
+from nestlab.home.away import NONE, Moves
 from nestlab.home.directories import Home, LabHome
 from nestlab.home.lab_keys import LabKeys
 from nestlab.home.labs import Origin
 from nestlab.home.speeds import Speeds
 from nestlab.home.step_times import remember, usual_of
 from nestlab.images import system_packages
-from nestlab.images.image_files import keys_of
-from nestlab.lab import addresses, blueprint_file, clusters
-from nestlab.lab.blueprint import PROBE, Blueprint, Leases, images_of, settle
+from nestlab.lab import blueprint_file, clusters
+from nestlab.lab.away import placed
+from nestlab.lab.blueprint import Blueprint, Leases, images_of
 from nestlab.lab.faults import Faults
-from nestlab.lab.model import Image, Lab
+from nestlab.lab.model import Lab
 from nestlab.plan import planner
+from nestlab.plan.away import noted, settled_only
 from nestlab.plan.faults import blamed, marked
 from nestlab.plan.steps import Boot, Build, Create, Observed, Plan, Remove, Stop, Want, Way
 from nestlab.plan.unseen import complete
 from nestlab.show.render import Acceleration
-from nestlab.verbs import apply, cluster_secrets, connections, foreign_notes, import_ahead, machine_setup, netboot_notes
+from nestlab.verbs import apply, cluster_secrets, connections, foreign_notes, import_ahead, netboot_notes, placing
 from nestlab.verbs.nest import Asides, Nest
 from nestlab.verbs.platform import Platform, accelerated
 from nestlab.verbs.same_place import left_behind, same_door, stays_in_place
@@ -69,6 +71,8 @@ class Session:
     observed: Observed = field(default_factory=Observed)
     faults: Faults = ()
     """Those that are made on purpose, as they were when the world was seen."""
+    moves: Moves = NONE
+    """Where machines are that were moved, and which migrations are not over."""
     _started: set[str] = field(default_factory=set)
     _ended: set[str] = field(default_factory=set)
     """What was booted and ended since the world was seen."""
@@ -94,7 +98,7 @@ class Session:
 
     def _saw(self, found: Observed) -> Observed:
         self.faults = kept_faults.load(self.place)
-        self.observed = marked(found, self.faults)
+        self.observed = marked(settled_only(found, self.moves.passages), self.faults)
         self.nest.cut = self.observed.cut
         return self.observed
 
@@ -211,7 +215,7 @@ class Session:
         down = (down - self._started) | self._ended
         below = self.platform.proofs(self.blueprint)
         verdict = await verify(self.nest, self.blueprint, self.look, below, emit, frozenset(down))
-        return blamed(verdict, self.faults, time.time())
+        return noted(blamed(verdict, self.faults, time.time()), self.moves.aways, time.time())
 
     def _remember(self, todo: Plan) -> None:
         """What is needed to go on after any interruption, on the disk before the first step."""
@@ -222,6 +226,8 @@ class Session:
             wanted[self.place.leases] = addresses.leases_to_json(self.leases).encode()
         if self.origin is not None and labs.load(self.place) != self.origin:
             wanted[self.place.root / labs.NAME] = labs.to_json(self.origin)
+        if self.moves != away.load(self.place):
+            away.save(self.place, self.moves)
         files.replace_changed({path: (data, 0o600) for path, data in wanted.items()})
 
     def _is_foreign(self, key: str) -> bool:
@@ -296,6 +302,10 @@ async def changing(
                     await session.look(setups=verb in ("up", "start"))
                     made = blueprint_file.load(place.blueprint, place.name)
                     left_behind(place, made, session.blueprint, session.observed)
+                    if session.moves.passages:
+                        from nestlab.verbs import passages  # few were interrupted
+
+                        await passages.resolve(session, say)
                     try:
                         yield session
                     finally:
@@ -347,40 +357,23 @@ async def _open(
     named = lab is None or lab.named or (made is not None and made.on is not None and same_door(made.on, on))
     platform = site.platform(place, on, named=named)
     try:
-        leases = None
-        if lab is not None:
-            leases = addresses.lease(lab, _leases(place), await platform.routes())
-            contents, first = machine_setup.contents(lab), former_names.first(place)
-            blueprint = settle(lab, leases, keys_of(_images(lab)), contents, first_name=first)
-        else:
-            blueprint = made or Blueprint(place.name)
+        wanted = await placing.wanted(place, lab, made, platform)
+        aways = away.load(place).aways
+        before, last = (placed(each, aways) if each is not None else None for each in (made, applied or made))
         nest = Nest(
-            blueprint,
+            wanted.blueprint,
             platform.host,
             platform.on,
             site.inside,
-            previous=made,
+            previous=before,
             answer=answer,
             known=last_seen.load(place),
             applied=applied,
             secrets=cluster_secrets.of(place.root),
         )
         async with nest:
-            yield Session(site, place, blueprint, applied or made, nest, platform, source, leases)
+            yield Session(
+                site, place, wanted.blueprint, last, nest, platform, source, wanted.leases, moves=wanted.moves
+            )
     finally:
         await platform.close()
-
-
-def _leases(place: LabHome) -> Leases:
-    try:
-        return addresses.leases_from_json(place.leases.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return Leases()
-    except (OSError, ValueError) as error:
-        hint = "Move the file away: `nestlab up` then leases new addresses."
-        raise LabError(f"{place.leases} cannot be read: {error}.", hint=hint) from error
-
-
-def _images(lab: Lab) -> list[Image]:
-    nests = any(placed.machine.nests for placed in lab.walk())
-    return [*images_of(lab), *([PROBE] if nests else [])]

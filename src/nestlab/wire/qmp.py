@@ -148,17 +148,31 @@ def ask(path: str, commands: Sequence[str | Mapping[str, Any]], *, timeout: floa
 
 
 _IMAGE = shapes.record({"virtual-size": shapes.count})
-_BEHIND = shapes.record({}, devices=shapes.rows(shapes.record({}, {"qdev_id": shapes.text})))
-_BUS = shapes.rows(shapes.record({}, {"qdev_id": shapes.text, "pci_bridge": _BEHIND}))
+_INSERTED = shapes.record({"image": _IMAGE}, node_name=shapes.text)
+_KIND = shapes.record({}, vendor=shapes.count, device=shapes.count)
+_PLACE = {"qdev_id": shapes.text, "slot": shapes.count, "function": shapes.count, "id": _KIND}
+_BEHIND = shapes.record({}, devices=shapes.rows(shapes.record({}, _PLACE)))
+_BUS = shapes.rows(shapes.record({}, {**_PLACE, "pci_bridge": _BEHIND}))
+_RAM = shapes.record(
+    {"transferred": shapes.count, "remaining": shapes.count, "total": shapes.count}, dirty_sync_count=shapes.count
+)
+_NUMBER = shapes.record({"major": shapes.count, "minor": shapes.count, "micro": shapes.count})
 _ERROR = shapes.record({}, {"class": shapes.text, "desc": shapes.text})
 _ANSWERS: dict[str, shapes.Reader[Any]] = {
     "query-status": shapes.record({"status": shapes.text}),
     "query-kvm": shapes.record({"enabled": shapes.flag}),
-    "query-block": shapes.rows(shapes.record({"device": shapes.text}, inserted=shapes.record({"image": _IMAGE}))),
+    "query-block": shapes.rows(shapes.record({"device": shapes.text}, inserted=_INSERTED)),
+    "query-block-jobs": shapes.rows(
+        shapes.record({"device": shapes.text, "len": shapes.count, "offset": shapes.count, "ready": shapes.flag})
+    ),
+    "query-migrate": shapes.record(
+        {}, status=shapes.text, error_desc=shapes.text, downtime=shapes.count, total_time=shapes.count, ram=_RAM
+    ),
+    "query-version": shapes.record({"qemu": _NUMBER}, package=shapes.text),
     "query-named-block-nodes": shapes.rows(shapes.record({}, node_name=shapes.text)),
     "human-monitor-command": shapes.text,
     "query-cpus-fast": shapes.rows(shapes.record({"qom-path": shapes.text})),
-    "query-pci": shapes.rows(shapes.record({}, devices=_BUS)),
+    "query-pci": shapes.rows(shapes.record({}, bus=shapes.count, devices=_BUS)),
 }
 """What is read of an answer, by command: inside a hypervisor, root there decides what its QEMU says."""
 

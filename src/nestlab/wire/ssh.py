@@ -70,6 +70,7 @@ class Connection:
         self.where = where
         self.hint = hint or look(where)
         self._carrier = carrier
+        self._again = again
         self._sessions = Sessions(connection, where, self.hint, again)
 
     @property
@@ -143,6 +144,26 @@ class Connection:
                 yield here
             finally:
                 listener.close()
+
+    @contextlib.asynccontextmanager
+    async def back(self, path: str, here: str) -> AsyncIterator[None]:
+        """A unix socket `path` there that leads to the unix socket `here` on this machine. OpenSSH only. Unreachable
+        where its sshd does not do that."""
+        import asyncssh
+
+        try:
+            listener = await self.asyncssh.forward_remote_path(path, here)
+        except (asyncssh.Error, OSError) as error:
+            what = f"The sshd of {self.where} forwards no unix sockets back: {one_line(str(error))[:200]}."
+            raise Unreachable(what, hint="AllowStreamLocalForwarding of OpenSSH.") from error
+        try:
+            yield
+        finally:
+            listener.close()
+
+    async def another(self) -> Connection:
+        """One more connection to the same machine, for what would keep this one busy; the caller closes it."""
+        return await self._again()
 
     async def tcp(self, port: int) -> tuple[Any, Any]:
         """A reader and a writer of bytes that lead to 127.0.0.1:`port` there. Unreachable when nothing listens there,

@@ -65,6 +65,8 @@ class Boot:
     """Sets up its ports of its host's bridges, once it is started."""
     links: Callable[[], Awaitable[None]] | None = None
     """Takes its links down that are cut. Its CPUs are let go only then."""
+    incoming: bool = False
+    """Its QEMU waits for a migration."""
 
     @property
     def path(self) -> str:
@@ -183,13 +185,13 @@ async def _try(boot: Boot, port: int, reach: Callable[[int], SshHost], say: Say,
         if boot.ports is not None:
             await boot.ports()
         heard = _heard(boot, lines, wait)
-        if boot.ready.by == "ssh":
+        if boot.ready.by == "ssh" and not boot.incoming:
             if boot.tells:
                 say("booting")
                 await _until_ready(boot, heard, watch)
             say("waiting for ssh")
             await _until_up(boot, heard, watch, _login(reach(port), watch, say))
-        elif boot.ready.by != "none":
+        elif boot.ready.by != "none" and not boot.incoming:
             say(f"waiting for {boot.ready.awaited}")
             knocking = Knocking(boot.host, launch.paths, boot.path, boot.ready, boot.slowness)
             await _until_up(boot, heard, watch, knocking.until_up())

@@ -105,6 +105,10 @@ class ByMonitor:
         """See `nestlab.engines.port_rules`."""
         return usernet.opened(lambda: self._monitor(path), path)
 
+    def monitor(self, path: str) -> AbstractAsyncContextManager[Monitor]:
+        """A conversation with the QEMU of a machine."""
+        return self._monitor(path)
+
     @asynccontextmanager
     async def _monitor(self, path: str) -> AsyncIterator[Monitor]:
         from nestlab.wire.qmp import TIMEOUT, connect

@@ -14,6 +14,7 @@ from nestlab.engines import pve_node
 from nestlab.engines.qemu import container, identity, launch, scripts
 from nestlab.engines.qemu.argv import name_of
 from nestlab.engines.qemu.cargo import Cargo
+from nestlab.engines.qemu.carried import Below
 from nestlab.engines.qemu.environment import Environment
 from nestlab.engines.qemu.first_guest import Opening
 from nestlab.home.paths import MachinePaths
@@ -80,6 +81,17 @@ class Maker:
             found[key] = files["root" if "root" in files else "cdrom"], artifacts.format
         return found
 
+    async def below(self, spec: Spec, blueprint: Blueprint, say: Say) -> tuple[Below, ...]:
+        """What its disks are layers over on this host."""
+        artifacts = await self.environment.library.artifacts(spec.image, blueprint.images[spec.image])
+        found = []
+        if launch.needs_disk(spec, artifacts):
+            root = (await self.cargo.files(artifacts, say)).get("root", "")
+            found.append(Below("disk.qcow2", root, artifacts.format if root else ""))
+        for disk, under in launch.over(spec, await self.beside(spec, blueprint, say)):
+            found.append(Below(f"{disk.id}.qcow2", *(under or ("", ""))))
+        return tuple(found)
+
     async def make_disks(self, spec: Spec, blueprint: Blueprint, say: Say) -> None:
         """The files of disks that a machine which runs does not have yet."""
         paths, tool = self.environment.place.of(spec.path), await self.environment.programs.qemu_img(say)
@@ -98,7 +110,7 @@ class Maker:
             "made.new": (json.dumps(made, separators=(",", ":")).encode() + b"\n", 0o600),
         }
         lab_keys = self.environment.lab_keys
-        mac = self.environment.management_mac(spec.path)
+        mac = self.environment.management_mac(spec)
         key, authorized = lab_keys.host_key(spec.path), lab_keys.authorized_keys(spec.machine.ssh_keys)
         if blueprint.images[spec.image].own:
             if spec.machine.container:

@@ -21,25 +21,25 @@ from nestlab.base.errors import LabError, Unreachable
 from nestlab.base.events import Say
 from nestlab.engines import Sshd
 from nestlab.engines.names_and_keys import introduce
-from nestlab.engines.qemu import container, launch, readiness, scripts, shutdown, step_time, vlan_ports
+from nestlab.engines.qemu import readiness, scripts, shutdown, step_time, vlan_ports
 from nestlab.engines.qemu.accel import Choice, choose, contained, presume
-from nestlab.engines.qemu.argv import Launch, argv, name_of
+from nestlab.engines.qemu.argv import name_of
 from nestlab.engines.qemu.boot import Boot, cancelled, start
 from nestlab.engines.qemu.by_monitor import ByMonitor
 from nestlab.engines.qemu.cargo import Cargo
+from nestlab.engines.qemu.carried import Below
 from nestlab.engines.qemu.create import Maker
 from nestlab.engines.qemu.environment import Environment, Programs, Wires
-from nestlab.engines.qemu.hardware_argv import generation
 from nestlab.engines.qemu.live_disks import LiveDisks
 from nestlab.engines.qemu.observed import Look, Report
 from nestlab.engines.qemu.observer import Observer, Said
+from nestlab.engines.qemu.starting import Start, composed
 from nestlab.hosts import speed
 from nestlab.hosts.host import Host
 from nestlab.hosts.ssh import SshHost
 from nestlab.lab.blueprint import Blueprint, Spec
 from nestlab.lab.faults import cut_off
 from nestlab.lab.model import parent_of
-from nestlab.lab.readiness import Ready
 from nestlab.plan.steps import Boot as BootStep
 from nestlab.plan.steps import (
     Build,
@@ -280,55 +280,45 @@ class QemuEngine(ByMonitor):
             await cancelled(starting)
 
     async def _start(self, spec: Spec, blueprint: Blueprint, choice: Choice, say: Say, *, keep: bool) -> None:
-        environment = self.environment
-        qemu = await environment.programs.qemu(choice.accel, say)
-        library, images = environment.library, blueprint.images
-        artifacts = await library.artifacts(spec.image, images[spec.image])
-        files = await self._stock.files(artifacts, say)
-        cargo = []
-        for key in spec.cargo:
-            inner = await library.artifacts(key, images[key])
-            cargo.append((inner, await self._stock.cargo(inner, say)))
-        beside = await self._maker.beside(spec, blueprint, say)
-        paths = environment.place.of(spec.path)
-        plan = Launch(
-            lab=environment.lab,
-            spec=spec,
-            paths=paths,
-            accel=choice.accel,
-            port=0,
-            management_mac=environment.management_mac(spec.path),
-            qemu=qemu.argv,
-            version=qemu.version,
-            kernel=launch.kernel_of(artifacts, files),
-            drives=launch.drives_of(spec, paths, artifacts, cargo),
-            cdroms=(*launch.cdroms_of(paths, artifacts, files), *(beside[key][0] for key in spec.cdroms)),
-            keep=keep,
-            generation=generation(environment.lab_keys.host_key(spec.path).public),
-            switch=environment.place.switch if environment.wires else None,
-        )
-        if spec.machine.hardware.uefi or spec.machine.hardware.tpm:
-            from nestlab.engines.qemu import firmware  # few machines have either
-
-            files_there = firmware.FirmwareFiles(self.parent, environment.programs.firmware)
-            plan = await firmware.equipped(plan, files_there, artifacts, say)
+        begun = await composed(self._maker, spec, blueprint, choice, say, keep=keep)
         under = "KVM" if choice.accel == "kvm" else "emulation"
         say("starting" if spec.machine.container else f"starting under {under}")
-        words = container.compiler(spec, files, environment.lab_keys) if spec.machine.container else argv
-        user = spec.machine.image.user
+        await self._begin(begun, spec, blueprint, choice, say)
+
+    async def _begin(
+        self, begun: Start, spec: Spec, blueprint: Blueprint, choice: Choice, say: Say, *, incoming: bool = False
+    ) -> None:
         await self._forget(spec.path)
         opening = self._maker.opening
         opening = opening if opening is not None and opening.path == spec.path else None
         ports = await self._ports(spec, blueprint)
-        ready = spec.machine.ready if launch.answers_ssh(files) or not spec.machine.by_ssh else Ready("none")
-        cut = cut_off(environment.faults(), spec.path)
+        cut = frozenset() if incoming else cut_off(self.environment.faults(), spec.path)
         links = partial(self.take_down, spec, cut) if cut else None
-        plan = replace(plan, extra=(*plan.extra, "-S")) if cut else plan
-        boot = Boot(self.parent, plan, words, dict(qemu.env), user, ready, opening, keep, ports, links)
-        await start(boot, lambda port: self._reach(spec.path, port, user, choice.accel), say)
-        if boot.asked:
-            await self.parent.write(paths.answered, b"")
+        plan = replace(begun.launch, extra=(*begun.launch.extra, "-S")) if cut else begun.launch
+        keep = begun.launch.keep
+        boot = Boot(self.parent, plan, begun.words, begun.env, begun.user, begun.ready, opening, keep, ports, links)
+        boot = replace(boot, incoming=incoming)
+        await start(boot, lambda port: self._reach(spec.path, port, begun.user, choice.accel), say)
+        if boot.asked or incoming:
+            await self.parent.write(begun.launch.paths.answered, b"")
         self._observer.up.add(spec.path)
+
+    async def receive(self, spec: Spec, blueprint: Blueprint, say: Say) -> None:
+        """Make a machine that comes from another hypervisor, and start its QEMU, which waits for what it was there."""
+        await self._create(spec, blueprint, say, again=False)
+        choice = await self.choice(spec)
+        begun = await composed(self._maker, spec, blueprint, choice, say)
+        begun = replace(begun, launch=replace(begun.launch, extra=("-incoming", "defer", "-S")))
+        await self._begin(begun, spec, blueprint, choice, say, incoming=True)
+
+    async def lives(self, path: str) -> bool:
+        """Whether a machine has a process here."""
+        machines = (await self._observer.report()).machines
+        return any(each.seen.path == path and each.seen.pid is not None for each in machines)
+
+    async def below(self, spec: Spec, blueprint: Blueprint, say: Say) -> tuple[Below, ...]:
+        """What the disks of a machine are layers over on this host."""
+        return await self._maker.below(spec, blueprint, say)
 
     async def _ports(self, spec: Spec, blueprint: Blueprint) -> Callable[[], Awaitable[None]] | None:
         """What sets up the ports of a machine once it is started. Those of the switch are there before."""

@@ -16,7 +16,7 @@ from nestlab.home.speeds import Speeds
 from nestlab.hosts.host import Host
 from nestlab.images.image_files import ImageStore
 from nestlab.images.qemu_runtime import Tool
-from nestlab.lab.blueprint import mac_of
+from nestlab.lab.blueprint import Spec, mac_of
 from nestlab.lab.faults import Faults, Impairment
 
 if TYPE_CHECKING:
@@ -112,6 +112,6 @@ class Environment:
     first_name: str = ""
     """What the lab was called when it was made, if it was renamed since (see `home.former_names`)."""
 
-    def management_mac(self, path: str) -> str:
+    def management_mac(self, spec: Spec) -> str:
         """The MAC address of the card between a machine and its host."""
-        return mac_of(self.first_name or self.lab, path, "")
+        return mac_of(self.first_name or self.lab, spec.born or spec.path, "")

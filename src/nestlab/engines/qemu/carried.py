@@ -1,0 +1,149 @@
+"""What is in a machine's directory goes from one host to another: all while it is off, its console while it moves.
+
+Streams of bytes through nestlab, from a program there to a program here: nothing is kept in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shlex
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from nestlab.base import patience
+from nestlab.base.errors import LabError
+from nestlab.base.events import Say
+from nestlab.base.frozen import frozen
+from nestlab.base.paint import human
+from nestlab.hosts.host import Host
+
+PACK = r"""
+cd "$1" || exit 1
+set --
+for f in disk.qcow2 disk-*.qcow2 *.fd tpm upper console.log console.[0-9]*.log; do
+  [ ! -e "$f" ] || set -- "$@" "$f"
+done
+[ $# != 0 ] || set -- -T /dev/null
+exec tar -cpS --xattrs --xattrs-include='*' --numeric-owner -f - "$@"
+"""
+"""Argument: a machine's directory. What it has written, as a tar."""
+
+TAKE = """
+cd "$1" || exit 1
+tar -xpS --xattrs --xattrs-include='*' --numeric-owner -f - || exit 1
+"""
+"""Argument: a machine's directory, in which it is unpacked."""
+
+LOGS = 'cd "$1" && tar -cf - console.[0-9]*.log 2>/dev/null || tar -cf - -T /dev/null'
+"""Argument: a machine's directory. The consoles of its boots before."""
+
+ROUND = 5.0
+"""Nominal seconds in which the last of a console comes."""
+
+
+@frozen
+class Below:
+    """What a disk in a machine's directory is a layer over, on the host that it is now on; "": nothing."""
+
+    file: str
+    backing: str = ""
+    format: str = ""
+
+
+async def whole(source: Host, target: Host, roots: tuple[str, str], below: Sequence[Below], say: Say) -> None:
+    """Copy all that a machine has written, and have its disks be layers over what is there. LabError where that fails;
+    what is at the target then is not whole."""
+    count = await stream(source, ("sh", "-c", PACK, "pack", roots[0]), target, ("sh", "-c", TAKE, "take", roots[1]))
+    say(f"{human(count)} were copied")
+    script = rebase(roots[1], below)
+    if script:
+        await target.run(("sh", "-c", script))
+
+
+def rebase(root: str, below: Sequence[Below]) -> str:
+    """The script that says what disks are layers over; only their heads are written."""
+    lines = []
+    for each in below:
+        file = shlex.quote(f"{root}/{each.file}")
+        words = ["-b", each.backing, "-F", each.format] if each.backing else ["-b", ""]
+        command = shlex.join(["qemu-img", "rebase", "-u", "-f", "qcow2", *words, f"{root}/{each.file}"])
+        lines.append(f"[ ! -e {file} ] || {command} || exit 1")
+    return "\n".join(lines)
+
+
+async def stream(source: Host, pack: Sequence[str], target: Host, take: Sequence[str]) -> int:
+    """What a program on one host prints, another on the other host reads. How many bytes; LabError where either
+    fails."""
+    count = 0
+    async with source.start(pack) as packing, target.start(take) as taking:
+        async for piece in packing.chunks():
+            count += len(piece)
+            await taking.write(piece)
+            if taking.over:
+                break
+        packed = None if taking.over else await packing.result()
+        taken = await taking.result()
+    for done, where in ((packed, source.path), (taken, target.path)):
+        if done is not None and done.status:
+            said = done.stderr.decode(errors="replace").strip()
+            hint = f"Make room in {where}." if "No space left" in said else "What it said follows."
+            raise LabError(f"A machine's files could not be copied: {where} did not go on.", hint=hint, detail=said)
+    return count
+
+
+@dataclass
+class Console:
+    """Of a machine that moves while it runs: what it says at the source is added to its console at the target, as it
+    comes. `roots`: its directories."""
+
+    source: Host
+    target: Host
+    root: str
+    new_root: str
+    _count: int = 0
+    _more: asyncio.Event | None = None
+
+    @asynccontextmanager
+    async def following(self) -> AsyncIterator[None]:
+        """Copy the consoles of boots before, and follow that of this one while the context is open."""
+        await stream(
+            self.source,
+            ("sh", "-c", LOGS, "logs", self.root),
+            self.target,
+            ("sh", "-c", TAKE, "take", self.new_root),
+        )
+        self._more = asyncio.Event()
+        tail = ("tail", "-c", "+1", "-s", "0.2", "-f", f"{self.root}/console.log")
+        into = ("sh", "-c", 'exec cat >> "$1"', "into", f"{self.new_root}/console.log")
+        async with self.source.start(tail) as said, self.target.start(into) as log:
+
+            async def follow() -> None:
+                async for piece in said.chunks():
+                    await log.write(piece)
+                    self._count += len(piece)
+                    if self._more is not None:
+                        self._more.set()
+
+            following = asyncio.ensure_future(follow())
+            try:
+                yield
+            finally:
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
+                with contextlib.suppress(LabError, OSError):
+                    log.close_input()
+                    await log.result()
+
+    async def finish(self) -> None:
+        """The machine says nothing more at the source: wait until all that it said is over there."""
+        try:
+            size = int((await self.source.run(("stat", "-c", "%s", f"{self.root}/console.log"))).text)
+        except (LabError, ValueError):
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience.allowed(ROUND, self.source.slowness)):
+                while self._count < size and self._more is not None:
+                    self._more.clear()
+                    await self._more.wait()
