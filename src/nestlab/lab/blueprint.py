@@ -333,7 +333,7 @@ def bare(machine: Machine) -> Machine:
 
 def carried_segments(lab: Lab) -> dict[str, dict[str, bool]]:
     """By path of a hypervisor: the segments that machines inside it use, at any depth, which it must bridge, and
-    whether that is with tags."""
+    whether that is with tags; and those that it is on and others of its level bridge, whose machines may move in."""
     carried: dict[str, dict[str, bool]] = {}
     for placed in lab.walk():
         outer = placed.parent
@@ -342,6 +342,16 @@ def carried_segments(lab: Lab) -> dict[str, dict[str, bool]]:
             for link in placed.machine.links:
                 known[link.segment] = known.get(link.segment, False) or tags((link,))
             outer = parent_of(outer)
+    bridged: dict[tuple[int, str], bool] = {}
+    for path, segments in carried.items():
+        for name, tagged in segments.items():
+            bridged[level_of(path), name] = bridged.get((level_of(path), name), False) or tagged
+    for placed in lab.walk():
+        if placed.machine.nests and placed.machine.hypervisor == "kvm":
+            for link in placed.machine.links:
+                if (placed.level, link.segment) in bridged and link.vlan is None:
+                    known = carried.setdefault(placed.path, {})
+                    known.setdefault(link.segment, bridged[placed.level, link.segment])
     return carried
 
 

@@ -117,9 +117,9 @@ def _joined(spec: Spec, outer: Spec) -> None:
     on = {nic.segment for nic in outer.nics}
     for nic in spec.nics:
         if nic.segment not in bridges:
-            hint = f"Put a machine on {nic.segment} into {outer.path} in the lab file, or {outer.path} itself."
+            hint = f"Put {outer.path} on it in the lab file: `segments: [{nic.segment}]`."
             if nic.segment in on:
-                hint = f"It has a bridge there once a machine inside is on {nic.segment}: write one into the lab file."
+                hint = f"It has one once a machine inside is on {nic.segment}."
             raise LabError(f"{outer.path} has no bridge on {nic.segment}, which {spec.path} is on.", hint=hint)
         if nic.port and not bridges[nic.segment].trunk:
             vlans = f"VLAN {nic.vlan}" if nic.vlan else "the VLANs"
