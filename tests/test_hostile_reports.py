@@ -31,7 +31,8 @@ from nestlab.plan.steps import Clear, HalfMade, Observed, Remove, Seen, Stop
 from nestlab.testing.fake_engine import FakeEngine, FakeHost
 from nestlab.verbs import apply as apply_module
 from nestlab.verbs.apply import apply
-from nestlab.verbs.nest import Nest, own
+from nestlab.verbs.nest import Nest
+from nestlab.verbs.own_machines import own
 from nestlab.wire.own_thread import own_thread
 from scripted import Hear, Say, Step, server
 from waiting import LONG

@@ -15,12 +15,11 @@ from nestlab.base import patience
 from nestlab.base.errors import LabError, Unreachable
 from nestlab.base.events import Say
 from nestlab.base.frozen import frozen
-from nestlab.base.printable import one_line
 from nestlab.engines import Asking, Engine, Inside, Judging, Weighing, no_login
 from nestlab.hosts.host import Host
 from nestlab.kinds.clustering import View
 from nestlab.lab.blueprint import Blueprint, Spec
-from nestlab.lab.model import directly_in, level_of, parent_of, within
+from nestlab.lab.model import level_of, parent_of, within
 from nestlab.lab.readiness import Ready
 from nestlab.plan.steps import (
     OF_CLUSTERS,
@@ -42,6 +41,7 @@ from nestlab.plan.steps import (
 )
 from nestlab.plan.unseen import complete, learn, made, removed
 from nestlab.verbs import cluster_goals, cluster_work, machine_setup
+from nestlab.verbs.own_machines import own
 
 ASIDE = 45.0
 """Nominal seconds more that a hypervisor has for what it is asked besides: echoes that stay away take 20, twice under
@@ -88,20 +88,6 @@ class _Seen:
     silent: dict[str, str]
     half_made: set[HalfMade]
     others: list[Other]
-
-
-def own(parent: str, observed: Observed) -> Observed:
-    """What an engine saw on `parent`, if all of it is right inside that: whatever a hypervisor says of its machines,
-    nothing beside or above it is meant. LabError, in its name, otherwise."""
-    machines = observed.machines.items()
-    odd = [path for path, seen in machines if seen.path != path or not directly_in(path, parent)]
-    odd += [each.host for each in observed.half_made if each.host != parent]
-    odd += [each.host for each in observed.others if each.host != parent]
-    if odd:
-        where = parent or "the lab's own host"
-        what = f"{where} tells of machines that cannot be in it: {one_line(odd[0])[:80]}."
-        raise LabError(what, hint=f"Somebody changed files or programs of nestlab's in {where}.")
-    return observed
 
 
 class Nest:

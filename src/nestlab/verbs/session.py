@@ -30,7 +30,7 @@ from nestlab.home.labs import Origin
 from nestlab.home.speeds import Speeds
 from nestlab.home.step_times import remember, usual_of
 from nestlab.images import system_packages
-from nestlab.lab import blueprint_file, clusters
+from nestlab.lab import addresses, blueprint_file, clusters
 from nestlab.lab.away import placed
 from nestlab.lab.blueprint import Blueprint, Leases, images_of
 from nestlab.lab.faults import Faults
