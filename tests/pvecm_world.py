@@ -31,6 +31,7 @@ class Store:
     certified: set[str] = field(default_factory=set)
     expected: int | None = None
     migration: str = ""
+    device: str = ""
 
     def add(self, name: str, links: tuple[str, ...]) -> None:
         number = next(n for n in range(1, 99) if n not in {each for each, _ in self.nodes.values()})
@@ -125,6 +126,8 @@ class World:
                 f"Expected votes:   {expected}\nHighest expected: {expected}\nTotal votes:      {len(present)}\n"
                 f"Quorum:           {expected // 2 + 1} {'' if yes else 'Activity blocked'}\nFlags:            \n\n"
                 f"Membership information\n----------------------\n    Nodeid      Votes Name\n{rows}"
+                + "0x00000000          1            Qdevice\n"
+                * bool(node.store.device)
             )
             peers = ", ".join(
                 f'"{name}": {{ "id": {number}, "online": {int(self.nodes[name] in present)}, "ip": "{links[0]}"}}'
@@ -180,8 +183,11 @@ class World:
             + "  }\n"
             for name, (number, links) in store.nodes.items()
         )
+        device = f"  device {{\n    model: net\n    net {{\n      host: {store.device}\n    }}\n  }}\n" * bool(
+            store.device
+        )
         return (
-            f"nodelist {{\n{nodes}}}\n\nquorum {{\n  provider: corosync_votequorum\n}}\n\n"
+            f"nodelist {{\n{nodes}}}\n\nquorum {{\n{device}  provider: corosync_votequorum\n}}\n\n"
             f"totem {{\n  cluster_name: {store.name}\n  config_version: {store.version}\n  interface {{\n"
             "    linknumber: 0\n  }\n}\n"
         )
@@ -234,9 +240,8 @@ class World:
             return f"it works at: {node.job}", 0, ""
         node.job, node.log = request.words[0], ""
         words = list(request.words[3:])
-        {"create": self.create, "join": self.join, "certify": self.certify}[node.job.split()[0]](
-            node, words, request.input
-        )
+        jobs = {"create": self.create, "join": self.join, "certify": self.certify, "qdevice": self.qdevice}
+        jobs[node.job.split()[0]](node, words, request.input)
         return "", 0, ""
 
     def end(self, node: Pretended, log: str, status: int = 0) -> None:
@@ -329,6 +334,23 @@ class World:
 
         node.left = [make]
 
+    def qdevice(self, node: Pretended, words: list[str], _: bytes) -> None:
+        def change() -> None:
+            assert node.store is not None
+            assert not (words and len(node.store.nodes) % 2), "Clusters with an odd node count are not supported"
+            node.store.device = words[0] if words else ""
+            node.store.version += 1
+            self.end(node, "done")
+
+        node.left = [change]
+
+    def root_key(self, node: Pretended, request: Request) -> tuple[str, int, str]:
+        return "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAB root@pve1\n", 0, ""
+
+    def trust(self, node: Pretended, request: Request) -> tuple[str, int, str]:
+        assert request.words == ("ssh-rsa", "AAAAB3NzaC1yc2EAAAADAQABAAAB")
+        return "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA witness\n", 0, ""
+
     def check(self, node: Pretended, request: Request) -> tuple[str, int, str]:
         member = next(each for each in self.nodes.values() if request.words[0] in each.links)
         now = 1_795_955_000
@@ -420,6 +442,8 @@ _DO: dict[str, Callable[[World, Pretended, Request], tuple[str, int, str]]] = {
     scripts.DELETE: World.delete,
     scripts.EXPECT: World.expect,
     scripts.RESTART: World.restart,
+    scripts.ROOT_KEY: World.root_key,
+    scripts.TRUST: World.trust,
     scripts.MIGRATE_BY: World.migrate_by,
 }
 

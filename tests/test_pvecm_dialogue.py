@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from nestlab.kinds.clustering import Done, Known, Refused, Requests, Wait
+from nestlab.kinds.clustering import Done, Goal, Known, Node, Refused, Requests, Wait
 from nestlab.kinds.pvecm import scripts
-from pvecm_world import PVE, World
+from pvecm_world import PVE, Pretended, World
 
 
 def formed(*names: str, links: int = 1) -> World:
@@ -338,3 +338,47 @@ def test_a_node_that_makes_its_first_certificate_is_waited_for() -> None:
     ended = world.reach(world.goal("form", "pve1"))
     assert isinstance(ended, Wait)
     assert (ended.what, world.done) == ("pve1: its API starts", [])
+
+
+def with_device(world: World, goal: Goal) -> Goal:
+    world.nodes["witness"] = Pretended("witness", ("10.7.0.99",), mounted=False)
+    witness = Node("witness", "witness", ("10.7.0.99",), "10.7.0.99")
+    return replace(goal, qdevice=witness, running=goal.running | {"witness"})
+
+
+def test_a_quorum_device_is_set_up_when_all_are_there_and_gone_where_the_file_has_none() -> None:
+    world = World("pve1", "pve2")
+    first, second = (
+        with_device(world, world.goal(do, who, members=("pve1", "pve2")))
+        for do, who in (("form", "pve1"), ("join", "pve2"))
+    )
+    assert isinstance(world.reach(replace(first, nodes=first.nodes[:1], running=frozenset({"pve1"}))), Done)
+    store = world.nodes["pve1"].store
+    assert store is not None
+    assert store.device == ""
+    assert isinstance(world.reach(second), Done)
+    assert store.device == "10.7.0.99"
+    assert [line for line in world.done if "witness" in line or "qdevice" in line] == [
+        "witness: letting pve1 in",
+        "pve1: qdevice setup",
+    ]
+    world.done.clear()
+    assert isinstance(world.reach(second), Done)
+    assert [line for line in world.done if "logging" not in line] == []
+    assert isinstance(world.reach(replace(second, qdevice=None)), Done)
+    assert store.device == ""
+
+
+def test_a_quorum_device_goes_before_a_node_comes() -> None:
+    world = World("pve1", "pve2", "pve3")
+    form(world, ("pve1", "pve2"))
+    both = ("pve1", "pve2")
+    assert isinstance(world.reach(with_device(world, world.goal("form", "pve1", members=both))), Done)
+    store = world.nodes["pve1"].store
+    assert store is not None
+    assert store.device
+    world.done.clear()
+    goal = with_device(world, world.goal("join", "pve3", members=("pve1", "pve2", "pve3")))
+    assert isinstance(world.reach(goal), Done)
+    assert (set(store.nodes), store.device) == ({"pve1", "pve2", "pve3"}, "")  # odd: none is needed
+    assert world.done.index("pve1: qdevice remove") < world.done.index("pve3: join demo")

@@ -16,7 +16,7 @@ class PveClustering:
     # Measured: 800 to 1000 MiB in use as a member; with 768M the kernel ended corosync in the middle of a join.
     memory = 1536 * MIB
     extra = 0
-    qdevice_packages: tuple[str, ...] | None = None
+    qdevice_packages: tuple[str, ...] | None = ("corosync-qdevice",)
 
     ask: str = ASK
 

@@ -31,6 +31,7 @@ from nestlab.kinds.clustering import (
     password_of,
 )
 from nestlab.kinds.pvecm import checks, refusals, scripts
+from nestlab.kinds.pvecm.device import device, removed
 from nestlab.kinds.pvecm.leave import leave
 from nestlab.kinds.pvecm.reports import ConfNode
 from nestlab.kinds.pvecm.situation import Situation, missing
@@ -63,7 +64,7 @@ def next_action(goal: Goal, known: Known) -> Action:
             return action
     if action := _all_fit(at):
         return action
-    if action := _migration(at):
+    if action := device(at) or _migration(at):
         return action
     for name in goal.who:
         if action := _login(at, at.node(name)):
@@ -146,8 +147,8 @@ def _join(at: Situation, node: Node) -> Action:
         wait = Wait(f"{node.path} cannot join yet: {_nobody(at, node)}", BOOT, hint=_STATUS)
         return next((action for action in mending if action), wait)
     theirs = at.report(via.name)
-    if wrong := checks.joinable(node, mine, via, theirs):
-        return wrong
+    if action := checks.joinable(node, mine, via, theirs) or removed(at, via):
+        return action
     looked = at.done(node.name, scripts.CHECK)
     if not looked:
         return Requests((checks.request(node, mine, via, 60),))

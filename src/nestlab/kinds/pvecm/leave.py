@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from nestlab.kinds.clustering import Action, Done, Node, Refused, Request, Requests, Wait
 from nestlab.kinds.pvecm import refusals, scripts
+from nestlab.kinds.pvecm.device import removed
 from nestlab.kinds.pvecm.situation import Situation
 
 QUORUM = 300.0
@@ -60,6 +61,8 @@ def _forget(at: Situation, name: str, knowing: list[Node]) -> Action:
     via = next((node for node in knowing if _changes(at, node)), None)
     if via is None:
         return _quorum(at, name, knowing)
+    if action := removed(at, via):
+        return action
     if len(done := at.done(via.name, scripts.DELETE)) >= TRIES:
         return Refused(
             f"{via.path} does not forget {name}.",

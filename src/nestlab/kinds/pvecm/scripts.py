@@ -159,6 +159,35 @@ mv -f $file.nestlab $file
 """
 """Argument: a network (pve-docs, datacenter.cfg.adoc). The members' ssh carries what moves."""
 
+ROOT_KEY = "cat /root/.ssh/id_rsa.pub"
+
+TRUST = r"""
+set -eu
+umask 077
+mkdir -p /root/.ssh
+touch /root/.ssh/authorized_keys
+grep -qF "$2" /root/.ssh/authorized_keys || echo "$1 $2" >>/root/.ssh/authorized_keys
+systemctl enable -q corosync-qnetd 2>/dev/null || :
+systemctl start corosync-qnetd
+for key in /run/nestlab/ssh_host_ed25519_key.pub /etc/ssh/ssh_host_ed25519_key.pub; do
+    [ ! -e "$key" ] || { cat "$key"; break; }
+done
+"""
+"""Arguments: a public key, in two words. Prints the machine's own."""
+
+# What an attempt before left is no reason to refuse it (`--force`); its certificates are made anew.
+SET_UP_DEVICE = r"""
+umask 077
+mkdir -p /root/.ssh
+touch /root/.ssh/known_hosts
+grep -qF "$1 $2 $3" /root/.ssh/known_hosts || echo "$1 $2 $3" >>/root/.ssh/known_hosts
+pvecm qdevice setup "$1" --force 1
+echo "nestlab: status $?"
+"""
+"""Arguments: the address of the machine, its public key in two words."""
+
+REMOVE_DEVICE = 'pvecm qdevice remove; echo "nestlab: status $?"'
+
 EXPECT = 'corosync-quorumtool -e "$1"'
 
 DELETE = r"""
