@@ -196,7 +196,7 @@ async def test_what_is_no_container_template_is_refused(world: World) -> None:
     assert "cannot be unpacked as gz" in await why(os.urandom(1000))
     assert "cannot be unpacked as gz" in await why(packed("gz", ova(("./etc/x", os.urandom(50_000))))[:-400])
     large = packed("gz", ova(("./etc/x", b"x"), ("./usr/x", bytes(3 * MIB))))
-    assert "has more than 1.0M when it is unpacked" in await why(large, max_size=MIB)
+    assert "has more than 1M when it is unpacked" in await why(large, max_size=MIB)
 
 
 async def test_an_iso_is_a_medium(world: World) -> None:
