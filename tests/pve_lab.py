@@ -21,7 +21,7 @@ from nestlab.engines.pve.vmids import Vmids
 from nestlab.engines.qemu.cargo import serial_of
 from nestlab.home.lab_keys import LabKeys
 from nestlab.hosts.host import Host, Result
-from nestlab.lab.blueprint import Blueprint
+from nestlab.lab.blueprint import Blueprint, Spec
 from nestlab.lab.model import Image, Pve
 from nestlab.plan.steps import Boot, Create, Seen
 from nestlab.testing.fake_engine import FakeHost, FakeWorld
@@ -62,14 +62,16 @@ class PretendStock:
         async with self._lock:
             thing = (key, node, storage)
             if thing not in self._templates:
-                self._templates[thing] = vmid = await self._make(key, node, storage)
+                self._templates[thing] = vmid = await self._make(key, node, storage, image)
                 self._nodes[vmid] = node
             return self._templates[thing]
+
+    async def fits(self, spec: Spec, images: Mapping[str, Image]) -> None: ...
 
     async def node_of(self, vmid: int) -> str:
         return self._nodes[vmid]
 
-    async def _make(self, key: str, node: str, storage: str) -> int:
+    async def _make(self, key: str, node: str, storage: str, image: Image) -> int:
         params = {
             "name": f"template-{key}",
             "pool": self._pve.pool,
@@ -79,7 +81,7 @@ class PretendStock:
             params |= {
                 "virtio0": f"{storage}:1,serial=root",
                 "virtio1": f"{storage}:1,serial=boot",
-                "boot": "order=virtio1",
+                "boot": "order=virtio0" if image.foreign else "order=virtio1",
             }
         vmid = await Vmids(self._api).use(lambda number: self._done(f"/nodes/{node}/qemu", {"vmid": number, **params}))
         await self._api.task(str(await self._api.create(f"/nodes/{node}/qemu/{vmid}/template")))

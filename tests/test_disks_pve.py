@@ -17,6 +17,7 @@ from nestlab.engines.pve import data_disks
 from nestlab.lab.blueprint import Blueprint
 from nestlab.lab.disks import Disk
 from nestlab.lab.model import GIB, MIB, Image
+from nestlab.lab.readiness import Ready
 from nestlab.plan import planner
 from nestlab.plan.steps import Boot, Discard, Plan, Plugs, Stop, Update
 from nestlab.testing.fake_pve import FakePve
@@ -101,6 +102,50 @@ async def test_a_machine_is_made_with_its_disks_and_grows_what_is_a_copy_of_a_fi
     assert [disk.name for disk in found.disks] == ["data", "flash", "old", "oldest", "over"]
     assert found.plugs == Plugs(12, scsi=True, out=True)
     assert not found.drift
+
+
+def foreign(bus: str, *disks: Disk, **also: Any) -> Blueprint:
+    """A machine whose own disk is on a bus of the user's choice: its image is a file of theirs."""
+    return lab(*disks, image=Image(file="/old.raw", format="raw"), bus=bus, ready=Ready("none"), **also)
+
+
+def own(made: Bench) -> tuple[str, ...]:
+    """Where its own disk is, and what it boots from."""
+    found = config(made)
+    where = [key for key, value in found.items() if "serial=root" in str(value).split(",")]
+    assert not [key for key in found if key.startswith("unused")]
+    return *where, str(found["boot"]).removeprefix("order=")
+
+
+async def test_its_own_disk_is_on_the_bus_that_is_said_and_moves_with_it(made: Bench) -> None:
+    await up(made, foreign("sata", OLD))
+    assert own(made) == ("sata0", "sata0;sata1")
+    assert drives(made)["sata1"] == "serial=old,size=1G"
+    volume = config(made)["sata0"].split(",")[0]
+    found = await seen(made)
+    assert found is not None
+    assert not found.drift
+    for bus in ("ide", "scsi", "virtio", "sata"):
+        todo = await change(made, foreign(bus, OLD))
+        assert [type(step) for step in todo.steps] == [Stop, Update, Boot], "the same disk, at its next start"
+        slot = "sata0" if bus == "sata" else f"{bus}0"
+        assert own(made) == (slot, f"{slot};sata1")
+        assert config(made)[slot].split(",")[0] == volume
+        found = await seen(made)
+        assert found is not None
+        assert not found.drift
+
+
+async def test_an_order_that_nobody_said_follows_its_own_disk(made: Bench) -> None:
+    await up(made, foreign("scsi"))
+    assert own(made) == ("scsi0", "scsi0")
+    await change(made, foreign("virtio"))
+    assert own(made) == ("virtio0", "virtio0")
+
+
+async def test_an_empty_disk_is_made_on_its_bus(made: Bench) -> None:
+    await up(made, lab(image=Image(base="none"), disk=4 * GIB, bus="sata", ready=Ready("none"), cdroms=("/a.iso",)))
+    assert own(made) == ("sata0", "sata0;ide2")
 
 
 async def test_a_machine_without_disks_is_as_it_was(made: Bench) -> None:

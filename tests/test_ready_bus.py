@@ -43,17 +43,34 @@ def test_a_disk_of_the_users_may_be_on_each(bus: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("head", "image", "why"),
+    ("head", "image", "bus", "why"),
     [
-        ("", "debian", "debian looks for it on virtio"),
-        ("on: pve://pve1\n", "FILE", "a machine's disk is on virtio-scsi there"),
+        ("", "debian", "sata", "debian looks for it on virtio"),
+        ("on: pve://pve1\n", "debian", "sata", "debian looks for it on virtio"),
+        ("on: pve://pve1\n", "FILE", "nvme", "a Proxmox VE has no nvme disks"),
     ],
 )
-def test_where_it_cannot_be_chosen_it_is_a_mistake(head: str, image: str, why: str, tmp_path: Path) -> None:
+def test_where_it_cannot_be_chosen_it_is_a_mistake(head: str, image: str, bus: str, why: str, tmp_path: Path) -> None:
     disk = boot_sector.disk(tmp_path / "a.raw")
     said = image if image != "FILE" else f"{{file: {disk}}}"
     with pytest.raises(Mistakes) as caught:
-        parse_text(f"lab: x\n{head}machines: {{m: {{image: {said}, bus: sata}}}}", environ={})
+        parse_text(f"lab: x\n{head}machines: {{m: {{image: {said}, bus: {bus}}}}}", environ={})
     assert why in caught.value.mistakes[0].what
-    passed = parse_text(f"lab: x\n{head}defaults: {{bus: sata}}\nmachines: {{m: {{image: {said}}}}}", environ={})
+    passed = parse_text(f"lab: x\n{head}defaults: {{bus: {bus}}}\nmachines: {{m: {{image: {said}}}}}", environ={})
     assert passed.machines[0].bus == "virtio"
+
+
+@pytest.mark.parametrize("bus", ["virtio", "scsi", "sata", "ide"])
+def test_on_a_proxmox_ve_it_may_be_on_each_that_there_is(bus: str, tmp_path: Path) -> None:
+    disk = boot_sector.disk(tmp_path / "a.raw")
+    text = f"lab: x\non: pve://pve1\nmachines: {{m: {{image: {{file: {disk}}}, bus: {bus}}}}}"
+    assert parse_text(text, environ={}).machines[0].bus == bus
+
+
+def test_its_own_disk_counts_where_a_proxmox_ve_has_few_slots(tmp_path: Path) -> None:
+    disk = boot_sector.disk(tmp_path / "a.raw")
+    disks = ", ".join(f"d{number}: {{size: 1G, bus: sata}}" for number in range(6))
+    text = f"machines: {{m: {{image: {{file: {disk}}}, bus: sata, disks: {{{disks}}}}}}}"
+    assert len(parse_text(f"lab: x\n{text}", environ={}).machines[0].disks) == 6
+    with pytest.raises(Mistakes, match="6 disks are on sata, which takes 5 beside its own"):
+        parse_text(f"lab: x\non: pve://pve1\n{text}", environ={})

@@ -8,17 +8,21 @@ import io
 import lzma
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import leaks
+from blueprints import draft
 from command_line import Cli
 from disk_headers import qcow2
+from nestlab.base.errors import LabError
 from nestlab.engines.pve.boot_images import Role, Workshop
 from nestlab.engines.pve.images import Stock
 from nestlab.images.image_files import Cache, ImageFiles, key_of
-from nestlab.lab.model import GIB, Image, Pve
+from nestlab.lab.disks import Disk
+from nestlab.lab.model import GIB, MIB, Image, Machine, Pve
 from nestlab.testing.fake_pve import FakePve
 from pve_lab import assert_valid, client, cluster
 from test_url_images import ova
@@ -169,6 +173,18 @@ async def _stocked(fake: FakePve, stock: Stock, put: object, cache: Path) -> Non
         assert key not in await stock.present()
         await stock.build(key, image, lambda _: None)
         assert key in await stock.present()
+        spec = draft("l", Machine("m", image=image, disk=512 * MIB))["m"]
+        if form == "qcow2":
+            with pytest.raises(LabError, match="m is to have a disk of 512M, and its image has 1G"):
+                await stock.fits(replace(spec, image=key), {key: image})
+            over = replace(
+                spec.machine, image=Image(base="none"), disks=(Disk("d", 512 * MIB, image=image, serial="d"),)
+            )
+            with pytest.raises(LabError, match="The disk d of m is to have 512M"):
+                await stock.fits(
+                    replace(spec, machine=over, image="none", files=(key,)), {key: image, "none": over.image}
+                )
+        await stock.fits(replace(spec, machine=replace(spec.machine, disk=GIB), image=key), {key: image})
         guest = fake.vms[await stock.template(key, image, "pve1", "local", lambda _: None)]
         assert guest.config["boot"] == ("order=ide2" if form == "iso" else "order=virtio0")
         assert [each.key for each in await stock.unused()] == [key] or form == "iso"

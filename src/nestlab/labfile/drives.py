@@ -159,8 +159,9 @@ class Drives:
                 self._builder.wrong(*each.place("bus"), *fault)
         for bus, most in MOST.items():
             these = [each for each in said if each.disk.bus == bus]
-            own = int(bus == machine.bus == "ide" and (machine.image.foreign or machine.disk is not None))
-            most -= own  # the channels of `pc` are those that its own disk is on
+            alike = bus == machine.bus == "ide" or (outer and bus == machine.bus == "sata")
+            own = int(alike and (machine.image.foreign or machine.disk is not None))
+            most -= own  # the channels of `pc`, and all slots of a Proxmox VE, are those that its own disk is on
             if len(these) > most:
                 beside = " beside its own" if own else ""
                 what = f"{len(these)} disks are on {bus}, which takes {most}{beside}"

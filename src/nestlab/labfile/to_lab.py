@@ -205,9 +205,11 @@ class _Builder:
     def bus(self, section: Section, image: Image, *, by_pve: bool) -> Bus:
         """What its own disk is on. A mistake where that cannot be chosen, passed over where its kind or `defaults` says
         it."""
-        why = "a machine's disk is on virtio-scsi there" if by_pve else f"{image.base} looks for it on virtio"
         by_firmware = image.base is None or image.base == NO_IMAGE
-        found: Bus | None = self.only_where(section, "bus", by_pve or not by_firmware, why)
+        found: Bus | None = self.only_where(section, "bus", not by_firmware, f"{image.base} looks for it on virtio")
+        if found == "nvme" and by_pve:
+            hint = "Say `bus: scsi`, `sata` or `virtio`."
+            found = self.only_where(section, "bus", True, "a Proxmox VE has no nvme disks", hint)
         return found or "virtio"
 
     def wish(self, section: Section, name: str) -> tuple[Any, Node | None, str] | None:

@@ -230,6 +230,7 @@ class Maker:
     async def _machine(self, order: Order, say: Say) -> Guest:
         spec, spot, images = order.spec, order.spot, order.blueprint.images
         key = spec.image
+        await self._stock.fits(spec, images)
         template = await self._stock.template(key, images[key], spot.node, spot.storage, say)
         cargo: list[tuple[str, str]] = []
         for each in spec.cargo:

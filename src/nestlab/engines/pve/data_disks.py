@@ -1,7 +1,7 @@
 """The disks of a machine beside its own, its CD-ROMs and what it boots from, as options of a Proxmox VE. Pure.
 
 A disk stays in the slot that it was given; where it is, its serial number tells. nestlab's own are virtio0 to virtio2
-and its cargo after them, so that others come from the other end; scsi0 and sata0 are left to what firmware boots first.
+and its cargo after them, so that others come from the other end. A machine's own disk is first on its bus.
 The forms are those of qemu-server 9.2 (PVE::QemuServer::Drive).
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from nestlab.engines.pve.hardware import FIRST_CARGO, LAST_VIRTIO, volume_of
+from nestlab.engines.pve.hardware import FIRST_CARGO, LAST_VIRTIO, root_key, volume_of
 from nestlab.engines.qemu.launch import ROOT_SERIAL
 from nestlab.lab.blueprint import Spec
 from nestlab.lab.disks import BOOTS, Bus, MadeDisk
@@ -57,11 +57,31 @@ def settings(disk: MadeDisk) -> str:
     return f"serial={disk.serial}" + (",ssd=1" if disk.ssd else "")
 
 
-def root_disk(spec: Spec, storage: str) -> Params:
-    """The empty disk of a machine whose image brings none."""
+def root_disk(spec: Spec, storage: str, config: Collection[str] = ()) -> Params:
+    """The empty disk of a machine whose image brings none. `config`: the options that are taken."""
     size = spec.machine.disk
     empty = diskless(spec.machine.image) and spec.machine.image.base != "tiny" and size is not None
-    return {"virtio0": f"{storage}:{gibibytes(size or 0)},serial={ROOT_SERIAL}"} if empty else {}
+    slot = root_slot(spec, config)
+    return {slot: f"{storage}:{gibibytes(size or 0)},serial={ROOT_SERIAL}"} if empty else {}
+
+
+def root_slot(spec: Spec, config: Collection[str]) -> str:
+    """Where a machine's own disk is put: first on its bus, which firmware looks at before others, where that is
+    free."""
+    bus = spec.machine.bus
+    return next(key for number in (0, *_SLOTS[bus]) if (key := f"{bus}{number}") not in config)
+
+
+def moved_root(spec: Spec, config: Mapping[str, Any]) -> tuple[str, Params]:
+    """The slot that a machine's own disk leaves, and what it gets on another bus; ("", {}) where it stays. nestlab's
+    images look for it on virtio. It must be off its slot before it is on another."""
+    key = root_key(config)
+    if spec.machine.image.own or not key or "serial=root" not in str(config[key]).split(","):
+        return "", {}
+    if _of(spec.machine.bus, key):
+        return "", {}
+    rest = [part for part in str(config[key]).split(",")[1:] if not part.startswith("size=")]
+    return key, {root_slot(spec, config): ",".join([volume_of(config[key]), *rest])}
 
 
 def media(config: Mapping[str, Any], volids: Sequence[str]) -> Params:
@@ -82,8 +102,12 @@ def boot(spec: Spec, config: Mapping[str, Any]) -> Params:
     """The option `boot` of a machine whose firmware chooses; {} where nothing is said, or nestlab's image decides."""
     machine = spec.machine
     said = machine.boot or machine.disks or machine.cdroms or machine.image.base == NO_IMAGE
-    if machine.image.own or not said:
+    if machine.image.own:
         return {}
+    if not said:
+        root, now = root_key(config), str(config.get("boot", "")).partition("order=")[2].split(";")[0]
+        own = "serial=root" in str(config.get(root, "")).split(",")
+        return {"boot": f"order={root}"} if own and now not in config else {}  # it was moved to another bus
     order = [key for word in machine.boot or BOOTS for key in _found(word, spec, config)]
     return {"boot": f"order={';'.join(order)}"}
 

@@ -11,17 +11,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from nestlab.base.errors import LabError
-from nestlab.engines.pve.hardware import IDENTITY, volume_of
-
-DISK = re.compile(r"(virtio|scsi|sata|ide)\d+")
-"""The options that are disks."""
+from nestlab.engines.pve.hardware import DRIVE, IDENTITY, volume_of
 
 _UNUSED = re.compile(r"unused\d+")
 
 
 def is_disk(key: str) -> bool:
     """Whether an option is a disk that a machine was made with. Its identity disk is not: that is made again."""
-    return DISK.fullmatch(key) is not None and key != IDENTITY
+    return DRIVE.fullmatch(key) is not None and key != IDENTITY
 
 
 def names_volume(drive: str) -> bool:

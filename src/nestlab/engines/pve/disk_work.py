@@ -38,7 +38,9 @@ class DiskWork:
         if not (spec.disks or spec.cdroms or not spec.machine.image.own):
             return {}
         config = {**await self._guests.config(guest), **also}
-        params: Params = {**data_disks.root_disk(spec, storage)}
+        left, moved = await self._root(guest, spec, config, say)
+        config = {key: value for key, value in config.items() if key != left}
+        params: Params = {**data_disks.root_disk(spec, storage, config), **moved}
         slots = data_disks.free_slots({**config, **params}, spec.disks)
         for disk in spec.disks:
             params[slots[disk.name]] = await self._value(disk, blueprint, guest, storage, say)
@@ -50,13 +52,15 @@ class DiskWork:
         guest, mark = found.guest, found.mark
         had, config = by_name(mark.disks), await self._guests.config(guest)
         before = [slot for disk in mark.disks if (slot := data_disks.slot_of(config, disk))]
-        changed = await self._moved(guest, had, spec, config, say)
-        config = await self._guests.config(guest) if changed else config
+        left, params = await self._root(guest, spec, config, say)
+        before += [left] * bool(left)
+        changed = await self._moved(guest, had, spec, {**config, **params}, say)
+        config = await self._guests.config(guest) if changed or left else config
         storage = mark.storage
         new = [disk for disk in spec.disks if disk.name not in had]
-        params: Params = {}
-        if spec.machine.disk is not None and not _has_root(config):
-            params |= data_disks.root_disk(spec, storage)
+        if spec.machine.disk is not None and not params and not _has_root(config):
+            params |= data_disks.root_disk(spec, storage, config)
+        root = tuple(params)
         slots = data_disks.free_slots({**config, **params, **changed}, new)
         for disk in new:
             say(f"making its disk {disk.name}")
@@ -70,8 +74,8 @@ class DiskWork:
         await self._set(guest, params, [key for key in gone if key not in params], say)
         config = await self._guests.config(guest)
         await self.grow(guest, spec, config, say)
-        slots = {disk.name: data_disks.slot_of(config, disk) for disk in spec.disks}
-        return data_disks.renewed(mark.options, await self._guests.config(guest), [*before, *slots.values(), *gone])
+        now = [*root, *(data_disks.slot_of(config, disk) for disk in spec.disks)]
+        return data_disks.renewed(mark.options, await self._guests.config(guest), [*before, *now, *gone])
 
     async def grow(self, guest: Guest, spec: Spec, config: Mapping[str, Any], say: Say) -> None:
         """Its disks are as large as the lab file says, also while it runs."""
@@ -95,6 +99,14 @@ class DiskWork:
         config = await self._guests.config(guest)
         options = data_disks.renewed(mark.options, config, slots)
         return await self._guests.note(guest, lambda old: replace(old, disks=left, options=options))
+
+    async def _root(self, guest: Guest, spec: Spec, config: Mapping[str, Any], say: Say) -> tuple[str, Params]:
+        """See `data_disks.moved_root`; it is off its slot then."""
+        left, params = data_disks.moved_root(spec, config)
+        if left:
+            say(f"putting its own disk on {spec.machine.bus}")
+            await self._set(guest, {}, [left], say)
+        return left, params
 
     async def _moved(
         self, guest: Guest, had: Mapping[str, MadeDisk], spec: Spec, config: Mapping[str, Any], say: Say

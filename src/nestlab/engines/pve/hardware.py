@@ -24,6 +24,9 @@ FIRST_CARGO, LAST_VIRTIO = 3, 15
 
 MOST_CARGO = LAST_VIRTIO - FIRST_CARGO + 1
 
+DRIVE = re.compile(r"(virtio|scsi|sata|ide)\d+")
+"""The options that are drives."""
+
 NAME_LIMIT = 63
 
 CARD = re.compile(r"net\d+")
@@ -195,7 +198,7 @@ def mebibytes(size: int) -> int:
 def root_key(config: Mapping[str, object]) -> str:
     """Which drive is the machine's own disk: that with the serial number `root`, else the first that it boots."""
     for key, value in sorted(config.items()):
-        if key.startswith("virtio") and "serial=root" in str(value).split(","):
+        if DRIVE.fullmatch(key) and "serial=root" in str(value).split(","):
             return key
     order = str(config.get("boot", "")).partition("order=")[2].split(",")[0].split(";")
     return order[0] if order[0] in config else ""

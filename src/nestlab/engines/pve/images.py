@@ -11,7 +11,7 @@ import os
 import secrets
 import tempfile
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,12 @@ from nestlab.engines.pve.boot_images import Role, Shape, Workshop, shape_of
 from nestlab.engines.pve.container_templates import OsTemplates
 from nestlab.engines.pve.templates import Template, Templates, drives_of, mark_of
 from nestlab.engines.pve.uploads import File, Uploads
+from nestlab.engines.qemu import launch
 from nestlab.engines.qemu.cargo import serial_of
 from nestlab.home.cache import alone
 from nestlab.home.directories import Home
 from nestlab.images.image_files import ImageFiles, ImageStore
+from nestlab.lab.blueprint import Spec
 from nestlab.lab.image_titles import title_of
 from nestlab.lab.model import TEMPLATE_ENDINGS, Image, Pve
 from nestlab.wire.pve.api import Api
@@ -91,6 +93,16 @@ class Stock:
             if thing not in self._made:
                 self._made[thing] = await self._template(key, image, node, storage, say, shared=shared)
             return self._made[thing]
+
+    async def fits(self, spec: Spec, images: Mapping[str, Image]) -> None:
+        """See `protocols.Stock`."""
+        for key in dict.fromkeys((spec.image, *spec.files)):
+            if images[key].url is None:
+                continue
+            artifacts = await self._library.artifacts(key, images[key])
+            launch.holds(spec, key, artifacts)
+            if key == spec.image:
+                launch.disk_size(spec, artifacts)
 
     async def node_of(self, vmid: int) -> str:
         """The node that a template is on. Missing if there is no such template any more: it is then forgotten, so that

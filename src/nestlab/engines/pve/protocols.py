@@ -8,6 +8,7 @@ from typing import Protocol
 
 from nestlab.base.events import Say
 from nestlab.hosts.host import Host, Result
+from nestlab.lab.blueprint import Spec
 from nestlab.lab.model import Image
 
 SSH = 22
@@ -25,6 +26,10 @@ class Stock(Protocol):
 
     async def template(self, key: str, image: Image, node: str, storage: str, say: Say) -> int:
         """The VMID of the image's template that machines of a node are cloned from."""
+
+    async def fits(self, spec: Spec, images: Mapping[str, Image]) -> None:
+        """LabError where a disk of a machine is to be smaller than the image that it is a copy of, which a lab file
+        cannot tell of a download."""
 
     async def node_of(self, vmid: int) -> str:
         """The node that a template is on. Missing if it is gone: then `template` makes a new one."""
