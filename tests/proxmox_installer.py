@@ -68,6 +68,10 @@ want() { grep -q "$1" /tmp/answer.toml || die "answer refused: $2"; }
 want '^\[global\]$' global; want '^\[network\]$' network; want '^\[disk-setup\]$' disk-setup
 want '^fqdn = ".*\..*"$' fqdn; want '^root-password-hashed = "\$' root-password; want '^mailto = ".*@.*"$' mailto
 want '^country = "[a-z][a-z]"$' country; want '^filesystem = "\(ext4\|xfs\|zfs\|btrfs\)"$' filesystem
+want '^\[first-boot\]$' first-boot; want '^ordering = "before-network"$' ordering
+[ "$(value source /tmp/answer.toml)" = from-iso ] || grep -q '^source = "from-iso"$' /tmp/answer.toml || die "source"
+[ -e /cd/proxmox-first-boot ] || die "failed loading first-boot executable from ISO"
+sh -n /cd/proxmox-first-boot || die "first-boot"
 [ "$behave" != refuse ] || die "answer refused: unknown field"
 glob=$(value ID_SERIAL /tmp/answer.toml)
 case "$serial" in $glob) ;; *) die "filter did not match any device" ;; esac
@@ -99,7 +103,7 @@ def _initrd(packages: Path) -> bytes:
     busybox, openssl = shutil.which("busybox"), shutil.which("openssl")
     assert busybox is not None
     assert openssl is not None
-    order, modules = _modules(packages)
+    order, modules = modules_of(packages)
     entries: list[Entry] = [
         initramfs.file("init", INIT.replace("@MARK@", MARK.decode()).encode(), 0o755),
         initramfs.file("bin/busybox", Path(busybox).read_bytes(), 0o755),
@@ -116,7 +120,7 @@ def _initrd(packages: Path) -> bytes:
     return initramfs.cpio(entries)
 
 
-def _modules(packages: Path) -> tuple[list[str], dict[str, bytes]]:
+def modules_of(packages: Path) -> tuple[list[str], dict[str, bytes]]:
     """The modules in the order in which they are inserted, unpacked."""
     archive = max(packages.glob("linux-image-*cloud-amd64_*.deb"), key=lambda path: path.stat().st_size)
     tar = subprocess.run(["dpkg-deb", "--fsys-tarfile", str(archive)], capture_output=True, check=True).stdout

@@ -43,7 +43,7 @@ def answered(family: Family, answers: Answers, server: ServerAddress, disk: str)
             return Answered(
                 proxmox.CMDLINE,
                 {"answer": proxmox.text(answers, server, disk)},
-                {proxmox.MODE_FILE: proxmox.mode(server)},
+                proxmox.medium(answers, server),
             )
 
 

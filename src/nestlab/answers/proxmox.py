@@ -26,6 +26,51 @@ MODE_FILE = "/auto-installer-mode.toml"
 CAPABLE = "/auto-installer-capable"
 """A file on every ISO whose installer takes answers (Proxmox VE 8.2 and later)."""
 
+FIRST_BOOT = "/proxmox-first-boot"
+"""What an installed system runs when it boots first, on the ISO (pve-installer: FIRST_BOOT_EXEC_NAME)."""
+
+IDENTITY = "identity.sh"
+"""The file on a machine's seed, a volume called `cidata`, that says who it is."""
+
+HOOK = f"""\
+#!/bin/sh
+# From nestlab: before its network is configured, at every boot, this system is told who it is. Without a seed it stays
+# what it was.
+set -eu
+me=/usr/local/sbin/nestlab-identity
+if [ "$0" != "$me" ]; then
+    cp "$0" "$me"
+    chmod 755 "$me"
+    cat >/etc/systemd/system/nestlab-identity.service <<'UNIT'
+[Unit]
+Description=Identity of this machine, from nestlab
+DefaultDependencies=no
+After=systemd-remount-fs.service systemd-udevd.service systemd-udev-trigger.service
+Before=network-pre.target
+Wants=network-pre.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/local/sbin/nestlab-identity
+
+[Install]
+WantedBy=network.target
+UNIT
+    mkdir -p /etc/systemd/system/network.target.wants
+    ln -sf ../nestlab-identity.service /etc/systemd/system/network.target.wants/nestlab-identity.service
+fi
+udevadm settle || :
+[ -e /dev/disk/by-label/cidata ] || exit 0
+at=$(mktemp -d)
+mount -o ro /dev/disk/by-label/cidata "$at"
+status=0
+sh "$at/{IDENTITY}" || status=$?
+umount "$at"
+rmdir "$at"
+exit "$status"
+"""
+
 CMDLINE = ("ro", "ramdisk_size=16777216", "rw", "quiet", "splash=silent", "proxmox-start-auto-installer")
 """Words for the installer's kernel, where it is started without the ISO's boot loader."""
 
@@ -119,6 +164,17 @@ def wrong(tables: Table) -> Iterator[Mistake]:
     yield from _wrong_disks(tables.get("disk-setup", {}))
 
 
+def medium(answers: Answers, server: ServerAddress) -> dict[str, str]:
+    """The files that its ISO needs, by path: where it asks, and what its machines run first, unless the user says what
+    that is."""
+    theirs = json.loads(answers.extra or "{}")
+    return {MODE_FILE: mode(server), **({} if _hooks(theirs) else {FIRST_BOOT: HOOK})}
+
+
+def _hooks(theirs: Any) -> bool:
+    return isinstance(theirs, dict) and "first-boot" in theirs
+
+
 def _tables(answers: Answers, disk: str, server: ServerAddress | None) -> Table:
     general: Table = {
         "country": answers.country,
@@ -141,6 +197,8 @@ def _tables(answers: Answers, disk: str, server: ServerAddress | None) -> Table:
             "cert-fingerprint": server.fingerprint,
         }
     theirs = json.loads(answers.extra or "{}")
+    if not _hooks(theirs):
+        tables["first-boot"] = {"source": "from-iso", "ordering": "before-network"}
     for name, table in theirs.items() if isinstance(theirs, dict) else ():
         if not isinstance(table, dict) or not isinstance(tables.get(name, {}), dict):
             tables[name] = table

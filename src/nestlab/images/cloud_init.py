@@ -13,6 +13,7 @@ from io import BytesIO
 from ipaddress import IPv6Interface, ip_interface
 from typing import Any
 
+from nestlab.images import proxmox_identity
 from nestlab.lab.blueprint import Nic, Spec
 from nestlab.lab.model import digest_of
 from nestlab.network.network_script import IPV6_MTU, bridge_name, management_address
@@ -41,6 +42,10 @@ def seed(
         "meta-data": meta_data(spec),
         "network-config": network_config(spec, management_mac, dhcp_mac),
     }
+    if proxmox_identity.is_for(spec):
+        files[proxmox_identity.NAME] = proxmox_identity.script(
+            spec, authorized_keys, host_key_private, host_key_public, management_mac, dhcp_mac
+        )
     return iso({name: text.encode() for name, text in files.items()})
 
 

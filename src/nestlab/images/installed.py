@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from nestlab.answers.proxmox import HOOK
 from nestlab.base.errors import LabError
 from nestlab.base.frozen import frozen
 from nestlab.base.typed import parsed
@@ -56,7 +57,8 @@ def key_of(install: Install) -> str:
                 hint="Correct `iso` in the lab file; it is relative to the lab file's directory.",
             ) from None
         medium = f"{found.st_size}\0{found.st_mtime_ns}"
-    text = f"{_LAYOUT}\0{digest_of(replace(install, cpus=1, memory=0, source=None))}\0{medium}"
+    hook = HOOK if install.family == "proxmox" else ""
+    text = f"{_LAYOUT}{hook}\0{digest_of(replace(install, cpus=1, memory=0, source=None))}\0{medium}"
     return PREFIX + hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
