@@ -29,8 +29,8 @@ DRIVES = (
     Field(
         "bus",
         Choice(BUSES),
-        "What its own disk is on. Only for an image that boots by its own boot loader, on this computer or inside a"
-        " hypervisor: nestlab's images look for it on `virtio`, and on a Proxmox VE it is on virtio-scsi.",
+        "What its own disk is on. Only for an image that boots by its own boot loader: nestlab's images look for it on"
+        " `virtio`. A Proxmox VE has no `nvme`.",
         default="virtio",
         example="sata",
         misnomers=("disk_bus", "diskbus", "controller"),
