@@ -208,8 +208,7 @@ class _Builder:
         by_firmware = image.base is None or image.base == NO_IMAGE
         found: Bus | None = self.only_where(section, "bus", not by_firmware, f"{image.base} looks for it on virtio")
         if found == "nvme" and by_pve:
-            hint = "Say `bus: scsi`, `sata` or `virtio`."
-            found = self.only_where(section, "bus", True, "a Proxmox VE has no nvme disks", hint)
+            found = self.only_where(section, "bus", True, "a Proxmox VE has no nvme disks", "Say `bus: scsi`.")
         return found or "virtio"
 
     def wish(self, section: Section, name: str) -> tuple[Any, Node | None, str] | None:
