@@ -85,7 +85,7 @@ def test_its_bridges_are_there_and_are_what_its_file_of_interfaces_says(cli: Cli
         (port,) = asked(cli, f"ls /sys/class/net/{bridge}/brif").split()
         assert f"iface {bridge} inet static\n" in text
         assert f"bridge-ports {port}\n" in text
-    asked(cli, "ifquery --syntax-check -a")
+    asked(cli, "ifup --syntax-check -a")
 
 
 def test_nothing_of_the_build_is_left_and_nobody_asked_for_what_a_lab_does_not_need(cli: Cli) -> None:

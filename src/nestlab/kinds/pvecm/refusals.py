@@ -16,6 +16,7 @@ AGAIN = (
     "got lock request timeout",
     "cluster not ready - no quorum",
     "read timeout",
+    "timed out",
     "500 Can't connect to",
     "500 read failed",
     "Server closed connection",
