@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -15,6 +16,8 @@ from nestlab.lab.blueprint import PROBE_NAME
 from nestlab.plan.steps import Boot, Create, Introduce, Other, Remove, Stop, Update
 from nestlab.testing.fake_pve import mistakes
 from nestlab.testing.fake_pve.world import Guest
+from nestlab.wire.pve.daemon import Daemon, Node
+from pve_lab import QUICK
 from pve_node_bench import NodeBench, bench, container, draft, mark_of
 
 GUEST = draft(blueprints.guest("web"))
@@ -112,6 +115,42 @@ async def test_a_ticket_that_is_good_no_more_is_made_anew(made: NodeBench) -> No
     made.fake.expire_tickets()
     await engine.perform(Stop("", "pve1/web"), GUEST, made.say)
     assert sum(argv[0] == "perl" for argv in made.node.typed) == 2
+
+
+async def test_a_ticket_is_kept_for_the_next_command_and_one_that_is_refused_is_made_anew(made: NodeBench) -> None:
+    kept = made.folder / "ticket"
+    for _ in range(2):
+        await Daemon(cast(Node, made.node), kept=kept).get("/version")
+    assert sum(argv[0] == "perl" for argv in made.node.typed) == 1
+    assert kept.stat().st_mode & 0o077 == 0
+    made.fake.expire_tickets()
+    await Daemon(cast(Node, made.node), kept=kept).get("/version")
+    await Daemon(cast(Node, made.node), kept=kept).get("/version")
+    assert sum(argv[0] == "perl" for argv in made.node.typed) == 2
+
+
+async def test_a_lab_that_was_renamed_finds_its_machines_and_makes_others_beside_them(made: NodeBench) -> None:
+    lab = draft(blueprints.guest("web"), blueprints.guest("db"))
+    await made.up(lab, "pve1/web")
+    later = replace(lab, lab="later")
+    await made.up(later, "pve1/db")
+    assert {mark_of(made, path)[1].lab for path in ("pve1/web", "pve1/db")} == {"lab"}
+    assert set((await made.engine().observe()).machines) == {"pve1/web", "pve1/db"}
+
+
+@pytest.mark.parametrize(
+    "said", [b"", b"SSH-2.0-x\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}", b"HTTP/1.1 x\r\n\r\n"]
+)
+async def test_what_is_no_answer_of_pvedaemon_is_an_error_in_the_node_s_name(said: bytes, made: NodeBench) -> None:
+    async def liar(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(said)
+        writer.close()
+
+    async with await asyncio.start_server(liar, "127.0.0.1", 0) as server:
+        made.node.port = server.sockets[0].getsockname()[1]
+        with pytest.raises(LabError, match="pve1"):
+            await Daemon(cast(Node, made.node), patience=QUICK).get("/version")
 
 
 async def test_no_secret_is_typed_on_the_node(made: NodeBench) -> None:

@@ -175,7 +175,7 @@ def look(place: LabHome, blueprint: Blueprint | None, *, deep: bool) -> Observed
     if found.silent or hypervisors & nodes & up:
         if sys.stderr.isatty() and quick_status.late(found):
             say(f"{', '.join(quick_status.late(found))}: no answer at once; asking by ssh, which takes longer")
-        return _asked(place, deep=True, answer=ANSWER)
+        return _asked(place, deep=True, answer=FAR if hypervisors & nodes & up else ANSWER)
 
     from nestlab.home import last_seen
     from nestlab.plan.steps import Observed

@@ -26,11 +26,12 @@ POOL = "nestlab"
 def engine(
     lab: str, node: Host, bare: Engine, keys: LabKeys, library: ImageStore, place: LabHome, cache: Path
 ) -> NodeEngine:
-    """`bare`: of what runs on the node without Proxmox VE. `place`: the lab's directory. Nothing is asked yet."""
+    """`bare`: of what runs on the node without Proxmox VE. `place`: the lab's directory. What is in the node goes by
+    the lab's first name, as all in machines does. Nothing is asked yet."""
     if not hasattr(node, "tcp"):
         raise LabError(f"{node.path} is reached by nothing that leads to its API.", hint="Report this.")
-    api = Daemon(cast(Node, node))
-    names = LabNames(lab, former_names.load(place), *former_names.intended(place), parent=node.path)
-    memory = place.root / f"pve.{node.path.replace('/', '.')}.json"
-    made = surroundings.environment(lab, Pve(node.path, pool=POOL), api, keys, library, memory, cache, names)
+    first, own = former_names.first(place), node.path.replace("/", ".")
+    api = Daemon(cast(Node, node), kept=place.root / f"pve.{own}.ticket")
+    names, memory = LabNames(first, parent=node.path), place.root / f"pve.{own}.json"
+    made = surroundings.environment(first, Pve(node.path, pool=POOL), api, keys, library, memory, cache, names)
     return NodeEngine(environment=made, node=node, templates=NodeTemplates(api, node, library), bare=bare)

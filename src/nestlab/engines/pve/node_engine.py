@@ -61,6 +61,7 @@ class NodeEngine(PveEngine):
     templates: ContainerTemplates
     bare: Engine
     ground: Ground = field(init=False)
+    _renamed: tuple[Blueprint, Blueprint] | None = None
 
     def __post_init__(self) -> None:
         self._assemble(self.templates, Bridges, with_node=True)
@@ -81,7 +82,16 @@ class NodeEngine(PveEngine):
             await self.bare.perform(step, blueprint, say)
             return
         await self.ground.ready(say)
-        await super().perform(step, blueprint, say)
+        self._runner.slowness = self.node.slowness
+        await super().perform(step, self._as_made(blueprint), say)
+
+    def _as_made(self, blueprint: Blueprint) -> Blueprint:
+        """With the name that the lab had when it was made. The same blueprint stays the same, for its layout."""
+        if blueprint.lab == self.environment.lab:
+            return blueprint
+        if self._renamed is None or self._renamed[0] is not blueprint:
+            self._renamed = (blueprint, replace(blueprint, lab=self.environment.lab))
+        return self._renamed[1]
 
     async def host(self, path: str) -> Host:
         return await (self.bare.host(path) if _is_probe(path) else super().host(path))

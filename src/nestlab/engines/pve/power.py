@@ -64,6 +64,8 @@ class Runner:
         self._maker = maker
         self._segments = segments
         self._with_node = with_node
+        self.slowness = 1.0
+        """How slow what its machines run on is."""
 
     def _follows(self, *, runs: bool) -> dict[str, int] | None:
         """The option by which a machine starts with its node, or does not."""
@@ -112,7 +114,7 @@ class Runner:
         except Unreachable as error:
             raise await self._unreached(found, error, own=own) from error
         say("waiting for its ssh")
-        deadline = time.monotonic() + _allowed(REACHED, found)
+        deadline = time.monotonic() + self._allowed(REACHED, found)
         while True:
             try:
                 await (await host()).run(("true",), timeout=60)
@@ -127,7 +129,7 @@ class Runner:
         """Wait for its agent, again while the machine is at work. Unreachable when it does not answer."""
         for turn in range(1, LONGEST + 1):
             try:
-                await door.wait(_allowed(REACHED, found), self._guests.alive(found.guest))
+                await door.wait(self._allowed(REACHED, found), self._guests.alive(found.guest))
                 return
             except Unreachable:
                 works = await self._guests.works(found.guest) if turn < LONGEST else 0.0
@@ -155,7 +157,7 @@ class Runner:
             await self._guests.work(self._api.create, f"{guest.base}/status/resume", None, say)
         say("shutting down")
         try:
-            params = {"timeout": round(_allowed(GRACE, found)), "forceStop": True}
+            params = {"timeout": round(self._allowed(GRACE, found)), "forceStop": True}
             await self._guests.work(self._api.create, f"{guest.base}/status/shutdown", params, say)
         except PveError:
             say("ending it: it does not shut down")
@@ -236,6 +238,10 @@ class Runner:
                     raise await self._no_network(guest.node, error) from error
             await asyncio.sleep(1)
 
+    def _allowed(self, seconds: float, found: Found) -> float:
+        """A nominal time for a machine, which may be emulated."""
+        return patience.allowed(seconds, patience.inside(self.slowness, "kvm" if found.mark.kvm else "tcg"))
+
     async def _runs_after_all(self, guest: Guest, told: str) -> bool:
         """Whether a container runs whose monitor was too slow for its start: PVE asks it for its process before it
         listens, and takes it for dead (pve-container, LXC.pm: vm_start)."""
@@ -280,11 +286,6 @@ class Runner:
         if own:
             hint = f"An image of yours needs qemu-guest-agent and cloud-init, and must start both. {hint}"
         return Unreachable(f"{path} (VM {guest.vmid} on {guest.node}) runs and is not reached: {error.what}", hint=hint)
-
-
-def _allowed(seconds: float, found: Found) -> float:
-    """A nominal time for a machine, which may be emulated."""
-    return patience.allowed(seconds, patience.inside(1.0, "kvm" if found.mark.kvm else "tcg"))
 
 
 def told(mark: Mark, names: str) -> Mark:

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
+from nestlab.base import files
 from nestlab.base.errors import LabError, Unreachable
 from nestlab.base.patience import allowed
 from nestlab.wire.pve import copied
@@ -43,6 +45,9 @@ print PVE::AccessControl::assemble_csrf_prevention_token('root@pam'), "\n";
 """
 """Prints a ticket of root's, and what goes with it. They are on no command line and in no file."""
 
+YOUNG = 3600.0
+"""Seconds for which a ticket is kept; it is good for twice as long."""
+
 MAKES = 120.0
 """Nominal seconds in which a node makes a ticket: Perl compiles half of PVE for it."""
 
@@ -59,12 +64,15 @@ class Node(Copies, Protocol):
 
 
 class Daemon(Pve):
-    """See `api.Api`. `host`: the node, where nestlab is root."""
+    """See `api.Api`. `host`: the node, where nestlab is root. `kept`: a file of the user's alone for its ticket, which
+    takes the node seconds to make, and each command of nestlab's would want one."""
 
-    def __init__(self, host: Node, *, patience: Patience | None = None) -> None:
+    def __init__(self, host: Node, *, patience: Patience | None = None, kept: Path | None = None) -> None:
         self._local = _Local(host)
         super().__init__(host.path, Password(ROOT, ""), Trust(), transport=self._local, patience=patience)
         self.host = host
+        self._kept = kept
+        self._first = True
 
     async def upload(
         self, node: str, storage: str, content: str, source: Path, name: str, progress: Progress | None = None
@@ -92,17 +100,34 @@ class Daemon(Pve):
         raise LabError(f"{self.where} opens no websocket at {path}.", hint="`nestlab console` shows its consoles.")
 
     async def _login(self) -> None:
-        """A ticket, made on the node. Unsent while nobody is there to show it to."""
-        await self._local.knock()
+        """The ticket that is kept, else one made on the node. Unsent while nobody is there to show it to."""
+        first, self._first = self._first, False
+        lines = self._remembered() if first else []
+        if not lines:
+            await self._local.knock()
+            lines = await self._made()
+            if self._kept is not None:
+                files.replace(self._kept, "\n".join(lines).encode(), 0o600)
+        self._badge.take({"ticket": lines[0], "CSRFPreventionToken": lines[1]}, self.where)
+
+    def _remembered(self) -> list[str]:
+        """A ticket that is kept and young; one that is refused all the same is made anew."""
+        try:
+            if self._kept is None or not 0 <= time.time() - self._kept.stat().st_mtime < YOUNG:
+                return []
+            lines = self._kept.read_text(encoding="utf-8").split("\n")
+        except (OSError, ValueError):
+            return []
+        return lines if len(lines) == 2 and all(lines) else []
+
+    async def _made(self) -> list[str]:
         made = await self.host.run(["perl", "-e", TICKET], check=False, timeout=MAKES)
         lines = made.text.split("\n")
         if made.status != 0 or len(lines) < 2:
             what = f"{self.where} makes no ticket for its root."
-            hint = (
-                f"See whether its cluster file system runs: nestlab exec {self.where} -- systemctl status pve-cluster"
-            )
+            hint = f"Does its cluster file system run? nestlab exec {self.where} -- systemctl status pve-cluster"
             raise Unreachable(what, hint=hint, detail=tail(made.stderr))
-        self._badge.take({"ticket": lines[0], "CSRFPreventionToken": lines[1]}, self.where)
+        return lines[:2]
 
 
 class _Local:
