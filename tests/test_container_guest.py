@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-import leaks
 from command_line import Cli
+from lab_up import lab_up
 from nestlab.home.paths import short_id
 from waiting import wait_until
 
@@ -32,13 +30,8 @@ machines:
 
 @pytest.fixture(scope="module")
 def cli() -> Iterator[Cli]:
-    with tempfile.TemporaryDirectory(prefix="nl-", dir="/tmp") as folder, leaks.world(Path(folder)):
-        cli = Cli(Path(folder))
-        try:
-            cli("up", cli.file(LAB), "--no-verify")
-            yield cli
-        finally:
-            cli("down", "box", "--yes", status=None)
+    with lab_up(LAB) as found:
+        yield found
 
 
 def sh(cli: Cli, machine: str, script: str) -> str:

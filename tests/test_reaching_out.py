@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import socket
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-import leaks
 from command_line import Cli
+from lab_up import lab_up
 from nestlab.home.paths import Place
 
 pytestmark = pytest.mark.guest
@@ -26,13 +25,8 @@ machines:
 
 @pytest.fixture(scope="module")
 def cli() -> Iterator[Cli]:
-    with tempfile.TemporaryDirectory(prefix="nl-", dir="/tmp") as folder, leaks.world(Path(folder)):
-        cli = Cli(Path(folder))
-        try:
-            cli("up", cli.file(LAB), "--no-verify")
-            yield cli
-        finally:
-            cli("down", "out", "--yes", status=None)
+    with lab_up(LAB) as found:
+        yield found
 
 
 @pytest.fixture

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-import leaks
 from command_line import Cli
+from lab_up import lab_up
 
 pytestmark = [pytest.mark.guest, pytest.mark.slow]
 
@@ -34,13 +32,8 @@ machines:
 
 @pytest.fixture(scope="module")
 def cli() -> Iterator[Cli]:
-    with tempfile.TemporaryDirectory(prefix="nl-", dir="/tmp") as folder, leaks.world(Path(folder)):
-        cli = Cli(Path(folder))
-        try:
-            cli("up", cli.file(LAB), "--no-verify")
-            yield cli
-        finally:
-            cli("down", "depth", "--yes", status=None)
+    with lab_up(LAB) as found:
+        yield found
 
 
 def test_a_guest_at_level_3_reaches_its_vlan_on_the_lab_s_own_host_and_no_other(cli: Cli) -> None:

@@ -6,14 +6,13 @@ One lab for the whole file, brought up once; the tests run in the order they sta
 from __future__ import annotations
 
 import signal
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-import leaks
 from command_line import Cli
+from lab_up import lab_up
 from nestlab.network.pcap import Records
 from waiting import wait_until
 
@@ -44,13 +43,8 @@ TAG = b"\x81\x00"
 
 @pytest.fixture(scope="module")
 def cli() -> Iterator[Cli]:
-    with tempfile.TemporaryDirectory(prefix="nl-", dir="/tmp") as folder, leaks.world(Path(folder)):
-        cli = Cli(Path(folder))
-        try:
-            cli("up", cli.file(LAB), "--no-verify")
-            yield cli
-        finally:
-            cli("down", "vlans", "--yes", status=None)
+    with lab_up(LAB) as found:
+        yield found
 
 
 def ping(cli: Cli, machine: str, target: str, status: int = 0) -> None:
