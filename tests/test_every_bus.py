@@ -11,8 +11,7 @@ import pytest
 from command_line import Cli
 from media import iso
 
-LOST = "with a TPM and a BIOS, SeaBIOS's ACPI tables are broken, and Debian's generic kernel loses disks on ports"
-pytestmark = [pytest.mark.guest, pytest.mark.slow, pytest.mark.xfail(reason=LOST)]
+pytestmark = [pytest.mark.guest, pytest.mark.slow]
 
 LAB = """
 lab: buses

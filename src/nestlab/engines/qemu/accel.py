@@ -69,12 +69,12 @@ def _no_uefi(facts: Facts, machine: Machine, path: str) -> str:
 
 
 def _no_tpm(facts: Facts, machine: Machine, path: str) -> str:
-    """Why a system with a boot loader of its own cannot run under KVM there: SeaBIOS's ACPI tables, by which it finds
-    a TPM, are not whole then. The kernels of nestlab's images are told where it is (`hardware_argv.tpm_words`)."""
+    """Why a system with a boot loader of its own is not given to KVM there: that it finds its TPM then was not tried.
+    nestlab's images do (`hardware_argv.lowered`)."""
     hardware = machine.hardware
     if not hardware.tpm or hardware.uefi or machine.image.own or level_of(path) < 2 or facts.virtualization != "qemu":
         return ""
-    return "that hypervisor is emulated, and a machine that starts by BIOS under KVM in it finds no TPM"
+    return "that hypervisor is emulated, and that a disk of yours finds its TPM by BIOS under KVM in it was not tried"
 
 
 def _cure(facts: Facts, where: str) -> str:

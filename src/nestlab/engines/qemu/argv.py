@@ -214,7 +214,6 @@ def _boot(launch: Launch) -> list[str]:
         return [*shown, *(["-boot", "strict=on"] if boot_order(launch) else [])]
     panic = "panic=0" if launch.keep else "panic=-1"  # 0: it stays as it is
     told = hardware_argv.emulation_words(launch.accel) + hardware_argv.iommu_words(hardware)
-    told += hardware_argv.tpm_words(hardware, launch.accel, launch.spec.level)
     words = ["console=ttyS0", panic, *kernel.cmdline, *told, *launch.spec.machine.cmdline.split()]
     file = launch.paths.kernel if kernel.lowered else kernel.vmlinux
     start = ["-kernel", file, "-initrd", kernel.initrd, "-append", " ".join(words)]

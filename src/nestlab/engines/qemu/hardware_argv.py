@@ -70,13 +70,6 @@ def iommu_words(hardware: Hardware) -> tuple[str, ...]:
     return IOMMU_WORDS if hardware.iommu else ()
 
 
-def tpm_words(hardware: Hardware, accel: Accelerator, level: int) -> tuple[str, ...]:
-    """What the kernel of an image of nestlab's is told of a TPM. In an emulated hypervisor, SeaBIOS's ACPI tables do
-    not tell of it under KVM: it is looked for where every PC has it."""
-    lost = hardware.tpm and not hardware.uefi and level > 1 and accel == "kvm"
-    return ("tpm_tis.force=1",) if lost else ()
-
-
 def firmware(uefi: Uefi | None, paths: MachinePaths) -> list[str]:
     """UEFI, with the machine's own variables."""
     if uefi is None:
