@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from blueprints import look
-from nestlab.base.errors import Mistakes
+from nestlab.base.errors import LabError, Mistakes
 from nestlab.engines.qemu import netboot
 from nestlab.images.image_files import ImageFiles
 from nestlab.lab.addresses import lease
 from nestlab.lab.blueprint import PROBE, Blueprint, Leases, images_of, settle
 from nestlab.lab.blueprint_file import blueprint_from_json, blueprint_to_json
-from nestlab.lab.model import Lab
+from nestlab.lab.model import Image, Lab
 from nestlab.lab.netboot import Netboot, digest_of_service, service_of
 from nestlab.labfile.parse import parse_text
 from nestlab.labfile.render import render
@@ -27,13 +27,18 @@ WEB = "  web: {image: none, boot: [network], segments: {wire: {address: 10.77.0.
 TINY = HEAD.replace("{}", "{image: tiny}")
 
 
+DIGITS = "0123456789abcdef" * 4
+FETCHED = f"""{{kernel: {{url: 'https://a.example/vmlinuz', sha256: {DIGITS}}},
+      initrd: {{url: 'https://a.example/initrd.gz', sha256: {DIGITS[::-1]}}}, cmdline: quiet}}"""
+
+
 def parsed(text: str) -> Lab:
     return parse_text(text, environ={})
 
 
 def blueprint(text: str) -> Blueprint:
     lab = parsed(text)
-    keys = {image: image.base or "" for image in images_of(lab)} | {PROBE: "tiny"}
+    keys = {image: image.base or str(image.url).rpartition("/")[2] for image in images_of(lab)} | {PROBE: "tiny"}
     return settle(lab, lease(lab, Leases(), []), keys)
 
 
@@ -77,6 +82,19 @@ def test_a_segment_says_what_is_booted_from_it(folder: Path) -> None:
         ("{kernel: nowhere}", "netboot.kernel", "there is no file {folder}/nowhere"),
         ("{kernel: initrd}", "netboot.kernel", "{folder}/initrd is no Linux kernel for x86 (a bzImage)"),
         ("{kernel: boot}", "netboot.kernel", "{folder}/boot cannot be read: it is a directory"),
+        ("{kernel: {url: 'https://a.example/k'}}", "netboot.kernel.url", "it has no checksum"),
+        ("{kernel: {from: debian}}", "netboot.kernel", "it says no `url`"),
+        (
+            f"{{kernel: {{url: 'https://a.example/k', sha256: {DIGITS}, format: raw}}}}",
+            "netboot.kernel.format",
+            "means",
+        ),
+        ("{kernel: {url: 'https://a.example/k', sums: 'https://a.example/S'}}", "netboot.kernel", "is not said"),
+        (
+            f"{{kernel: vmlinuz, initrd: {{url: 'https://a:b@a.example/k', sha256: {DIGITS}}}}}",
+            "netboot.initrd.url",
+            "",
+        ),
         ("{files: nowhere, bios: a}", "netboot.files", "there is no folder {folder}/nowhere"),
         ("{files: boot}", "netboot", "it does not say what is loaded first"),
         ("{files: boot, bios: other}", "netboot.bios", "there is no file {folder}/boot/other"),
@@ -143,7 +161,7 @@ def test_what_is_served_is_made_from_the_image(tmp_path: Path) -> None:
     assert service is not None
     files = {"kernel": Path("/vmlinux"), "initrd": Path("/initrd")}
     image = ImageFiles("tiny", files, cmdline=("quiet",), bzimage=Path("/bzimage"))
-    offer = netboot.offer_of(service, image, tmp_path / "snponly.efi")
+    offer = netboot.offer_of(service, {Image(base="tiny"): image}, tmp_path / "snponly.efi")
     assert offer.files == {"kernel": "/bzimage", "initrd": "/initrd", "ipxe.efi": str(tmp_path / "snponly.efi")}
     assert offer.boots == {"ipxe": "boot.ipxe", "uefi": "ipxe.efi"}
     assert offer.texts["boot.ipxe"].splitlines() == [
@@ -152,6 +170,26 @@ def test_what_is_served_is_made_from_the_image(tmp_path: Path) -> None:
         "initrd --name initrd http://10.77.0.1/initrd",
         "boot",
     ]
+
+
+def test_kernel_and_initramfs_may_be_downloaded_and_are_served_as_they_are(folder: Path) -> None:
+    text = HEAD.replace("{}", FETCHED) + WEB
+    lab, made = parsed(text), blueprint(text)
+    assert parsed(render(lab)) == lab
+    assert blueprint_from_json(blueprint_to_json(made)) == made
+    kernel, initrd = images_of(lab)[-2:]
+    assert [(each.format, each.compression) for each in (kernel, initrd)] == [("raw", None)] * 2
+    steps = planner.plan(made, look(FakeWorld(), made), "running").steps
+    [connect] = [step for step in steps if isinstance(step, Connect)]
+    assert set(connect.needs) == {"pull:vmlinuz", "pull:initrd.gz"}
+    service = service_of(made, "wire")
+    assert service is not None
+    there = {kernel: ImageFiles("", {"root": folder / "vmlinuz"}), initrd: ImageFiles("", {"root": folder / "initrd"})}
+    offer = netboot.offer_of(service, there, None)
+    assert offer.files == {"kernel": f"{folder}/vmlinuz", "initrd": f"{folder}/initrd"}
+    with pytest.raises(LabError, match=r"is to serve the kernel https://a\.example/vmlinuz, and that is no"):
+        netboot.offer_of(service, {**there, kernel: ImageFiles("", {"root": folder / "initrd"})}, None)
+    assert "the kernel https://a.example/vmlinuz" in netboot_notes.notes(made, ["web"])[0]
 
 
 def test_a_plan_says_who_boots_from_what() -> None:

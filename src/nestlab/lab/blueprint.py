@@ -239,7 +239,7 @@ def settle(
                 dict.fromkeys(key for key in used if images[key].base != NO_IMAGE)
             )
             outer = parent_of(outer)
-    images |= {keys[image]: image for each in lab.segments if (image := netboot_image(each)) is not None}
+    images |= {keys[image]: image for each in lab.segments for image in netboot_images(each)}
     for placed in lab.walk():
         machine = bare(placed.machine)
         key = keys[machine.image]
@@ -296,12 +296,12 @@ def _anywhere(image: Image) -> Image:
 def images_of(lab: Lab) -> list[Image]:
     """All images of a lab's machines, the files of their disks and CD-ROMs, and what its segments serve."""
     machines = [each for placed in lab.walk() for each in (placed.machine.image, *files_of(placed.machine))]
-    return machines + [image for segment in lab.segments if (image := netboot_image(segment)) is not None]
+    return machines + [image for segment in lab.segments for image in netboot_images(segment)]
 
 
-def netboot_image(segment: Segment) -> Image | None:
-    """nestlab's own image that a segment serves to what boots from it."""
-    return Image(base=segment.netboot.image) if segment.netboot is not None and segment.netboot.image else None
+def netboot_images(segment: Segment) -> tuple[Image, ...]:
+    """What a segment serves to what boots from it, as far as it is built or downloaded."""
+    return segment.netboot.images() if segment.netboot is not None else ()
 
 
 def files_of(machine: Machine) -> tuple[Image, ...]:

@@ -31,6 +31,7 @@ nothing reads before this one."""
 
 
 names(Install, Image=Image)
+names(Netboot, Image=Image)
 names(Disk, Image=Image)
 
 
@@ -123,7 +124,12 @@ def save(path: Path, blueprint: Blueprint) -> None:
 
 def _segment(data: Mapping[str, Any]) -> Segment:
     rest = {**data, "vlans": tuple(Vlan(**each) for each in data.get("vlans", ()))}
-    return Segment(**rest | ({"netboot": Netboot(**rest["netboot"])} if rest.get("netboot") is not None else {}))
+    return Segment(**rest | ({"netboot": _netboot(rest["netboot"])} if rest.get("netboot") is not None else {}))
+
+
+def _netboot(data: Mapping[str, Any]) -> Netboot:
+    rest: dict[str, Any] = {key: _image(value) if key.endswith("_image") else value for key, value in data.items()}
+    return Netboot(**rest)
 
 
 def _spec(data: Mapping[str, Any], texts: list[str]) -> Spec:

@@ -7,10 +7,11 @@ from ipaddress import IPv4Interface, IPv4Network
 from typing import TYPE_CHECKING
 
 from nestlab.base.frozen import frozen
+from nestlab.lab.urls import shown_url
 
 if TYPE_CHECKING:
     from nestlab.lab.blueprint import Blueprint, Spec
-    from nestlab.lab.model import Machine
+    from nestlab.lab.model import Image, Machine
 
 OWN = ("tiny",)
 """nestlab's own images that need no disk: their kernel and initramfs are all there is of them."""
@@ -23,6 +24,9 @@ class Netboot:
     kernel: str | None = None
     initrd: str | None = None
     cmdline: str = ""
+    kernel_image: Image | None = None
+    initrd_image: Image | None = None
+    """Both where they are downloaded: in place of a path, an image of format `raw`."""
     image: str | None = None
     """One of `OWN`."""
     files: str | None = None
@@ -46,7 +50,16 @@ class Netboot:
         """What is served, in words."""
         if self.files is not None:
             return f"the files in {self.files}"
+        if self.kernel_image is not None:
+            return f"the kernel {shown_url(self.kernel_image.url or '')}"
         return f"the image {self.image}" if self.image is not None else f"the kernel {self.kernel}"
+
+    def images(self) -> tuple[Image, ...]:
+        """What must be there before it can be served: built, or downloaded."""
+        from nestlab.lab.model import Image
+
+        own = Image(base=self.image) if self.image is not None else None
+        return tuple(each for each in (own, self.kernel_image, self.initrd_image) if each is not None)
 
 
 @frozen

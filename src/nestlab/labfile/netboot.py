@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
 
 from nestlab.base import regular
-from nestlab.lab.model import Machine
+from nestlab.lab.model import Image, Machine
 from nestlab.lab.netboot import Netboot, boots_by_network, server_of
+from nestlab.labfile import url_image
 from nestlab.labfile.disk_header import Fault
 from nestlab.labfile.network import Complaint, Use
 from nestlab.labfile.read import Section
 
 _HEADER, _AT = b"HdrS", 0x202
 """What a kernel for x86 has (Linux, Documentation/arch/x86/boot.rst), and where."""
+
+_FETCHED = ("kernel", "initrd")
+"""What may be downloaded."""
 
 _SOURCES = ("kernel", "image", "files")
 _ONLY = {
@@ -29,7 +34,40 @@ _ONLY = {
 
 def netboot(section: Section | None) -> Netboot | None:
     """What a segment's `netboot` says."""
-    return Netboot(**section.values) if section is not None else None
+    if section is None:
+        return None
+    said = dict(section.values)
+    for name in _FETCHED:
+        if isinstance(fetched := said.get(name), Section):
+            said[name], said[f"{name}_image"] = None, _downloaded(fetched)[0]
+    return Netboot(**said)
+
+
+def is_kernel(path: Path) -> bool:
+    """Whether a file is a kernel that iPXE starts. OSError if it cannot be read."""
+    with path.open("rb") as opened:
+        opened.seek(_AT)
+        return opened.read(len(_HEADER)) == _HEADER
+
+
+def _downloaded(section: Section) -> tuple[Image | None, list[Complaint]]:
+    """A file that is served as it is downloaded, and what is wrong with what is said of it."""
+    if "url" not in section.at:
+        what, hint = "it says no `url`", "Say its path as it is, or `{url: …, sha256: …}`."
+        return None, [(section.node, section.key, what, hint)]
+    wrong = list(url_image.out_of_place(section, "url"))
+    for name in ("from", "file", "install", "user", "cloud_init", "format"):
+        if name in section.at:
+            what = f"`{name}` means nothing of what is served as it is"
+            wrong.append((section.keys[name], f"{section.key}.{name}", what, "Leave it out."))
+    image, more = url_image.downloaded(section, "raw")
+    wrong += more
+    if image is None or wrong:
+        return None, wrong
+    if image.checksum is None:
+        return None, [(section.node, section.key, "its checksum is not said", "Say its `sha256` or `sha512`.")]
+    kept = image.compression if "compression" in section.at else None  # iPXE and Linux unpack what is packed
+    return replace(image, format="raw", compression=kept), []
 
 
 def of_segment(section: Section, local: bool) -> Iterator[Complaint]:
@@ -59,7 +97,9 @@ def of_segment(section: Section, local: bool) -> Iterator[Complaint]:
 def _of_files(about: Section) -> Iterator[Complaint]:
     said = about.values
     for name in ("kernel", "initrd"):
-        if name in said and (fault := _not_readable(said[name], kernel=name == "kernel")) is not None:
+        if isinstance(said.get(name), Section):
+            yield from _downloaded(said[name])[1]
+        elif name in said and (fault := _not_readable(said[name], kernel=name == "kernel")) is not None:
             yield about.at[name], f"{about.key}.{name}", *fault
     if "files" not in said:
         return
@@ -81,15 +121,13 @@ def _not_readable(path: str, *, kernel: bool) -> Fault | None:
     """Why a file cannot be served."""
     try:
         regular.check(Path(path))
-        with Path(path).open("rb") as opened:
-            opened.seek(_AT)
-            start = opened.read(len(_HEADER))
+        fine = is_kernel(Path(path)) or not kernel
     except FileNotFoundError:
         return f"there is no file {path}", "Paths are relative to the lab file that names them."
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         return f"{path} cannot be read: {reason}", "Name a file that is on a disk."
-    if kernel and start != _HEADER:
+    if not fine:
         what = f"{path} is no Linux kernel for x86 (a bzImage)"
         return what, "Boot loaders, and systems other than Linux, are started by `files`."
     return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nestlab.lab.netboot import OWN
-from nestlab.labfile.shapes import Choice, Field, LocalPath, Record, Ref, Text
+from nestlab.labfile.shapes import Choice, Either, Field, LocalPath, Record, Ref, Text
 
 _INSIDE = Text("the name of a file in `files`, such as pxelinux.0", r"[!-.0-~][!-~]*", limit=120)
 WORDS = Text("kernel parameters in one line of ASCII", r"[ -~]*", limit=1024)
@@ -25,12 +25,19 @@ NETBOOT = Record(
     (
         Field(
             "kernel",
-            LocalPath(),
-            "A Linux kernel (a bzImage). BIOS and UEFI both start it, by an iPXE script of nestlab's.",
+            Either((LocalPath(), Ref("image"))),
+            "A Linux kernel (a bzImage): a path, or where it is downloaded from (`{url: …, sha256: …}`). BIOS and UEFI"
+            " both start it, by an iPXE script of nestlab's.",
             example="./vmlinuz",
             misnomers=("linux", "vmlinuz", "bzimage"),
         ),
-        Field("initrd", LocalPath(), "The initramfs of `kernel`.", example="./initrd.gz", misnomers=("initramfs",)),
+        Field(
+            "initrd",
+            Either((LocalPath(), Ref("image"))),
+            "The initramfs of `kernel`: a path, or where it is downloaded from.",
+            example="./initrd.gz",
+            misnomers=("initramfs",),
+        ),
         Field(
             "cmdline",
             WORDS,

@@ -62,7 +62,10 @@ def _segment(segment: Segment) -> str:
     if segment.transparent:
         pairs.append("transparent: true")
     if segment.netboot is not None:
-        said = {key: _text(value) for key, value in plain(segment.netboot).items()}
+        netboot = segment.netboot
+        said = {key: _text(value) for key, value in plain(netboot).items() if not key.endswith("_image")}
+        for key, image in (("kernel", netboot.kernel_image), ("initrd", netboot.initrd_image)):
+            said |= {key: f"{{{', '.join(_download(replace(image, format=None)))}}}"} if image is not None else {}
         pairs.append(f"netboot: {{{', '.join(f'{key}: {value}' for key, value in said.items())}}}")
     if segment.bridge is not None:
         pairs.append(f"bridge: {_text(segment.bridge)}")

@@ -228,9 +228,9 @@ class _Writer:
             needs = (self._add(Disconnect(why, segment, needs=needs)),)
 
     def _image_to_serve(self, service: Service) -> tuple[str, ...]:
-        """Build the image that a segment serves, where it is not there."""
-        wanted = service.netboot.image
-        keys = [key for key, image in self._blueprint.images.items() if wanted and image == Image(base=wanted)]
+        """Build or download what a segment serves, where it is not there."""
+        wanted = service.netboot.images()
+        keys = [key for key, image in self._blueprint.images.items() if image in wanted]
         missing = [key for key in keys if key not in self._observed.images]
         self._add_builds({key: f"segment {service.segment}" for key in missing if key not in self._builds})
         return tuple(self._builds[key] for key in missing)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from ipaddress import IPv4Interface
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from nestlab.images.image_files import ImageFiles
 from nestlab.lab.blueprint import Blueprint
 from nestlab.lab.model import Image
 from nestlab.lab.netboot import Service, digest_of_service, service_of
+from nestlab.labfile.netboot import is_kernel
 from nestlab.network.dhcp import Client
 from nestlab.network.netboot_offer import INITRD, KERNEL, LOADER, SCRIPT, Lease, Offer
 
@@ -28,26 +30,25 @@ async def serve(segment: str, blueprint: Blueprint, environment: Environment, ho
 
 async def offer(service: Service, environment: Environment, blueprint: Blueprint, say: Say) -> Offer:
     """What is served, with what of it must be fetched first. LabError where that cannot be."""
-    image = None
-    if service.netboot.image is not None:
-        wanted = Image(base=service.netboot.image)
+    there: dict[Image, ImageFiles] = {}
+    for wanted in service.netboot.images():
         key = next(key for key, each in blueprint.images.items() if each == wanted)
-        image = await environment.library.artifacts(key, wanted)
+        there[wanted] = await environment.library.artifacts(key, wanted)
     loader = None
     if service.loader and environment.programs.ipxe is not None:
         loader = await environment.programs.ipxe(say)
-    return offer_of(service, image, loader)
+    return offer_of(service, there, loader)
 
 
-def offer_of(service: Service, image: ImageFiles | None, loader: Path | None) -> Offer:
-    """`image`: the files of nestlab's own, where that is served; `loader`: iPXE for UEFI, where it is needed."""
+def offer_of(service: Service, there: Mapping[Image, ImageFiles], loader: Path | None) -> Offer:
+    """`there`: the files of what is built or downloaded; `loader`: iPXE for UEFI, where it is needed."""
     netboot = service.netboot
     address = IPv4Interface(service.address)
     boots: dict[Client, str] = {}
     files: dict[str, str] = {}
     texts: dict[str, str] = {}
     if netboot.linux:
-        kernel, initrd, words = _linux(service, image)
+        kernel, initrd, words = _linux(service, there)
         files[KERNEL] = kernel
         if initrd is not None:
             files[INITRD] = initrd
@@ -73,12 +74,21 @@ def offer_of(service: Service, image: ImageFiles | None, loader: Path | None) ->
     )
 
 
-def _linux(service: Service, image: ImageFiles | None) -> tuple[str, str | None, str]:
-    """Kernel, initramfs and the kernel's parameters."""
+def _linux(service: Service, there: Mapping[Image, ImageFiles]) -> tuple[str, str | None, str]:
+    """Kernel, initramfs and the kernel's parameters. LabError where what was downloaded is no kernel."""
     netboot = service.netboot
-    if image is None:
-        assert netboot.kernel is not None
-        return netboot.kernel, netboot.initrd, netboot.cmdline
+    if netboot.image is None:
+        kernel, initrd = netboot.kernel, netboot.initrd
+        if netboot.kernel_image is not None:
+            kernel = str(there[netboot.kernel_image].files["root"])
+            if not is_kernel(Path(kernel)):
+                what = f"Segment {service.segment} is to serve {netboot.title}, and that is no Linux kernel for x86."
+                raise LabError(what, hint="Boot loaders, and systems other than Linux, are started by `files`.")
+        if netboot.initrd_image is not None:
+            initrd = str(there[netboot.initrd_image].files["root"])
+        assert kernel is not None
+        return kernel, initrd, netboot.cmdline
+    image = there[Image(base=netboot.image)]
     if image.bzimage is None:
         what = f"The image {netboot.image} has no kernel that boot loaders start."
         raise LabError(what, hint="`nestlab images rm` it: `up` builds it again.")
