@@ -301,3 +301,19 @@ def test_one_that_the_user_cut_off_is_not_waited_for() -> None:
     alone = replace(cut, apart=frozenset({"hv2", "hv3"}))
     made.cut.add("hv2")
     assert made.reach(alone) == Done("no quorum: 1 of 3 votes, and it needs 2")
+
+
+def test_a_corosync_that_does_not_stay_is_told_and_not_started_for_ever() -> None:
+    made = formed(*ALL)
+
+    class Dying(FakeCluster):
+        def ask(self, request: Request) -> Answer:
+            done = super().ask(request)
+            self.nodes["hv2"].loaded = None
+            return done
+
+    dying = Dying(made.nodes)
+    dying.nodes["hv2"].loaded = None
+    refused = dying.reach(goal("form", ALL, ALL))
+    assert isinstance(refused, Refused)
+    assert refused.what == "hv2: corosync was started 3 times, and does not stay."

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -16,7 +17,6 @@ from nestlab.kinds import corosync_conf
 from nestlab.kinds.clustering import (
     AUTHKEY,
     Action,
-    Answer,
     Done,
     Goal,
     Known,
@@ -76,6 +76,9 @@ ln -sf /usr/lib/systemd/system/corosync.service {WISH}
 """
 """Arguments: corosync.conf; `key` if the key comes by stdin; what systemd is to do, "" for nothing."""
 
+STARTS = 3
+"""How often corosync is started in one step before that counts as in vain."""
+
 RELOAD = "exec corosync-cfgtool -R"
 
 START = f"""
@@ -122,7 +125,7 @@ class Corosync:
 
     def next(self, goal: Goal, known: Known) -> Action:
         """See `clustering.Clustering.next`."""
-        if (failed := _failed(known.answers)) is not None:
+        if (failed := _failed(known)) is not None:
             return failed
         running = [node for node in goal.nodes if node.name in goal.running]
         for node in running:
@@ -193,13 +196,19 @@ def _only_conf(said: str) -> tuple[str, str, str]:
     return ("", "", said.removeprefix("conf\n")) if said.startswith("conf\n") else (said, "", "")
 
 
-def _failed(answers: Iterable[Answer]) -> Refused | None:
-    """The first request that a node answered, and did not do."""
-    for answer in answers:
+def _failed(known: Known) -> Refused | None:
+    """The first request that a node answered, and did not do; or a corosync that was started, and is no more there."""
+    starts: Counter[str] = Counter()
+    for answer in known.answers:
+        request = answer.request
         if answer.status not in (0, None):
-            request = answer.request
             what = f"{request.node}: {request.title} failed with status {answer.status}"
             return Refused(f"{what}.", "`nestlab up` tries it again.", answer.err or answer.out)
+        starts[request.node] += request.script == START
+    for node, times in starts.items():
+        if times >= STARTS and node in known.views and "running" not in known.views[node].facts:
+            hint = f"`nestlab exec {node} -- journalctl -u corosync` says why; short of memory, the kernel ends it."
+            return Refused(f"{node}: corosync was started {times} times, and does not stay.", hint)
     return None
 
 
