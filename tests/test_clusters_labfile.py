@@ -90,7 +90,7 @@ def test_an_even_number_of_members_without_a_qdevice_is_noted_and_an_odd_one_is_
     found, notes = check(file, environ={})
     (note,) = notes
     assert (note.line, note.column, note.key) == (10, 3, "clusters.pair")
-    assert "2 members and no `qdevice`: it has no quorum any more when 1 of them is lost" in note.what
+    assert "2 members: it has no quorum any more when 1 of them is lost" in note.what
     assert [bool(even(each)) for each in found.clusters] == [True, False]
 
 

@@ -50,6 +50,6 @@ def even(cluster: Cluster) -> str:
     if count % 2 or cluster.qdevice is not None:
         return ""
     return (
-        f"Cluster {cluster.name} has {count} members and no `qdevice`: it has no quorum any more when {count // 2} of"
-        f" them {'is' if count == 2 else 'are'} lost. An odd number, or a `qdevice`, stands more."
+        f"Cluster {cluster.name} has {count} members: it has no quorum any more when {count // 2} of them"
+        f" {'is' if count == 2 else 'are'} lost. An odd number stands more."
     )
