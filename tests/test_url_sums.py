@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
@@ -30,6 +31,7 @@ from nestlab.testing.fake_engine import FakeWorld
 from nestlab.verbs import session
 from nestlab.verbs.site import Site
 from nestlab.wire import download as wire
+from test_url_images import ova
 from url_server import Served, serving
 
 BODY = os.urandom(200_000)
@@ -304,3 +306,10 @@ async def test_up_reads_the_checksum_file_first_and_a_lab_keeps_what_it_said(ser
     async with session.looking(site, lab=lab) as opened:
         await opened.look()
         assert [change.way for change in opened.plan().changes] == ["anew"]
+
+
+def test_a_container_template_is_pulled_by_its_url_as_well(served: Served, tmp_path: Path) -> None:
+    cli = Cli(tmp_path, {"NESTLAB_CACHE": str(tmp_path / "cache")})
+    body = gzip.compress(ova(("./etc/hostname", b"x"), ("./usr/bin/true", b"x")))
+    assert "downloaded" in cli("images", "pull", "--sha256", digits(body), served.put("/d.tar.gz", body))
+    assert "was there already" in cli("images", "pull", "--sha256", digits(body), served.put("/x/d.tgz", body))

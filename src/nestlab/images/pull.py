@@ -13,7 +13,7 @@ from nestlab.home import labs
 from nestlab.home.directories import Home
 from nestlab.images import downloads, pins
 from nestlab.lab.blueprint import images_of
-from nestlab.lab.model import Image, Lab
+from nestlab.lab.model import TEMPLATE_ENDINGS, Image, Lab
 from nestlab.lab.urls import is_url, name_in
 
 OPTIONS = ("sha256", "sha512", "sums", "signed-by", "format", "compression")
@@ -71,8 +71,11 @@ def _by_url(url: str, options: Mapping[str, str], environ: Mapping[str, str]) ->
         if name in said and not is_url(said[name]):
             said[name] = str(Path(said[name]).absolute())
     image = json.dumps({key: value.replace("$", "$$") for key, value in said.items()})
+    template = name_in(url).lower().endswith((*TEMPLATE_ENDINGS, ".tgz")) or options.get("format") == "tar"
+    where, more = ("on: pve://any\n", "container: true, ") if template else ("", "")
+    text = f"lab: pull\n{where}machines: {{it: {{{more}image: {image}}}}}\n"
     try:
-        lab = parse_text(f"lab: pull\nmachines: {{it: {{image: {image}}}}}\n", name="the command line", environ=environ)
+        lab = parse_text(text, name="the command line", environ=environ)
     except Mistakes as mistakes:
         first = mistakes.mistakes[0]
         if "has no checksum" in first.what:
