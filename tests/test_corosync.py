@@ -317,3 +317,16 @@ def test_a_corosync_that_does_not_stay_is_told_and_not_started_for_ever() -> Non
     refused = dying.reach(goal("form", ALL, ALL))
     assert isinstance(refused, Refused)
     assert refused.what == "hv2: corosync was started 3 times, and does not stay."
+
+
+def test_a_corosync_that_does_not_answer_is_no_lost_quorum() -> None:
+    made = formed(*ALL)
+    how = Corosync()
+    file = made.said("hv1").partition("\nconf\n")[2]
+    view = how.read(f"running\nconf\n{file}")
+    assert (view.cluster, view.usable, view.why) == ("trio", False, "corosync runs, and does not answer")
+    known = made.views(goal("form", ALL, ALL))
+    facts = {**known.views["hv1"].facts, "loaded": ""}
+    quiet = replace(view, facts=facts)
+    action = how.next(goal("form", ALL, ALL), replace(known, views={**known.views, "hv1": quiet}))
+    assert action == Wait("corosync on hv1 does not answer yet", 90.0)

@@ -29,7 +29,7 @@ from nestlab.kinds.clustering import (
     Wait,
 )
 from nestlab.kinds.corosync_conf import Conf, ConfNode
-from nestlab.kinds.corosync_tools import parse_links, parse_quorum
+from nestlab.kinds.corosync_tools import Quorum, parse_links, parse_quorum
 from nestlab.lab.model import MIB
 
 FORMING = 90.0
@@ -45,9 +45,9 @@ cd /etc/corosync || exit 0
 [ "$(readlink {WISH})" = /dev/null ] || [ ! -L {WISH} ] || echo wished
 if read -r pid </run/corosync.pid && [ -d "/proc/$pid" ]; then
     echo running
-    timeout 10 corosync-cmapctl -g totem.config_version
-    timeout 10 corosync-quorumtool -s
-    timeout 10 corosync-cfgtool -n
+    timeout 40 corosync-cmapctl -g totem.config_version
+    timeout 40 corosync-quorumtool -s
+    timeout 40 corosync-cfgtool -n
 fi
 [ ! -e corosync.conf ] || {{ echo conf; head -c {corosync_conf.LIMIT} corosync.conf; }}
 exit 0
@@ -174,8 +174,7 @@ def _view(conf: Conf, running: bool, told: str, facts: dict[str, str]) -> View:
     )
     names = {node.nodeid: node.name for node in conf.nodes}
     down = tuple(f"link{link} to {names.get(nodeid, nodeid)}" for nodeid, link in parse_links(told))
-    why = "corosync does not run" if not running else "" if quorum.quorate else f"it has no quorum: {quorum.votes}"
-    why = why or ("" if facts["loaded"] == str(conf.version) else "corosync has not read its new file")
+    why = _why(running, quorum, facts["loaded"] == str(conf.version))
     return View(
         conf.cluster,
         quorum.local,
@@ -189,6 +188,17 @@ def _view(conf: Conf, running: bool, told: str, facts: dict[str, str]) -> View:
         down,
         MappingProxyType(facts),
     )
+
+
+def _why(running: bool, quorum: Quorum, current: bool) -> str:
+    """What is wrong with a member, "" for nothing."""
+    if not running:
+        return "corosync does not run"
+    if not quorum.expected:
+        return "corosync runs, and does not answer"
+    if not quorum.quorate:
+        return f"it has no quorum: {quorum.votes}"
+    return "" if current else "corosync has not read its new file"
 
 
 def _only_conf(said: str) -> tuple[str, str, str]:
@@ -266,6 +276,8 @@ def _together(goal: Goal, wanted: Conf, members: list[Node], known: Known) -> Ac
     enough = 2 * (len(names) + bool(wanted.qdevice)) > votes
     for name in sorted(names):
         view = known.views[name]
+        if not view.expected:
+            return Wait(f"corosync on {name} does not answer yet", FORMING)
         if lost := sorted(names - view.online):
             hint = "Their links: `nestlab exec NODE -- corosync-cfgtool -n` shows them."
             return Wait(f"{name} does not see {', '.join(lost)}", FORMING, hint.replace("NODE", name))

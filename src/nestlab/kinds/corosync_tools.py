@@ -26,7 +26,7 @@ class Quorum:
     @property
     def votes(self) -> str:
         """For a person."""
-        return f"{self.total} of {self.expected} votes" if self.expected else "corosync does not say its votes"
+        return f"{self.total} of {self.expected} votes"
 
 
 def parse_quorum(text: str) -> Quorum:
