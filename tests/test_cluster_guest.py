@@ -17,7 +17,7 @@ import pytest
 from test_nested import Cli
 from waiting import VERY_LONG, wait_until
 
-MACHINE = "  {name}: {{hypervisor: kvm, memory: 320M, segments: [ring]}}\n"
+MACHINE = "  {name}: {{hypervisor: kvm, memory: 480M, segments: [ring]}}\n"
 
 
 def lab_file(*members: str, others: tuple[str, ...] = ()) -> str:
