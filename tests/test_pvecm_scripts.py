@@ -208,10 +208,12 @@ def test_a_certificate_is_tried_for_until_it_is_there(tmp_path: Path) -> None:
 def test_a_machine_lets_a_key_in_once(tmp_path: Path) -> None:
     root = Root(tmp_path)
     root.write("run/nestlab/ssh_host_ed25519_key.pub", "ssh-ed25519 AAAA witness\n")
+    root.program("corosync-qnetd-certutil", "mkdir -p /etc/corosync/qnetd/nssdb")
     script = scripts.TRUST.replace("/root/", "/run/root/")
     for _ in range(2):
         assert root.run(script, "ssh-rsa", "BBBB") == "ssh-ed25519 AAAA witness\n"
     assert root.read("run/root/.ssh/authorized_keys") == "ssh-rsa BBBB\n"
+    assert root.log.count("corosync-qnetd-certutil -i") == 1
     assert "systemctl start corosync-qnetd" in root.log
 
 

@@ -167,6 +167,7 @@ umask 077
 mkdir -p /root/.ssh
 touch /root/.ssh/authorized_keys
 grep -qF "$2" /root/.ssh/authorized_keys || echo "$1 $2" >>/root/.ssh/authorized_keys
+[ -e /etc/corosync/qnetd/nssdb ] || corosync-qnetd-certutil -i >&2
 systemctl enable -q corosync-qnetd 2>/dev/null || :
 systemctl start corosync-qnetd
 for key in /run/nestlab/ssh_host_ed25519_key.pub /etc/ssh/ssh_host_ed25519_key.pub; do
