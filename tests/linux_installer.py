@@ -22,7 +22,7 @@ from test_install_medium import iso_with
 MARK = b"installed by a stand-in of a distribution's installer\n"
 
 COMMON = r"""#!/bin/busybox sh
-/bin/busybox mkdir -p /proc /sys /dev /cd /tmp /root /etc/ssh /var/log/installer
+/bin/busybox mkdir -p /proc /sys /dev /cd /tmp /root /etc/ssh
 /bin/busybox --install -s /bin
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
 exec </dev/null
@@ -62,7 +62,6 @@ SUBIQUITY = r"""
 grep -qw autoinstall /proc/cmdline || die "asks whether the disk may be written"
 seed=$(word 'ds=nocloud;s=')
 for each in meta-data user-data vendor-data; do get "$seed$each" "/tmp/$each"; done
-cp /tmp/user-data /var/log/installer/autoinstall-user-data
 [ "$(head -n 1 /tmp/user-data)" = '#cloud-config' ] || die "no cloud-config"
 ln -s / /target
 key() { sed -n "s/^ *\"$1\": \"\{0,1\}\([^\",]*\)\"\{0,1\},\{0,1\}\$/\1/p" /tmp/user-data | head -n 1; }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -65,6 +66,14 @@ def test_what_an_installer_is_given_is_what_the_golden_file_says(family: Family,
         path.write_text(text)
         pytest.fail(f"{path} was not there; it is now: read it")
     assert text == path.read_text()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_installer_that_fails_hands_over_the_answers_that_it_was_given(family: Family) -> None:
+    """They hold the hash of a password, and what it hands over is shown."""
+    text = "\n".join(answered(family, FULL[family], SERVER, "nestlab-root").files.values())
+    sent = re.findall(r"curl -s -T (\S+)", text)
+    assert set(sent) <= {"-", "/tmp/anaconda.log"}
 
 
 def test_an_answer_for_proxmox_is_toml_that_says_what_was_meant() -> None:
