@@ -41,8 +41,8 @@ CLUSTER = Record(
         Field(
             "qdevice",
             Reference("machine"),
-            "A machine of the lab, no member, that has a vote too: for an even number of members. No kind of"
-            " hypervisor offers it yet.",
+            "A machine of the lab, no member, that has a vote too: for an even number of members. For clusters"
+            " of `pve`.",
             example="witness",
             misnomers=("qnetd", "witness", "quorum_device", "tiebreaker", "arbiter"),
         ),
