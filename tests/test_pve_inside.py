@@ -103,6 +103,29 @@ async def test_a_daemon_that_failed_is_not_waited_for(made: NodeBench) -> None:
     assert made.node.away > 900
 
 
+async def test_to_end_a_machine_nobody_waits_for_a_node_that_does_not_answer(made: NodeBench) -> None:
+    await made.up(GUEST, "pve1/web")
+    made.node.away = 1000
+    for step in (Stop("", "pve1/web"), Remove("", "pve1/web")):
+        with pytest.raises(LabError, match="takes no connection"):
+            await made.engine().perform(step, GUEST, made.say)
+    assert not any("its daemons are starting" in each for each in made.said)
+
+
+async def test_a_guest_that_somebody_moved_to_another_node_stays_the_lab_s_and_there(made: NodeBench) -> None:
+    await made.up(GUEST, "pve1/web")
+    guest, _ = mark_of(made, "pve1/web")
+    with made.fake.world.lock:
+        made.fake.world.nodes["pve2"] = replace(made.fake.world.nodes["pve1"], name="pve2")
+        guest.node = "pve2"
+    lab = draft(blueprints.guest("web"), blueprints.guest("db"))
+    engine = await made.up(lab, "pve1/db")
+    seen = (await engine.observe()).machines
+    assert {path: each.node for path, each in seen.items()} == {"pve1/web": "pve2", "pve1/db": "pve1"}
+    await engine.perform(Stop("", "pve1/web"), lab, made.say)
+    assert not guest.running
+
+
 async def test_looking_at_a_node_whose_api_is_not_there_yet_waits_for_nothing(made: NodeBench) -> None:
     made.node.away = 1000
     with pytest.raises(LabError, match="takes no connection"):

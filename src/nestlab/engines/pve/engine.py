@@ -363,18 +363,22 @@ class PveEngine(Screens, Failing, Outside):
                 known = self._layouts[id(blueprint)] = await self._decide(blueprint, wanted)
             return known
 
-    async def _decide(self, blueprint: Blueprint, wanted: Collection[str] | None) -> Layout:
+    async def _decide(
+        self, blueprint: Blueprint, wanted: Collection[str] | None, nodes_of: Collection[str] = ()
+    ) -> Layout:
+        """`nodes_of`: the only nodes that count, where not those that the lab names."""
         environment = self.environment
+        pve = replace(environment.pve, nodes=tuple(sorted(nodes_of))) if nodes_of else environment.pve
         rows: Sequence[dict[str, Any]] = await environment.api.get("/cluster/resources")
-        assignment.check_pool(rows, environment.pve, environment.api.where)
+        assignment.check_pool(rows, pve, environment.api.where)
         rooms, reaching = await asyncio.gather(
-            nodes.rooms(environment.api, environment.pve, rows),
+            nodes.rooms(environment.api, pve, rows),
             self._segments.reaching(assignment.outer_segments(blueprint)),
         )
         if not self.guests.all_known():
             await self.guests.look(exact=False)
         there = {path: resources.at(found) for path, found in self.guests.all_known().items()}
-        return assignment.decide(blueprint, environment.pve, rooms, there, wanted, reaching, self.parent)
+        return assignment.decide(blueprint, pve, rooms, there, wanted, reaching, self.parent)
 
     async def _forget(self, path: str) -> None:
         for key in [key for key in self._hosts if key[0] == path]:

@@ -32,7 +32,7 @@ from nestlab.hosts.host import Host
 from nestlab.lab.blueprint import PROBE_NAME, Blueprint, Spec
 from nestlab.lab.model import Segment
 from nestlab.network.network_script import bridges
-from nestlab.plan.steps import Observed, Other, Step
+from nestlab.plan.steps import Observed, Other, Remove, Step, Stop
 
 
 class Bridges(Segments):
@@ -81,7 +81,8 @@ class NodeEngine(PveEngine):
         if _is_probe(getattr(step, "machine", "")):
             await self.bare.perform(step, blueprint, say)
             return
-        await self.ground.ready(say)
+        if not isinstance(step, Stop | Remove):  # what cannot be ended ends with the node
+            await self.ground.ready(say)
         self._runner.slowness = self.node.slowness
         await super().perform(step, self._as_made(blueprint), say)
 
@@ -123,7 +124,9 @@ class NodeEngine(PveEngine):
     async def _connect(self, blueprint: Blueprint) -> dict[str, Wire]:
         return {segment: Wire(bridge) for segment, bridge in bridges(blueprint[self.parent]).items()}
 
-    async def _decide(self, blueprint: Blueprint, wanted: Collection[str] | None) -> Layout:
+    async def _decide(
+        self, blueprint: Blueprint, wanted: Collection[str] | None, nodes_of: Collection[str] = ()
+    ) -> Layout:
         """What is new is made on this node; what somebody moved to another one of its cluster stays there."""
         if not self.guests.all_known():
             await self.guests.look(exact=False)
@@ -134,7 +137,8 @@ class NodeEngine(PveEngine):
                 return spec
             return replace(spec, machine=replace(spec.machine, node=self.name))
 
-        return await super()._decide(replace(blueprint, specs=tuple(map(pinned, blueprint.specs))), wanted)
+        count = {self.name, *nodes_of, *(found.guest.node for found in known.values())}
+        return await super()._decide(replace(blueprint, specs=tuple(map(pinned, blueprint.specs))), wanted, count)
 
     async def _boot(self, spec: Spec, blueprint: Blueprint, say: Say) -> None:
         await super()._boot(spec, blueprint, say)

@@ -104,10 +104,10 @@ class Local(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, fake: FakePve) -> None:
+    def __init__(self, fake: FakePve, port: int = 0) -> None:
         self.fake = fake
         self.open: set[socket.socket] = set()
-        super().__init__(("127.0.0.1", 0), LocalHandler)
+        super().__init__(("127.0.0.1", port), LocalHandler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that goes away is no news."""

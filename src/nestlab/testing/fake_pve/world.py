@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from nestlab.base.keyboard import Chord
 from nestlab.base.picture import Picture
@@ -218,6 +218,20 @@ class Iron(Protocol):
 
     def ended(self, vmid: int) -> bool:
         """Whether a machine that was started has ended by itself."""
+
+
+@runtime_checkable
+class Lxc(Protocol):
+    """What makes containers really run, where a test has that."""
+
+    def unpack(self, guest: Guest, template: Volume) -> None:
+        """The root filesystem of a container, from its template."""
+
+    def contain(self, guest: Guest) -> None:
+        """Start a container."""
+
+    def release(self, vmid: int) -> None:
+        """End a container."""
 
 
 class World:

@@ -14,7 +14,7 @@ from nestlab.testing.fake_pve.endpoints.vms import destroy, join
 from nestlab.testing.fake_pve.refusals import Refusal, denied, died
 from nestlab.testing.fake_pve.routes import Ask, serve
 from nestlab.testing.fake_pve.tasks import Task
-from nestlab.testing.fake_pve.world import GIB, Guest, Value, guest_digest
+from nestlab.testing.fake_pve.world import GIB, Guest, Lxc, Value, guest_digest
 
 BASE = "/nodes/{node}/lxc"
 ONE = f"{BASE}/{{vmid}}"
@@ -159,9 +159,12 @@ def made(ask: Ask, task: Task, names: set[str]) -> None:
             value = ask.get(name, f"{ask.get('storage', 'local')}:4")
             config[name] = option(ask, guest, name, value)
         guest.config = config
-        if world.volume(ask["ostemplate"], ask.node) is None:
+        template = world.volume(ask["ostemplate"], ask.node)
+        if template is None:
             raise died(f"volume '{ask['ostemplate']}' does not exist")
         task.say(f"extracting archive '{ask['ostemplate']}'")
+        if isinstance(world.iron, Lxc):
+            world.iron.unpack(guest, template)
         task.work()
     except BaseException as error:
         for volume in list(world.volumes.values()):
@@ -235,6 +238,8 @@ def started(ask: Ask, task: Task, guest: Guest) -> None:
         if re.fullmatch(r"net\d+", key):
             check_card(ask.world, guest.node, str(value))
     task.work()
+    if isinstance(ask.world.iron, Lxc):
+        ask.world.iron.contain(guest)
     guest.running, guest.started = True, time.time()
 
 
@@ -245,6 +250,8 @@ def stop(ask: Ask) -> Any:
 
     def work(task: Task, guest: Guest) -> None:
         task.work()
+        if isinstance(ask.world.iron, Lxc):
+            ask.world.iron.release(guest.vmid)
         guest.running = False
 
     return ask.locked_worker(kind, work)
