@@ -382,3 +382,20 @@ def test_a_quorum_device_goes_before_a_node_comes() -> None:
     assert isinstance(world.reach(goal), Done)
     assert (set(store.nodes), store.device) == ({"pve1", "pve2", "pve3"}, "")  # odd: none is needed
     assert world.done.index("pve1: qdevice remove") < world.done.index("pve3: join demo")
+
+
+def test_no_cluster_is_created_beside_a_node_that_may_be_in_it() -> None:
+    world = World("pve1", "pve2")
+    world.nodes["pve2"].corosync = True  # and nothing of it could be read
+    ended = world.reach(world.goal("form", "pve1"))
+    assert isinstance(ended, Wait)
+    assert "pve2 has something of a cluster" in ended.what
+    assert world.done == []
+
+
+def test_what_an_api_may_take_grows_with_the_slowness_of_the_nodes() -> None:
+    world = World("pve1")
+    assert isinstance(world.reach(replace(world.goal("form", "pve1"), slowness=20.0)), Done)
+    (login,) = (each for each in world.seen if each.script == scripts.LOGIN)
+    assert login.words == ("1200",)
+    assert login.seconds * 20 > 1200

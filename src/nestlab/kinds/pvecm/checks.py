@@ -88,7 +88,7 @@ def request(joining: Node, mine: Report, via: Node, seconds: int) -> Request:
         words += [other, str(max(56, mine.mtus.get(own, 1500) - HEADERS))]
     title = f"{joining.name}: looking at {via.name}: clock, certificate, links"
     address = via.address or via.links[0]
-    return Request(joining.name, title, scripts.CHECK, (address, str(seconds), *words), seconds=seconds + 60.0)
+    return Request(joining.name, title, scripts.CHECK, (address, str(seconds), *words), seconds=180.0)
 
 
 def found(said: str) -> Found:

@@ -134,6 +134,10 @@ def _create(at: Situation, node: Node) -> Action:
     what = f"create {at.goal.cluster}"
     if action := _ended(at, node, what, f"{node.path} did not create the cluster {at.goal.cluster}"):
         return action
+    unsure = next((other for other in at.others(node.name) if not at.report(other.name).alone), None)
+    if unsure is not None:  # two clusters of one name would be worse than none
+        hint = f"If it is in none, make it anew (`nestlab recreate {unsure.path}`)."
+        return Wait(f"{unsure.path} has something of a cluster, and does not say of which", QUORUM, hint=hint)
     # After an interruption between key and configuration `pvecm create` goes on with the key that is there.
     words = [at.goal.cluster, *_links(node)]
     title = f"{node.name}: pvecm create {' '.join(words)}"
@@ -151,7 +155,7 @@ def _join(at: Situation, node: Node) -> Action:
         return action
     looked = at.done(node.name, scripts.CHECK)
     if not looked:
-        return Requests((checks.request(node, mine, via, 60),))
+        return Requests((checks.request(node, mine, via, _seconds(at)),))
     if wrong := checks.judged(node, via, theirs, looked[-1]):
         return wrong
     what = f"join {at.goal.cluster}"
@@ -293,9 +297,15 @@ def _login(at: Situation, node: Node) -> Action | None:
             f"The API of {node.path} answers a login with {' '.join(said) or 'nothing'}.",
             hint=f"`nestlab exec {node.path} -- journalctl -u pvedaemon -u pveproxy` says why.",
         )
+    words = (str(_seconds(at)),)
     form = b"username=root%40pam&password=" + quote(secret, safe="").encode()
     given = f"{len(form)}\n".encode() + form
-    return Requests((Request(node.name, f"{node.name}: logging in to its API", scripts.LOGIN, ("60",), given, 90.0),))
+    return Requests((Request(node.name, f"{node.name}: logging in to its API", scripts.LOGIN, words, given, 180.0),))
+
+
+def _seconds(at: Situation) -> int:
+    """Seconds, as a clock there counts them, in which an API answers: a minute at full speed."""
+    return int(60 * max(1.0, at.goal.slowness))
 
 
 def _once(at: Situation, node: Node, script: str, words: tuple[str, ...], title: str) -> Requests | None:

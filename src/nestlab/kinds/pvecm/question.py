@@ -20,7 +20,7 @@ TAIL = 4000
 ASK = rf"""
 exec 2>/dev/null
 part() {{ printf '\n== %s\n' "$1"; }}
-soon() {{ timeout -k 1 10 "$@"; }}
+soon() {{ timeout -k 1 15 "$@"; }}
 part name; uname -n
 part node; [ ! -x /usr/bin/pvecm ] || echo yes
 state=$(systemctl is-active {UNIT})
@@ -35,7 +35,7 @@ part members; soon cat /etc/pve/.members
 part guests; soon cat /etc/pve/.vmlist
 part nodes; soon ls /etc/pve/nodes
 part datacenter; soon head -c 4096 /etc/pve/datacenter.cfg
-part quorum; timeout -k 1 10 corosync-quorumtool -siH
+part quorum; timeout -k 1 15 corosync-quorumtool -siH
 part services; for unit in {" ".join(SERVICES)}; do api=$(systemctl is-active "$unit"); echo "$unit $api"; done
 part addresses
 for path in /sys/class/net/*; do
