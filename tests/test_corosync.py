@@ -330,3 +330,20 @@ def test_a_corosync_that_does_not_answer_is_no_lost_quorum() -> None:
     quiet = replace(view, facts=facts)
     action = how.next(goal("form", ALL, ALL), replace(known, views={**known.views, "hv1": quiet}))
     assert action == Wait("corosync on hv1 does not answer yet", 90.0)
+
+
+def test_what_a_hostile_member_lists_is_not_told_to_others() -> None:
+    made = formed(*ALL)
+    odd = ["name: x } evil {", "name: \x1b[2J", "nodeid: 0", "ring0_addr: $(reboot)"]
+    for line in odd:
+        key = line.partition(":")[0]
+        lines = [
+            f"        {line}" if each.strip().startswith(key) else each for each in made.nodes["hv3"].text.splitlines()
+        ]
+        found = corosync_conf.read("\n".join(lines))
+        assert found is not None
+        assert found.nodes == ()
+    assert corosync_conf.read(made.nodes["hv3"].text.replace("cluster_name: trio", "cluster_name: a b")) is None
+    far = made.nodes["hv3"].text.replace("config_version: 1", "config_version: 999999999999")
+    made.nodes["hv3"].text = far
+    assert made.reach(goal("form", ALL, ALL)) == Done()

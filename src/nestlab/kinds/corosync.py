@@ -167,7 +167,7 @@ def conf_of(goal: Goal, known: Known) -> Conf:
 
 def _view(conf: Conf, running: bool, told: str, facts: dict[str, str]) -> View:
     quorum = parse_quorum(told)
-    loaded = re.search(r"(?m)^totem\.config_version \(u64\) = ([0-9]{1,9})$", told)
+    loaded = re.search(r"(?m)^totem\.config_version \(u64\) = ([0-9]{1,18})$", told)
     facts["loaded"] = loaded[1] if loaded and running else ""
     facts |= {"running": "yes"} if running else {}
     members = tuple(

@@ -12,6 +12,9 @@ from nestlab.base.frozen import frozen
 LIMIT = 1 << 16
 """Letters of a file that are read."""
 
+WORD = r"[A-Za-z0-9][A-Za-z0-9.-]{0,62}"
+"""A name of a node or a cluster, or an address."""
+
 NODES = 384
 """The most nodes that corosync takes (PROCESSOR_COUNT_MAX of its totem protocol)."""
 
@@ -101,14 +104,22 @@ def read(text: str) -> Conf | None:
             cluster, version = said.get("cluster_name", ""), _number(said.get("config_version", ""))
         elif section == ("nodelist", "node") and len(nodes) < NODES:
             links = tuple(said[key] for number in range(8) if (key := f"ring{number}_addr") in said)
-            nodes.append(ConfNode(said.get("name", ""), _number(said.get("nodeid", "")), links))
+            node = ConfNode(said.get("name", ""), _number(said.get("nodeid", "")), links)
+            nodes += [node] if _is_sound(node) else []
         elif section == ("quorum", "device", "net"):
             qdevice = said.get("host", "")
-    return Conf(cluster, version, tuple(nodes), qdevice) if cluster else None
+    sound = re.fullmatch(WORD, cluster) and (not qdevice or re.fullmatch(WORD, qdevice))
+    return Conf(cluster, version, tuple(nodes), qdevice) if sound else None
+
+
+def _is_sound(node: ConfNode) -> bool:
+    """Whether others may be told of a node: a member may be hostile, and what it lists is written to all."""
+    addresses = all(re.fullmatch(r"[0-9A-Fa-f:.]{2,45}", each) for each in node.addresses)
+    return bool(re.fullmatch(WORD, node.name)) and node.nodeid > 0 and addresses
 
 
 def _number(text: str) -> int:
-    return int(text) if re.fullmatch(r"[0-9]{1,9}", text) else 0
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else 0
 
 
 def _sections(text: str) -> Iterator[tuple[tuple[str, ...], Sequence[tuple[str, str]]]]:

@@ -6,6 +6,7 @@ is left.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 from nestlab import kinds
@@ -16,6 +17,9 @@ from nestlab.lab.clusters import Cluster
 from nestlab.lab.hosts_file import hostname_of
 from nestlab.plan.decisions import NOTHING, Fate
 from nestlab.plan.steps import Observed, Want
+
+_HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,62}")
+"""Members may be hostile: nothing else that they list is a node."""
 
 
 @frozen
@@ -103,7 +107,8 @@ def _listed(world: World, name: str, cluster: Cluster, old: Mapping[str, str]) -
         return list(old) if world.previous is not None else []
     listed = [member.name for view in views.values() if view.cluster == name for member in view.members]
     selves = [hostname_of(path) for path, view in views.items() if view.cluster == name]
-    return list(dict.fromkeys([*sorted(listed), *sorted(selves)]))
+    sound = (name for name in [*sorted(listed), *sorted(selves)] if _HOST_NAME.fullmatch(name))
+    return list(dict.fromkeys(sound))
 
 
 def coming(world: World) -> Iterator[Coming]:
