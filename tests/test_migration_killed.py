@@ -18,7 +18,7 @@ from nestlab.lab import blueprint_file
 from nestlab.lab.away import Away, Passage
 from nestlab.lab.faults import Fault
 from nestlab.testing.fake_machine import FakeMachine
-from nestlab.verbs import passages, session
+from nestlab.verbs import moving, passages, place_kept, session
 from nestlab.verbs.session import Session
 from test_session import Bench
 from two_qemus import Killed, Pair
@@ -241,3 +241,43 @@ def test_what_is_kept_of_moves_is_read_as_what_it_is(bench: Bench) -> None:
         (place.root / kept.FILE).write_text(text)
         with pytest.raises(LabError, match="cannot be read"):
             kept.load(place)
+
+
+async def test_an_engine_that_moves_nothing_is_told(bench: Bench) -> None:
+    await bench.up()
+    async with session.changing(bench.site, "migrate", name="pair") as opened:
+        ruling = await moving.look(opened, "hv1/web", "hv2")
+        assert ruling.refused is not None
+        assert "nestlab does not move machines that hv1 runs" in ruling.refused.what
+        with pytest.raises(LabError, match="does not move machines"):
+            await moving.go(opened, ruling, lambda _: None)
+    assert bench.running() == {*ALL, "hv1/web"}
+    assert _moves(bench) == kept.NONE
+
+
+async def test_its_new_place_is_written_into_the_lab_file_and_up_has_nothing_to_do(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.up()
+    _use(monkeypatch, Moves(bench))
+    async with session.changing(bench.site, "migrate", name="pair") as opened:
+        change = place_kept.change_of(opened, "hv1/web", "hv2", {})
+        assert change is not None
+        await passages.go(opened, Passage("hv1/web", "hv2/web", live=True, ran=True, keep=True), lambda _: None)
+        assert change.perform() == ""
+        await opened.look()
+        assert place_kept.change_of(opened, "hv2/web", "hv2", {}) is None
+    assert [(each.home, each.born) for each in _moves(bench).aways] == [("hv2/web", "hv1/web")]
+    todo = await bench.up()
+    assert not {step.path for step in todo.steps} & {"hv2/web", "hv1/web"} or all(
+        step.verb == "introduce" for step in todo.steps if step.path == "hv2/web"
+    )
+    assert bench.running() == {*ALL, "hv2/web"}
+
+
+async def test_lines_that_others_share_are_not_moved(bench: Bench) -> None:
+    bench.file.write_text(LAB.replace("hv1:\n", "hv1: &node\n") + "  hv3: *node\n")
+    await bench.up()
+    async with session.changing(bench.site, "migrate", name="pair") as opened:
+        with pytest.raises(LabError, match="cannot simply be moved"):
+            place_kept.change_of(opened, "hv1/web", "hv2", {})
