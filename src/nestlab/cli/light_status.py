@@ -103,6 +103,7 @@ def _status_of(name: str, patterns: tuple[str, ...], *, deep: bool, as_json: boo
     lines = [f"127.0.0.1:{each.local} -> {each.path}:{each.port}" for each in ports]
     lines += sayings.lines(faults, time.time())
     lines += away.lines(moves.aways, time.time(), {row.path for row in machines})
+    lines += [each.said for each in moves.passages if holder is None]
     lines += [brief(f"{each.host} also has {each.what}: nestlab did not make it") for each in observed.others]
     told, clusters = _clusters(name, blueprint, observed, machines)
     text = "\n".join([f"{head}{work}", table, *(["", told] if told else []), *(["", *lines] if lines else [])])

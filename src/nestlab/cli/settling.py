@@ -45,4 +45,5 @@ def left_down(session: Session, machines: Sequence[str]) -> frozenset[str]:
 def notes(session: Session) -> tuple[str, ...]:
     """The faults that `up` does not take back, and the machines that it leaves where they were moved to."""
     now = time.time()
-    return (*sayings.lines(session.faults, now), *away.lines(session.moves.aways, now))
+    passages = (each.said for each in session.moves.passages)
+    return (*sayings.lines(session.faults, now), *away.lines(session.moves.aways, now), *passages)

@@ -67,6 +67,13 @@ class Passage:
         return {"begun": "", "failed": self.target, "moved": self.source}[self.phase]
 
     @property
+    def said(self) -> str:
+        """The whole sentence of one that was interrupted, and what ends it."""
+        what = f"the migration of {self.source} to {parent_of(self.target)} was interrupted"
+        rest = f"; what is left of it in {parent_of(self.rest)} is to go" if self.rest else ""
+        return f"{what}{rest}: the next command that changes the lab ends it"
+
+    @property
     def unseen(self) -> str:
         """The path under which nothing is to be seen meanwhile, since it is no machine of its own."""
         return self.source if self.phase == "moved" else self.target

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -160,13 +160,3 @@ def _follow(session: Session, passage: Passage, after: Blueprint) -> None:
 
 def _moved(path: str, source: str, target: str) -> str:
     return target if path == source else path
-
-
-def lines(passages: Iterable[Passage]) -> list[str]:
-    """A sentence for each migration that is not over."""
-    found = []
-    for each in passages:
-        what = f"the migration of {each.source} to {parent_of(each.target)} was interrupted"
-        rest = f"; what is left of it in {parent_of(each.rest)} is to go" if each.rest else ""
-        found.append(f"{what}{rest}: the next command that changes the lab ends it")
-    return found
