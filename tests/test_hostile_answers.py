@@ -276,11 +276,19 @@ async def test_a_setup_that_says_nothing_for_ever_is_ended(monkeypatch: pytest.M
         await machine_setup.set_up(host, spec, lambda _: None)
 
 
-@pytest.mark.parametrize("path", ["", "?", "hv1/web", "../x", "victim\n", "Hv1", "x" * 100])
+@pytest.mark.parametrize("path", ["", "?", "hv1/", "hv1/../x", "/hv1", "../x", "victim\n", "Hv1", "x" * 100])
 def test_a_guest_of_a_proxmox_ve_is_no_machine_by_a_path_that_is_none(path: str) -> None:
     line = tags.PREFIX + json.dumps({"lab": "pair", "path": path, "vmid": 100})
     assert tags.read(line, 100) is None
     assert tags.read(line.replace(json.dumps(path), '"hv1"'), 100) is not None
+
+
+@pytest.mark.parametrize(("parent", "mine"), [("", ["web"]), ("hv1", ["hv1/web"]), ("hv1/deep", ["hv1/deep/web"])])
+def test_a_guest_belongs_to_what_it_is_right_inside_of_and_to_nothing_else(parent: str, mine: list[str]) -> None:
+    paths = ("web", "hv1/web", "hv2/web", "hv1/deep/web", "web/hv1/web")
+    marks = [tags.read(tags.PREFIX + json.dumps({"lab": "pair", "path": path, "vmid": 100}), 100) for path in paths]
+    names = tags.LabNames("pair", parent=parent)
+    assert [mark.path for mark in marks if mark and names.owns(mark)] == mine
 
 
 OWN = ["127.0.0.1", "::1", "0.0.0.0", "::", "::ffff:127.0.0.1", "169.254.1.1", "fe80::1", "224.0.0.1", "ff02::1"]

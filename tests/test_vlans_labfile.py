@@ -122,7 +122,7 @@ def test_a_hypervisor_carries_tags_as_soon_as_a_machine_inside_is_on_a_vlan_at_a
         "hv1/a": [("10", False, False)],
         "hv1/deep": [("trunk", True, True)],
         "hv1/deep/b": [("20", False, False)],
-        "hv2": [("trunk", False, False)],
+        "hv2": [("trunk", True, True)],  # what is in hv1 may move there
         "a": [("10", False, False)],
         "p": [("", False, False)],
     }

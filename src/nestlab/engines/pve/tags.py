@@ -17,7 +17,7 @@ from typing import Any, Literal
 from nestlab.base.frozen import frozen
 from nestlab.base.typed import parsed
 from nestlab.lab.disks import MadeDisk, made_disks
-from nestlab.lab.model import directly_in, parent_of, plain
+from nestlab.lab.model import is_path, parent_of, plain
 from nestlab.wire.shapes import LARGEST
 
 TAG = "nestlab"
@@ -154,7 +154,7 @@ def _sound(mark: Mark) -> bool:
         and all(isinstance(each, bool) for each in (mark.making, mark.kvm, mark.unmet))
         and all("=" in option for option in mark.options)
         and bool(mark.lab)
-        and directly_in(mark.path, parent_of(mark.path))
+        and is_path(mark.path)
         and all(_is_address(each) for each in mark.addresses)
         and mark.wanted in ("running", "stopped")
     )
