@@ -26,7 +26,7 @@ HASH = "$y$j9T$VgMv8lsz/TEvzesCZU3xD.$SK.h4QW51Jr/EmjuaTz5Bt4kYiX2Iezz6omzoqVEwj
 CACHE = Home.of(os.environ, Path.home()).cache
 BOTH: tuple[Family, ...] = ("ubuntu", "redhat")
 
-pytestmark = pytest.mark.guest
+pytestmark = [pytest.mark.guest, pytest.mark.slow]
 
 
 async def installed(
@@ -75,13 +75,11 @@ async def test_a_distribution_installs_itself_from_its_iso_by_the_answers_it_ask
     assert said[1:] == [*SAID[family], "the installer is done"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("family", BOTH)
 async def test_it_installs_itself_under_uefi(family: Family, tmp_path: Path) -> None:
     assert (await installed(family, tmp_path, "uefi", "uefi"))[0] == MARK.strip()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("family", BOTH)
 async def test_an_installer_that_restarts_its_machine_installs_once(family: Family, tmp_path: Path) -> None:
     assert (await installed(family, tmp_path, "reboot"))[0] == MARK.strip()
@@ -102,7 +100,6 @@ FAILURES: list[tuple[Family, str, dict[str, object], str]] = [
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("family", "behave", "more", "words"), FAILURES, ids=[f"{a[0]}-{a[3][:30]}" for a in FAILURES])
 async def test_an_installation_that_fails_shows_why_and_leaves_nothing(
     family: Family,
