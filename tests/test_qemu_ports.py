@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nestlab.base.errors import LabError
-from nestlab.engines.qemu import boot
+from nestlab.engines.qemu import boot, booting
 from nestlab.engines.qemu.argv import Launch
 from nestlab.home.paths import Place
 from nestlab.hosts.local import LocalHost
@@ -27,7 +27,7 @@ def nobody(port: int) -> SshHost:
 async def start(root: Path, argv: Callable[[Launch], list[str]]) -> None:
     launch = replace(OUTER, paths=Place(str(root)).of("hv1"), kernel=None)
     Path(launch.paths.root).mkdir(parents=True)
-    await boot.start(boot.Boot(LocalHost(), launch, argv, {}, "root", Ready("none")), nobody, lambda _: None)
+    await boot.start(booting.Boot(LocalHost(), launch, argv, {}, "root", Ready("none")), nobody, lambda _: None)
 
 
 async def test_a_port_that_another_process_has_makes_it_take_the_next(tmp_path: Path) -> None:

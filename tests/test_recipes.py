@@ -38,8 +38,10 @@ def test_the_same_recipe_has_the_same_digest() -> None:
 
 
 def test_every_builtin_recipe_is_known_by_its_name_and_has_a_digest_of_its_own() -> None:
-    assert {name: recipe.name for name, recipe in BUILTIN.items()} == {name: name for name in ("kvm", "debian", "tiny")}
-    assert len({recipe.digest for recipe in BUILTIN.values()}) == 3
+    assert {name: recipe.name for name, recipe in BUILTIN.items()} == {
+        name: name for name in ("kvm", "libvirt", "debian", "tiny")
+    }
+    assert len({recipe.digest for recipe in BUILTIN.values()}) == len(BUILTIN)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from nestlab.base.events import Began, Ended, Event, Failed, Finished, Said, Sta
 from nestlab.base.frozen import frozen
 from nestlab.home.directories import Home
 from nestlab.images import downloads, firmware_files, image_cache, installed, ipxe_files, pve
-from nestlab.images.recipes import BUILTIN
+from nestlab.images.recipes import BUILTIN, COMMON
 from nestlab.lab import blueprint_file
 from nestlab.lab.blueprint import Blueprint
 from nestlab.lab.model import Image
@@ -184,11 +184,11 @@ def collect(home: Home, found: Sequence[Unused] | None = None) -> int:
 
 
 def to_build(words: Sequence[str], environ: Mapping[str, str]) -> dict[str, Image]:
-    """The images meant by the words: names of nestlab's own (none: all of Debian's), or lab files, whose images are."""
+    """The images meant by the words: names of nestlab's own (none: the common ones), or lab files, whose images are."""
     from nestlab.images.image_files import keys_of
 
     wanted: list[Image] = []
-    for word in words or tuple(BUILTIN):
+    for word in words or COMMON:
         if word in (*BUILTIN, pve.NAME):
             wanted.append(Image(base=word))
         elif word.endswith((".yaml", ".yml")):

@@ -229,6 +229,50 @@ KVM = Recipe(
 )
 """A hypervisor: Debian with QEMU, KVM's modules, LXC for containers, and what clusters and bridges need."""
 
+# Asked for by its socket, libvirtd starts when somebody asks, and stays while a domain runs. What stops domains when
+# their host does is nestlab's; locks of disks are QEMU's own.
+_LIBVIRT_NOT_AT_BOOT = """
+for unit in libvirtd.service libvirt-guests.service virtlogd.service virtlockd.service dnsmasq.service; do
+    systemctl -q disable "$unit" 2>/dev/null || :
+done
+for unit in libvirt-guests.service dnsmasq.service; do
+    systemctl -q mask "$unit" 2>/dev/null || :
+done
+systemctl -q enable libvirtd.socket virtlogd.socket
+rm -rf /etc/libvirt/qemu/networks/default.xml /etc/libvirt/qemu/networks/autostart
+"""
+
+# All in such a machine is root's: files need no other owner, and a domain no view of its own of /dev, which cost an
+# emulated machine seconds at each start.
+_QEMU_CONF = b"""\
+user = "root"
+group = "root"
+dynamic_ownership = 0
+remember_owner = 0
+security_driver = "none"
+namespaces = []
+"""
+
+LIBVIRT = Recipe(
+    name="libvirt",
+    base="disk",
+    packages=(
+        *SYSTEM,
+        *("python3", "qemu-system-x86", "qemu-utils", "bridge-utils", "socat"),
+        *("libvirt-daemon-driver-qemu", "libvirt-daemon-driver-storage", "libvirt-daemon-driver-network"),
+        *("libvirt-daemon", "libvirt-daemon-common", "libvirt-daemon-log", "libvirt-clients", "dbus"),
+    ),
+    modules=("pvpanic_mmio", "virtio_blk", "virtio_net", "bridge"),
+    files=(
+        File("etc/nestlab/hypervisor", b"Where this file is, the initramfs has KVM loaded.\n"),
+        File("etc/libvirt/qemu.conf", _QEMU_CONF),
+        File("etc/libvirt/virtlogd.conf", b"# nestlab cuts consoles itself.\nmax_size = 0\n"),
+    ),
+    script=_LIBVIRT_NOT_AT_BOOT,
+    size=16384 * _MIB,
+)
+"""A hypervisor: Debian with libvirt and its QEMU driver. It has no default network."""
+
 TINY = Recipe(
     name="tiny",
     base="initramfs",
@@ -239,4 +283,7 @@ TINY = Recipe(
 )
 """Busybox and dropbear in the initramfs: the smallest machine that can be logged in to."""
 
-BUILTIN: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (KVM, DEBIAN, TINY)}
+BUILTIN: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (KVM, LIBVIRT, DEBIAN, TINY)}
+
+COMMON = ("kvm", "debian", "tiny")
+"""Those that `nestlab images build` makes if it is told none: what most labs are made of."""

@@ -19,7 +19,7 @@ _OWN = (
     " makes no machines in it."
 )
 NOT_YET: Mapping[str, str] = {
-    **dict.fromkeys(("xen", "libvirt", "incus", "lxd", "ovirt", "openstack"), _OWN),
+    **dict.fromkeys(("xen", "incus", "lxd", "ovirt", "openstack"), _OWN),
     "qemu": "It is called `kvm`.",
     **dict.fromkeys(("proxmox", "proxmox-ve"), "It is called `pve`."),
     "hyperv": "It is called `hyper-v`.",

@@ -23,6 +23,8 @@ class Kind:
     description: str
     packaged: bool = False
     """It is made from packages alone, and not from a disk of the user's."""
+    containers: bool = True
+    """Whether nestlab makes containers inside it, too."""
     bridges: str = ""
     """What its bridges are called, with a number behind, one for every card; "": each by its segment, and only for
     segments of machines inside."""

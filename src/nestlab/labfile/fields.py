@@ -70,7 +70,8 @@ MACHINE = Record(
             "hypervisor",
             Either((Choice(tuple(sorted(kinds.names())), others=kinds.NOT_YET), Nothing())),
             "What kind of hypervisor the machine is to the machines inside it. Left out (or empty): a plain guest. In"
-            " all but `kvm` and `pve` nestlab does not work: it boots them from an image of yours, with vmx or svm.",
+            " all but `kvm`, `libvirt` and `pve` nestlab does not work: it boots them from an image of yours, with vmx"
+            " or svm.",
             example="kvm",
             misnomers=("kind", "type", "role", "host"),
         ),

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from nestlab import kinds
-from nestlab.lab.hardware import Card
+from nestlab.lab.hardware import Card, flags_of
 from nestlab.lab.model import NO_IMAGE, Image, Link, Machine, format_size, is_medium
 from nestlab.labfile.fields import MEMORY
 from nestlab.labfile.network import Complaint, Use
 from nestlab.labfile.nodes import Node
-from nestlab.labfile.read import Section
+from nestlab.labfile.read import Section, sections_of
 
 
 def not_inside(section: Section, name: str, *, container: bool) -> Iterator[Complaint]:
@@ -40,6 +40,45 @@ def mistakes(section: Section, kind: str | None, image: Image | None, image_at: 
     if image is not None and image_at is not None and image.base is not None and image.base != base:
         what = f"a hypervisor of kind {kind} cannot be made from the image {image.base}"
         yield image_at, f"{section.key}.image", what, f"Leave it out, or say `from: {base}`, or a file of yours."
+
+
+def unfit(section: Section, kind: str | None, machines: Sequence[Machine]) -> Iterator[Complaint]:
+    """What the machines inside a hypervisor of that kind cannot have."""
+    about = kinds.kinds().get(kind or "")
+    inner = dict(sections_of(section.values.get("machines")))
+    if about is None:
+        return
+    for machine in machines:
+        if machine.container and not about.containers:
+            yield _said(inner[machine.name], "container", f"nestlab makes no containers in a {kind} hypervisor")
+        for key, has, thing in _NOT_BY_LIBVIRT if about.name == "libvirt" else ():
+            if has(machine):
+                yield _said(inner[machine.name], key, f"nestlab gives {thing} to no machine that libvirt runs")
+
+
+_NOT_BY_LIBVIRT: Sequence[tuple[str, Callable[[Machine], bool], str]] = (
+    ("firmware", lambda machine: machine.hardware.uefi, "UEFI"),
+    ("tpm", lambda machine: machine.hardware.tpm, "a TPM"),
+    ("iommu", lambda machine: machine.hardware.iommu, "a virtual IOMMU"),
+    ("smbios", lambda machine: machine.hardware.smbios is not None, "SMBIOS data of its own"),
+    ("cpu", lambda machine: _valued(machine.hardware.cpu), "a CPU whose properties have values"),
+    ("disks", lambda machine: any(disk.bus == "nvme" for disk in machine.disks), "an NVMe disk"),
+    ("bus", lambda machine: machine.bus == "nvme", "an NVMe disk"),
+    ("ready", lambda machine: machine.ready.by in ("agent", "port", "screen"), "such a look from outside"),
+)
+"""Keys of machines with what of them libvirt's domains are not offered with, and how that is called."""
+
+
+def _valued(cpu: str | None) -> bool:
+    return cpu is not None and any(value not in ("on", "off") for value in flags_of(cpu).values())
+
+
+def _said(section: Section, key: str, what: str) -> Complaint:
+    """A mistake at a key of a machine, or at the machine where `defaults` say it."""
+    hint = "Leave it out, or put the machine into a `hypervisor: kvm`."
+    if key in section.keys:
+        return section.keys[key], f"{section.key}.{key}", what, hint
+    return section.node, section.key, f"{what} (`{key}`)", hint
 
 
 def _foreign(section: Section, kind: str, *, bootable: bool) -> Iterator[Complaint]:

@@ -236,7 +236,7 @@ class _Builder:
         machines = tuple(self.machine(each, f"{path}/{own}", kind) for own, each in sections_of(inner))
         if kind is None and inner is not None and inner.keys and not self.is_bad(section, "hypervisor"):
             self.complain(of_kind.not_inside(section, name, container=bool(self.pick(section, "container")[0])))
-        self.complain(of_kind.mistakes(section, kind, image, image_at))
+        self.complain((*of_kind.mistakes(section, kind, image, image_at), *of_kind.unfit(section, kind, machines)))
         place = containers.Place(path, kind, self.local, inside)
         container = self.contained(section, place, image, image_at)
         image = image or pve_packages.own(kinds.default_image(kind), self.packages)

@@ -125,13 +125,18 @@ def site(home: Home) -> Site:
 
     there = guest_programs(home.cache)
 
-    def inside(lab: str, parent: Host) -> Engine:
+    def inner(lab: str) -> Environment:
         first = former_names.first(home.lab(lab))
         place, keys, kept = guest_place(first), lab_keys(lab), partial(faults.load, home.lab(lab))
-        return QemuEngine(
-            parent,
-            Environment(lab, place, keys, library, there, speeds=speeds(lab), faults=kept, first_name=first),
-        )
+        return Environment(lab, place, keys, library, there, speeds=speeds(lab), faults=kept, first_name=first)
+
+    def inside(lab: str, parent: Host) -> Engine:
+        return QemuEngine(parent, inner(lab))
+
+    def by_libvirt(lab: str, parent: Host) -> Engine:
+        from nestlab.engines.libvirt.engine import LibvirtEngine  # few labs have such a hypervisor
+
+        return LibvirtEngine(parent, inner(lab))
 
     def in_node(lab: str, parent: Host) -> Engine:
         from nestlab.engines.pve.in_node import engine  # labs without a node of Proxmox VE need nothing of it
@@ -146,7 +151,7 @@ def site(home: Home) -> Site:
 
         return platform.platform(home, place, on, asked(), named=named)
 
-    return Site(home, LocalHost, on, makers, elsewhere=elsewhere)
+    return Site(home, LocalHost, on, {**makers, "libvirt": by_libvirt}, elsewhere=elsewhere)
 
 
 def asked() -> Callable[[str], str] | None:

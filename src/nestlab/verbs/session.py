@@ -52,7 +52,7 @@ Emit = Callable[[Event], None]
 ANSWER = 20.0
 """Nominal seconds a hypervisor has to answer when its machines are looked at."""
 
-IMAGE_SIZE = {"kvm": 1100 << 20, "debian": 700 << 20, "tiny": 450 << 20, "pve": 3000 << 20}
+IMAGE_SIZE = {"kvm": 1100 << 20, "debian": 700 << 20, "tiny": 450 << 20, "libvirt": 1200 << 20, "pve": 3000 << 20}
 """Bytes of disk that building each of nestlab's own images takes: it (494, 312, 62, 900 MiB), its tree, packages."""
 
 

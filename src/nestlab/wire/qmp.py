@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -145,6 +146,21 @@ def ask(path: str, commands: Sequence[str | Mapping[str, Any]], *, timeout: floa
     except (OSError, ValueError) as error:
         raise _gone(where, error) from error
     return answers[1:]
+
+
+def answer(line: str, command: str, where: str) -> Any:
+    """The return value in a message of QMP that answers a command. LabError when it is a refusal, Unreachable for what
+    is no answer."""
+    try:
+        reply = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise _gone(where, error) from error
+    if not isinstance(reply, dict) or not ("return" in reply or "error" in reply):
+        raise _gone(where, ValueError("what it says is no answer"))
+    if "return" in reply:
+        return _answered(reply["return"], where, command)
+    said = shapes.read(reply["error"], _ERROR, f"QEMU of {where}", command)
+    raise refused(where, command, said.get("class", ""), said.get("desc", ""))
 
 
 _IMAGE = shapes.record({"virtual-size": shapes.count})

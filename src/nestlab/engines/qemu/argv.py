@@ -212,12 +212,18 @@ def _boot(launch: Launch) -> list[str]:
     shown = hardware_argv.display(hardware, escaped(launch.paths.vnc), by_firmware=kernel is None)
     if kernel is None:
         return [*shown, *(["-boot", "strict=on"] if boot_order(launch) else [])]
+    file = launch.paths.kernel if kernel.lowered else kernel.vmlinux
+    start = ["-kernel", file, "-initrd", kernel.initrd, "-append", " ".join(kernel_words(launch))]
+    return ["-device", "pvpanic", *start, *shown]
+
+
+def kernel_words(launch: Launch) -> list[str]:
+    """What a kernel that QEMU starts is told."""
+    hardware = launch.spec.machine.hardware
     panic = "panic=0" if launch.keep else "panic=-1"  # 0: it stays as it is
     told = hardware_argv.emulation_words(launch.accel) + hardware_argv.iommu_words(hardware)
-    words = ["console=ttyS0", panic, *kernel.cmdline, *told, *launch.spec.machine.cmdline.split()]
-    file = launch.paths.kernel if kernel.lowered else kernel.vmlinux
-    start = ["-kernel", file, "-initrd", kernel.initrd, "-append", " ".join(words)]
-    return ["-device", "pvpanic", *start, *shown]
+    own = launch.kernel.cmdline if launch.kernel is not None else ()
+    return ["console=ttyS0", panic, *own, *told, *launch.spec.machine.cmdline.split()]
 
 
 def _drives(launch: Launch) -> list[str]:
@@ -230,7 +236,7 @@ def _drives(launch: Launch) -> list[str]:
             f"if=none,id=d{number},file={escaped(drive.file)},format={drive.format},{cache}",
             *_disk_device(launch, drive, f"drive=d{number},serial={drive.serial}{_turn(order, drive.serial)}"),
         ]
-    own: Bus = next((_bus(launch, drive) for drive in launch.drives if not drive.readonly), "virtio")
+    own: Bus = next((bus_of(launch, drive) for drive in launch.drives if not drive.readonly), "virtio")
     options += disk_devices.options(board_of(launch), launch.paths, launch.spec.disks, order, own)
     for number, file in enumerate(launch.cdroms):
         options += [
@@ -244,11 +250,12 @@ def _drives(launch: Launch) -> list[str]:
 
 def _disk_device(launch: Launch, drive: Drive, said: str) -> list[str]:
     """The device of a drive, with its controller where it needs one of its own: only a machine's own disk does."""
-    devices = disk_devices.own(board_of(launch), _bus(launch, drive), said)
+    devices = disk_devices.own(board_of(launch), bus_of(launch, drive), said)
     return [word for device in devices for word in ("-device", device)]
 
 
-def _bus(launch: Launch, drive: Drive) -> Bus:
+def bus_of(launch: Launch, drive: Drive) -> Bus:
+    """What a drive is on."""
     return launch.spec.machine.bus if not (drive.readonly or launch.kernel) else "virtio"
 
 
@@ -263,16 +270,11 @@ def _turn(order: Sequence[str], device: str) -> str:
 
 def _nics(launch: Launch) -> list[str]:
     spec = launch.spec
-    network = spec.management.rpartition(".")[0]
-    restrict = "off" if spec.machine.internet else "on"
     rom = "romfile=" if launch.kernel else ""
     order = boot_order(launch)
-    ways = [f"hostfwd=tcp:127.0.0.1:{launch.port}-{network}.15:22"] if launch.port else []
-    ways += [f"guestfwd=tcp:{network}.4:{port}-cmd:{escaped(command)}" for port, command in launch.forwards]
     options = [
         "-netdev",
-        f"user,id=mgmt,ipv6=off,net={spec.management},host={network}.2,dns={network}.3,dhcpstart={network}.15,"
-        + ",".join([f"restrict={restrict}", *ways]),
+        management(launch),
         "-device",
         _join(f"{hardware_argv.DEVICES[spec.machine.card]},netdev=mgmt", f"mac={launch.management_mac}", rom),
     ]
@@ -285,6 +287,17 @@ def _nics(launch: Launch) -> list[str]:
             + _turn(order, f"net{number}"),
         ]
     return options
+
+
+def management(launch: Launch) -> str:
+    """The network between the machine and its host (-netdev)."""
+    spec = launch.spec
+    network = spec.management.rpartition(".")[0]
+    restrict = "off" if spec.machine.internet else "on"
+    ways = [f"hostfwd=tcp:127.0.0.1:{launch.port}-{network}.15:22"] if launch.port else []
+    ways += [f"guestfwd=tcp:{network}.4:{port}-cmd:{escaped(command)}" for port, command in launch.forwards]
+    options = f"user,id=mgmt,ipv6=off,net={spec.management},host={network}.2,dns={network}.3,dhcpstart={network}.15"
+    return ",".join([options, f"restrict={restrict}", *ways])
 
 
 def _generation(launch: Launch) -> list[str]:

@@ -6,27 +6,28 @@ import asyncio
 import json
 import zlib
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
-from dataclasses import field, replace
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from nestlab.base import patience
 from nestlab.base.errors import LabError, Overdue, Unreachable
 from nestlab.base.events import Say
-from nestlab.base.frozen import frozen
 from nestlab.engines.qemu import observed, records, scripts
-from nestlab.engines.qemu.argv import Launch, name_of, plugs
+from nestlab.engines.qemu.argv import name_of
+from nestlab.engines.qemu.booting import Boot
 from nestlab.engines.qemu.console import Watch
-from nestlab.engines.qemu.first_guest import Opening
 from nestlab.engines.qemu.readiness import Knocking
 from nestlab.engines.qemu.screen_watch import Ended, Screen
 from nestlab.engines.qemu.wait import Wait, waiting
-from nestlab.hosts.host import Host
 from nestlab.hosts.ssh import SshHost
 from nestlab.hosts.starvation import cause
 from nestlab.lab.model import plain
-from nestlab.lab.readiness import Ready
 from nestlab.plan.steps import NO_PLUGS
+
+if TYPE_CHECKING:
+    pass
 
 FIRST_PORT, PORTS = 20000, 12000
 """ssh forwards are taken from 127.0.0.1:20000-31999, below Linux's ephemeral ports."""
@@ -45,58 +46,6 @@ ANSWERS = 30.0
 
 TRIES = 24
 """Ports tried before giving up."""
-
-
-@frozen
-class Boot:
-    """`argv` is the pure compiler. `ready`: how it is known that the machine is up. `opening`: the shell that made it
-    and may still wait to start it. How long it may take depends on how slow its host is, then."""
-
-    host: Host
-    launch: Launch
-    argv: Callable[[Launch], list[str]]
-    env: dict[str, str]
-    user: str
-    ready: Ready = field(default_factory=Ready)
-    opening: Opening | None = None
-    keep: bool = False
-    """See `plan.steps.Boot`."""
-    ports: Callable[[], Awaitable[None]] | None = None
-    """Sets up its ports of its host's bridges, once it is started."""
-    links: Callable[[], Awaitable[None]] | None = None
-    """Takes its links down that are cut. Its CPUs are let go only then."""
-    incoming: bool = False
-    """Its QEMU waits for a migration."""
-
-    @property
-    def path(self) -> str:
-        return self.launch.spec.path
-
-    @property
-    def by(self) -> str:
-        """What runs it."""
-        return "LXC" if self.launch.spec.machine.container else "QEMU"
-
-    @property
-    def asked(self) -> bool:
-        """It has to be asked whether it is up: its console does not say it as those of nestlab's own images do."""
-        return self.ready.by != "none" and not self.tells
-
-    @property
-    def tells(self) -> bool:
-        """Its console says when its sshd listens."""
-        return self.launch.kernel is not None and self.ready.by == "ssh"
-
-    @property
-    def slowness(self) -> float:
-        """How slow the machine presumably is."""
-        return patience.inside(self.host.slowness, self.launch.accel)
-
-    def begin(self, words: Sequence[str]) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """Run `scripts.START` with its arguments: the lines that it prints."""
-        if self.opening is not None and self.opening.waits:
-            return self.opening.start(words)
-        return self.host.lines(("sh", "-c", scripts.on_host(scripts.START, self.host.level), "start", *words))
 
 
 class _PortTaken(Exception):
@@ -120,7 +69,8 @@ async def start(boot: Boot, reach: Callable[[int], SshHost], say: Say) -> None:
     trying = boot
     for attempt in range(TRIES):
         port = FIRST_PORT + (seed + attempt * 37) % PORTS
-        watch, screen = Watch(), Screen(boot.host, boot.launch, boot.slowness, boot.ready.by == "screen")
+        watch = Watch()
+        screen = Screen(boot.host, boot.launch, boot.slowness, boot.ready.by == "screen", boot.picture)
         try:
             async with waiting(boot.host, boot.launch.paths.root, lambda: boot.slowness) as wait:
                 await screen.unless_ended(_try(trying, port, reach, say, watch, wait), wait)
@@ -164,7 +114,7 @@ async def _try(boot: Boot, port: int, reach: Callable[[int], SshHost], say: Say,
     runs_on = "container" if launch.spec.machine.container else launch.accel
     told: dict[str, object] = {"port": port, "accel": runs_on, "user": boot.user, "tells": boot.tells}
     told |= {"asked": boot.asked}
-    told |= {"plugs": records.of_plugs(taken)} if (taken := plugs(launch)) != NO_PLUGS else {}
+    told |= {"plugs": records.of_plugs(boot.plugs)} if boot.plugs != NO_PLUGS else {}
     if boot.ready.by != "ssh":
         told |= {"ready": plain(boot.ready)}
     note = json.dumps(told, separators=(",", ":"))
@@ -240,14 +190,8 @@ async def _until_set_up(boot: Boot, lines: AsyncIterator[bytes]) -> None:
 
 
 async def _answers(boot: Boot) -> bool:
-    from nestlab.wire.qmp import TIMEOUT, connect
-
-    limit = patience.allowed(TIMEOUT, boot.host.slowness)
     try:
-        async with (
-            boot.host.unix(boot.launch.paths.qmp) as socket,
-            connect(socket, timeout=limit, where=boot.path) as monitor,
-        ):
+        async with boot.talk() as monitor:
             await monitor.status()
     except (LabError, OSError):
         return False
@@ -299,13 +243,7 @@ async def _port_of(boot: Boot) -> int:
 
 async def _goes_on(boot: Boot) -> bool:
     """A machine that was paused runs again. False: its QEMU is there, but its guest is not."""
-    from nestlab.wire.qmp import TIMEOUT, connect
-
-    limit = patience.allowed(TIMEOUT, boot.host.slowness)
-    async with (
-        boot.host.unix(boot.launch.paths.qmp) as socket,
-        connect(socket, timeout=limit, where=boot.path) as monitor,
-    ):
+    async with boot.talk() as monitor:
         status = await monitor.status()
         if status in ("paused", "prelaunch", "suspended", "io-error"):
             await monitor.execute("system_wakeup" if status == "suspended" else "cont")

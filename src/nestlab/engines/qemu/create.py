@@ -42,6 +42,8 @@ class Maker:
     cargo: Cargo
     glance: Facts | None = None
     opening: Opening | None = None
+    opens: bool = True
+    """Whether the shell that makes a hypervisor's first guest stays, to start it."""
     _met: bool = False
 
     async def create(self, spec: Spec, blueprint: Blueprint, say: Say) -> tuple[str, int]:
@@ -135,7 +137,7 @@ class Maker:
             return self._state(path, (await self._run(argv, paths, input=identity.archive(papers))).text)
         self._met = True
         asked = (self.cargo.question(artifacts), (gather_facts.GLANCE, ()))
-        if words[4] == "no" and "identity" in papers and container.RUNNER not in papers:
+        if self.opens and words[4] == "no" and "identity" in papers and container.RUNNER not in papers:
             told = await self._open(path, words, papers, asked)
         else:
             both = scripts.together((scripts.PREPARE, words), *asked)

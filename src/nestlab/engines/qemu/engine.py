@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from nestlab.base import patience
 from nestlab.base.errors import LabError, Unreachable
@@ -23,8 +23,9 @@ from nestlab.engines import Sshd
 from nestlab.engines.names_and_keys import introduce
 from nestlab.engines.qemu import readiness, scripts, shutdown, step_time, vlan_ports
 from nestlab.engines.qemu.accel import Choice, choose, contained, presume
-from nestlab.engines.qemu.argv import name_of
-from nestlab.engines.qemu.boot import Boot, cancelled, start
+from nestlab.engines.qemu.argv import name_of, plugs
+from nestlab.engines.qemu.boot import cancelled, start
+from nestlab.engines.qemu.booting import Boot
 from nestlab.engines.qemu.by_monitor import ByMonitor
 from nestlab.engines.qemu.cargo import Cargo
 from nestlab.engines.qemu.carried import Below
@@ -82,6 +83,9 @@ other work until then. Only who still waits needs to know how long he may."""
 @dataclass
 class QemuEngine(ByMonitor):
     """See `nestlab.engines.Engine`."""
+
+    moves: ClassVar[bool] = True
+    """Whether its machines may go to another host, and others come."""
 
     parent: Host
     environment: Environment
@@ -296,12 +300,17 @@ class QemuEngine(ByMonitor):
         links = partial(self.take_down, spec, cut) if cut else None
         plan = replace(begun.launch, extra=(*begun.launch.extra, "-S")) if cut else begun.launch
         keep = begun.launch.keep
-        boot = Boot(self.parent, plan, begun.words, begun.env, begun.user, begun.ready, opening, keep, ports, links)
-        boot = replace(boot, incoming=incoming)
+        boot = Boot(self.parent, plan, begun.words, begun.env, begun.user, begun.ready, opening, keep)
+        boot = replace(boot, plugs=plugs(plan), ports=ports, links=links, incoming=incoming)
+        boot = boot if spec.machine.container else self._as_run(boot)
         await start(boot, lambda port: self._reach(spec.path, port, begun.user, choice.accel), say)
         if boot.asked or incoming:
             await self.parent.write(begun.launch.paths.answered, b"")
         self._observer.up.add(spec.path)
+
+    def _as_run(self, boot: Boot) -> Boot:
+        """A start of a virtual machine, as it is done here."""
+        return boot
 
     async def receive(self, spec: Spec, blueprint: Blueprint, say: Say) -> None:
         """Make a machine that comes from another hypervisor, and start its QEMU, which waits for what it was there."""

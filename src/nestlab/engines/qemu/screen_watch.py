@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +54,8 @@ class Screen:
     slowness: float
     stillness: bool = False
     """Whether it is waited for until its screen stands still: then that is no end."""
+    taken: Callable[[], Awaitable[Picture | None]] | None = None
+    """Takes a picture of it; None: its QEMU's monitor listens in its directory."""
     last: Picture | None = None
     _still: Picture | None = None
     """What it has shown since `_since`."""
@@ -133,4 +135,6 @@ class Screen:
             )
 
     async def _picture(self) -> Picture | None:
+        if self.taken is not None:
+            return await self.taken()
         return await screens.now(self.host, self.launch.paths, self.launch.spec.path)

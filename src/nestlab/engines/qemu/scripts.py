@@ -10,7 +10,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-_ALIVE = r"""
+ALIVE = r"""
 alive() {
   [ -f pid ] && read -r p < pid && [ -n "$p" ] && [ -r "/proc/$p/cmdline" ] &&
     tr '\000,' '\n\n' < "/proc/$p/cmdline" | grep -qxF "$name"
@@ -42,7 +42,7 @@ whole() { [ -z "$durable" ] || sync -- "$@" || [ $? = 127 ]; }
 """Brings files and directories to the disk, where that was asked for (`durable`)."""
 
 PREPARE = (
-    _ALIVE
+    ALIVE
     + _OURS
     + _WHOLE
     + r"""
@@ -187,19 +187,11 @@ whether they are to be believed: not where the console was being cut meanwhile. 
 goes on behind what was had, whatever of it was kept: `tail -f` would begin again. It follows the file that it opened,
 and ends with its stdin."""
 
-START = (
-    _ALIVE
-    + _TPM
-    + f"keep='{KEEP}'"
-    + r"""
-name=$1; dir=$2; boot=$3; shift 3
-cd "$dir" || exit 1
-if alive; then kill -CONT "$p"; echo "nestlab-start: running"
-else
+TURN = r"""
+turn() { # a new console for a new boot; those of the last 20 before it are kept
   for f in pid qmp con qga vnc stopped answered; do
     [ ! -e "$f" ] || { rm -f pid qmp con qga vnc stopped answered; break; }
   done
-  untpm
   if [ -s console.log ]; then
     n=0
     for f in console.[0-9]*.log; do
@@ -213,6 +205,21 @@ else
   : > console.log
   printf '%s\n' "$boot" > boot.new && mv boot.new boot
   : > qemu.log
+}
+"""
+
+START = (
+    ALIVE
+    + _TPM
+    + TURN
+    + f"keep='{KEEP}'"
+    + r"""
+name=$1; dir=$2; boot=$3; shift 3
+cd "$dir" || exit 1
+if alive; then kill -CONT "$p"; echo "nestlab-start: running"
+else
+  untpm
+  turn
   run=; ! command -v setsid >/dev/null || run=setsid
   $run "$@" >> qemu.log 2>&1 < /dev/null &
   p=$!
@@ -234,10 +241,10 @@ exec tail -n +1 -s 0.2 -f --pid="$p" console.log
 """Arguments: name, directory, boot as JSON, QEMU's argv. Says whether it is started or runs already, then the console
 until QEMU ends; then, if QEMU failed before its guest said anything, what QEMU said and that it failed, which is an
 answer, no failure of the script. QEMU does not daemonize, which its sandbox forbids: it gets a session of its own here.
-This shell reaps it, or tail would wait for a zombie. The consoles of the last 20 boots before it are kept."""
+This shell reaps it, or tail would wait for a zombie."""
 
 STOP = (
-    _ALIVE
+    ALIVE
     + _TPM
     + _WHOLE
     + r"""
@@ -262,7 +269,7 @@ machine that is hopeless rather than stopped on purpose."""
 
 
 KILL = (
-    _ALIVE
+    ALIVE
     + _TPM
     + r"""
 name=$1; dir=$2; cd "$dir" 2>/dev/null && alive || { echo absent; exit 0; }
@@ -288,7 +295,7 @@ POWEROFF = "[ -w / ] || ! command -v sudo >/dev/null || exec sudo -n poweroff; e
 """In a machine: its user need not be root."""
 
 REMOVE = (
-    _ALIVE
+    ALIVE
     + _TPM
     + _OURS
     + r"""

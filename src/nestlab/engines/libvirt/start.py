@@ -1,0 +1,70 @@
+"""Starts a machine as a domain: defined, read back and compared, then started and followed as any machine."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import field
+from typing import TYPE_CHECKING
+
+from nestlab.base.errors import LabError
+from nestlab.base.frozen import frozen
+from nestlab.engines.libvirt import domain, drift, scripts
+from nestlab.engines.libvirt.mark import Mark
+from nestlab.engines.libvirt.virsh import Libvirt
+from nestlab.engines.libvirt.xml import parsed
+from nestlab.engines.qemu import booting
+from nestlab.engines.qemu.argv import Launch
+from nestlab.engines.qemu.scripts import on_host
+from nestlab.plan.steps import NO_PLUGS
+
+if TYPE_CHECKING:
+    from nestlab.base.picture import Picture
+
+
+Takes = Callable[[], "Awaitable[Picture | None]"]
+"""Takes a picture of a machine's screen; None where there is none now."""
+
+
+@frozen
+class Boot(booting.Boot):
+    """See `engines.qemu.booting.Boot`."""
+
+    libvirt: Libvirt = field(kw_only=True)
+    takes: Takes | None = None
+
+    @property
+    def picture(self) -> Callable[[], Awaitable[Picture | None]] | None:
+        return self.takes
+
+    @asynccontextmanager
+    async def begin(self, words: Sequence[str]) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Define the domain, and run `scripts.START`: the lines that it prints. LabError when libvirt does not take
+        it, or makes something else of it."""
+        name, directory, note, text = words
+        wanted = parsed(text)
+        made = await self.libvirt.define(self.path, directory, text)
+        if changed := drift.changes(wanted, made):
+            what = f"libvirt on {self.host.path or 'this machine'} makes of {self.path} what it was not asked for: "
+            hint = f"See: virsh -c {self.libvirt.uri} dumpxml {self.libvirt.name(self.path)}"
+            raise LabError(f"{what}{changed[0].what}.", hint=hint)
+        known = self.libvirt
+        paused = "--paused" if "-S" in self.launch.extra else ""
+        more = (known.uri, known.uuid(self.path), known.owner, known.name(self.path), paused)
+        script = on_host(scripts.START, self.host.level)
+        async with self.host.lines(("sh", "-c", script, "start", name, directory, note, *more)) as lines:
+            yield lines
+
+
+def of(plain: booting.Boot, libvirt: Libvirt, takes: Takes) -> Boot:
+    """The same start, by libvirt. Disks come and go only with a start: libvirt would not know of them."""
+
+    def compiled(launch: Launch) -> list[str]:
+        mark = Mark(libvirt.owner, libvirt.lab, launch.spec.path, launch.spec.digest)
+        return [domain.xml(domain.Plan(launch, mark))]
+
+    own = {name: getattr(plain, name) for name in ("host", "launch", "user", "ready", "keep", "ports", "links")}
+    return Boot(**own, argv=compiled, env={}, plugs=NO_PLUGS, monitor=plain.monitor, libvirt=libvirt, takes=takes)
+
+
+__all__ = ["Boot", "Takes", "of"]
