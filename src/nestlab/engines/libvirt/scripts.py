@@ -17,7 +17,7 @@ ready() {{ # waits for libvirt's socket while its host boots: sshd listens there
   n=1000
   while [ ! -S /run/libvirt/libvirt-sock ] && [ "$n" -gt 0 ] && boots; do sleep 0.5; n=$((n-1)); done
 }}
-there() {{ v domuuid "$uuid" >/dev/null 2>&1; }}
+there() {{ v domstate "$uuid" >/dev/null 2>&1; }}
 ours() {{ # whether the domain is the lab's, or there is none
   case $(v metadata "$uuid" --uri {NAMESPACE} --config 2>&1) in
     *"owner=\"$owner\""*) return 0 ;;
