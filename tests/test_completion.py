@@ -77,7 +77,7 @@ def test_keys_for_set_come_from_the_table_and_the_file(
 
 
 def test_images_are_offered_where_they_are_built_or_removed() -> None:
-    assert complete.images_to_build("") == ["debian", "kvm", "pve", "tiny", "lab.yaml"]
+    assert complete.images_to_build("") == ["debian", "kvm", "libvirt", "pve", "tiny", "lab.yaml"]
     assert complete.built_images("") == []
 
 

@@ -117,7 +117,7 @@ def test_an_image_whose_description_is_damaged_is_not_there(tmp_path: Path) -> N
 def test_images_are_listed_by_name(tmp_path: Path) -> None:
     for recipe in BUILTIN.values():
         stored(recipe, tmp_path)
-    assert [image.name for image in ls(tmp_path)] == ["debian", "kvm", "tiny"]
+    assert [image.name for image in ls(tmp_path)] == ["debian", "kvm", "libvirt", "tiny"]
 
 
 def test_removing_an_image_twice_is_removing_it_once(tmp_path: Path) -> None:

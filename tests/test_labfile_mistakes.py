@@ -59,7 +59,7 @@ MACHINE = [
     ("image: tinny", "image", "there is no image `tinny`", "Did you mean `tiny`?"),
     ("image: {}", "image", "it says neither `from`, `file` nor `url`", "from: debian"),
     ("image: {from: tiny, file: x.raw}", "image.file", "`from` and `file` exclude each other", "Keep one"),
-    ("image: {from: alpine}", "image.from", "expected debian, kvm, pve or tiny", ""),
+    ("image: {from: alpine}", "image.from", "expected debian, kvm, libvirt, pve or tiny", ""),
     ("image: {from: tiny, user: bob}", "image.user", "`user` means nothing with `from`", ""),
     ("image: {file: no.qcow2}", "image.file", "there is no file", "relative to the lab file"),
     ("image: {from: tiny, packages: [Curl]}", "image.packages[0]", "expected the name of a Debian package", ""),

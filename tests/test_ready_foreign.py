@@ -109,7 +109,7 @@ def test_intel_and_amd_differ_for_hyper_v(disk: Path) -> None:
     assert "+hv-evmcs" in intel
 
 
-@pytest.mark.parametrize("word", ["libvirt", "xen"])
+@pytest.mark.parametrize("word", ["incus", "xen"])
 def test_one_that_nestlab_does_not_make_yet_is_told_so(word: str) -> None:
     [found] = mistakes(f"{{hypervisor: {word}}}")
     assert "nestlab makes none yet" in found.hint

@@ -16,8 +16,6 @@ from nestlab.lab.blueprint import images_of
 from nestlab.lab.model import TEMPLATE_ENDINGS, Image, Lab
 from nestlab.lab.urls import is_url, name_in
 
-OPTIONS = ("sha256", "sha512", "sums", "signed-by", "format", "compression")
-
 
 @frozen
 class Wanted:
