@@ -12,8 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nestlab.lab.faults import Impairment
+from blueprints import pair
+from nestlab.engines.qemu import link_impair
+from nestlab.home.paths import Place
+from nestlab.lab.faults import Fault, Impairment
 from nestlab.network import switch_control
+from nestlab.network.network_script import bridge_name
 from nestlab.network.switch_impair import LONGEST, WAITING, Impaired, Rule, impaired
 from nestlab.network.switch_ports import Loop
 from nestlab.network.switch_segment import Segment, socket_name
@@ -251,3 +255,20 @@ async def test_what_is_wrong_is_refused_and_nothing_changes(directory: Path) -> 
 
 async def test_where_no_switch_runs_there_is_nothing_to_impair(tmp_path: Path) -> None:
     await switch_control.impair(tmp_path, {"wire": {"": Impairment(delay=1)}})
+
+
+def test_a_link_inside_a_hypervisor_is_impaired_by_netem_on_its_port() -> None:
+    blueprint = pair()
+    place = Place("/var/lib/nestlab/pair")
+    faults = (
+        Fault("impair", "hv1/web", "wire", impairment=Impairment(0.04, 0.005, 0.01, 10_000_000)),
+        Fault("impair", "hv2/web", "wire", impairment=Impairment(delay=1.0)),
+        Fault("impair", "hv1", "wire", impairment=Impairment(delay=1.0)),
+        Fault("cut", "hv1/web", "wire"),
+    )
+    root, bridge, device, said = link_impair.words(blueprint, faults, place, "hv1")
+    assert (root, bridge) == (place.of("hv1/web").root, bridge_name("wire"))
+    assert len(device) <= 15
+    assert said == "delay 40000us 5000us loss 1% rate 10000000bit limit 4096"
+    assert link_impair.words(blueprint, faults, place, "hv3") == []
+    assert link_impair.netem(Impairment(loss=1.0)) == "loss 100% limit 4096"

@@ -77,17 +77,14 @@ async def impair(session: Session, path: str, segment: str, impairment: Impairme
         on_segment(session, path, segment)
     elif segment not in {each.name for each in session.blueprint.segments}:
         raise no_such_segment(session, segment)
-    if session.blueprint.on is not None:
+    if session.blueprint.on is not None and not parent_of(path):
         what = f"Frames on {segment} cannot be impaired: the networks of a Proxmox VE carry them, and its API cannot."
         raise LabError(what, hint="`nestlab cut MACHINE SEGMENT` takes a cable out there, too.")
-    if parent_of(path):
-        what = f"The link of {path} alone cannot be impaired: a bridge in {parent_of(path)} carries its frames."
-        outer = path.partition("/")[0]
-        raise LabError(what, hint=f"`nestlab impair {outer} {segment}` impairs all that goes in and out of {outer}.")
     fault = Fault("impair", path, segment, time.time(), impairment)
     before = _keep(session, fault)
     try:
-        await (await _engine(session, path or "")).impair(session.blueprint)
+        if not parent_of(path) or runs(session, parent_of(path)):
+            await (await _engine(session, path)).impair(session.blueprint)
     except LabError:
         _put_back(session, before)
         raise
@@ -146,8 +143,13 @@ async def settle(session: Session) -> Faults:
     gone += [each for each in session.faults if each.path and each.path not in specs]
     gone += [each for each in session.faults if each.segment and each.segment not in segments]
     _forget(session, gone)
-    if any(each.kind == "impair" for each in session.faults):
-        await (await _engine(session, "")).impair(session.blueprint)
+    impaired = {parent_of(each.path): each.path for each in session.faults if each.kind == "impair"}
+    for parent, path in impaired.items():
+        if not parent:
+            await (await _engine(session, path)).impair(session.blueprint)
+        elif runs(session, parent):
+            with suppress(LabError):  # it does not answer now
+                await (await _engine(session, path)).impair(session.blueprint)
     for fault in session.faults:
         if fault.path and runs(session, fault.path):
             with suppress(LabError):  # it has no such card any more, or does not answer: then nothing is cut there
@@ -247,7 +249,8 @@ async def _undo(session: Session, fault: Fault) -> None:
         before = session.faults
         _forget(session, [fault])
         try:
-            await (await _engine(session, fault.path)).impair(session.blueprint)
+            if not parent_of(fault.path) or runs(session, parent_of(fault.path)):
+                await (await _engine(session, fault.path)).impair(session.blueprint)
         except LabError:
             _put_back(session, before)
             raise

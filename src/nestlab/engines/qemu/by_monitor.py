@@ -11,7 +11,7 @@ from nestlab.base import patience
 from nestlab.base.errors import LabError
 from nestlab.engines import View
 from nestlab.engines.disk_hotplug import Attached
-from nestlab.engines.qemu import attached_disk, impair, readiness, screen, scripts, usernet
+from nestlab.engines.qemu import attached_disk, impair, link_impair, readiness, screen, scripts, usernet
 from nestlab.engines.qemu.accel import Accelerator
 from nestlab.engines.qemu.argv import name_of
 from nestlab.engines.qemu.environment import Environment
@@ -93,8 +93,12 @@ class ByMonitor:
 
     async def impair(self, blueprint: Blueprint) -> None:
         """See `nestlab.engines.Failing`."""
+        faults, place = self.environment.faults(), self.environment.place
         if self.environment.wires:
-            await self.environment.wires.impair(impair.by_segment(blueprint, self.environment.faults()))
+            await self.environment.wires.impair(impair.by_segment(blueprint, faults))
+        elif (outer := blueprint.by_path().get(self.parent.path)) is not None:
+            told = link_impair.words(blueprint, faults, place, self.parent.path)
+            await link_impair.apply(self.parent, told, outer.machine.image.user)
 
     async def take_down(self, spec: Spec, segments: Collection[str]) -> None:
         """Have its links to segments be down, of a QEMU that has just been started."""
