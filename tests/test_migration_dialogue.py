@@ -42,8 +42,9 @@ def _settled(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize("disks", [0, 1, 3])
-def test_a_machine_moves_and_its_original_goes_last(disks: int) -> None:
-    pair = Pair(disks)
+@pytest.mark.parametrize("events", [True, False])
+def test_a_machine_moves_and_its_original_goes_last(disks: int, events: bool) -> None:
+    pair = Pair(disks, events=events)
     perform(pair, live(_journey(disks)))
     _settled(pair)
     assert pair.target.there

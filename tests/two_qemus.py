@@ -46,6 +46,8 @@ class Pair:
     serving: bool = False
     pauses: bool = False
     joined: bool = False
+    events: bool = True
+    """Events tell how a migration is."""
     completes: bool = False
     refuses: str = ""
     """A command that a QEMU refuses."""
@@ -61,7 +63,9 @@ class Pair:
             case Ask(side, commands):
                 return [self._command(side, name, named) for name, named in commands]
             case Await():
+                before = self.migration
                 self._pass()
+                return self.migration if self.events and self.migration != before else None
             case Act(what, side):
                 self.asked.append(f"{what} {side}")
                 self._act(what, side)

@@ -16,7 +16,7 @@ from typing import Any
 
 from nestlab.base.errors import LabError
 from nestlab.base.paint import human
-from nestlab.engines.qemu.migration_ends import dispose, finish, recover, recover_cold
+from nestlab.engines.qemu.migration_ends import dispose, let_go, recover, recover_cold, settle
 from nestlab.engines.qemu.migration_requests import (
     TICK,
     Act,
@@ -53,13 +53,15 @@ def live(journey: Journey) -> Dialogue:
         yield Act("join")
         yield from _prepare(journey)
         yield from _mirror(journey)
-        found = yield from _memory(journey)
+        yield from _memory(journey)
     except LabError as error:
         outcome = yield from recover(journey)
         if outcome == "moved":
             return Moved()
         raise error
-    yield from finish(journey)
+    yield from let_go(journey)
+    found = yield from _told()
+    yield from settle(journey)
     return found
 
 
@@ -174,22 +176,36 @@ def _until_ready(journey: Journey) -> Generator[Request, Any, None]:
         yield Await(TICK)
 
 
-def _memory(journey: Journey) -> Generator[Request, Any, Moved]:
-    """Its memory goes over, and the machine stops at the source."""
+def _told() -> Generator[Request, Any, Moved]:
+    """What the source says of a migration that is done."""
+    try:
+        found = yield from ask("source", "query-migrate")
+    except LabError:
+        return Moved()
+    sent = found.get("ram", {}).get("transferred", 0)
+    return Moved(found.get("downtime", 0) / 1000, found.get("total-time", 0) / 1000, sent)
+
+
+def _memory(journey: Journey) -> Generator[Request, Any, None]:
+    """Its memory goes over, and the machine stops at the source. From then on every question would keep it waiting:
+    what an event tells is not asked."""
     yield from ask("target", "migrate-incoming", uri=f"unix:{journey.target.stream}")
     yield from ask("source", "migrate", uri=f"unix:{journey.source.stream}")
     idle, before, limit, said = 0, (-1, -1), FIRST_DOWNTIME, False
+    event: str | None = None
     while True:
-        found = yield from ask("source", "query-migrate")
+        known = event in ("completed", "pre-switchover")
+        found: Mapping[str, Any] = {"status": event} if known else (yield from ask("source", "query-migrate"))
         status, memory = found.get("status", ""), found.get("ram", {})
         if status == "completed":
-            return Moved(found.get("downtime", 0) / 1000, found.get("total-time", 0) / 1000, memory["transferred"])
+            return
         if status in ("failed", "cancelled"):
             why = found.get("error-desc", "QEMU does not say why")
             raise LabError(f"{journey.path} could not be moved: {why}.", hint="It goes on where it is.")
         if status == "pre-switchover":
             yield from _let_go_of_disks(journey)
             yield from ask("source", "migrate-continue", state="pre-switchover")
+            event = yield Await(TICK)
             continue
         now = (memory.get("transferred", 0), memory.get("remaining", 0))
         idle, before = (idle + 1, before) if now == before else (0, now)
@@ -203,7 +219,7 @@ def _memory(journey: Journey) -> Generator[Request, Any, Moved]:
         elif not said and memory.get("total"):
             said = True
             yield Say(f"its memory: {human(memory['total'])}")
-        yield Await(TICK)
+        event = yield Await(TICK)
 
 
 def _downtime(rounds: int) -> int:

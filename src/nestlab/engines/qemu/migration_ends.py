@@ -67,7 +67,8 @@ def recover(journey: Journey) -> Generator[Request, Any, Literal["moved", "staye
     if source == "unseen":
         return "unknown"
     if source in ("absent", "postmigrate") and target in LOADED:
-        yield from finish(journey)
+        yield from let_go(journey)
+        yield from settle(journey)
         return "moved"
     if source == "absent" and target == "unseen":
         return "unknown"
@@ -91,14 +92,13 @@ def dispose(side: Side) -> Generator[Request, Any, bool]:
     return True
 
 
-def finish(journey: Journey) -> Generator[Request, Any, None]:
-    """The source has given all, and the target has loaded it: let it go, delete the original."""
+def let_go(journey: Journey) -> Generator[Request, Any, None]:
+    """The source has given all, and the target has loaded it: it goes on there."""
     yield Keep("moved", quick=True)
     commands: list[tuple[str, Mapping[str, Any]]] = [("nbd-server-stop", {})] if journey.disks else []
     commands += [("cont", {})] if journey.runs else []
     if commands:
         yield from _each("target", commands)
-    yield from settle(journey)
 
 
 def settle(journey: Journey) -> Generator[Request, Any, None]:

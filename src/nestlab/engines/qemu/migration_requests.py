@@ -27,7 +27,8 @@ class Ask:
 
 @frozen
 class Await:
-    """Wait for an event of the source's QEMU, or so many nominal seconds. Answered by nothing."""
+    """Wait for an event of the source's QEMU, or so many nominal seconds. Answered by the state of the migration that
+    the last event told, or nothing."""
 
     seconds: float
 

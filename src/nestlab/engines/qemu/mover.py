@@ -89,6 +89,7 @@ class Mover:
     _talks: dict[Side, AsyncExitStack] = field(default_factory=dict)
     _monitors: dict[Side, Monitor] = field(default_factory=dict)
     _event: asyncio.Event = field(default_factory=asyncio.Event)
+    _told: str | None = None
     _console: carried.Console | None = None
 
     async def __aenter__(self) -> Mover:
@@ -129,6 +130,8 @@ class Mover:
                     async with asyncio.timeout(patience.allowed(seconds, 1.0)):
                         await self._event.wait()
                 self._event.clear()
+                told, self._told = self._told, None
+                return told
             case Look(side):
                 return await self._look(side)
             case Keep():
@@ -162,7 +165,9 @@ class Mover:
 
     async def _listen(self, events: AsyncIterator[Any]) -> None:
         with contextlib.suppress(Exception):  # the next command tells what is wrong
-            async for _ in events:
+            async for event in events:
+                if event["event"] == "MIGRATION":
+                    self._told = str(event["data"]["status"])
                 self._event.set()
 
     async def _hang_up(self, side: Side) -> None:
