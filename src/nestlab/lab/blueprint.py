@@ -224,22 +224,8 @@ def settle(
     carried = carried_segments(lab)
     segments = {segment.name: segment for segment in lab.segments}
     order = {segment.name: at for at, segment in enumerate(lab.segments)}
-    images: dict[str, Image] = {}
-    inner_images: dict[str, dict[str, None]] = {}
+    images, inner_images = _images(lab, keys)
     specs = []
-    for placed in lab.walk():
-        used = {keys[image]: image for image in (placed.machine.image, *files_of(placed.machine))}
-        images |= used
-        if placed.machine.nests:
-            images[keys[PROBE]] = PROBE
-            inner_images.setdefault(placed.path, {})[keys[PROBE]] = None
-        outer = placed.parent
-        while outer:
-            inner_images.setdefault(outer, {}).update(
-                dict.fromkeys(key for key in used if images[key].base != NO_IMAGE)
-            )
-            outer = parent_of(outer)
-    images |= {keys[image]: image for each in lab.segments for image in netboot_images(each)}
     for placed in lab.walk():
         machine = bare(placed.machine)
         key = keys[machine.image]
@@ -268,6 +254,26 @@ def settle(
             )
         )
     return Blueprint(lab.name, lab.segments, tuple(specs), MappingProxyType(images), lab.on, lab.patience, lab.clusters)
+
+
+def _images(lab: Lab, keys: Mapping[Image, str]) -> tuple[dict[str, Image], dict[str, dict[str, None]]]:
+    """The images of a lab by key, and the keys of what each hypervisor needs for what is in it."""
+    images: dict[str, Image] = {}
+    inner_images: dict[str, dict[str, None]] = {}
+    for placed in lab.walk():
+        used = {keys[image]: image for image in (placed.machine.image, *files_of(placed.machine))}
+        images |= used
+        if placed.machine.nests:
+            images[keys[PROBE]] = PROBE
+            inner_images.setdefault(placed.path, {})[keys[PROBE]] = None
+        outer = placed.parent
+        while outer:
+            inner_images.setdefault(outer, {}).update(
+                dict.fromkeys(key for key in used if images[key].base != NO_IMAGE)
+            )
+            outer = parent_of(outer)
+    images |= {keys[image]: image for each in lab.segments for image in netboot_images(each)}
+    return images, inner_images
 
 
 def definition(

@@ -84,20 +84,8 @@ def _firmware(cache: Path) -> Callable[[Say], Awaitable[Pack]]:
     return firmware
 
 
-def site(home: Home) -> Site:
-    """The site of labs on this machine."""
-    library = Cache(home.cache, install_image)
-
-    @cache
-    def lab_keys(lab: str) -> LabKeys:
-        return LabKeys(home.lab(lab).root)
-
-    @cache
-    def speeds(lab: str) -> Speeds:
-        return Speeds(home.lab(lab).speeds)
-
-    here = _programs_here(home)
-
+def _own_qemu(home: Home) -> OwnQemu:
+    """nestlab's own QEMU on this machine, and whether it is needed and not there, asked once."""
     asked_before: dict[str, bool] = {}
 
     async def lacking(host: Host) -> bool:
@@ -112,7 +100,22 @@ def site(home: Home) -> Site:
         await qemu_runtime.runtime(home.cache, say)
         asked_before.clear()
 
-    own = OwnQemu(lacking, install)
+    return OwnQemu(lacking, install)
+
+
+def site(home: Home) -> Site:
+    """The site of labs on this machine."""
+    library = Cache(home.cache, install_image)
+
+    @cache
+    def lab_keys(lab: str) -> LabKeys:
+        return LabKeys(home.lab(lab).root)
+
+    @cache
+    def speeds(lab: str) -> Speeds:
+        return Speeds(home.lab(lab).speeds)
+
+    here, own = _programs_here(home), _own_qemu(home)
 
     def on(lab: str, parent: Host) -> Engine:
         at = home.lab(lab)
@@ -144,14 +147,14 @@ def site(home: Home) -> Site:
         at = home.lab(lab)
         return engine(lab, parent, inside(lab, parent), lab_keys(lab), library, at, home.cache)
 
-    makers = {**dict.fromkeys(kinds.kinds(), inside), "pve": in_node}
+    makers = {**dict.fromkeys(kinds.kinds(), inside), "libvirt": by_libvirt, "pve": in_node}
 
     def elsewhere(place: LabHome, on: Pve, named: bool) -> Platform:
         from nestlab.proxmox import platform  # labs on this machine need nothing of it
 
         return platform.platform(home, place, on, asked(), named=named)
 
-    return Site(home, LocalHost, on, {**makers, "libvirt": by_libvirt}, elsewhere=elsewhere)
+    return Site(home, LocalHost, on, makers, elsewhere=elsewhere)
 
 
 def asked() -> Callable[[str], str] | None:
