@@ -30,6 +30,10 @@ EARLIEST, LATEST = -(1 << 35), 1 << 35
 
 LARGEST = (1 << 63) - 1
 
+BEYOND = 16
+"""Reads after the end of an archive. tarfile goes on to where the next member would be, by reading: of a member that
+claims exabytes that would be for ever."""
+
 _BROKEN = (tarfile.TarError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RecursionError)
 """What tarfile raises for headers that no tar writes."""
 
@@ -64,10 +68,14 @@ class _Counted:
 
     def __init__(self, source: Any) -> None:
         self._source = source
+        self._beyond = 0
         self.left: int | None = HEADERS
 
     def read(self, size: int) -> bytes:
         data: bytes = self._source.read(size)
+        self._beyond += not data
+        if self._beyond > BEYOND:
+            raise tarfile.ReadError("unexpected end of data")
         if self.left is not None:
             self.left -= len(data)
             if self.left < 0:
