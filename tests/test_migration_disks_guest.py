@@ -10,13 +10,11 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
+from moving_lab import machines, moving
 from test_nested import Cli
 
 pytestmark = [pytest.mark.guest, pytest.mark.slow]
@@ -47,20 +45,8 @@ machines:
 
 @pytest.fixture(scope="module")
 def cli() -> Iterator[Cli]:
-    with tempfile.TemporaryDirectory(prefix="nl-", dir="/tmp") as home:
-        lab = Cli(Path(home))
-        file = Path(home) / "move.yaml"
-        file.write_text(LAB)
-        try:
-            lab.run("up", str(file), "--no-verify")
-            yield lab
-        finally:
-            lab.run("down", "move", "--yes")
-        assert not lab.qemus()
-
-
-def _machines(cli: Cli) -> dict[str, Any]:
-    return {row["path"]: row for row in cli.json("status", "move")["machines"]}
+    with moving(LAB) as found:
+        yield found
 
 
 def _boot(cli: Cli, machine: str) -> str:
@@ -86,11 +72,11 @@ def test_a_machine_moves_with_what_is_on_its_disk(cli: Cli) -> None:
 
 def test_a_container_moves_by_a_restart(cli: Cli) -> None:
     assert cli.json("migrate", "hv1/box", "hv2")["way"] == "restart"
-    assert _machines(cli)["hv2/box"]["state"] == "running"
+    assert machines(cli)["hv2/box"]["state"] == "running"
     assert cli.run("exec", "hv2/box", "echo", "here") == "here\n"
     cli.run("stop", "hv2/box")
     assert cli.json("migrate", "hv2/box", "hv1")["way"] == "off"
-    assert _machines(cli)["hv1/box"]["state"] == "stopped"
+    assert machines(cli)["hv1/box"]["state"] == "stopped"
 
 
 @pytest.mark.parametrize("word", ["its disks", "its memory"])
@@ -108,7 +94,7 @@ def test_nestlab_killed_in_the_middle_the_next_up_gets_there(cli: Cli, word: str
     migrating.wait()
     migrating.stderr.close()
     cli.run("up", str(cli.home / "move.yaml"), "--no-verify")
-    there = {path: row["state"] for path, row in _machines(cli).items() if path.endswith("/db")}
+    there = {path: row["state"] for path, row in machines(cli).items() if path.endswith("/db")}
     assert list(there.values()) == ["running"]
     [path] = there
     assert cli.run("exec", path, "echo", "here") == "here\n"
@@ -117,7 +103,7 @@ def test_nestlab_killed_in_the_middle_the_next_up_gets_there(cli: Cli, word: str
 
 
 def test_a_hypervisor_that_is_lost_while_a_machine_moves_to_it_takes_nothing_with_it(cli: Cli) -> None:
-    hypervisor = _machines(cli)["hv2"]["pid"]  # asked before: it takes longer than what is left then
+    hypervisor = machines(cli)["hv2"]["pid"]  # asked before: it takes longer than what is left then
     argv = [sys.executable, "-m", "nestlab", "migrate", "hv1/db", "hv2"]
     migrating = subprocess.Popen(
         argv, env=cli.env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
@@ -133,6 +119,6 @@ def test_a_hypervisor_that_is_lost_while_a_machine_moves_to_it_takes_nothing_wit
     assert "Traceback" not in said
     assert cli.run("exec", "hv1/db", "echo", "here") == "here\n"
     cli.run("up", str(cli.home / "move.yaml"), "--no-verify")
-    machines = _machines(cli)
-    assert {path for path in machines if path.endswith("/db")} == {"hv1/db"}
-    assert {row["state"] for row in machines.values()} <= {"running", "stopped"}
+    found = machines(cli)
+    assert {path for path in found if path.endswith("/db")} == {"hv1/db"}
+    assert {row["state"] for row in found.values()} <= {"running", "stopped"}

@@ -5,13 +5,11 @@ One lab for the whole file, brought up once; the tests run in the order they sta
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
+from moving_lab import machines, moving
 from test_nested import Cli
 from waiting import LONG, wait_until
 
@@ -40,20 +38,8 @@ COUNT = "i=0; while :; do i=$((i+1)); echo $i >/tmp/n; sleep 0.1; done >/dev/nul
 
 @pytest.fixture(scope="module")
 def cli() -> Iterator[Cli]:
-    with tempfile.TemporaryDirectory(prefix="nl-", dir="/tmp") as home:
-        lab = Cli(Path(home))
-        file = Path(home) / "move.yaml"
-        file.write_text(LAB)
-        try:
-            lab.run("up", str(file), "--no-verify")
-            yield lab
-        finally:
-            lab.run("down", "move", "--yes")
-        assert not lab.qemus()
-
-
-def _machines(cli: Cli) -> dict[str, Any]:
-    return {row["path"]: row for row in cli.json("status", "move")["machines"]}
+    with moving(LAB) as found:
+        yield found
 
 
 def _count(cli: Cli, machine: str) -> int:
@@ -69,7 +55,7 @@ def _answers(cli: Cli, asker: str, address: str) -> bool:
 
 
 def test_a_machine_moves_while_it_runs_and_its_memory_goes_on(cli: Cli) -> None:
-    before, macs = _machines(cli)["hv1/web"], _macs(cli, "hv1/web")
+    before, macs = machines(cli)["hv1/web"], _macs(cli, "hv1/web")
     cli.run("exec", "hv1/web", "--", "sh", "-c", COUNT)
     wait_until(lambda: _count(cli, "hv1/web") > 3, LONG)
     moved = cli.json("migrate", "hv1/web", "hv2")
@@ -79,7 +65,7 @@ def test_a_machine_moves_while_it_runs_and_its_memory_goes_on(cli: Cli) -> None:
     counted = _count(cli, "hv2/web")
     assert counted > 3
     wait_until(lambda: _count(cli, "hv2/web") > counted, LONG)
-    after = _machines(cli)
+    after = machines(cli)
     assert "hv1/web" not in after
     assert (after["hv2/web"]["state"], after["hv2/web"]["accel"]) == ("running", "kvm")
     assert (after["hv2/web"]["addresses"], _macs(cli, "hv2/web")) == (before["addresses"], macs)
