@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from nestlab.base import patience
 from nestlab.base.errors import LabError, Overdue, Unreachable
@@ -25,9 +24,6 @@ from nestlab.hosts.ssh import SshHost
 from nestlab.hosts.starvation import cause
 from nestlab.lab.model import plain
 from nestlab.plan.steps import NO_PLUGS
-
-if TYPE_CHECKING:
-    pass
 
 FIRST_PORT, PORTS = 20000, 12000
 """ssh forwards are taken from 127.0.0.1:20000-31999, below Linux's ephemeral ports."""
@@ -47,6 +43,9 @@ ANSWERS = 30.0
 TRIES = 24
 """Ports tried before giving up."""
 
+RESTARTS = 2
+"""Times that a machine whose kernel got stuck while it boots is started again."""
+
 
 class _PortTaken(Exception):
     """Another process listens there."""
@@ -60,13 +59,17 @@ class _Again(Exception):
     """What was left of the machine is gone: it can be started."""
 
 
+class _Stuck(Exception):
+    """Its kernel goes nowhere: seen with two CPUs on a busy host that emulates them (Linux 6.12 in QEMU 10)."""
+
+
 async def start(boot: Boot, reach: Callable[[int], SshHost], say: Say) -> None:
     """Start the machine (or find it running) and wait until it is up, by ssh or what else tells that.
 
     LabError with the end of its console when QEMU refuses or ends, the guest panics, or it shows no life for too long.
     """
     seed = zlib.crc32(name_of(boot.launch.lab, boot.path).encode())
-    trying = boot
+    trying, restarts = boot, 0
     for attempt in range(TRIES):
         port = FIRST_PORT + (seed + attempt * 37) % PORTS
         watch = Watch()
@@ -77,6 +80,15 @@ async def start(boot: Boot, reach: Callable[[int], SshHost], say: Say) -> None:
             return
         except (_PortTaken, _Again):
             continue
+        except _Stuck:
+            restarts += 1
+            if boot.keep or restarts > RESTARTS:
+                watch.fatal = watch.fatal or watch.stuck
+                error = await screen.kept(_hopeless(boot, watch))
+                await _give_up(boot)
+                raise error from None
+            await _end(boot)
+            say(f"starting it again: {watch.stuck}")
         except _NoSandbox:
             trying = replace(boot, launch=replace(boot.launch, sandbox=False))
         except TimeoutError:
@@ -263,6 +275,8 @@ async def _until_ready(boot: Boot, lines: AsyncIterator[bytes], watch: Watch) ->
             return
         if watch.fatal:
             break
+        if watch.stuck:
+            raise _Stuck
     raise _hopeless(boot, watch)
 
 

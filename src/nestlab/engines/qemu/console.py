@@ -42,6 +42,10 @@ _ELSEWHERE = re.compile(rb"\x1b\[\d{1,3};\d{1,3}H")
 
 _FRAME = "│┃║─━═┌┐└┘╔╗╚╝ "
 
+_TIMER_LOST = re.compile(rb"rcu: .*Possible timer handling issue on cpu=(\d{1,4}) timer-softirq=(\d{1,10})")
+"""Linux, kernel/rcu/tree_stall.h: a thread's timer on that CPU should have ended long ago. The second number counts
+what the CPU's timers have done since its start."""
+
 KEEP = 25
 """Lines of the end of a console that an error shows."""
 
@@ -52,6 +56,9 @@ class Watch:
 
     ready: bool = False
     fatal: str = ""
+    stuck: str = ""
+    """Why it goes nowhere, and starting it again may help."""
+    _timers: dict[int, int] = field(default_factory=dict)
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=KEEP))
 
     def feed(self, line: bytes) -> None:
@@ -60,6 +67,14 @@ class Watch:
             self.tail.append(one_line(clean.decode(errors="replace")))
         if clean.endswith(READY) or clean.startswith(READY):
             self.ready = True
+        lost = _TIMER_LOST.search(clean)
+        if lost:
+            # Between two such lines are 21 s. A CPU that waits for its turn for so long is rare; one whose timer was
+            # lost has the same count each time.
+            cpu, count = int(lost[1]), int(lost[2])
+            if self._timers.get(cpu) == count:
+                self.stuck = f"its CPU {cpu} lost its timer"
+            self._timers[cpu] = count
         for pattern, meaning in FATAL:
             match = pattern.search(clean)
             if match and not self.fatal:
