@@ -312,6 +312,112 @@ KINDS: list[tuple[str, str, str, str, str]] = [
         "-cpu host",
         "",
     ),
+    (
+        "K1",
+        "error: a 'x86_64-linux' with features {kvm} is required to build '/nix/store/1-vm.drv', but I am a "
+        "'x86_64-linux' with features {benchmark, big-parallel}",
+        "nix-no-kvm",
+        "/dev/kvm.*nix-daemon",
+        "",
+    ),
+    (
+        "K1",
+        "  QEMU: Checking if device /dev/kvm exists               : FAIL (Check that the 'kvm-intel' or 'kvm-amd' "
+        "modules"
+        " are loaded)\n  QEMU: Checking for device assignment IOMMU support     : WARN (No ACPI DMAR table found)",
+        "kvm-device-missing",
+        "modprobe",
+        "",
+    ),
+    (
+        "K1",
+        "Incompatible Windows settings: hardware-assisted virtualization must be enabled in BIOS",
+        "firmware-says-off",
+        "In a virtual machine the outer host",
+        "",
+    ),
+    (
+        "K2",
+        "VBoxManage: error: The machine 'n1' is already locked for a session (or being unlocked)",
+        "virtualbox-machine-locked",
+        "powered off",
+        "",
+    ),
+    (
+        "K3",
+        "Set-VMProcessor : A parameter cannot be found that matches parameter name 'ExposeVirtualizationExtensions'.",
+        "hyperv-too-old-to-nest",
+        "1607.*Windows 11",
+        "",
+    ),
+    (
+        "K3",
+        "Linux box 6.6.87.2-microsoft-standard-WSL2\nINFO: KVM (vmx) is disabled by your BIOS\nKVM acceleration can "
+        "NOT "
+        "be used",
+        "firmware-locks",
+        "Windows 11",
+        "",
+    ),
+    (
+        "K4",
+        " - Invalid value for field 'resource.advancedMachineFeatures.enableNestedVirtualization': 'true'. Nested "
+        "virtualization is not supported for machine type n2d-standard-4.",
+        "gce-type-does-not-nest",
+        "set-machine-type",
+        "aws",
+    ),
+    (
+        "K5",
+        'ERROR: failed to create cluster: could not find a log line that matches "Reached target .*Multi-User"',
+        "kind-node-not-booted",
+        "nesting",
+        "",
+    ),
+    (
+        "K5",
+        "Cannot open TUN/TAP dev /dev/net/tun: No such file or directory (errno=2)",
+        "tun-not-permitted",
+        "--dev",
+        "",
+    ),
+    (
+        "K6",
+        "<vcpu0> ERROR:vmm/src/cpu.rs:921 -- VCPU generated error: Failed to run the VCPU: VcpuRun(Bad address)",
+        "vmm-internal-error",
+        "outer level",
+        "",
+    ),
+    (
+        "K7",
+        "vfio: failed to setup container for group 9: No available IOMMU models",
+        "vfio-no-iommu-backend",
+        "iommu",
+        "",
+    ),
+    ("K7", "Error code: VM_REQUIRES_IOMMU", "host-no-passthrough", "VT-d", ""),
+    (
+        "K8",
+        "clocksource: timekeeping watchdog on CPU3: acpi_pm retried 3 times before success",
+        "clocksource-watchdog-slow",
+        "Harmless",
+        "",
+    ),
+    (
+        "K8",
+        "corosync[871]:   [MAIN  ] Corosync main process was not scheduled (@1) for 4021.5 ms (threshold is 2920.0 ms)",
+        "corosync-not-scheduled",
+        "steal",
+        "",
+    ),
+    (
+        "K11",
+        "qemu-system-aarch64: Initialization of device kvm-arm-gicv3 failed: error creating in-kernel VGIC: No such "
+        "device",
+        "arm-gic",
+        "gic-version=host",
+        "",
+    ),
 ]
 
 

@@ -23,6 +23,17 @@ CLOUDS = [
     ),
     ("DMI: Hetzner vServer/KVM\nTASK ERROR: KVM virtualisation configured, but not available.", "dedicated server"),
     ("DMI: OpenStack Foundation OpenStack Nova\nKVM acceleration can NOT be used", "operator"),
+    (
+        "# dmidecode -s system-manufacturer\nDigitalOcean\n# kvm-ok\nINFO: Your CPU does not support KVM extensions",
+        "another plan or region",
+    ),
+    (
+        "$ cat /sys/class/dmi/id/sys_vendor\nHetzner\nmodprobe: ERROR: could not insert 'kvm_amd': Operation not "
+        "supported",
+        "dedicated server",
+    ),
+    (" Hardware Vendor: Alibaba Cloud\nkvm: no hardware support", "ecs.ebm"),
+    ("\tManufacturer: Vultr\nkvm: no hardware support", "Vultr Bare Metal"),
 ]
 
 

@@ -53,6 +53,8 @@ NO_KVM = [
     ("Error: Failed to start the instance: KVM isn't available", "no-kvm-in-general"),
     ("qemu-system-x86_64: -machine q35,accel=kvm: No accelerator found", "kvm-refused"),
     ("error: CPU mode 'host-passthrough' for x86_64 qemu domain on x86_64 host is not supported", "libvirt-no-kvm"),
+    ("systemd-vmspawn: KVM acceleration requested but not supported by this system.", "no-kvm-in-general"),
+    ("zoneadm: HVM support is not available", "needs-cpu-virtualization"),
     ("Your system: virtualization is not enabled", "virtualization-not-available"),
 ]
 

@@ -333,8 +333,18 @@ def by_log(lowered: bytes) -> Cloud | None:
     for cloud in CLOUDS:
         if any(word.encode() in lowered for word in cloud.log):
             return cloud
+    told = " \n".join(found[1].decode(errors="replace") for found in _DMI.finditer(lowered))
+    for cloud in CLOUDS:
+        if any(word.lower() in told for word in cloud.dmi):
+            return cloud
     kernel = _KERNEL.search(lowered)
     return next((cloud for cloud in CLOUDS if kernel and cloud.kernel == kernel[1].decode()), None)
 
+
+_DMI = re.compile(
+    rb"(?:sys_vendor|(?:bios|board|chassis)_(?:vendor|version|asset_tag)|product_name|\bdmi:|dmidecode -s [\w-]{3,40}"
+    rb"|(?:manufacturer|product name|hardware (?:vendor|model)|asset tag):)[ \t\r]{0,20}\n?([^\n]{1,160})"
+)
+"""Where a report shows strings of DMI: the line of the kernel, dmidecode, hostnamectl, lshw, /sys/class/dmi/id."""
 
 _KERNEL = re.compile(rb"\d\.\d{1,3}\.\d{1,3}-\d{1,5}-(aws|gcp|azure|oracle)\b")

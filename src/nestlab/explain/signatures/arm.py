@@ -94,7 +94,8 @@ TABLE: tuple[Signature, ...] = (
     Signature(
         "arm-gic",
         r"Unable to determine GIC version|GICv\d.{0,40}not (?:available|supported)"
-        r"|does not support (?:in-kernel )?GICv\d|host does not support in-kernel GICv\d",
+        r"|does not support (?:in-kernel )?GICv\d|host does not support in-kernel GICv\d"
+        r"|device kvm-arm-gic(?:v\d)? failed|error creating in-kernel VGIC",
         "The guest's interrupt controller is not one that this host's KVM can give.",
         "Take the host's own: `-machine virt,gic-version=host`; libvirt: <gic version='host'/>, or leave it out.",
         VIRT,

@@ -11,7 +11,8 @@ TABLE: tuple[Signature, ...] = (
     Signature(
         "clocksource-watchdog-slow",
         r"clocksource: (?:Watchdog )?\S{0,20} ?.{0,30}read(?:[ -]back)? (?:timed out|delay)"
-        r"|wd-tsc-wd.{0,40}read-back delay|clocksource-wait|watchdog_print_freq_timeout",
+        r"|wd-tsc-wd.{0,40}read-back delay|clocksource-wait|watchdog_print_freq_timeout"
+        r"|timekeeping watchdog on CPU\d{1,4}: .{1,40}retried \d",
         "Harmless: in a nest it takes long to read the HPET (or another watchdog clock) through the levels, and the "
         "kernel's watchdog of the TSC complains of that.",
         "Nothing; for quiet boot that guest with tsc=nowatchdog (or tsc=reliable), and give it no HPET and kvm-clock "

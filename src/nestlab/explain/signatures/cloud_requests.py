@@ -8,7 +8,7 @@ from nestlab.explain.signatures.signature import Rank, Signature
 TABLE: tuple[Signature, ...] = (
     Signature(
         "ec2-type-does-not-nest",
-        r"NestedVirtuali[sz]ation.{0,80}(?:not supported|is not valid|unsupported)"
+        r"(?<!enable)NestedVirtuali[sz]ation.{0,80}(?:not supported|is not valid|unsupported)"
         r"|instance type '?[\w.-]{3,30}'? does not support nested|nested virtuali[sz]ation is not supported (?:for|on"
         r"|by) (?:this |the )?instance type",
         "That instance type of EC2 does not nest. Intel types of the 8th generation do (C8i, M8i, R8i and their kin), "

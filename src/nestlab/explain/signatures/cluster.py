@@ -161,6 +161,19 @@ TABLE: tuple[Signature, ...] = (
         Rank.SYMPTOM,
     ),
     Signature(
+        "corosync-not-scheduled",
+        r"Corosync main process was not scheduled .{0,20}for (?P<time>\d{1,9})",
+        "This node stood still for {time} ms: its CPUs were kept from it by the level below, or it was paused, moved "
+        "or "
+        "restored. Others may have taken it for dead.",
+        "Look at steal time on the node (`vmstat 1`, st) and load below it; give fewer virtual CPUs than the host has, "
+        "or start fewer machines at once; in nested labs raise token in corosync.conf.",
+        GUIDE + ", Cluster Network; corosync.conf(5)",
+        "corosync[1022]:   [MAIN  ] Corosync main process was not scheduled (@1732) for 5012.0391 ms (threshold is "
+        "2920.0000 ms). Consider token timeout increase.",
+        Rank.REFUSAL,
+    ),
+    Signature(
         "corosync-link-down",
         r"\[KNET\s{0,3}\] link: host: (?P<host>\d+) link: (?P<link>\d+) is down",
         "corosync lost node {host} on link {link}.",

@@ -143,6 +143,20 @@ TABLE: tuple[Signature, ...] = (
         Rank.CAUSE,
     ),
     Signature(
+        "kind-node-not-booted",
+        r"could not find a log line that matches \"Reached target",
+        "The systemd in a node of kind did not start: what runs Docker is itself a container without nesting, has too "
+        "few inotify instances for one more systemd, or its cgroups are not what kind wants.",
+        "`kind create cluster --retain`, then `docker logs NAME-control-plane`. On the host: `sudo sysctl "
+        "fs.inotify.max_user_instances=512 fs.inotify.max_user_watches=524288`; an outer container needs nesting "
+        "(`pct set VMID --features nesting=1,keyctl=1`).",
+        "kind: Known issues",
+        'ERROR: failed to create cluster: could not find a log line that matches "Reached target .*Multi-User System.*'
+        '|detected cgroup v1"',
+        Rank.CAUSE,
+        Sure.LIKELY,
+    ),
+    Signature(
         "container-cgroups",
         r"cgroup mountpoint does not exist|failed to find (?:memory|cpuset|pids) cgroup"
         r"|cgroups?: cannot find cgroup mount",

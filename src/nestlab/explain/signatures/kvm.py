@@ -22,7 +22,8 @@ TABLE: tuple[Signature, ...] = (
         "firmware-locks-svm",
         r"SVM disabled \(by BIOS\)",
         "The firmware of this machine keeps AMD-V (SVM) off.",
-        "Switch SVM Mode on in the firmware setup, save, and power the machine off and on.",
+        "Switch SVM Mode on in the firmware setup, save, and power the machine off and on. In a virtual machine it is "
+        "the outer host that must give svm: `nestlab doctor` says how.",
         "linux: arch/x86/kernel/cpu/amd.c; " + NESTED,
         "[    2.310562] kvm_amd: SVM disabled (by BIOS) in MSR_VM_CR on CPU 3",
         Rank.CAUSE,
@@ -30,11 +31,14 @@ TABLE: tuple[Signature, ...] = (
     Signature(
         "firmware-locks",
         r"kvm.{0,40}disabled by (?:your )?bios",
-        "The firmware of this machine keeps hardware virtualization off.",
-        "Switch VT-x or SVM Mode on in the firmware setup, save, and power the machine off and on.",
+        "The firmware of this machine keeps hardware virtualization off. A virtual machine has no such firmware: there "
+        "its outer host does.",
+        "On real hardware switch VT-x or SVM Mode on in the firmware setup, save, and power the machine off and on.",
         NESTED + "; kvm-ok(1)",
         "kvm: disabled by bios",
         Rank.CAUSE,
+        Sure.LIKELY,
+        below=True,
     ),
     Signature(
         "sev-guest",

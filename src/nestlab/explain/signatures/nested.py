@@ -51,7 +51,7 @@ TABLE: tuple[Signature, ...] = (
     Signature(
         "vmm-internal-error",
         r"KVM_EXIT_INTERNAL_ERROR|VcpuExit::InternalError|unexpected (?:KVM )?exit reason"
-        r"|VcpuRun\(EmulationFail|EmulationFailed|nested_(?:vmx|svm)_run.{0,40}fail",
+        r"|VcpuRun\(|EmulationFailed|Failed to run the VCPU|nested_(?:vmx|svm)_run.{0,40}fail",
         "KVM gave the guest up: it met an instruction that it could not emulate or an exit it does not know, in a "
         "nest mostly because the level below reports it wrongly.",
         "Update the outer level's kernel or hypervisor; see that ept or npt is on: `cat "

@@ -10,7 +10,7 @@ VFIO = "Linux documentation: driver-api/vfio; PVE Administration Guide: PCI(e) P
 TABLE: tuple[Signature, ...] = (
     Signature(
         "viommu-caching-mode",
-        r"set caching-mode=on for intel-iommu|without enabling caching-mode=on|caching-mode=on.{0,40}(?:required"
+        r"set caching-mode=on for intel-iommu|without enabling caching-mode=on|caching-mode(?:=on)?.{0,40}(?:required"
         r"|needed)",
         "This machine has a virtual Intel IOMMU and a passed-through device, and the IOMMU does not tell the host of "
         "new mappings: it needs caching mode.",
@@ -95,8 +95,7 @@ TABLE: tuple[Signature, ...] = (
         "host-no-passthrough",
         r"host doesn't support (?:passthrough|VFIO PCI passthrough|legacy PCI passthrough)|no IOMMU detected"
         r"|please verify that IOMMU is enabled|DMAR: No ATSR|AMD-Vi: (?:Unable to|failed)|IOMMU: not (?:enabled"
-        r"|supported)"
-        r"|device assignment IOMMU support\s{0,40}: WARN|IOMMU is enabled by kernel\s{0,40}: WARN",
+        r"|supported)|VM_REQUIRES_IOMMU",
         "This host has no working IOMMU, so it can give no real device to a guest.",
         "On real hardware switch VT-d or AMD-Vi on in the firmware, on Intel boot with intel_iommu=on. In a virtual "
         "machine the level below must give a virtual IOMMU (QEMU -device intel-iommu, Proxmox VE viommu=intel); "
@@ -104,6 +103,29 @@ TABLE: tuple[Signature, ...] = (
         VFIO,
         "error: unsupported configuration: host doesn't support passthrough of host PCI devices",
         Rank.CAUSE,
+    ),
+    Signature(
+        "validate-no-iommu",
+        r"device assignment IOMMU support\s{0,40}: WARN|IOMMU is enabled by kernel\s{0,40}: WARN",
+        "virt-host-validate found no working IOMMU. That matters only where a real device is to be given to a guest.",
+        "Nothing, if none is. Else switch VT-d or AMD-Vi on in the firmware, on Intel boot with intel_iommu=on; a "
+        "virtual machine needs a virtual IOMMU from the level below.",
+        "virt-host-validate(1); " + VFIO,
+        "  QEMU: Checking for device assignment IOMMU support                         : WARN (No ACPI DMAR table "
+        "found)",
+        Rank.NOTE,
+    ),
+    Signature(
+        "vfio-no-iommu-backend",
+        r"No available IOMMU models",
+        "The kernel has no way to map a guest's memory for the device: the module vfio_iommu_type1 is not loaded, or "
+        "there is no IOMMU.",
+        "`sudo modprobe vfio_iommu_type1`, for good in /etc/modules-load.d; if it stays, `sudo dmesg | grep -iE "
+        "'dmar|iommu|amd-vi'` must show an IOMMU: see `nestlab doctor`.",
+        VFIO,
+        "vfio 0000:01:00.0: failed to setup container for group 14: No available IOMMU models",
+        Rank.CAUSE,
+        Sure.LIKELY,
     ),
     Signature(
         "iommu-fault",

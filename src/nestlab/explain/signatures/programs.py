@@ -21,6 +21,20 @@ TABLE: tuple[Signature, ...] = (
         below=True,
     ),
     Signature(
+        "nix-no-kvm",
+        r"with features \{.{0,120}\bkvm\b.{0,120}is required to build"
+        r"|required \(system, features\): .{0,80}\bkvm\b",
+        "Nix knows of no builder with KVM: a machine offers the feature `kvm` only where nix-daemon found /dev/kvm "
+        "when it started.",
+        DOCTOR + " Then `sudo systemctl restart nix-daemon`; for a remote builder write `kvm` among the features of "
+        "its line in `builders`. `system-features = kvm` without a /dev/kvm only moves the failure.",
+        "Nix manual: nix.conf (system-features), Remote builds",
+        "error: a 'x86_64-linux' with features {kvm, nixos-test} is required to build '/nix/store/0a-vm-test-run.drv'",
+        Rank.CAUSE,
+        Sure.LIKELY,
+        below=True,
+    ),
+    Signature(
         "user-not-in-kvm-group",
         r"user doesn't have permissions to use KVM|\bnot (?:a )?member of (?:the )?'?kvm'? group"
         r"|user is not in (?:the )?'?kvm'? group",
@@ -49,6 +63,7 @@ TABLE: tuple[Signature, ...] = (
         r"|The CPU is capable of virtuali[sz]ation: no"
         r"|No support for hardware-accelerated KVM virtuali[sz]ation detected"
         r"|virtuali[sz]ation is not available for your CPU|does not support hardware virtuali[sz]ation|KVM: CPU has no"
+        r"|(?:CPU|processor) does not support (?:VMX|SVM|AMD-V|(?:Intel )?VT-x)\b|HVM support is not available"
         r"|capable of running Kata Containers",
         "The program sees neither vmx nor svm in /proc/cpuinfo. On a virtual machine that means: the outer hypervisor "
         "does not give them to it.",
@@ -156,7 +171,9 @@ TABLE: tuple[Signature, ...] = (
         r"|Virtuali[sz]ation(?: is)? disabled in (?:the )?(?:firmware|BIOS|UEFI)"
         r"|enable virtuali[sz]ation in (?:the )?(?:your )?(?:BIOS|UEFI|firmware)"
         r"|hardware assisted virtuali[sz]ation and data execution protection must be enabled"
-        r"|virtuali[sz]ation support (?:was |wasn't |is )?not (?:detected|enabled)",
+        r"|virtuali[sz]ation support (?:was |wasn't |is )?not (?:detected|enabled)"
+        r"|virtuali[sz]ation (?:technology |extensions? )?(?:\(\w{2,8}\) )?(?:must be|needs to be|should be"
+        r"|has to be|to be) (?:enabled|turned on|switched on|activated)",
         "The program sees no VT-x or AMD-V: it is off in the firmware of a real machine, or not given to a virtual "
         "one.",
         "On real hardware switch Intel Virtualization Technology or SVM Mode on in the firmware setup, and power off "
@@ -175,7 +192,8 @@ TABLE: tuple[Signature, ...] = (
         r"|are )?(?:not |un|dis)(?:available|enabled|abled|supported|present|detected)|VT-x (?:is |are )?(?:not "
         r"|un)(?:available|enabled|supported)|AMD-V (?:is |are )?(?:not |un)(?:available|enabled|supported)"
         r"|AMD-V is disabled in the BIOS|VT-x is disabled in the BIOS|KVM is required"
-        r"|KVM isn't (?:available|supported|usable|enabled)|\bKVM: not supported",
+        r"|KVM isn't (?:available|supported|usable|enabled)|KVM (?:acceleration )?(?:was )?requested but"
+        r"|\bKVM: not supported",
         "The program wants hardware virtualization, and finds none on this machine.",
         "`grep -cwE 'vmx|svm' /proc/cpuinfo` and `ls -l /dev/kvm` there: 0 means that the firmware or the level below "
         "does not "

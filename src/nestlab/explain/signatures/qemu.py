@@ -25,7 +25,8 @@ TABLE: tuple[Signature, ...] = (
         r"Could not access KVM kernel module: Permission denied|failed to initialize kvm: Permission denied"
         r"|Checking if device '?/dev/kvm'? is accessible\s{0,80}: FAIL",
         "/dev/kvm is there, but this user may not open it.",
-        "`sudo usermod -aG kvm $USER`, then log in anew. In a container give it the device and its group.",
+        "`sudo usermod -aG kvm $USER`, then log in anew. In a container give it the device and its group. On a CI "
+        "runner, which cannot log in anew: `sudo chmod 666 /dev/kvm` in a step before.",
         "libbpf/libbpf#747; actions/runner-images#8542",
         "Could not access KVM kernel module: Permission denied",
         Rank.CAUSE,

@@ -36,7 +36,8 @@ TABLE: tuple[Signature, ...] = (
     ),
     Signature(
         "tun-not-permitted",
-        r"could not (?:open|configure) /dev/net/tun.{0,40}(?:Operation not permitted|Permission denied|No such file)"
+        r"/dev/net/tun\b.{0,60}(?:operation not permitted|permission denied|no such (?:file|device)|does not exist"
+        r"|not found|not available)"
         r"|failed to create tun device: Operation not permitted",
         "A tap interface needs root or CAP_NET_ADMIN, and a container needs /dev/net/tun.",
         "Make it beforehand: `sudo ip tuntap add dev tap0 mode tap user $USER`; or use user networking. For a "

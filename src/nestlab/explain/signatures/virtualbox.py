@@ -31,6 +31,18 @@ TABLE: tuple[Signature, ...] = (
         Rank.CAUSE,
     ),
     Signature(
+        "virtualbox-machine-locked",
+        r"is already locked (?:for a session|by a session)|VBOX_E_INVALID_OBJECT_STATE",
+        "VirtualBox changes a machine's processor and hardware, nesting among them, only while it is powered off; it "
+        "runs, is saved, or a process of VirtualBox still holds it.",
+        "`VBoxManage showvminfo NAME | grep State`; power it off (`VBoxManage controlvm NAME acpipowerbutton`; "
+        "`VBoxManage discardstate NAME` if it is saved), then set it again. If it is off: `VBoxManage startvm NAME "
+        "--type emergencystop`.",
+        "VirtualBox manual: VBoxManage modifyvm, startvm",
+        "VBoxManage: error: The machine 'hv1' is already locked for a session (or being unlocked)",
+        Rank.CAUSE,
+    ),
+    Signature(
         "virt-at-load-off",
         r"enable_virt_at_load\s{0,3}[=:]\s{0,3}[0Nn]\b",
         "KVM is told to take the CPU's virtualization only while guests run. VirtualBox before 7.2.10 needs that on "

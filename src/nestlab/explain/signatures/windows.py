@@ -118,6 +118,17 @@ TABLE: tuple[Signature, ...] = (
         Rank.CAUSE,
     ),
     Signature(
+        "hyperv-too-old-to-nest",
+        r"matches parameter name '?ExposeVirtuali[sz]ationExtensions",
+        "This Windows is older than nesting: its Hyper-V has no such option. On Intel it came with Windows 10 1607 and "
+        "Server 2016, on AMD with Windows 11 and Server 2022.",
+        "`winver`, then update Windows. If it is new enough, an older Hyper-V module is loaded: `Get-Module Hyper-V "
+        "-ListAvailable`, and `Import-Module Hyper-V -RequiredVersion 2.0.0.0`.",
+        HYPERV,
+        "Set-VMProcessor : A parameter cannot be found that matches parameter name 'ExposeVirtualizationExtensions'.",
+        Rank.CAUSE,
+    ),
+    Signature(
         "hypervisor-detected",
         r"A hypervisor has been detected\. Features required for Hyper-V will not be displayed",
         "A hypervisor already runs below this Windows: its own Hyper-V, or that of the host whose virtual machine it "
