@@ -53,12 +53,20 @@ def test_the_list_says_what_each_needs_and_whether_it_fits(console: Console) -> 
     assert listed["pair-on-pve"]["fits"] is None
     assert listed["three-levels"]["levels"] == 3
     assert "two hypervisors" in listed["pair"]["about"].lower()
+    assert listed["containers"]["about"].endswith("all on one segment")
+    assert listed["pair-on-pve"]["about"].endswith("all that can be said of where")
     assert listed["pair"]["seconds"] is None
     console.run("up", "pair.yaml", "--no-verify")
     assert (
         next(each for each in console.json("init", "--list")["examples"] if each["name"] == "pair")["seconds"]
         is not None
     )
+
+
+def test_the_name_of_an_example_alone_is_that_example(console: Console) -> None:  # noqa: F811
+    said = console.run("init", "three-levels")
+    assert said.stdout.startswith("three-levels.yaml: lab three-levels, from the example three-levels")
+    assert (console.folder / "three-levels.yaml").exists()
 
 
 def test_without_a_terminal_it_lists_and_says_what_to_type(console: Console) -> None:  # noqa: F811

@@ -14,11 +14,21 @@ from nestlab.cli.common import home, paint, print_json, site
 from nestlab.cli.guard import guarded, out, run, say
 from nestlab.cli.options import Debug, Json
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The lab's name; left out: the example's.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help="The lab's name, an example's or another; left out: the example's.",
+        autocompletion=complete.examples,
+    ),
+]
 From = Annotated[
     str,
     typer.Option(
-        "--from", metavar="EXAMPLE", help="Which example; without, it asks.", autocompletion=complete.examples
+        "--from",
+        metavar="EXAMPLE",
+        help="Which example; without, that of the name, or it asks.",
+        autocompletion=complete.examples,
     ),
 ]
 Listed = Annotated[bool, typer.Option("--list", help="List the examples with what each needs, and write nothing.")]
@@ -35,6 +45,7 @@ def init(
     \b
     Examples:
       nestlab init --list
+      nestlab init pair                          pair.yaml, the example of that name
       nestlab init web --from pair               web.yaml, with lab: web
       nestlab init                               asks which
     """
@@ -45,6 +56,7 @@ async def _init(name: str, source: str, *, listed: bool, as_json: bool) -> None:
     from nestlab.verbs import examples
 
     known = examples.names()
+    source = source or (name if name in known else "")
     if source and source not in known:
         raise LabError(f"There is no example {source}.", hint=f"Examples: {', '.join(known)}.")
     if listed or not source:

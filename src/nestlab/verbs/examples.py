@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Sequence
@@ -80,8 +81,11 @@ def _described(name: str, facts: Facts, times: step_times.Times) -> Example:
 
 
 def _about(text: str) -> str:
-    comments = (line.removeprefix("# ").rstrip(".") for line in text.splitlines() if line.startswith("# "))
-    return next((line for line in comments if not line.startswith(_SCHEMA[2:])), "")
+    """The first sentence of its first comment."""
+    lines = [line for line in text.splitlines() if not line.startswith(_SCHEMA)]
+    comments = itertools.dropwhile(lambda line: line == "#", lines)
+    words = " ".join(line.removeprefix("# ") for line in itertools.takewhile(lambda line: line[:2] == "# ", comments))
+    return words.partition(". ")[0].removesuffix(".")
 
 
 def _seconds(blueprint: Blueprint, times: step_times.Times) -> float | None:
