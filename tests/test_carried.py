@@ -36,11 +36,13 @@ async def test_all_that_a_machine_has_written_is_copied_and_nothing_of_what_says
         (one / name).write_text(f"{name} here")
     (other / "made").write_text("made there")
     _folder(one, "upper").joinpath("a b").write_bytes(bytes(range(256)) * 100)
+    _folder(one, "nested").joinpath("docker").write_text("of containers in a container")
     _folder(one, "tpm").joinpath("state").write_text("sealed")
     host = LocalHost()
     await whole(host, host, (str(one), str(other)), (), _quiet)
     copied = {str(each.relative_to(other)) for each in other.rglob("*") if each.is_file()}
     wanted = {"disk.qcow2", "disk-0123abcd.qcow2", "uefi.fd", "console.log", "console.3.log", "upper/a b", "tpm/state"}
+    wanted.add("nested/docker")
     assert copied == {*wanted, "made"}
     assert (other / "made").read_text() == "made there"
     assert all((one / each).read_bytes() == (other / each).read_bytes() for each in wanted)

@@ -22,7 +22,7 @@ from nestlab.base.errors import LabError
 from nestlab.engines.port_rules import Rule
 from nestlab.engines.qemu import container, usernet
 from nestlab.engines.qemu.argv import Launch
-from nestlab.engines.qemu.container_runner import configuration
+from nestlab.engines.qemu.container_runner import configuration, nested_stores, openable
 from nestlab.engines.qemu.container_sockets import Console, Forwards, Monitor, in_thread, listener, messages
 from nestlab.home.paths import MachinePaths
 from nestlab.lab.blueprint import Nic, Spec
@@ -164,6 +164,20 @@ def test_a_console_is_logged_and_shown_to_who_is_there(tmp_path: Path, monkeypat
     assert Path("console.log").read_bytes() == b"first\nsecond\nreboot: Power down\n"
 
 
+def test_who_connects_before_the_container_is_there_is_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    held: list[socket.socket] = []
+    forwards = Forwards(lambda _: held[0])
+    forwards.add("127.0.0.1", 0, "10.9.8.15", 22)
+    [rule] = usernet.rules(forwards.told())
+    with socket.create_connection(("127.0.0.1", rule.local), timeout=20) as there:
+        assert there.recv(10) == b""
+    assert [str(each.message) for each in recwarn] == []
+    forwards.remove("127.0.0.1", rule.local)
+
+
 NIC = Nic("wire", "52:54:00:00:00:07", 1400, ("10.1.0.7/24", "fd00::7/64"))
 SPEC = Spec(
     "hv1/web",
@@ -201,7 +215,7 @@ def test_a_container_has_its_users_its_limits_and_its_cards(tmp_path: Path, monk
     (tmp_path / "0123abcd").mkdir()
     monkeypatch.chdir(tmp_path / "0123abcd")
     settings = {"host": "web", "memory": 1 << 27, "cpus": 2, "base": "disk"}
-    cards = [{"bridge": "br-wire", "mac": NIC.mac, "mtu": NIC.mtu, "addresses": NIC.addresses}]
+    cards = [container._card(NIC), container._card(replace(NIC, vlan=20, addresses=()))]
     lines = configuration(settings | {"nics": cards}).splitlines()
     assert "lxc.idmap = u 0 100000 65536" in lines
     assert "lxc.cgroup2.memory.max = 134217728" in lines
@@ -216,6 +230,14 @@ def test_a_container_has_its_users_its_limits_and_its_cards(tmp_path: Path, monk
         "lxc.net.0.flags = up",
         "lxc.net.0.ipv4.address = 10.1.0.7/24",
         "lxc.net.0.ipv6.address = fd00::7/64",
+        "lxc.net.1.type = veth",
+        "lxc.net.1.veth.pair = v0123abcdn1",
+        "lxc.net.1.link = br-wire",
+        "lxc.net.1.name = eth1",
+        "lxc.net.1.hwaddr = 52:54:00:00:00:07",
+        "lxc.net.1.mtu = 1400",
+        "lxc.net.1.flags = up",
+        "lxc.net.1.veth.vlan.id = 20",
     ]
     assert "lxc.net.0.type = empty" in configuration(settings | {"nics": []}).splitlines()
 
@@ -223,3 +245,41 @@ def test_a_container_has_its_users_its_limits_and_its_cards(tmp_path: Path, monk
 def test_a_disk_of_the_users_makes_no_container() -> None:
     with pytest.raises(LabError, match="hv1/web: a container cannot be made"):
         container.root_of(SPEC, {})
+
+
+def test_containers_inside_it_get_proc_sys_fuse_and_a_network_of_their_own(tmp_path: Path) -> None:
+    settings = {"host": "web", "memory": 1 << 27, "cpus": 2, "base": "disk", "nics": []}
+    lines = configuration(settings, ["docker"]).splitlines()
+    for line in (
+        "lxc.mount.entry = proc dev/.lxc/proc proc create=dir,optional 0 0",
+        "lxc.mount.entry = sys dev/.lxc/sys sysfs create=dir,optional 0 0",
+        "lxc.mount.entry = /dev/fuse dev/fuse none bind,create=file,optional 0 0",
+        "lxc.mount.entry = /mnt/nested/docker var/lib/docker none bind,create=dir,optional 0 0",
+        "lxc.apparmor.profile = unconfined",
+    ):
+        assert line in lines
+    device = tmp_path / "fuse"
+    device.touch(mode=0o600)
+    openable(str(device), str(tmp_path / "none"))
+    assert stat.S_IMODE(device.stat().st_mode) == 0o666
+
+
+def test_what_runs_containers_inside_it_writes_beside_its_overlay_unless_it_began_within(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owned: list[tuple[str, int, int]] = []
+    monkeypatch.setattr(os, "chown", lambda *words: owned.append(words))
+    monkeypatch.chdir(tmp_path)
+    root = tmp_path / "root"
+    (root / "usr/sbin").mkdir(parents=True)
+    assert list(nested_stores(str(root))) == []
+    (root / "usr/sbin/dockerd").symlink_to("/nowhere")
+    (root / "var/lib/docker").mkdir(parents=True)
+    assert list(nested_stores(str(root))) == ["docker"]
+    assert owned == [("nested/docker", 100000, 100000)]
+    (root / "usr/sbin/dockerd").unlink()
+    assert list(nested_stores(str(root))) == ["docker"], "what is there stays in view"
+    (root / "usr/bin").mkdir()
+    (root / "usr/bin/podman").touch()
+    (root / "var/lib/containers/storage").mkdir(parents=True)
+    assert list(nested_stores(str(root))) == ["docker"], "what was begun within is not covered"

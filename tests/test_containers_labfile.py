@@ -44,6 +44,13 @@ def test_a_container_inside_a_hypervisor_is_of_an_image_of_nestlabs_and_takes_li
     assert more.setup is not None
 
 
+def test_a_container_has_vlans_addresses_and_ports_as_a_virtual_machine_has() -> None:
+    card = "wire: {vlan: 20, mac: '52:54:00:00:00:05'}"
+    box, vm = (inside(f"{{container: {is_one}, segments: {{{card}}}, ports: [80]}}") for is_one in ("true", "false"))
+    assert box.links[0].vlan == 20
+    assert (box.links, box.ports) == (vm.links, vm.ports)
+
+
 def test_a_container_may_be_at_any_level_below_the_first() -> None:
     text = (
         "lab: x\nmachines: {a: {hypervisor: kvm, machines: {b: {hypervisor: kvm, machines: {c: {container: true}}}}}}\n"
@@ -69,6 +76,8 @@ MISTAKES = [
     ("{container: true, ready: agent}", "ready", "a container is known to be up by ssh"),
     ("{container: true, ready: {port: 80}}", "ready", "a container is known to be up by ssh"),
     ("{container: true, segments: {wire: {card: e1000e}}}", "segments.wire.card", "one end of a pair (veth)"),
+    ("{container: true, segments: {wire: {trunk: true}}}", "segments.wire.trunk", "a trunk to hv/m, which is a plain"),
+    ("{container: true, segments: {wire: {vlan: 1}}}", "segments.wire.vlan", "expected a whole number from 2 to 4094"),
     ("{container: true, machines: {n: {}}}", "machines", "machines inside m, which is a container"),
 ]
 

@@ -21,6 +21,7 @@ from nestlab.plan.planner import plan
 from nestlab.plan.steps import Boot, Observed, Plan, Seen
 from nestlab.show import graph, inventory, render
 from nestlab.show.ssh_config import SshEntry
+from nestlab.verbs.platform import accelerated
 
 
 def box(name: str, memory: int = 64) -> Machine:
@@ -99,8 +100,9 @@ def test_where_a_linux_of_nestlabs_would_be_emulated_inside_a_guest_a_container_
         Machine("web", hardware=Hardware(firmware="uefi")),
         Machine("web", disks=(Disk("data", GIB),)),
         Machine("web", cmdline="quiet"),
+        Machine("web", internet=True),
     ],
-    ids=["a disk of the user's", "a hypervisor", "UEFI", "disks", "kernel parameters"],
+    ids=["a disk of the user's", "a hypervisor", "UEFI", "disks", "kernel parameters", "the internet"],
 )
 def test_what_no_container_can_be_is_not_proposed_as_one(machine: Machine) -> None:
     assert not could_be_container(machine)
@@ -109,3 +111,11 @@ def test_what_no_container_can_be_is_not_proposed_as_one(machine: Machine) -> No
 
 def test_outermost_machines_are_not_proposed_as_containers() -> None:
     assert "container" not in choose(EMULATED, guest("web"), "web", "this machine").cost
+
+
+def test_where_nestlab_makes_no_containers_none_is_proposed() -> None:
+    assert "container" not in choose(EMULATED, guest("web"), "hv/web", "hv", containers=False).cost
+    spec = boxes(guest("vm"))["hv/vm"]
+    for containers in (True, False):
+        told = accelerated(spec, EMULATED, "hv", containers=containers)
+        assert (told.accel, "container: true" in told.cost) == ("tcg", containers)

@@ -32,4 +32,5 @@ def could_be_container(machine: Machine) -> bool:
     only_of_machines = (machine.hypervisor, machine.cmdline, machine.disks, machine.cdroms, machine.boot)
     ordinary = machine.hardware == Hardware() and machine.card == "virtio" and not any(only_of_machines)
     plain = ordinary and not machine.container and machine.by_ssh and makes_containers(machine.image)
+    plain = plain and not machine.internet
     return plain and all(link.card == "virtio" and not link.trunk for link in machine.links)

@@ -107,12 +107,12 @@ def _emulated(outer: Sequence[Spec], facts: Facts) -> str:
     return f"{', '.join(names[:6])}{' and others' if len(names) > 6 else ''}: emulated; the others run on KVM"
 
 
-def accelerated(spec: Spec, facts: Facts | None, where: str) -> Acceleration:
+def accelerated(spec: Spec, facts: Facts | None, where: str, *, containers: bool = True) -> Acceleration:
     """The accelerator of a machine on a host with these facts; None while that does not run, which leaves it open
-    unless the lab file decides."""
+    unless the lab file decides. `containers`: nestlab makes some there, too."""
     if spec.machine.container:
         return Acceleration(spec.path, "container", contained(where))
     if facts is None and spec.machine.accel != "tcg":
         return Acceleration(spec.path, "", "decided where it runs, once that is up and has run a guest")
-    chosen = choose(facts or Facts(), spec.machine, spec.path, where or "this machine")
+    chosen = choose(facts or Facts(), spec.machine, spec.path, where or "this machine", containers=containers)
     return Acceleration(spec.path, chosen.accel, chosen.why, chosen.cost)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from nestlab import kinds
 from nestlab.base import files, patience
 from nestlab.base.errors import LabError
 from nestlab.base.events import Event, Finished
@@ -165,9 +166,16 @@ class Session:
                 with contextlib.suppress(LabError):  # then it is left open, as for one that does not run
                     found[spec.path] = await (await self.nest.host(spec.path)).facts()
         return tuple(
-            told[spec.path] if not spec.parent else accelerated(spec, found.get(spec.parent), spec.parent)
+            told[spec.path]
+            if not spec.parent
+            else accelerated(spec, found.get(spec.parent), spec.parent, containers=self._contains(spec.parent))
             for spec in self.blueprint.specs
         )
+
+    def _contains(self, hypervisor: str) -> bool:
+        """Whether nestlab makes containers inside it."""
+        kind = kinds.kinds().get(self.blueprint[hypervisor].machine.hypervisor or "")
+        return kind is not None and kind.containers
 
     async def apply(self, todo: Plan, emit: Emit, *, verb: str = "up", limit: int | None = None) -> None:
         """Make a plan real. Cancelled, it ends cleanly and raises `apply.Interrupted`, which says what is left."""

@@ -12,10 +12,8 @@ card_of() {
 }
 
 PATH=${PATH:+$PATH:}/usr/sbin:/sbin
-dir=$1; shift
-read -r pid < "$dir/pid" || { echo "it does not run" >&2; exit 4; }
 
-# aware BRIDGE: it tells VLANs apart, and the cards of this machine on it carry all.
+# aware BRIDGE: it tells VLANs apart, and the cards of this hypervisor on it carry all.
 aware() {
   filter=/sys/class/net/$1/bridge/vlan_filtering
   read -r on < "$filter" || return 1
@@ -26,6 +24,9 @@ aware() {
   done
   echo 1 > "$filter"
 }
+
+dir=$1; shift
+read -r pid < "$dir/pid" || { echo "it does not run" >&2; exit 4; }
 
 # found BRIDGE: waits until the machine has its port there.
 found() {

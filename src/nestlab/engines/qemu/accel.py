@@ -27,13 +27,13 @@ class Choice:
     presumed: bool = False
 
 
-def choose(facts: Facts, machine: Machine, path: str, where: str) -> Choice:
-    """The accelerator for `machine` on the host that said `facts`.
+def choose(facts: Facts, machine: Machine, path: str, where: str, *, containers: bool = True) -> Choice:
+    """The accelerator for `machine` on the host that said `facts`. `containers`: nestlab makes some there, too.
 
     LabError when the lab file insists on KVM and the host cannot give it. Costs: measured, docs/engine.md.
     """
     if machine.accel == "tcg":
-        return Choice("tcg", "the lab file says accel: tcg", _cost(machine, path))
+        return Choice("tcg", "the lab file says accel: tcg", _cost(machine, path, containers))
     reason = why_not(facts, hypervisor=machine.hypervisor is not None) or _no_uefi(facts, machine, path)
     reason = reason or _no_tpm(facts, machine, path)
     if not reason:
@@ -44,7 +44,7 @@ def choose(facts: Facts, machine: Machine, path: str, where: str) -> Choice:
             hint=f"{_cure(facts, where)} Or leave accel out, to emulate.",
         )
     _emulated(machine, path, where, reason)
-    return Choice("tcg", reason, _cost(machine, path))
+    return Choice("tcg", reason, _cost(machine, path, containers))
 
 
 def contained(where: str) -> str:
@@ -125,10 +125,10 @@ def why_not(facts: Facts, *, hypervisor: bool) -> str:
     return ""
 
 
-def _cost(machine: Machine, path: str) -> str:
+def _cost(machine: Machine, path: str, containers: bool) -> str:
     cpu = machine.hardware.cpu
     there = "; `cpu: host` is then all that QEMU emulates" if cpu is not None and model_of(cpu) == "host" else ""
-    return _slower(machine, path) + there
+    return _slower(machine, path, containers) + there
 
 
 def _services(machine: Machine) -> str:
@@ -139,11 +139,11 @@ def _services(machine: Machine) -> str:
     return f"; after a start its services take about {round(kind.services / 60)} minutes of a whole CPU"
 
 
-def _slower(machine: Machine, path: str) -> str:
+def _slower(machine: Machine, path: str, containers: bool) -> str:
     if level_of(path) > 1:
         cost = "emulated inside a guest: about 10 times slower to boot and 25 to 60 times slower to compute"
         better = f"; with `container: true` it would run as fast as {parent_of(path)} does"
-        return cost + (better if could_be_container(machine) else "")
+        return cost + (better if containers and could_be_container(machine) else "")
     if machine.hypervisor:
         cost = "emulated, with AMD SVM emulated for its guests: about 20 times slower than hardware"
         return cost + _services(machine) + (SMP_EMULATED if machine.cpus > 1 else "")

@@ -22,7 +22,7 @@ from nestlab.hosts.host import Host
 PACK = r"""
 cd "$1" || exit 1
 set --
-for f in disk.qcow2 disk-*.qcow2 *.fd tpm upper console.log console.[0-9]*.log; do
+for f in disk.qcow2 disk-*.qcow2 *.fd tpm upper nested console.log console.[0-9]*.log; do
   [ ! -e "$f" ] || set -- "$@" "$f"
 done
 [ $# != 0 ] || set -- -T /dev/null

@@ -15,7 +15,7 @@ from importlib.resources import files
 from nestlab.base.errors import LabError
 from nestlab.engines.qemu.argv import Launch, name_of
 from nestlab.home.lab_keys import LabKeys
-from nestlab.lab.blueprint import Spec
+from nestlab.lab.blueprint import Nic, Spec
 from nestlab.network.network_script import bridge_name, management_address
 
 _OWN = re.compile(r"^from nestlab\.\S+ import (?:\([^)]*\)|.*)\n", re.MULTILINE)
@@ -52,10 +52,7 @@ def compiler(spec: Spec, there: Mapping[str, str], keys: LabKeys) -> Callable[[L
 def argv(launch: Launch, root: Mapping[str, str], host_key: str) -> list[str]:
     """The command line of what runs a container. `host_key`: the private one, of which its machine-id is made."""
     spec = launch.spec
-    cards = [
-        {"bridge": bridge_name(nic.segment), "mac": nic.mac, "mtu": nic.mtu, "addresses": list(nic.addresses)}
-        for nic in spec.nics
-    ]
+    cards = [_card(nic) for nic in spec.nics]
     settings = {
         **root,
         "host": spec.machine.name,
@@ -69,6 +66,13 @@ def argv(launch: Launch, root: Mapping[str, str], host_key: str) -> list[str]:
     told = json.dumps(settings, separators=(",", ":"))
     name = name_of(launch.lab, spec.path)
     return ["python3", "-IS", f"{launch.paths.root}/{RUNNER}", "-name", name, launch.paths.root, told]
+
+
+def _card(nic: Nic) -> dict[str, object]:
+    """What it is told of a card. A bridge that a VLAN is in tells VLANs apart by then (`vlan_ports.prepare`), so the
+    card never is on another."""
+    own = {"bridge": bridge_name(nic.segment), "mac": nic.mac, "mtu": nic.mtu, "addresses": list(nic.addresses)}
+    return {**own, "vlan": nic.vlan}
 
 
 def papers() -> dict[str, tuple[bytes, int]]:

@@ -23,7 +23,7 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from nestlab.engines.qemu.container_sockets import Console, Failed, Forwards, Monitor, in_thread, listener, run, veth
@@ -37,7 +37,7 @@ TOP = "/mnt"
 """Where its filesystems are mounted, in this process's mount namespace."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_RDONLY, _REC, _PRIVATE = 1, 1 << 14, 1 << 18
+_RDONLY, _BIND, _REC, _PRIVATE = 1, 1 << 12, 1 << 14, 1 << 18
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
 _EMPTY_PATH, _CLONE, _IDMAP = 0x1000, 1, 0x00100000
 _DEATHSIG = 1
@@ -105,7 +105,7 @@ def root_filesystem(settings: Mapping[str, Any]) -> None:
     _checked(_libc.unshare(_NEWNS), "cannot have mounts of its own")
     mount("none", "/", "", _REC | _PRIVATE)
     mount("nestlab", TOP, "tmpfs", 0, "mode=0755")
-    for name in ("image", "root", "id", "lxc"):
+    for name in ("image", "root", "id", "lxc", "nested"):
         os.mkdir(f"{TOP}/{name}", 0o755)
     if "archive" in settings:
         mount("nestlab", f"{TOP}/root", "tmpfs", 0, f"mode=0755,size={settings['memory']}")
@@ -124,6 +124,33 @@ def root_filesystem(settings: Mapping[str, Any]) -> None:
             os.chown(name, FIRST, FIRST)
     here = os.getcwd()
     mount("overlay", f"{TOP}/root", "overlay", 0, f"lowerdir={TOP}/image,upperdir={here}/upper,workdir={here}/work")
+    for name in nested_stores(f"{TOP}/root"):
+        os.mkdir(f"{TOP}/nested/{name}")
+        mount(f"{here}/nested/{name}", f"{TOP}/nested/{name}", "", _BIND)
+
+
+STORES: Mapping[str, tuple[str, ...]] = {
+    "docker": ("sbin/dockerd", "bin/dockerd"),
+    "containerd": ("bin/containerd",),
+    "containers": ("bin/podman", "bin/buildah", "bin/crio"),
+}
+"""Directories of /var/lib in which programs that run containers keep theirs, and what those programs are in /usr."""
+
+
+def nested_stores(root: str) -> Iterator[str]:
+    """The names in STORES that a container with that root filesystem gets from `nested` in the machine's directory: of
+    the programs that it has. They mount overlays, and Linux has none over what an overlay has written. What was begun
+    within the root filesystem stays there."""
+    for name, programs in STORES.items():
+        own, inside = f"nested/{name}", f"{root}/var/lib/{name}"
+        if not os.path.isdir(own):
+            if not any(os.path.lexists(f"{root}/usr/{program}") for program in programs):
+                continue
+            if os.path.lexists(inside) and (not os.path.isdir(inside) or os.listdir(inside)):
+                continue
+            os.makedirs(own, 0o711)
+            os.chown(own, FIRST, FIRST)
+        yield name
 
 
 _INIT = {
@@ -140,6 +167,10 @@ exec init""",
 """What the container's first process is, until it is its init: the identity is applied at every start."""
 
 
+_QUIET = 'for f in /proc/sys/net/ipv6/conf/*/accept_ra; do [ ! -w "$f" ] || echo 0 >"$f"; done\n'
+"""No address by who advertises routers on a segment, as in virtual machines (`network_script`)."""
+
+
 def identity(settings: Mapping[str, Any]) -> None:
     """The machine's identity, which is /run/nestlab inside."""
     run("busybox", "tar", "-x", "-f", f"{os.getcwd()}/identity", cwd=f"{TOP}/id")
@@ -148,17 +179,25 @@ def identity(settings: Mapping[str, Any]) -> None:
     names = [name for name in ("hostname", "hosts", "machine-id", "resolv.conf") if os.path.exists(f"{TOP}/id/{name}")]
     with open(f"{TOP}/id/init", "w") as file:
         path = "PATH=/usr/sbin:/usr/bin:/sbin:/bin\nexport PATH TERM=dumb\n"
-        file.write(f"#!/bin/sh\n{path}{_INIT[settings['base']].format(files=' '.join(names))}\n")
+        file.write(f"#!/bin/sh\n{path}{_QUIET}{_INIT[settings['base']].format(files=' '.join(names))}\n")
     os.chmod(f"{TOP}/id/init", 0o755)
     for name in ("", *os.listdir(f"{TOP}/id")):
         os.chown(f"{TOP}/id/{name}", FIRST, FIRST)
 
 
+def openable(*devices: str) -> None:
+    """Who opens these in a container is no root outside. (Where udev is, it has them so: 50-udev-default.rules.)"""
+    for device in devices:
+        with contextlib.suppress(OSError):
+            os.chmod(device, 0o666)
+
+
 # -- LXC --------------------------------------------------------------------------------------------------------------
 
 
-def configuration(settings: Mapping[str, Any]) -> str:
-    """LXC's. The container may nest: it has /proc and /sys of its own to hand on (LXC's nesting.conf)."""
+def configuration(settings: Mapping[str, Any], stores: Iterable[str] = ()) -> str:
+    """LXC's. The container may nest: it has /proc and /sys of its own to hand on (LXC's nesting.conf), a control group
+    of its own to divide, /dev/fuse and /dev/net/tun, and no list of mounts that it may not make."""
     lines = [
         f"lxc.uts.name = {settings['host']}",
         f"lxc.rootfs.path = dir:{TOP}/root",
@@ -175,6 +214,7 @@ def configuration(settings: Mapping[str, Any]) -> str:
         f"lxc.mount.entry = {TOP}/id run/nestlab none bind,create=dir 0 0",
         "lxc.mount.entry = /dev/net/tun dev/net/tun none bind,create=file,optional 0 0",
         "lxc.mount.entry = /dev/fuse dev/fuse none bind,create=file,optional 0 0",
+        *(f"lxc.mount.entry = {TOP}/nested/{name} var/lib/{name} none bind,create=dir,optional 0 0" for name in stores),
         "lxc.hook.version = 1",
         "lxc.hook.autodev = ln -sn console ${LXC_ROOTFS_MOUNT}/dev/ttyS0",
         "lxc.init.cmd = /run/nestlab/init",
@@ -188,7 +228,7 @@ def configuration(settings: Mapping[str, Any]) -> str:
         own = f"lxc.net.{number}"
         lines += [f"{own}.type = veth", f"{own}.veth.pair = {veth(number)}", f"{own}.link = {nic['bridge']}"]
         lines += [f"{own}.name = eth{number}", f"{own}.hwaddr = {nic['mac']}", f"{own}.mtu = {nic['mtu']}"]
-        lines += [f"{own}.flags = up"]
+        lines += [f"{own}.flags = up", *([f"{own}.veth.vlan.id = {nic['vlan']}"] if nic["vlan"] else [])]
         lines += [f"{own}.ipv{6 if ':' in each else 4}.address = {each}" for each in nic["addresses"]]
     return "\n".join([*lines, *(["lxc.net.0.type = empty"] if not settings["nics"] else []), ""])
 
@@ -218,7 +258,7 @@ class Container:
         self.master, slave = os.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         with open(f"{TOP}/config", "w") as file:
-            file.write(configuration(settings))
+            file.write(configuration(settings, sorted(os.listdir(f"{TOP}/nested"))))
         argv = ["lxc-start", "-F", "-n", self.name, "-f", f"{TOP}/config", "-P", f"{TOP}/lxc", "-l", "WARN"]
         argv += ["-o", f"{os.getcwd()}/lxc.log"]
         self._lxc = subprocess.Popen(
@@ -280,6 +320,7 @@ def main(argv: list[str]) -> int:
     os.umask(0o022)
     root_filesystem(settings)
     identity(settings)
+    openable("/dev/fuse", "/dev/net/tun")
     monitor, console = listener("qmp"), listener("con")
     held: list[Container] = []
     forwards = Forwards(lambda port: held[0].connect(port))

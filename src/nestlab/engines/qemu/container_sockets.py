@@ -110,7 +110,7 @@ class Forwards:
         with client:
             try:
                 inside = self._connect(port)
-            except (OSError, TypeError):
+            except (OSError, LookupError, TypeError):  # it is not there yet, or no more
                 return
             with inside:
                 back = threading.Thread(target=passing, args=(inside, client), daemon=True)

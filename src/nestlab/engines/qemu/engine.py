@@ -338,6 +338,8 @@ class QemuEngine(ByMonitor):
         outer, directory = blueprint.by_path().get(spec.parent), self.environment.place.of(spec.path).root
         if outer is None:  # the tiny guest of a proof is in no lab file, and on no segment
             return None
+        if spec.machine.container:
+            await vlan_ports.prepare(self.parent, spec, outer)
         words = vlan_ports.words(spec, outer)
         return (lambda: vlan_ports.set_up(self.parent, spec, outer, directory, words)) if words else None
 

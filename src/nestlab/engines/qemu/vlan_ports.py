@@ -32,14 +32,10 @@ card_of() {
 QEMU (a tap's descriptor names its interface in fdinfo), or its end of a container's veth pair, which has the name of
 the machine's directory (`container_sockets.veth`)."""
 
-PORTS = (
-    CARD_OF
-    + rf"""
+AWARE = rf"""
 PATH=${{PATH:+$PATH:}}/usr/sbin:/sbin
-dir=$1; shift
-read -r pid < "$dir/pid" || {{ echo "it does not run" >&2; exit 4; }}
 
-# aware BRIDGE: it tells VLANs apart, and the cards of this machine on it carry all.
+# aware BRIDGE: it tells VLANs apart, and the cards of this hypervisor on it carry all.
 aware() {{
   filter=/sys/class/net/$1/bridge/vlan_filtering
   read -r on < "$filter" || return 1
@@ -50,6 +46,15 @@ aware() {{
   done
   echo 1 > "$filter"
 }}
+"""
+"""`aware BRIDGE`."""
+
+PORTS = (
+    CARD_OF
+    + AWARE
+    + rf"""
+dir=$1; shift
+read -r pid < "$dir/pid" || {{ echo "it does not run" >&2; exit 4; }}
 
 # found BRIDGE: waits until the machine has its port there.
 found() {{
@@ -81,6 +86,9 @@ done
 VLANs; `bare`: what has no tag; `trunk`, or a VLAN), and which addresses of 01:80:C2:00:00:0X it passes on beside those
 that the bridge does. It may be run again."""
 
+PREPARE = AWARE + 'for bridge; do aware "$bridge" || exit 5; done\n'
+"""Arguments: bridges that machines on VLANs are to be on. It may be run again."""
+
 LACP = 1 << 2
 """01:80:C2:00:00:02, which Linux lets a port pass on, but no bridge (BR_GROUPFWD_RESTRICTED)."""
 
@@ -105,10 +113,22 @@ def words(spec: Spec, outer: Spec) -> list[str]:
     return found
 
 
+async def prepare(host: Host, spec: Spec, outer: Spec) -> None:
+    """Have the bridges tell VLANs apart that a container is to be on VLANs of: LXC makes its ports as they are to be,
+    and it runs at once. LabError where that fails."""
+    bridges = [bridge_name(nic.segment) for nic in spec.nics if nic.vlan is not None]
+    if bridges:
+        await _as_root(host, spec, outer, ("sh", "-c", PREPARE, "prepare", *bridges))
+
+
 async def set_up(host: Host, spec: Spec, outer: Spec, directory: str, ports: Sequence[str]) -> None:
     """Make the ports of a machine that has just been started what they are to be. LabError where that fails."""
+    await _as_root(host, spec, outer, ("sh", "-c", PORTS, "ports", directory, *ports))
+
+
+async def _as_root(host: Host, spec: Spec, outer: Spec, argv: Sequence[str]) -> None:
     root = [] if outer.machine.image.user == "root" else ["sudo", "-n"]
-    done = await host.run((*root, "sh", "-c", PORTS, "ports", directory, *ports), check=False)
+    done = await host.run((*root, *argv), check=False)
     if done.status:
         said = done.stderr.decode(errors="replace").strip().splitlines()
         what = f"{spec.path} cannot be put on its VLANs in {outer.path}: {said[-1] if said else 'it does not say why'}."
