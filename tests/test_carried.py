@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nestlab.base.errors import LabError
-from nestlab.engines.qemu.carried import Below, Console, rebase, stream, whole
+from nestlab.engines.qemu.machine_files import Below, Console, rebase, stream, whole
 from nestlab.hosts.local import LocalHost
 
 

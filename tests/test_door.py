@@ -185,7 +185,7 @@ async def test_what_is_said_while_the_tree_is_drawn_is_harmless_too(monkeypatch:
 # -- who goes past the door
 
 _PAST = {
-    "cli/guard.py": "bytes_out: a capture, `logs --raw`, and `exec` where stdout is no terminal",
+    "cli/exit_status.py": "bytes_out: a capture, `logs --raw`, and `exec` where stdout is no terminal",
     "cli/streams.py": "makes the door",
     "hosts/terminal.py": "`console`: the machine has the terminal",
     "wire/interactive.py": "`ssh`: the machine has the terminal; `exec`: harmless on one",

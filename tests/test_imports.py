@@ -37,7 +37,7 @@ base
 
 PURE = """base answers lab labfile kinds guest plan explain doctor show
 network.network_script images.initramfs images.recipes images.debian images.tiny hosts.facts
-engines.libvirt.domain engines.libvirt.drift engines.libvirt.looked engines.libvirt.mark engines.libvirt.xml
+engines.libvirt.domain engines.libvirt.drift engines.libvirt.observed engines.libvirt.mark engines.libvirt.xml
 engines.qemu.argv engines.qemu.observed engines.qemu.console engines.qemu.identity home.paths install.command
 engines.pve.tags engines.pve.hardware engines.pve.cpu_types engines.pve.placement engines.pve.resources
 engines.pve_node images.pve"""

@@ -14,7 +14,7 @@ import pytest
 
 from nestlab.base.errors import LabError, Mistake, Mistakes
 from nestlab.cli import lab_work
-from nestlab.home import agreed
+from nestlab.home import consents
 from nestlab.home.directories import Home
 from nestlab.images.image_files import recipe_of
 from nestlab.lab import pve_address
@@ -390,7 +390,7 @@ def test_what_is_private_is_agreed_to_once_for_a_lab(tmp_path: Path, monkeypatch
         lab_work.may_take(lab, lab_work.Consent(), as_json=False)
     assert "`nestlab up --private`" in caught.value.hint
     lab_work.may_take(lab, lab_work.Consent(private=True), as_json=False)
-    agreed.keep(Home.of(os.environ, tmp_path).lab("x"), lab.taken)
+    consents.keep(Home.of(os.environ, tmp_path).lab("x"), lab.taken)
     lab_work.may_take(lab, lab_work.Consent(), as_json=False)
     more = Lab("x", taken=(*lab.taken, other))
     with pytest.raises(LabError, match=r"others here may not read: \$TOKEN\."):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nestlab.engines.libvirt import drift, looked
+from nestlab.engines.libvirt import drift, observed
 from nestlab.engines.libvirt.xml import parsed
 from nestlab.plan.steps import Drift
 from test_libvirt_domain import LIBVIRT_CASES
@@ -83,13 +83,13 @@ def test_what_one_domain_says_is_never_taken_for_anothers() -> None:
     spoofed = as_libvirt_has_it(WANTED).replace("<devices>", "<description>\n@@x b\n@@y b\n</description><devices>")
     bigger = WANTED.replace(">131072</memory>", ">262144</memory>")
     text = f"@@y a\n{WANTED}@@y defined\n{bigger}@@y b\n{WANTED}@@y defined\n{as_libvirt_has_it(WANTED)}"
-    found = looked.drifts(text, "@@y", {"a": "hv/a", "b": "hv/b", "c": "hv/c"})
+    found = observed.drifts(text, "@@y", {"a": "hv/a", "b": "hv/b", "c": "hv/c"})
     assert [each.what for each in found["hv/a"]] == ["memory is 262144, wanted 131072"]
     assert found["hv/b"] == ()
     assert "hv/c" not in found
-    assert looked.drifts(f"@@z a\n{WANTED}@@z defined\n{spoofed}", "@@z", {"a": "hv/a"}) == {"hv/a": ()}
+    assert observed.drifts(f"@@z a\n{WANTED}@@z defined\n{spoofed}", "@@z", {"a": "hv/a"}) == {"hv/a": ()}
 
 
 def test_a_domain_that_cannot_be_read_tells_of_no_change() -> None:
-    assert looked.drifts(f"@@y a\n{WANTED}@@y defined\nerror: no domain\n", "@@y", {"a": "hv/a"}) == {}
-    assert looked.drifts("nonsense", "@@y", {"a": "hv/a"}) == {}
+    assert observed.drifts(f"@@y a\n{WANTED}@@y defined\nerror: no domain\n", "@@y", {"a": "hv/a"}) == {}
+    assert observed.drifts("nonsense", "@@y", {"a": "hv/a"}) == {}

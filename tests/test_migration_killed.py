@@ -12,13 +12,13 @@ import pytest
 
 from nestlab.base.errors import LabError
 from nestlab.engines.qemu.migration_requests import Journey, Keep, Request, Sockets
-from nestlab.home import away as kept
 from nestlab.home import faults as kept_faults
+from nestlab.home import moved_machines as kept
 from nestlab.lab import blueprint_file
-from nestlab.lab.away import Away, Passage
 from nestlab.lab.faults import Fault
+from nestlab.lab.moved_machines import Away, Passage
 from nestlab.testing.fake_machine import FakeMachine
-from nestlab.verbs import moving, passages, place_kept, session
+from nestlab.verbs import migrations, moving, place_kept, session
 from nestlab.verbs.session import Session
 from test_session import Bench
 from two_qemus import Killed, Pair
@@ -57,7 +57,7 @@ class Moves:
         machines = self.bench.world.machines
         self.made = self.made or machines["pair", passage.source]
         self.pair.joined &= bool(self.pair.phase)
-        _, after = passages._blueprints(opened, passage)
+        _, after = migrations._blueprints(opened, passage)
         return Performer(self, opened, passage, after)
 
 
@@ -86,7 +86,7 @@ class Performer:
             except LabError as error:
                 failed = error
             if isinstance(request, Keep):
-                passages._keep(self.opened, self.passage, request, self.after)
+                migrations._keep(self.opened, self.passage, request, self.after)
             self._show()
             self.moves.count += 1
             if self.moves.count == self.moves.kill_at:
@@ -122,14 +122,14 @@ def _use(monkeypatch: pytest.MonkeyPatch, moves: Moves) -> Moves:
     def journey(opened: Session, performer: Performer, passage: Passage) -> Journey:
         return Journey(passage.source, Sockets("a", "b"), Sockets("c", "d"), (), passage.ran)
 
-    monkeypatch.setattr(passages, "_mover", mover)
-    monkeypatch.setattr(passages, "_journey", journey)
+    monkeypatch.setattr(migrations, "_mover", mover)
+    monkeypatch.setattr(migrations, "_journey", journey)
     return moves
 
 
 async def _migrate(bench: Bench, source: str, target: str) -> None:
     async with session.changing(bench.site, "migrate", name="pair") as opened:
-        await passages.go(opened, Passage(source, target, live=True, ran=True), lambda _: None)
+        await migrations.go(opened, Passage(source, target, live=True, ran=True), lambda _: None)
         await opened.look()
 
 
@@ -263,7 +263,7 @@ async def test_its_new_place_is_written_into_the_lab_file_and_up_has_nothing_to_
     async with session.changing(bench.site, "migrate", name="pair") as opened:
         change = place_kept.change_of(opened, "hv1/web", "hv2", {})
         assert change is not None
-        await passages.go(opened, Passage("hv1/web", "hv2/web", live=True, ran=True, keep=True), lambda _: None)
+        await migrations.go(opened, Passage("hv1/web", "hv2/web", live=True, ran=True, keep=True), lambda _: None)
         assert change.perform() == ""
         await opened.look()
         assert place_kept.change_of(opened, "hv2/web", "hv2", {}) is None

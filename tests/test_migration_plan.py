@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 
 from nestlab.base.errors import LabError
-from nestlab.lab import addresses, away
-from nestlab.lab.away import Away, Passage, made_under, moved, placed, told
+from nestlab.lab import addresses, moved_machines
 from nestlab.lab.blueprint import PROBE, Blueprint, Leases, images_of, settle
 from nestlab.lab.model import Lab
+from nestlab.lab.moved_machines import Away, Passage, made_under, moved, placed, told
 from nestlab.labfile import parse_text
 from nestlab.labfile.machine_block import moved as text_moved
 from nestlab.labfile.source import Source
-from nestlab.plan.away import settled_only
 from nestlab.plan.migration import SPARE, Cpu, End, Ruling, check_places, judge
+from nestlab.plan.moved_machines import settled_only
 from nestlab.plan.planner import plan
 from nestlab.plan.steps import Observed, Seen, State
-from nestlab.verbs.echoes import gap, reply, shared
+from nestlab.verbs.migration_downtime import gap, reply, shared
 from nestlab.verbs.moving import asked
 from nestlab.verbs.place_kept import placed as lab_placed
 from nestlab.verbs.place_kept import same
@@ -53,7 +53,7 @@ def _lab(text: str = LAB) -> Lab:
     return parse_text(text, environ={})
 
 
-def _blueprint(lab: Lab, aways: away.Aways = (), leases: Leases | None = None) -> tuple[Blueprint, Leases]:
+def _blueprint(lab: Lab, aways: moved_machines.Aways = (), leases: Leases | None = None) -> tuple[Blueprint, Leases]:
     aways = told(aways, [each.path for each in lab.walk()])
     born = made_under(aways, [each.path for each in lab.walk()])
     leases = addresses.lease(lab, leases or Leases(), (), born)
@@ -133,7 +133,7 @@ def test_kept_in_its_new_place_it_keeps_addresses_and_mac() -> None:
     assert lab is not None
     after, _ = _blueprint(lab, aways, leases)
     assert before["hv1/web"].nics == after["hv2/web"].nics
-    assert away.lines(aways, 9.0) == []
+    assert moved_machines.lines(aways, 9.0) == []
     assert told(moved((), "hv1/web", "hv2/web", 5.0), [each.path for each in lab.walk()]) == aways
 
 

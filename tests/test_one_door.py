@@ -13,7 +13,7 @@ ROOT = Path(nestlab.__file__).parent
 DOOR = "base.files"
 
 ELSEWHERE = {
-    "cli.guard": "the report of a crash of nestlab's, which nothing reads again",
+    "cli.exit_status": "the report of a crash of nestlab's, which nothing reads again",
     "cli.watching": "a capture goes where the user says, while it comes",
     "engines.pve.boot_images": "inside an entry of the cache that is being made: `cache.making` syncs it whole",
     "engines.qemu.container_runner": "what lives as long as a container in a hypervisor, in memory; a console",

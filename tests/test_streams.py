@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from nestlab.cli import guard
-from nestlab.cli.guard import reporting
+from nestlab.cli import exit_status
+from nestlab.cli.exit_status import reporting
 from nestlab.cli.streams import Unwritten
 
 FULL = "error: stdout cannot be written: No space left on device.\nMake room where it goes, or send it elsewhere.\n"
@@ -60,7 +60,7 @@ def test_a_full_stdout_that_several_ran_into_is_no_bug_but_a_bug_beside_it_is_on
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("NESTLAB_HOME", str(tmp_path))
-    monkeypatch.setattr(guard, "silence", lambda: 141)
+    monkeypatch.setattr(exit_status, "silence", lambda: 141)
     full = Unwritten(28, "No space left on device")
     for errors, expected in (([full, full], 2), ([full, KeyError("x")], 1)):
         status = [0]

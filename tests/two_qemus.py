@@ -12,7 +12,7 @@ from typing import Any
 
 from nestlab.base.errors import LabError, Unreachable
 from nestlab.engines.qemu.migration_requests import Act, Ask, Await, Keep, Look, Request, Side
-from nestlab.lab.away import Phase
+from nestlab.lab.moved_machines import Phase
 
 
 class Killed(Exception):

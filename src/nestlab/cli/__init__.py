@@ -32,7 +32,7 @@ def main() -> None:
 
 def _end(code: int, unwritten: OSError | None = None) -> NoReturn:
     """Everything is closed, and written now: taking the interpreter apart would only take time."""
-    from nestlab.cli.guard import reporting
+    from nestlab.cli.exit_status import reporting
 
     status = [code]
     with reporting(status, debug=False):
@@ -49,7 +49,7 @@ def _main(words: list[str]) -> None:
         _begin(words)
     quick = _quick(words) if "_NESTLAB_COMPLETE" not in os.environ else None
     if quick is not None:
-        from nestlab.cli.guard import reporting
+        from nestlab.cli.exit_status import reporting
 
         status = [0]
         with reporting(status, debug=False):
@@ -76,7 +76,7 @@ def _patient(words: list[str]) -> list[str]:
     """The words without `--patience N`, which all verbs take: anywhere before `--`, but before the verb where what
     follows may be a command of the user's. What all waits are multiplied by is settled."""
     from nestlab.base import patience
-    from nestlab.cli.guard import reporting
+    from nestlab.cli.exit_status import reporting
 
     at, value, rest = 0, None, list(words)
     while at < len(rest) and rest[at] != "--" and rest[at] not in ("exec", "ssh"):

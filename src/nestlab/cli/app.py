@@ -26,7 +26,7 @@ from nestlab.cli import (
     watching,
 )
 from nestlab.cli.command_words import WithCommand, WithShift
-from nestlab.cli.guard import out
+from nestlab.cli.exit_status import out
 from nestlab.cli.narrow_help import FittedCommand, FittedTyper
 
 HELP = """Nested virtualization labs from one file, with a proof for every level.

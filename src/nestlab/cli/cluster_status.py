@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nestlab.cli.common import site
-from nestlab.cli.guard import run
+from nestlab.cli.exit_status import run
 from nestlab.show import cluster_table
 
 if TYPE_CHECKING:

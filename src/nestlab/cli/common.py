@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nestlab.base.errors import LabError
 from nestlab.base.printable import to_json
-from nestlab.cli.guard import out, paint
+from nestlab.cli.exit_status import out, paint
 from nestlab.home.directories import Home
 from nestlab.home.targets import Which, which
 

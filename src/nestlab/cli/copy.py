@@ -17,7 +17,7 @@ from nestlab.base.errors import LabError
 from nestlab.base.printable import one_line
 from nestlab.cli import complete
 from nestlab.cli.common import home, lab_named, meant, print_json, site
-from nestlab.cli.guard import guarded, run, say
+from nestlab.cli.exit_status import guarded, run, say
 from nestlab.cli.machines import the_one
 from nestlab.cli.options import Debug, Json
 

@@ -15,7 +15,7 @@ from nestlab.base.errors import LabError
 from nestlab.base.printable import brief
 from nestlab.cli import complete
 from nestlab.cli.common import home, meant, one_lab, paint, print_json, site
-from nestlab.cli.guard import MEND, answered, guarded, out, run, say, show, width
+from nestlab.cli.exit_status import MEND, answered, guarded, out, run, say, show, width
 from nestlab.cli.options import Debug, Json, Yes
 
 if TYPE_CHECKING:

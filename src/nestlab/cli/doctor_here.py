@@ -11,7 +11,7 @@ from nestlab.base import patience
 from nestlab.base.errors import LabError
 from nestlab.base.printable import to_json
 from nestlab.cli import doctor_begin
-from nestlab.cli.guard import MEND, out, paint, width
+from nestlab.cli.exit_status import MEND, out, paint, width
 
 PATIENCE = 60.0
 """Nominal seconds for all that is asked; what can hang has deadlines of its own."""

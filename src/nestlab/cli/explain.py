@@ -11,7 +11,7 @@ import typer
 from nestlab.base.errors import LabError
 from nestlab.base.printable import brief
 from nestlab.cli.common import paint, print_json
-from nestlab.cli.guard import MEND, guarded, show
+from nestlab.cli.exit_status import MEND, guarded, show
 from nestlab.cli.options import Debug, Json
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import typer
 from nestlab.base.errors import LabError
 from nestlab.cli import complete
 from nestlab.cli.common import lab_named, meant, print_json, site
-from nestlab.cli.guard import guarded, run, say, show
+from nestlab.cli.exit_status import guarded, run, say, show
 from nestlab.cli.machines import the_one
 from nestlab.cli.options import Debug, Json, MachineWord
 from nestlab.lab import faults as sayings

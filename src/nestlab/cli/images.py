@@ -12,7 +12,7 @@ import typer
 from nestlab.base.paint import human
 from nestlab.cli import complete
 from nestlab.cli.common import home, meant, paint, print_json
-from nestlab.cli.guard import agreed, guarded, out, run, say, show
+from nestlab.cli.exit_status import agreed, guarded, out, run, say, show
 from nestlab.cli.narrow_help import FittedTyper
 from nestlab.cli.options import Debug, Json, Yes
 

@@ -11,7 +11,7 @@ import typer
 from nestlab.base.errors import LabError
 from nestlab.cli import complete
 from nestlab.cli.common import home, paint, print_json, site
-from nestlab.cli.guard import guarded, out, run, say
+from nestlab.cli.exit_status import guarded, out, run, say
 from nestlab.cli.options import Debug, Json
 
 Name = Annotated[

@@ -13,7 +13,7 @@ from nestlab.base.errors import LabError
 from nestlab.base.frozen import frozen
 from nestlab.cli import next_steps, settling
 from nestlab.cli.common import here, home, lab_named, own_lab, paint, print_json, site
-from nestlab.cli.guard import MEND, answered, on_terminal, say, show, width
+from nestlab.cli.exit_status import MEND, answered, on_terminal, say, show, width
 
 if TYPE_CHECKING:
     from nestlab.base.events import Event
@@ -42,7 +42,7 @@ async def bring_up(
     found: Which, sets: list[str], *, verify: bool, no_wait: bool, as_json: bool, consent: Consent, pause: bool = False
 ) -> int | None:
     """`pause`: see `pausing`."""
-    from nestlab.home import agreed
+    from nestlab.home import consents
     from nestlab.verbs import session as verbs
 
     lab, source = _wanted(found, sets, consent)
@@ -57,7 +57,7 @@ async def bring_up(
         await _announce(session, todo, notes, as_json=as_json, left=leave)
         if not consent.replace:
             _agree(todo, "--replace", as_json=as_json)
-        agreed.keep(session.place, lab.taken)
+        consents.keep(session.place, lab.taken)
         if pause:
             await _with_pauses(session, todo, machines, as_json=as_json)
             todo = replace(todo, steps=())
@@ -257,12 +257,12 @@ def _own(lab: Lab, source: Origin, consent: Consent) -> None:
 
 def may_take(lab: Lab, consent: Consent, *, as_json: bool) -> None:
     """Tell what machines get of this computer. LabError unless it is all for everybody to read, or agreed to."""
-    from nestlab.home import agreed
+    from nestlab.home import consents
     from nestlab.show import taken
 
     if not lab.taken:
         return
-    before = agreed.load(home().existing(lab.name))
+    before = consents.load(home().existing(lab.name))
     asked = [] if consent.private else [each for each in lab.taken if each.private and each.what not in before]
     if not as_json:
         for line in taken.lines(lab.taken):

@@ -9,7 +9,7 @@ import typer
 from nestlab.cli import lab_work
 from nestlab.cli.absent_lab import absent_lab
 from nestlab.cli.common import meant, one_lab
-from nestlab.cli.guard import guarded, run, say
+from nestlab.cli.exit_status import guarded, run, say
 from nestlab.cli.options import Debug, Json, LabWord, NoWait, Sets, Words, Yes
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from nestlab.base import patience
 from nestlab.base.errors import LabError
 from nestlab.base.printable import brief
 from nestlab.cli.common import home, lab_named, meant, paint, print_json, site
-from nestlab.cli.guard import run, say, show, width
+from nestlab.cli.exit_status import run, say, show, width
 
 if TYPE_CHECKING:
     from nestlab.home.directories import LabHome
@@ -77,14 +77,14 @@ def _status_of(name: str, patterns: tuple[str, ...], *, deep: bool, as_json: boo
     blueprint = blueprint_file.load(place.blueprint, name)
     observed = look(place, blueprint, deep=deep)
 
-    from nestlab.home import away as kept_moves
     from nestlab.home import faults as kept_faults
     from nestlab.home import lock_holder
+    from nestlab.home import moved_machines as kept_moves
     from nestlab.home import ports as kept_ports
-    from nestlab.lab import away
     from nestlab.lab import faults as sayings
-    from nestlab.plan.away import settled_only
+    from nestlab.lab import moved_machines
     from nestlab.plan.faults import marked
+    from nestlab.plan.moved_machines import settled_only
     from nestlab.show import machine_table
 
     faults = kept_faults.load(place)
@@ -102,7 +102,7 @@ def _status_of(name: str, patterns: tuple[str, ...], *, deep: bool, as_json: boo
     faults = tuple(each for each in faults if not each.path or each.path in {row.path for row in machines})
     lines = [f"127.0.0.1:{each.local} -> {each.path}:{each.port}" for each in ports]
     lines += sayings.lines(faults, time.time())
-    lines += away.lines(moves.aways, time.time(), {row.path for row in machines})
+    lines += moved_machines.lines(moves.aways, time.time(), {row.path for row in machines})
     lines += [each.said for each in moves.passages if holder is None]
     lines += [brief(f"{each.host} also has {each.what}: nestlab did not make it") for each in observed.others]
     told, clusters = _clusters(name, blueprint, observed, machines)

@@ -12,7 +12,7 @@ import typer
 from nestlab.base.errors import LabError
 from nestlab.cli import complete
 from nestlab.cli.common import lab_named, meant, paint, print_json, site
-from nestlab.cli.guard import guarded, out, run, untouched
+from nestlab.cli.exit_status import guarded, out, run, untouched
 from nestlab.cli.machines import below, the_one
 from nestlab.cli.options import Debug, Json, MachineWord
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from nestlab.home.targets import Which
-    from nestlab.verbs.afar import Afar
+    from nestlab.verbs.pve_consoles import Afar
 
 BootNumber = Annotated[
     int, typer.Option("--boot", metavar="N", help="1 is the oldest boot kept, 0 the last, -1 the one before it.")

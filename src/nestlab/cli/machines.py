@@ -15,7 +15,7 @@ from nestlab.base.printable import brief, one_line
 from nestlab.cli import complete
 from nestlab.cli.command_words import TAIL
 from nestlab.cli.common import lab_named, meant, print_json, site
-from nestlab.cli.guard import guarded, out, run, say, untouched
+from nestlab.cli.exit_status import guarded, out, run, say, untouched
 from nestlab.cli.options import Debug, Json, MachineWord
 from nestlab.lab.model import parent_of
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nestlab.home.paths import Place
     from nestlab.home.targets import Which
     from nestlab.hosts.host import Host, Running
-    from nestlab.verbs.afar import Afar
+    from nestlab.verbs.pve_consoles import Afar
     from nestlab.verbs.session import Session
 
 Words = Annotated[
@@ -261,7 +261,7 @@ async def _afar(session: Session, path: str) -> Afar | None:
     spec = session.blueprint.by_path().get(outer)
     if session.blueprint.on is None and (spec is None or spec.machine.hypervisor != "pve"):
         return None  # the import takes longer than the answer
-    from nestlab.verbs.afar import afar
+    from nestlab.verbs.pve_consoles import afar
 
     return await afar(session, path)
 

@@ -11,7 +11,7 @@ from nestlab.base.paint import human
 from nestlab.base.printable import brief
 from nestlab.cli import complete
 from nestlab.cli.common import lab_named, meant, print_json, site
-from nestlab.cli.guard import MEND, agreed, guarded, run, say, show
+from nestlab.cli.exit_status import MEND, agreed, guarded, run, say, show
 from nestlab.cli.options import Debug, Json, MachineWord, NoWait, Yes
 
 if TYPE_CHECKING:

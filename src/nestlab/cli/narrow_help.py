@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from nestlab.base.wrap import fit
-from nestlab.cli.guard import width
+from nestlab.cli.exit_status import width
 
 
 class FittedCommand(TyperCommand):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nestlab.cli.guard import show
+from nestlab.cli.exit_status import show
 
 if TYPE_CHECKING:
     from nestlab.lab.blueprint import Spec

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nestlab.base.errors import LabError
-from nestlab.cli.guard import answered, on_terminal, say_error
+from nestlab.cli.exit_status import answered, on_terminal, say_error
 from nestlab.plan.steps import Boot, Plan
 from nestlab.verbs.apply import Interrupted, Unfinished
 

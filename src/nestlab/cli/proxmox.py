@@ -11,7 +11,7 @@ from nestlab.base.errors import LabError
 from nestlab.base.frozen import frozen
 from nestlab.cli import complete
 from nestlab.cli.common import home
-from nestlab.cli.guard import guarded, run
+from nestlab.cli.exit_status import guarded, run
 from nestlab.cli.narrow_help import FittedTyper
 from nestlab.cli.options import Debug, Json, Yes
 

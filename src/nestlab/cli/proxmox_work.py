@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from nestlab.base.errors import LabError
 from nestlab.base.printable import brief
 from nestlab.cli.common import home, paint, print_json
-from nestlab.cli.guard import MEND, agreed, out, say, show
+from nestlab.cli.exit_status import MEND, agreed, out, say, show
 
 if TYPE_CHECKING:
     from nestlab.lab.model import Pve

@@ -8,7 +8,7 @@ import typer
 
 from nestlab.cli import complete
 from nestlab.cli.common import one_lab, print_json, site
-from nestlab.cli.guard import MEND, answered, guarded, on_terminal, run, say, show
+from nestlab.cli.exit_status import MEND, answered, guarded, on_terminal, run, say, show
 from nestlab.cli.options import Debug, Json, Yes
 
 if TYPE_CHECKING:

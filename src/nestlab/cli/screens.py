@@ -12,7 +12,7 @@ from nestlab.base import files
 from nestlab.base.errors import LabError
 from nestlab.cli import complete
 from nestlab.cli.common import lab_named, meant, print_json, site
-from nestlab.cli.guard import guarded, out, run, say, untouched
+from nestlab.cli.exit_status import guarded, out, run, say, untouched
 from nestlab.cli.machines import the_one
 from nestlab.cli.options import Debug, Json, MachineWord
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from nestlab.cli.guard import say
-from nestlab.lab import away
+from nestlab.cli.exit_status import say
 from nestlab.lab import faults as sayings
+from nestlab.lab import moved_machines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,4 +46,4 @@ def notes(session: Session) -> tuple[str, ...]:
     """The faults that `up` does not take back, and the machines that it leaves where they were moved to."""
     now = time.time()
     passages = (each.said for each in session.moves.passages)
-    return (*sayings.lines(session.faults, now), *away.lines(session.moves.aways, now), *passages)
+    return (*sayings.lines(session.faults, now), *moved_machines.lines(session.moves.aways, now), *passages)

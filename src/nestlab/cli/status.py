@@ -13,7 +13,7 @@ from nestlab.base.errors import LabError, Mistakes
 from nestlab.base.frozen import frozen
 from nestlab.cli import complete, light_status
 from nestlab.cli.common import here, home, meant, paint, print_json
-from nestlab.cli.guard import guarded, out, show
+from nestlab.cli.exit_status import guarded, out, show
 from nestlab.cli.options import Debug, Json, Sets, Words
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from nestlab.base.errors import LabError
 from nestlab.base.printable import brief
 from nestlab.cli import complete
 from nestlab.cli.common import lab_named, made, meant, print_json, site
-from nestlab.cli.guard import MEND, bytes_out, guarded, out, run, say
+from nestlab.cli.exit_status import MEND, bytes_out, guarded, out, run, say
 from nestlab.cli.options import Debug, Json, Words
 
 if TYPE_CHECKING:

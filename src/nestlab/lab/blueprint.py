@@ -91,7 +91,7 @@ class Spec:
     files: tuple[str, ...] = ()
     """The keys of the images that are the files of its disks, then of its CD-ROMs, in their order."""
     born: str = ""
-    """The path that it was made under, if that is another: its MAC addresses go by it (see `lab.away`)."""
+    """The path that it was made under, if that is another: its MAC addresses go by it (see `lab.moved_machines`)."""
 
     @property
     def parent(self) -> str:

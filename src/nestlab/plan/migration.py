@@ -13,9 +13,9 @@ from nestlab.base.did_you_mean import closest
 from nestlab.base.errors import LabError
 from nestlab.base.frozen import frozen
 from nestlab.base.paint import human
-from nestlab.lab.away import OTHER
 from nestlab.lab.blueprint import Blueprint, Nic, Spec
 from nestlab.lab.model import level_of, parent_of, within
+from nestlab.lab.moved_machines import OTHER
 from nestlab.plan.steps import Observed, Seen
 
 Way = Literal["live", "restart", "off"]

@@ -11,12 +11,12 @@ from nestlab.base.frozen import frozen
 from nestlab.engines import Engine
 from nestlab.engines.qemu.engine import QemuEngine
 from nestlab.hosts.host import Host
-from nestlab.lab.away import Passage, moved, placed
 from nestlab.lab.blueprint import Spec
 from nestlab.lab.model import parent_of
+from nestlab.lab.moved_machines import Passage, moved, placed
 from nestlab.plan.migration import Cpu, End, Ruling, check_places, judge
-from nestlab.verbs import passages
-from nestlab.verbs.echoes import Echoes, listening
+from nestlab.verbs import migrations
+from nestlab.verbs.migration_downtime import Echoes, listening
 from nestlab.verbs.session import Session
 
 ASKED = r"""
@@ -85,7 +85,7 @@ async def go(session: Session, ruling: Ruling, say: Callable[[str], None], *, ke
     try:
         await session.nest.drop(path)
         async with listening(session, path, arrival, wanted=live and ran) as echoes:
-            done = await passages.go(session, passage, say)
+            done = await migrations.go(session, passage, say)
             silent = await _silent(echoes)
     finally:
         await session.nest.drop(path)

@@ -11,8 +11,8 @@ from nestlab.base import files
 from nestlab.base.errors import LabError, Mistakes
 from nestlab.base.frozen import frozen
 from nestlab.home import labs
-from nestlab.lab.away import Away
 from nestlab.lab.model import Lab, Machine, parent_of
+from nestlab.lab.moved_machines import Away
 from nestlab.verbs.session import Session
 
 BOM = b"\xef\xbb\xbf"

@@ -22,27 +22,27 @@ from nestlab.base import files, patience
 from nestlab.base.errors import LabError
 from nestlab.base.events import Event, Finished
 from nestlab.base.proofs import Verdict
-from nestlab.home import away, former_names, journal, labs, last_seen, lock
 from nestlab.home import faults as kept_faults
-from nestlab.home.away import NONE, Moves
+from nestlab.home import former_names, journal, labs, last_seen, lock, moved_machines
 from nestlab.home.directories import Home, LabHome
 from nestlab.home.lab_keys import LabKeys
 from nestlab.home.labs import Origin
+from nestlab.home.moved_machines import NONE, Moves
 from nestlab.home.speeds import Speeds
 from nestlab.home.step_times import remember, usual_of
 from nestlab.images import system_packages
 from nestlab.lab import addresses, blueprint_file, clusters
-from nestlab.lab.away import placed
 from nestlab.lab.blueprint import Blueprint, Leases, images_of
 from nestlab.lab.faults import Faults
 from nestlab.lab.model import Lab
+from nestlab.lab.moved_machines import placed
 from nestlab.plan import planner
-from nestlab.plan.away import noted, settled_only
 from nestlab.plan.faults import blamed, marked
+from nestlab.plan.moved_machines import noted, settled_only
 from nestlab.plan.steps import Boot, Build, Create, Observed, Plan, Remove, Stop, Want, Way
 from nestlab.plan.unseen import complete
 from nestlab.show.render import Acceleration
-from nestlab.verbs import apply, cluster_secrets, connections, foreign_notes, import_ahead, netboot_notes, placing
+from nestlab.verbs import apply, cluster_secrets, connections, foreign_notes, import_ahead, netboot_notes, wanted_lab
 from nestlab.verbs.nest import Asides, Nest
 from nestlab.verbs.platform import Platform, accelerated
 from nestlab.verbs.same_place import left_behind, same_door, stays_in_place
@@ -234,8 +234,8 @@ class Session:
             wanted[self.place.leases] = addresses.leases_to_json(self.leases).encode()
         if self.origin is not None and labs.load(self.place) != self.origin:
             wanted[self.place.root / labs.NAME] = labs.to_json(self.origin)
-        if self.moves != away.load(self.place):
-            away.save(self.place, self.moves)
+        if self.moves != moved_machines.load(self.place):
+            moved_machines.save(self.place, self.moves)
         files.replace_changed({path: (data, 0o600) for path, data in wanted.items()})
 
     def _is_foreign(self, key: str) -> bool:
@@ -311,9 +311,9 @@ async def changing(
                     made = blueprint_file.load(place.blueprint, place.name)
                     left_behind(place, made, session.blueprint, session.observed)
                     if session.moves.passages:
-                        from nestlab.verbs import passages  # few were interrupted
+                        from nestlab.verbs import migrations  # few were interrupted
 
-                        await passages.resolve(session, say)
+                        await migrations.resolve(session, say)
                     try:
                         yield session
                     finally:
@@ -365,8 +365,8 @@ async def _open(
     named = lab is None or lab.named or (made is not None and made.on is not None and same_door(made.on, on))
     platform = site.platform(place, on, named=named)
     try:
-        wanted = await placing.wanted(place, lab, made, platform)
-        aways = away.load(place).aways
+        wanted = await wanted_lab.wanted(place, lab, made, platform)
+        aways = moved_machines.load(place).aways
         before, last = (placed(each, aways) if each is not None else None for each in (made, applied or made))
         nest = Nest(
             wanted.blueprint,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from nestlab.base.errors import LabError
 from nestlab.engines import View
-from nestlab.engines.libvirt import looked, scripts, start
+from nestlab.engines.libvirt import observed, scripts, start
 from nestlab.engines.libvirt.virsh import SYSTEM, TAKES, Libvirt, VirshMonitor
 from nestlab.engines.libvirt.xml import element, written
 from nestlab.engines.qemu import screen
@@ -80,7 +80,7 @@ class LibvirtEngine(QemuEngine):
         words = [word for folder, path in folders.items() for word in (folder, self.libvirt.uuid(path))]
         argv = ("sh", "-c", scripts.LOOK, "look", self.uri, cut, self.environment.place.machines, *words)
         said = await self.parent.run(argv, check=False, timeout=TAKES)
-        return looked.drifts(said.text, cut, folders)
+        return observed.drifts(said.text, cut, folders)
 
     def _as_run(self, boot: Boot) -> Boot:
         return start.of(replace(boot, monitor=lambda: self._monitor(boot.path)), self.libvirt, self._takes(boot.path))

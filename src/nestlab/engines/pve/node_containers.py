@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from nestlab.base.errors import LabError
 from nestlab.base.events import Say
-from nestlab.engines.pve.ground import STORAGE
+from nestlab.engines.pve.node_preparation import STORAGE
 from nestlab.engines.qemu import identity
 from nestlab.engines.qemu.cargo import Cargo
 from nestlab.hosts.host import Host

@@ -19,9 +19,9 @@ from nestlab.engines import Engine, Sshd
 from nestlab.engines.pve import node_containers
 from nestlab.engines.pve.assignment import Layout
 from nestlab.engines.pve.engine import PveEngine
-from nestlab.engines.pve.ground import Ground
 from nestlab.engines.pve.guests import unanswering
 from nestlab.engines.pve.hardware import Wire
+from nestlab.engines.pve.node_preparation import Ground
 from nestlab.engines.pve.node_ssh import reached
 from nestlab.engines.pve.power import REACHED
 from nestlab.engines.pve.protocols import SSH, ContainerTemplates

@@ -14,9 +14,9 @@ from nestlab.engines import pve_node
 from nestlab.engines.qemu import container, identity, launch, scripts
 from nestlab.engines.qemu.argv import name_of
 from nestlab.engines.qemu.cargo import Cargo
-from nestlab.engines.qemu.carried import Below
 from nestlab.engines.qemu.environment import Environment
 from nestlab.engines.qemu.first_guest import Opening
+from nestlab.engines.qemu.machine_files import Below
 from nestlab.home.paths import MachinePaths
 from nestlab.hosts import gather_facts
 from nestlab.hosts.facts import Facts

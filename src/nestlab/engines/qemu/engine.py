@@ -28,10 +28,10 @@ from nestlab.engines.qemu.boot import cancelled, start
 from nestlab.engines.qemu.booting import Boot
 from nestlab.engines.qemu.by_monitor import ByMonitor
 from nestlab.engines.qemu.cargo import Cargo
-from nestlab.engines.qemu.carried import Below
 from nestlab.engines.qemu.create import Maker
 from nestlab.engines.qemu.environment import Environment, Programs, Wires
 from nestlab.engines.qemu.live_disks import LiveDisks
+from nestlab.engines.qemu.machine_files import Below
 from nestlab.engines.qemu.observed import Look, Report
 from nestlab.engines.qemu.observer import Observer, Said
 from nestlab.engines.qemu.starting import Start, composed

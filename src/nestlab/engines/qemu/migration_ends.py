@@ -25,7 +25,7 @@ from nestlab.engines.qemu.migration_requests import (
     node_of,
     tolerant,
 )
-from nestlab.lab.away import Phase
+from nestlab.lab.moved_machines import Phase
 
 OVER = ("completed", "failed", "cancelled", "none", "")
 """States of a migration that does nothing any more."""

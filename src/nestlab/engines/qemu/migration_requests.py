@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 from nestlab.base.errors import LabError
 from nestlab.base.frozen import frozen
-from nestlab.lab.away import Phase
+from nestlab.lab.moved_machines import Phase
 
 Side = Literal["source", "target"]
 

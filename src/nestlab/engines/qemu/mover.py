@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from nestlab.base import patience
 from nestlab.base.errors import LabError, Unreachable
 from nestlab.base.events import Say as Told
-from nestlab.engines.qemu import carried
+from nestlab.engines.qemu import machine_files
 from nestlab.engines.qemu.engine import QemuEngine
 from nestlab.engines.qemu.migration_requests import (
     Act,
@@ -90,7 +90,7 @@ class Mover:
     _monitors: dict[Side, Monitor] = field(default_factory=dict)
     _event: asyncio.Event = field(default_factory=asyncio.Event)
     _told: str | None = None
-    _console: carried.Console | None = None
+    _console: machine_files.Console | None = None
 
     async def __aenter__(self) -> Mover:
         return self
@@ -218,7 +218,7 @@ class Mover:
         spec = self.target.blueprint[self.target.path]
         below = await target.below(spec, self.target.blueprint, self.say)
         roots = self.source.root, self.target.root
-        await carried.whole(self.source.at.parent, target.parent, roots, below, self.say)
+        await machine_files.whole(self.source.at.parent, target.parent, roots, below, self.say)
 
     async def _join(self) -> None:
         """The sockets at the source lead to those at the target, and what its console says goes on there."""
@@ -230,7 +230,7 @@ class Mover:
             local = await self._stack.enter_async_context(far.unix(other))
             await self._stack.enter_async_context(near.back(mine, local))
         root, new = self.source.root, self.target.root
-        self._console = carried.Console(here.parent, there.parent, root, new)
+        self._console = machine_files.Console(here.parent, there.parent, root, new)
         await self._stack.enter_async_context(self._console.following())
 
     async def _own(self, host: Host) -> Any:

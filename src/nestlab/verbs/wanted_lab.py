@@ -6,14 +6,14 @@ from dataclasses import replace
 
 from nestlab.base.errors import LabError
 from nestlab.base.frozen import frozen
-from nestlab.home import away, former_names
-from nestlab.home.away import Moves
+from nestlab.home import former_names, moved_machines
 from nestlab.home.directories import LabHome
+from nestlab.home.moved_machines import Moves
 from nestlab.images.image_files import keys_of
 from nestlab.lab import addresses
-from nestlab.lab.away import made_under, placed, told
 from nestlab.lab.blueprint import PROBE, Blueprint, Leases, images_of, settle
 from nestlab.lab.model import Image, Lab
+from nestlab.lab.moved_machines import made_under, placed, told
 from nestlab.verbs import machine_setup
 from nestlab.verbs.platform import Platform
 
@@ -29,7 +29,7 @@ class Wanted:
 
 async def wanted(place: LabHome, lab: Lab | None, made: Blueprint | None, platform: Platform) -> Wanted:
     """What a lab file wants (`lab`), or what was made."""
-    moves = away.load(place)
+    moves = moved_machines.load(place)
     if lab is None:
         return Wanted(placed(made or Blueprint(place.name), moves.aways), None, moves)
     paths = [each.path for each in lab.walk()]

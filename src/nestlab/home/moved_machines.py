@@ -11,8 +11,8 @@ from nestlab.base.errors import LabError
 from nestlab.base.frozen import frozen
 from nestlab.base.typed import check, parsed
 from nestlab.home.directories import LabHome
-from nestlab.lab.away import Away, Aways, Passage
 from nestlab.lab.model import is_path
+from nestlab.lab.moved_machines import Away, Aways, Passage
 
 FILE = "away.json"
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from nestlab.base.proofs import Proof, Verdict
-from nestlab.lab.away import Away, Passage
 from nestlab.lab.model import level_of, parent_of, within
+from nestlab.lab.moved_machines import Away, Passage
 from nestlab.plan.steps import Observed
 
 

@@ -1,7 +1,7 @@
 """Moves machines between hypervisors of a lab, and ends what an interrupted migration left.
 
-How far a migration is stands in the lab's directory before anything is done (`home.away`); whoever works on the lab
-next asks both hypervisors and ends it (`resolve`), one way or the other.
+How far a migration is stands in the lab's directory before anything is done (`home.moved_machines`); whoever works on
+the lab next asks both hypervisors and ends it (`resolve`), one way or the other.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from nestlab.engines.qemu.live_migration import cold, live
 from nestlab.engines.qemu.migration_ends import resume
 from nestlab.engines.qemu.migration_requests import Journey, Keep, Moved
 from nestlab.engines.qemu.mover import End, Mover
-from nestlab.home import away as kept
 from nestlab.home import faults as kept_faults
+from nestlab.home import moved_machines as kept
 from nestlab.home import ports as kept_ports
 from nestlab.home.lab_keys import LabKeys
 from nestlab.lab import blueprint_file
-from nestlab.lab.away import Passage, moved, placed
 from nestlab.lab.blueprint import Blueprint
 from nestlab.lab.faults import cut_off
 from nestlab.lab.model import parent_of
+from nestlab.lab.moved_machines import Passage, moved, placed
 from nestlab.verbs.session import Session
 
 Say = Callable[[str], None]
