@@ -410,6 +410,59 @@ KINDS: list[tuple[str, str, str, str, str]] = [
         "steal",
         "",
     ),
+    ("K1", "No support for KVM virtualization detected. Check BIOS settings", "needs-cpu-virtualization", "doctor", ""),
+    ("K1", "qemu-system-x86_64: unable to find CPU model 'host'", "cpu-host-needs-kvm", "KVM", "misspelled"),
+    ("K4", "Machine type c3d-standard-8 doesn't support nested virtualization.", "gce-type-does-not-nest", "n2", "aws"),
+    (
+        "K5",
+        "cannot clone: Invalid argument\nuser namespaces are not enabled in /proc/sys/user/max_user_namespaces",
+        "user-namespaces-off",
+        "host",
+        "",
+    ),
+    ("K5", "failed to add the host <=> sandbox pair interfaces: operation not supported", "lxc-no-veth", "veth", ""),
+    ("K5", "net.bridge.bridge-nf-call-iptables: No such file or directory", "container-iptables", "br_netfilter", ""),
+    ("K6", "kernel BUG at arch/x86/kvm/x86.c:402!", "kvm-nested-warning", "Update this kernel", ""),
+    ("K6", "kvm [1]: vcpu0 unimplemented wrmsr: 0xc0010117 data 0x0", "unhandled-msr", "ignore_msrs", ""),
+    (
+        "K7",
+        "vfio-pci 0000:01:00.0: BAR 1: can't reserve [mem 0xe0000000-0xefffffff 64bit pref]",
+        "vfio-memory-of-the-console",
+        "sysfb_init",
+        "",
+    ),
+    ("K7", "DMAR: Device is ineligible for IOMMU domain attach due to platform RMRR", "vfio-rmrr", "firmware", ""),
+    ("K8", "smpboot: do_boot_cpu failed(-1) to wakeup CPU#1", "cpu-not-started", "steal", ""),
+    ("K8", "hpet: HPET dysfunctional in PC10. Force disabled.", "virtual-hardware-notice", "harmless", ""),
+    ("K9", "IP 10.0.0.1 > 10.0.0.2: ICMP 10.0.0.9 unreachable - need to frag (mtu 1400)", "mtu-told", "MTU", ""),
+    (
+        "K10",
+        "got timeout when trying to ensure cluster certificates and base file hierarchy is set up - no quorum (yet) or "
+        "hung pmxcfs?",
+        "waiting-for-quorum",
+        "5405",
+        "",
+    ),
+    ("K10", "Error: TOML parse error at line 3, column 1", "pve-answer-toml", "validate-answer", ""),
+    ("K11", "nestedVirtualization is only supported on macOS 15 or newer, and M3", "apple-nested", "M3", "vmx"),
+    ("K12", "xencall: error: Could not obtain handle on privileged command interface", "xen-not-dom0", "control_d", ""),
+    ("K12", "libxl: error: Domain 3: device model did not start: -1", "xen-device-model", "qemu-dm-", ""),
+    (
+        "K12",
+        "The installer found missing features: HVM/VT-x/AMD-V, Interrupt Remapping",
+        "qubes-no-hvm",
+        "firmware",
+        "",
+    ),
+    (
+        "K14",
+        "<cpu mode='custom' match='exact'>\n  <model fallback='forbid'>Haswell-noTSX</model>\n  <feature "
+        "policy='disable' "
+        "name='vmx'/>\n</cpu>",
+        "cpu-flag-off",
+        "vmx is taken from the CPU",
+        "added",
+    ),
     (
         "K11",
         "qemu-system-aarch64: Initialization of device kvm-arm-gicv3 failed: error creating in-kernel VGIC: No such "
@@ -472,6 +525,7 @@ def test_a_general_error_that_stands_alone_is_told_as_possible() -> None:
         "adduser: user is already a member of the KVM group",
         "kvm-pvm: triple fault delivering vec=8 err=0 cpl=3",
         "RLIMIT_MEMLOCK unlimited",
+        "<domainCapabilities>\n<cpu>\n<feature policy='require' name='vmx'/>\n</cpu>\n</domainCapabilities>",
     ],
 )
 def test_what_went_on_or_is_well_is_not_explained_as_a_failure(text: str) -> None:

@@ -45,7 +45,7 @@ class Remark:
 def remarks(text: str) -> tuple[Remark, ...]:
     """What is wrong in the configurations in a text, in the order of their lines, the same line once; () where there
     are none."""
-    readers = (_PVE_MARK, _pve), (r"^cpu-model:", _pve_models), (r"<domain\b", _libvirt), (r"-cpu\b", _commands)
+    readers = (_PVE_MARK, _pve), (r"^cpu-model:", _pve_models), (_XML_MARK, _libvirt), (r"-cpu\b", _commands)
     wanted = [reader for mark, reader in readers if re.search(mark, text, re.MULTILINE)]
     lines = text.split("\n") if wanted else []
     found = [remark for reader in wanted for remark in reader(lines)]
@@ -157,12 +157,14 @@ def _pve_models(lines: list[str]) -> Iterator[Remark]:
 
 # -- libvirt
 
+_XML_MARK = r"<domain\b|<cpu\b[^>]{0,80} mode="
+"""A domain, or its CPU alone, as people quote it."""
 _XML_SEE = "libvirt: Domain XML format: CPU model and topology; Network interfaces; Network Filters"
 _XML_HOST = f"{_HOST}: `virt-xml NAME --edit --cpu host-passthrough`; then shut it down and start it."
 
 
 def _libvirt(lines: list[str]) -> Iterator[Remark]:
-    first = next((at for at, line in enumerate(lines) if re.search(r"<domain\b", line)), None)
+    first = next((at for at, line in enumerate(lines) if re.search(_XML_MARK, line)), None)
     if first is None:
         return
     text = "\n".join(lines)

@@ -114,7 +114,8 @@ TABLE: tuple[Signature, ...] = (
     ),
     Signature(
         "apple-nested",
-        r"nested virtuali[sz]ation requires macOS|nested virtuali[sz]ation is (?:not )?supported on(?:ly)? "
+        r"nested ?virtuali[sz]ation requires macOS|nested ?virtuali[sz]ation\W? is only supported"
+        r"|nested virtuali[sz]ation is (?:not )?supported on(?:ly)? "
         r"(?:this (?:device|mac)|macOS|on macOS)\b|isNestedVirtualizationSupported.{0,20}(?:false|0)",
         "Apple's Virtualization framework nests on an M3 or newer with macOS 15 or newer only, ARM guests only, one "
         "level.",

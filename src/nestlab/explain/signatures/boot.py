@@ -17,6 +17,17 @@ TABLE: tuple[Signature, ...] = (
         Rank.CAUSE,
     ),
     Signature(
+        "cpu-not-started",
+        r"do_boot_cpu failed|CPU ?\d{1,4} failed to report alive state|CPU ?#?\d{1,4}: Not responding",
+        "A further CPU of the guest did not start in time: the level below kept it waiting, which is common where that "
+        "emulates, or has fewer CPUs than its guests together.",
+        "Give the machine one CPU (`cpus: 1`) or start fewer at once, and look at the load and steal time below "
+        "(`vmstat 1`).",
+        "Linux documentation: admin-guide/kernel-parameters (maxcpus, cpuhp)",
+        "[    0.42] smpboot: do_boot_cpu failed(-1) to wakeup CPU#1",
+        Rank.REFUSAL,
+    ),
+    Signature(
         "unable-to-mount-root",
         r"VFS: Unable to mount root fs on (?P<device>[\w(),-]+)",
         "The guest's kernel found no root file system ({device}): its disk, the driver for it or its initramfs is "

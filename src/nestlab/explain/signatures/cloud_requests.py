@@ -42,7 +42,8 @@ TABLE: tuple[Signature, ...] = (
     Signature(
         "gce-type-does-not-nest",
         r"enableNestedVirtuali[sz]ation.{0,160}(?:not supported|invalid|not compatible)"
-        r"|Nested virtuali[sz]ation is not supported (?:on|for|with) (?:the )?machine (?:type|family|series)",
+        r"|Nested virtuali[sz]ation is not supported (?:on|for|with) (?:the )?machine (?:type|family|series)"
+        r"|machine type '?[\w-]{3,30}'? (?:does not|doesn't|cannot) support nested",
         "That machine type of Compute Engine does not nest: E2, AMD, Arm and memory-optimized types never do.",
         "Take an Intel type: stop it, `gcloud compute instances set-machine-type NAME --machine-type n2-standard-4`, "
         "then switch enableNestedVirtualization on.",

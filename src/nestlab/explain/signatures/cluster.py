@@ -133,7 +133,7 @@ TABLE: tuple[Signature, ...] = (
     ),
     Signature(
         "waiting-for-quorum",
-        r"waiting for quorum\.\.\.",
+        r"waiting for quorum\.\.\.|no quorum \(yet\) or hung pmxcfs",
         "The node joined, but hears none of the others.",
         "Let UDP 5405-5412 through between the nodes, check that link0 is the right network, and compare the clocks.",
         GUIDE + ", Requirements",

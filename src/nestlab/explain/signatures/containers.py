@@ -35,10 +35,10 @@ TABLE: tuple[Signature, ...] = (
     ),
     Signature(
         "vsock-missing",
-        r"vhost[-_]vsock.{0,60}(?:not found|no such (?:file|device)|not loaded|missing|unavailable)"
+        r"vhost[-_]vsock.{0,60}(?:not found|no such (?:file|device)|not loaded|missing|unavailable|permission denied)"
         r"|unable to open vhost-vsock|vsock: .{0,40}(?:address already in use|no such device)",
-        "Machines of LXD, Incus, Kata or Firecracker talk over vsock, and /dev/vhost-vsock is not here or its number "
-        "is taken.",
+        "Machines of LXD, Incus, Kata or Firecracker talk over vsock, and /dev/vhost-vsock is not here, is closed "
+        "to this user, or its number is taken.",
         "`sudo modprobe vhost_vsock` on the host; a container needs the device: `--device /dev/vhost-vsock`. Two "
         "machines must not have the same guest-cid.",
         "QEMU documentation: vhost-vsock; Incus documentation: requirements",
@@ -143,6 +143,20 @@ TABLE: tuple[Signature, ...] = (
         Rank.CAUSE,
     ),
     Signature(
+        "user-namespaces-off",
+        r"user namespaces are not enabled|max_user_namespaces|cannot clone: (?:Invalid argument|No space left)"
+        r"|apparmor_restrict_unprivileged_userns|nested user namespaces? (?:is|are) not",
+        "Rootless containers need user namespaces, and this system, or the container it runs in, gives none: they are "
+        "off, used up, or kept from users without rights.",
+        "`sysctl user.max_user_namespaces kernel.unprivileged_userns_clone "
+        "kernel.apparmor_restrict_unprivileged_userns`"
+        " on the host (a container has its host's): the first above 0, the second 1, the third 0; an outer container "
+        "needs nesting (`pct set VMID --features nesting=1`).",
+        "user_namespaces(7); podman: troubleshooting; Ubuntu: unprivileged user namespace restrictions",
+        "user namespaces are not enabled in /proc/sys/user/max_user_namespaces",
+        Rank.CAUSE,
+    ),
+    Signature(
         "kind-node-not-booted",
         r"could not find a log line that matches \"Reached target",
         "The systemd in a node of kind did not start: what runs Docker is itself a container without nesting, has too "
@@ -172,7 +186,8 @@ TABLE: tuple[Signature, ...] = (
         "container-iptables",
         r"can't initialize iptables table|iptables.{0,20}Table does not exist"
         r"|Could not fetch rule set generation id: Permission denied"
-        r"|iptables.{0,60}Permission denied \(you must be root\)",
+        r"|iptables.{0,60}Permission denied \(you must be root\)"
+        r"|bridge-nf-call-ip6?tables.{0,60}(?:no such file|does not exist|not found)",
         "The engine cannot set up NAT: a container cannot load the kernel's modules for it, or may not use them.",
         "Load them on the host: `sudo modprobe -a ip_tables iptable_nat nf_nat br_netfilter` (for good in "
         "/etc/modules-load.d), and give the outer container nesting and NET_ADMIN.",

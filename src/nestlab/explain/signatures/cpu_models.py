@@ -33,7 +33,8 @@ TABLE: tuple[Signature, ...] = (
     ),
     Signature(
         "cpu-feature-by-hand",
-        r"<feature (?:policy='\w{5,8}' name='(?:vmx|svm)(?:-[\w-]{1,40})?'|name='(?:vmx|svm)' policy='(?:require"
+        r"<feature (?:policy='(?:require|force)' name='(?:vmx|svm)(?:-[\w-]{1,40})?'|name='(?:vmx"
+        r"|svm)' policy='(?:require"
         r"|force)')",
         "The libvirt machine has vmx or svm added by hand to a CPU model: it fails where that model or this host does "
         "not have it, and a model that is not the host's makes inner guests fail.",
@@ -43,6 +44,7 @@ TABLE: tuple[Signature, ...] = (
         "    <feature policy='require' name='vmx'/>",
         Rank.CAUSE,
         Sure.POSSIBLE,
+        unless=("</domaincapabilities>",),
     ),
     Signature(
         "cpu-of-the-other-vendor",

@@ -23,7 +23,8 @@ TABLE: tuple[Signature, ...] = (
         r"|BAR \d{1,2}.{0,60}(?:can't assign|no space for)|ACPI BIOS (?:Error|Warning) \(bug\)"
         r"|VPMU disabled by hypervisor|Perf event create on CPU \d{1,4} failed|ENERGY_PERF_BIAS"
         r"|Failed to open drm device|platform pcspkr|fail to (?:add MMCONFIG|initialize ptp_kvm)"
-        r"|disabled perfctr wrmsr|preemption timer not supported",
+        r"|disabled perfctr wrmsr|preemption timer not supported|HPET dysfunctional in PC10"
+        r"|Invalid PCI ROM header signature",
         "The kernel looked for hardware that this virtual machine does not have. Guests print that at every boot; it "
         "is harmless.",
         "Nothing. Look for another line as the cause.",

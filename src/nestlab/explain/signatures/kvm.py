@@ -125,7 +125,8 @@ TABLE: tuple[Signature, ...] = (
     ),
     Signature(
         "unhandled-msr",
-        r"unhandled (?:rd|wr)msr|unhandled: (?:rd|wr)msr|ignored (?:rd|wr)msr",
+        r"unhandled (?:rd|wr)msr|unhandled: (?:rd|wr)msr|ignored (?:rd|wr)msr"
+        r"|unimplemented (?:perfctr )?(?:rd|wr)msr",
         "A guest uses a model-specific register that KVM does not emulate. Windows, ESXi and macOS may crash on that; "
         "Linux does not mind.",
         "If the guest crashes: `echo 1 | sudo tee /sys/module/kvm/parameters/ignore_msrs`; for good, "

@@ -34,7 +34,8 @@ TABLE: tuple[Signature, ...] = (
     ),
     Signature(
         "lxc-no-veth",
-        r"Operation not supported - Failed to create veth pair|RTNETLINK answers: Unknown device type",
+        r"Operation not supported - Failed to create veth pair|RTNETLINK answers: Unknown device type"
+        r"|sandbox pair interfaces: operation not supported",
         "This kernel has no driver for veth, the pair of cards that a container is connected by.",
         "`sudo modprobe veth`. Where that fails: the modules of the running kernel are gone after an update (reboot), "
         "or are the host's, if this is a container itself.",

@@ -74,7 +74,8 @@ TABLE: tuple[Signature, ...] = (
     ),
     Signature(
         "kvm-nested-warning",
-        r"WARNING: CPU: \d{1,4} PID: \d{1,8} at arch/x86/kvm|RIP: .{0,20}(?:nested_(?:vmx|svm)|vmx_|svm_)\w{1,60}"
+        r"(?:WARNING: CPU: \d{1,4} PID: \d{1,8}|kernel BUG) at arch/x86/kvm|RIP: .{0,20}(?:nested_(?:vmx|svm)|vmx_"
+        r"|svm_)\w{1,60}"
         r"|BUG: .{0,80}kvm_(?:intel|amd|mmu)",
         "The kernel's KVM stumbled over itself, mostly in its code for nested guests.",
         "Update this kernel (nesting is mended in nearly every release), and restart the machine: what ran may be "

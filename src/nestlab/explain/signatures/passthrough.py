@@ -116,6 +116,29 @@ TABLE: tuple[Signature, ...] = (
         Rank.NOTE,
     ),
     Signature(
+        "vfio-memory-of-the-console",
+        r"BAR \d{1,2}: can't reserve",
+        "The kernel's console still uses the memory of this graphics card, so vfio-pci cannot take it for a guest.",
+        "Give the host another card or none for its console: on its kernel's command line "
+        "initcall_blacklist=sysfb_init (Linux 5.15 and newer; before, video=efifb:off), vfio-pci.ids= of the card, "
+        "then "
+        "reboot.",
+        VFIO + "; PVE wiki: PCI Passthrough",
+        "vfio-pci 0000:01:00.0: BAR 1: can't reserve [mem 0xe0000000-0xefffffff 64bit pref]",
+        Rank.CAUSE,
+        Sure.LIKELY,
+    ),
+    Signature(
+        "vfio-rmrr",
+        r"ineligible for IOMMU domain attach due to platform RMRR",
+        "The firmware of this machine keeps memory for that device itself (RMRR), so the kernel gives it to no guest.",
+        "Update the firmware, or take the device out of its management (HPE: `conrep`, shared memory features off); "
+        "another slot or device is not concerned. It cannot be mended from inside a guest.",
+        "Linux documentation: arch/x86/iommu; PVE wiki: PCI Passthrough",
+        "vfio-pci 0000:07:00.0: DMAR: Device is ineligible for IOMMU domain attach due to platform RMRR requirement.",
+        Rank.CAUSE,
+    ),
+    Signature(
         "vfio-no-iommu-backend",
         r"No available IOMMU models",
         "The kernel has no way to map a guest's memory for the device: the module vfio_iommu_type1 is not loaded, or "

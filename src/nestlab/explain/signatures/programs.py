@@ -61,7 +61,7 @@ TABLE: tuple[Signature, ...] = (
         r"|CPU property not found|This computer doesn't have VT-X/AMD-v enabled|\bHOST_VIRT_UNAVAILABLE\b"
         r"|CPU virtuali[sz]ation support is required|Virtuali[sz]ation extensions are unavailable on your system"
         r"|The CPU is capable of virtuali[sz]ation: no"
-        r"|No support for hardware-accelerated KVM virtuali[sz]ation detected"
+        r"|No support for (?:hardware-accelerated )?KVM virtuali[sz]ation detected|\bHVM: Not Available"
         r"|virtuali[sz]ation is not available for your CPU|does not support hardware virtuali[sz]ation|KVM: CPU has no"
         r"|(?:CPU|processor) does not support (?:VMX|SVM|AMD-V|(?:Intel )?VT-x)\b|HVM support is not available"
         r"|capable of running Kata Containers",
@@ -218,7 +218,8 @@ TABLE: tuple[Signature, ...] = (
     Signature(
         "nested-not-supported",
         r"nested (?:hardware )?virtuali[sz]ation(?: support)? (?:is |are )?(?:not (?:available|enabled|supported"
-        r"|possible)|unavailable|disabled)|(?:does(?:n't| not)|not) support nested virtuali[sz]ation",
+        r"|possible)|unavailable|disabled)|(?:does(?:n't| not)|not) support nested virtuali[sz]ation"
+        r"|(?:cannot|can't|could not|failed to|unable to) (?:enable|use|start|expose) nested virtuali[sz]ation",
         "The host below does not let its guests have guests: its CPU, its version or a setting there keeps nesting "
         "off.",
         "Ask that host: on Linux `cat /sys/module/kvm_*/parameters/nested`; " + DOCTOR,

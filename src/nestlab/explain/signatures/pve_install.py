@@ -18,6 +18,16 @@ TABLE: tuple[Signature, ...] = (
         Rank.CAUSE,
     ),
     Signature(
+        "pve-answer-toml",
+        r"TOML parse error at line (?P<line>\d{1,6}), column \d{1,6}",
+        "The answer file is no TOML, or has a key that this installer does not know: line {line}. Since Proxmox VE 8.4 "
+        "its keys are written in kebab-case (`root-password`).",
+        "`proxmox-auto-install-assistant validate-answer answer.toml`, of the same version as the ISO, names the key.",
+        GUIDE,
+        "Error: TOML parse error at line 3, column 1",
+        Rank.CAUSE,
+    ),
+    Signature(
         "pve-answer-partition",
         r"Could not find partition for label '(?P<label>[\w.-]+)'",
         "No attached disk has a file system labelled {label}, which should hold answer.toml.",

@@ -82,7 +82,7 @@ TABLE: tuple[Signature, ...] = (
     ),
     Signature(
         "cpu-host-needs-kvm",
-        r"CPU model 'host' requires KVM",
+        r"CPU model '(?:host|max)' requires KVM|unable to find CPU model 'host'",
         "The CPU model host is that of the real CPU, which only KVM can give; this machine is emulated.",
         "Use KVM (`nestlab doctor` says what is missing), or the model max for emulation.",
         CPU,
@@ -118,7 +118,7 @@ TABLE: tuple[Signature, ...] = (
     ),
     Signature(
         "unknown-cpu-model",
-        r"unable to find CPU model '(?P<model>[\w.-]+)'",
+        r"unable to find CPU model '(?!host')(?P<model>[\w.-]+)'",
         "This QEMU has no CPU model {model}: it is misspelled, or newer than this QEMU.",
         "List them: `qemu-system-x86_64 -cpu help`.",
         CPU,

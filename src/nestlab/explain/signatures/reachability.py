@@ -30,7 +30,7 @@ TABLE: tuple[Signature, ...] = (
     Signature(
         "mtu-told",
         r"frag(?:mentation)? needed and DF set|message too long,? mtu|Message too long|mtu greater than device maximum"
-        r"|Packet too big|pmtud?:? .{0,40}(?:reduced|lower)",
+        r"|Packet too big|\bneed to frag|pmtud?:? .{0,40}(?:reduced|lower)",
         "A packet was larger than the MTU of the way: of this card, or of a tunnel or a level in between.",
         MTU,
         "ping(8) (-M do), ip-link(8) (mtu)",

@@ -122,6 +122,39 @@ TABLE: tuple[Signature, ...] = (
         told=Sure.LIKELY,
     ),
     Signature(
+        "xen-not-dom0",
+        r"Could not obtain handle on privileged command interface|xencall: error: Could not obtain handle",
+        "Xen's tools were started where there is no Xen to talk to: this Linux was booted without it, or is no dom0.",
+        "Choose the entry with Xen in the boot menu (package xen-hypervisor, then `update-grub`), then `xl info`; "
+        "/proc/xen/capabilities of a dom0 says control_d.",
+        "Xen wiki: Xen Project Beginners Guide",
+        "xencall: error: Could not obtain handle on privileged command interface: No such file or directory",
+        Rank.CAUSE,
+    ),
+    Signature(
+        "xen-device-model",
+        r"device model did not start",
+        "The QEMU that Xen starts for an HVM machine ended at once; its own log says why.",
+        "`tail /var/log/xen/qemu-dm-NAME.log`, and give that to `nestlab explain`; the package of Xen's QEMU "
+        "(qemu-system-xen) may be missing.",
+        "xl(1)",
+        "libxl: error: libxl_dm.c:3148:device_model_spawn_outcome: Domain 3:domain 3 device model did not start: -1",
+        Rank.SYMPTOM,
+    ),
+    Signature(
+        "qubes-no-hvm",
+        r"missing features: .{0,60}(?:HVM|IOMMU|Interrupt Remapping)",
+        "The installer of Qubes OS finds no VT-x or AMD-V, no IOMMU, or no interrupt remapping; in a virtual machine "
+        "it "
+        "seldom finds all of them.",
+        "On real hardware switch them on in the firmware. In a virtual machine: the host's CPU, and a virtual IOMMU "
+        "with interrupt remapping (QEMU: -device intel-iommu,intremap=on, q35); Qubes does not support that.",
+        "Qubes OS: System requirements",
+        "Your hardware has missing features: HVM/VT-x/AMD-V, IOMMU/VT-d/AMD-Vi, Interrupt Remapping",
+        Rank.CAUSE,
+        below=True,
+    ),
+    Signature(
         "xen-hvm",
         r"HVM not supported|HVM is not (?:supported|available)|HVM not available",
         "Xen sees no VT-x or AMD-V, so only paravirtual guests run. KVM inside of a Xen guest is not supported at all.",
