@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -58,6 +59,7 @@ def blueprint_to_json(blueprint: Blueprint) -> str:
     return json.dumps(data | {"images": images, "hosts": list(texts)}, separators=(",", ":"))
 
 
+@lru_cache(maxsize=2)  # a lab's two files say the same, as a rule
 def blueprint_from_json(text: str) -> Blueprint:
     """The blueprint. ValueError for anything else; Newer for one of a newer format, or with fields that this nestlab
     does not know."""
