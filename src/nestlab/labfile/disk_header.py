@@ -79,7 +79,18 @@ def examine(path: str, form: Format | None) -> Disk | Fault:
     return Disk(size)
 
 
-def _qcow2(path: str, start: bytes) -> Disk | Fault:
+def layer(name: str, start: bytes) -> str:
+    """Why QEMU is not given a qcow2 image of nestlab's own making that was elsewhere meanwhile, by its first cluster;
+    "" where it may. What it is a layer over is said anew before it is opened."""
+    found = _qcow2(name, start, over=True)
+    if not isinstance(found, Disk):
+        return found[0]
+    bits = _HEADER.unpack_from(start)[4]
+    return f"{name} has clusters of {1 << bits} bytes" if 1 << bits > len(start) else ""
+
+
+def _qcow2(path: str, start: bytes, *, over: bool = False) -> Disk | Fault:
+    """`over`: it may be a layer over another file."""
     if len(start) < _HEADER.size or not start.startswith(QCOW2):
         return f"{path} is not a qcow2 image", "Say `format: raw` (or `iso`) if that is what it is."
     (_, version, name_at, name_length, bits, size, encrypted, l1, _, _, refcounts, snapshots, _) = _HEADER.unpack_from(
@@ -89,7 +100,7 @@ def _qcow2(path: str, start: bytes) -> Disk | Fault:
     if version >= 3:
         padded = start[: _HEADER.size + _SECOND.size].ljust(_HEADER.size + _SECOND.size, b"\0")
         features, _, _, _, length = _SECOND.unpack_from(padded, _HEADER.size)
-    if name_at or name_length:
+    if (name_at or name_length) and not over:
         below = one_line(start[name_at : name_at + min(name_length, 1023)].decode(errors="replace"))
         return f"{path} is a layer over another file, {below or 'without a name'}", _whole(path)
     if features & _EXTERNAL or _has(start, length, _DATA_FILE):

@@ -37,7 +37,7 @@ TOP = "/mnt"
 """Where its filesystems are mounted, in this process's mount namespace."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_RDONLY, _BIND, _REC, _PRIVATE = 1, 1 << 12, 1 << 14, 1 << 18
+_RDONLY, _NODEV, _REMOUNT, _BIND, _REC, _PRIVATE = 1, 4, 1 << 5, 1 << 12, 1 << 14, 1 << 18
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
 _EMPTY_PATH, _CLONE, _IDMAP = 0x1000, 1, 0x00100000
 _DEATHSIG = 1
@@ -123,10 +123,12 @@ def root_filesystem(settings: Mapping[str, Any]) -> None:
             os.mkdir(name, 0o755)
             os.chown(name, FIRST, FIRST)
     here = os.getcwd()
-    mount("overlay", f"{TOP}/root", "overlay", 0, f"lowerdir={TOP}/image,upperdir={here}/upper,workdir={here}/work")
+    layers = f"lowerdir={TOP}/image,upperdir={here}/upper,workdir={here}/work"
+    mount("overlay", f"{TOP}/root", "overlay", _NODEV, layers)  # it may come from another hypervisor, devices too
     for name in nested_stores(f"{TOP}/root"):
         os.mkdir(f"{TOP}/nested/{name}")
         mount(f"{here}/nested/{name}", f"{TOP}/nested/{name}", "", _BIND)
+        mount("none", f"{TOP}/nested/{name}", "", _REMOUNT | _BIND | _NODEV)
 
 
 STORES: Mapping[str, tuple[str, ...]] = {

@@ -1,12 +1,14 @@
 """What is in a machine's directory goes from one host to another: all while it is off, its console while it moves.
 
-Streams of bytes through nestlab, from a program there to a program here: nothing is kept in between.
+Streams of bytes through nestlab, from a program there to a program here: nothing is kept in between. Neither
+hypervisor may reach into the other by what it hands over: see `TAKE`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import shlex
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -17,7 +19,9 @@ from nestlab.base.errors import LabError
 from nestlab.base.events import Say
 from nestlab.base.frozen import frozen
 from nestlab.base.paint import human
+from nestlab.base.printable import printable
 from nestlab.hosts.host import Host
+from nestlab.labfile import disk_header
 
 PACK = r"""
 cd "$1" || exit 1
@@ -30,14 +34,51 @@ exec tar -cpS --xattrs --xattrs-include='*' --numeric-owner -f - "$@"
 """
 """Argument: a machine's directory. What it has written, as a tar."""
 
-TAKE = """
-cd "$1" || exit 1
-tar -xpS --xattrs --xattrs-include='*' --numeric-owner -f - || exit 1
+TAKE = r"""
+cd "$1" && rm -rf carried && mkdir -m 0700 carried && cd carried || exit 1
+refuse() { cd .. && rm -rf carried; printf '%s is nothing that a machine writes\n' "$1" >&2; exit 1; }
+tar -xpS --xattrs --xattrs-include='*' --numeric-owner -f - || { cd .. && rm -rf carried; exit 1; }
+for f in * .[!.]* ..?*; do
+  [ -e "$f" ] || [ -L "$f" ] || continue
+  [ ! -L "$f" ] || refuse "$f"
+  case $2,$f in
+  logs,console.[0-9]*.log | all,disk.qcow2 | all,disk-*.qcow2 | all,*.fd | all,console.log | all,console.[0-9]*.log)
+    [ -f "$f" ] || refuse "$f" ;;
+  all,tpm) [ -d "$f" ] && [ -z "$(find "$f" ! -type d ! -type f | head -c 1)" ] || refuse "$f" ;;
+  all,upper | all,nested)
+    [ -d "$f" ] && [ -z "$(find "$f" -type b | head -c 1)" ] || refuse "$f"
+    [ -z "$(find "$f" -type c -exec stat -c %t:%T {} + | grep -vx 0:0 | head -c 1)" ] || refuse "$f" ;;
+  *) refuse "$f" ;;
+  esac
+done
+[ ! -d nested ] || [ -z "$(find nested -mindepth 1 -maxdepth 1 ! -type d | head -c 1)" ] || refuse nested
 """
-"""Argument: a machine's directory, in which it is unpacked."""
+"""Arguments: a machine's directory; `all`, or `logs` for no more than consoles. What comes on stdin is unpacked in
+`carried` there. Root of the hypervisor that it is from decides what comes, and here QEMU and others will open it: it is
+files under the names that it must have, no links, and no device but what overlayfs marks what is deleted by."""
+
+LIST = 'cd "$1/carried" && for f in disk*.qcow2; do [ ! -e "$f" ] || printf "%s\\n" "$f"; done'
+
+SETTLE = r"""
+cd "$1/carried" || exit 1
+for f in *; do
+  [ ! -e "$f" ] || { rm -rf "../$f" && mv -f "$f" ..; } || exit 1
+done
+cd .. && rmdir carried
+"""
+
+DROP = 'rm -rf "$1/carried"'
 
 LOGS = 'cd "$1" && tar -cf - console.[0-9]*.log 2>/dev/null || tar -cf - -T /dev/null'
 """Argument: a machine's directory. The consoles of its boots before."""
+
+HEAD = 1 << 16
+"""Bytes of a disk that are looked at: the first cluster of what nestlab makes, in which all is that names files."""
+
+_DISK = re.compile(r"disk(-[0-9A-Za-z_-]{1,60})?\.qcow2")
+
+SHOWN = 2000
+"""Letters of what a program there said that are told."""
 
 ROUND = 5.0
 """Nominal seconds in which the last of a console comes."""
@@ -55,11 +96,22 @@ class Below:
 async def whole(source: Host, target: Host, roots: tuple[str, str], below: Sequence[Below], say: Say) -> None:
     """Copy all that a machine has written, and have its disks be layers over what is there. LabError where that fails;
     what is at the target then is not whole."""
-    count = await stream(source, ("sh", "-c", PACK, "pack", roots[0]), target, ("sh", "-c", TAKE, "take", roots[1]))
+    pack, take = ("sh", "-c", PACK, "pack", roots[0]), ("sh", "-c", TAKE, "take", roots[1], "all")
+    count = await stream(source, pack, target, take)
     say(f"{human(count)} were copied")
-    script = rebase(roots[1], below)
-    if script:
-        await target.run(("sh", "-c", script))
+    await _settle(source, target, roots[1], rebase(roots[1], below))
+
+
+async def _settle(source: Host, target: Host, root: str, then: str = "") -> None:
+    """What was unpacked takes its place. LabError where a disk names another file: QEMU would open that here."""
+    listed = (await target.run(("sh", "-c", LIST, "list", root))).text.splitlines()
+    for name in filter(_DISK.fullmatch, listed):
+        head = (await target.run(("head", "-c", str(HEAD), "--", f"{root}/carried/{name}"))).stdout
+        if fault := disk_header.layer(name, head[:HEAD]):
+            await target.run(("sh", "-c", DROP, "drop", root))
+            what = f"{source.path} hands over what no machine of nestlab's writes: {fault}."
+            raise LabError(what, hint=f"Somebody changed it there. Do not trust {source.path}; it goes on where it is.")
+    await target.run(("sh", "-c", f"{SETTLE}\n{then}", "settle", root))
 
 
 def rebase(root: str, below: Sequence[Below]) -> str:
@@ -88,8 +140,16 @@ async def stream(source: Host, pack: Sequence[str], target: Host, take: Sequence
     for done, where in ((packed, source.path), (taken, target.path)):
         if done is not None and done.status:
             said = done.stderr.decode(errors="replace").strip()
+            if "is nothing that a machine writes" in said:
+                what = f"{source.path} hands over what no machine of nestlab's writes."
+                hint = f"Somebody changed it there. Do not trust {source.path}; the machine goes on where it is."
+                raise LabError(what, hint=hint, detail=printable(said[-SHOWN:]))
             hint = f"Make room in {where}." if "No space left" in said else "What it said follows."
-            raise LabError(f"A machine's files could not be copied: {where} did not go on.", hint=hint, detail=said)
+            raise LabError(
+                f"A machine's files could not be copied: {where} did not go on.",
+                hint=hint,
+                detail=printable(said[-SHOWN:]),
+            )
     return count
 
 
@@ -108,12 +168,9 @@ class Console:
     @asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
         """Copy the consoles of boots before, and follow that of this one while the context is open."""
-        await stream(
-            self.source,
-            ("sh", "-c", LOGS, "logs", self.root),
-            self.target,
-            ("sh", "-c", TAKE, "take", self.new_root),
-        )
+        take = ("sh", "-c", TAKE, "take", self.new_root, "logs")
+        await stream(self.source, ("sh", "-c", LOGS, "logs", self.root), self.target, take)
+        await _settle(self.source, self.target, self.new_root)
         self._more = asyncio.Event()
         tail = ("tail", "-c", "+1", "-s", "0.2", "-f", f"{self.root}/console.log")
         into = ("sh", "-c", 'exec cat >> "$1"', "into", f"{self.new_root}/console.log")
