@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
 import pty
 import socket
 import stat
+import termios
 import threading
 import tty
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,9 +28,11 @@ from nestlab.engines.qemu.argv import Launch
 from nestlab.engines.qemu.container_runner import configuration, nested_stores, openable
 from nestlab.engines.qemu.container_sockets import Console, Forwards, Monitor, in_thread, listener, messages
 from nestlab.home.paths import MachinePaths
+from nestlab.hosts.terminal import attach
 from nestlab.lab.blueprint import Nic, Spec
 from nestlab.lab.model import MIB, Image, Machine
 from nestlab.wire import qmp
+from waiting import LONG, until
 
 
 class Pretended:
@@ -176,6 +181,36 @@ def test_who_connects_before_the_container_is_there_is_let_go(
         assert there.recv(10) == b""
     assert [str(each.message) for each in recwarn] == []
     forwards.remove("127.0.0.1", rule.local)
+
+
+def is_raw(terminal: int) -> bool:
+    """What is typed before is thrown away."""
+    return not termios.tcgetattr(terminal)[3] & termios.ICANON
+
+
+async def test_ctrl_bracket_leaves_the_console_of_a_container_which_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    master, slave = pty.openpty()
+    tty.setraw(slave)
+    console = Console(listener("con"), master)
+    for word in (b"once", b"again"):
+        ours, theirs = pty.openpty()
+        shown, sink = os.pipe()
+        attached = asyncio.create_task(attach("con", source=theirs, sink=sink))
+        await until(partial(is_raw, theirs))
+        os.write(ours, word)
+        assert await asyncio.to_thread(os.read, slave, 100) == word
+        os.write(slave, word.upper())
+        assert await asyncio.to_thread(os.read, shown, 100) == word.upper()
+        os.write(ours, b"\x1d")
+        await asyncio.wait_for(attached, LONG)
+        for each in (ours, theirs, shown, sink):
+            os.close(each)
+    os.close(slave)
+    console.over()
+    assert Path("console.log").read_bytes() == b"ONCEAGAIN"
 
 
 NIC = Nic("wire", "52:54:00:00:00:07", 1400, ("10.1.0.7/24", "fd00::7/64"))

@@ -20,7 +20,8 @@ OF_MACHINE = (
         Boolean(),
         "Whether it is an unprivileged container (LXC) instead of a virtual machine. Inside a `kvm` hypervisor its"
         " image is nestlab's own `debian` or `tiny`, with additions if you like; on a Proxmox VE itself it is a"
-        " container template, a file or a download.",
+        " container template, a file or a download. Containers may run in it: with the packages of LXC, Docker or"
+        " Podman in its image nothing else is needed.",
         default="false",
         misnomers=("lxc", "ct"),
     ),
