@@ -154,6 +154,17 @@ def test_setup_of_a_proxmox_ve_that_cannot_be_asked_prints_commands_all_the_same
     assert "pvesm set local --content" in said
 
 
+def test_setup_names_a_node_or_a_storage_that_is_not_there(shell: Shell) -> None:
+    said = shell.run("pve", "setup", f"{shell.on}/pve9", status=2).output
+    assert "no node pve9; it has: pve1, pve2" in said
+    assert "pveum" not in said
+    file = shell.folder / "lab.yaml"
+    file.write_text(f"lab: one\non: {{pve: {shell.on}, images: nowhere}}\nmachines: {{m: {{image: debian}}}}\n")
+    said = shell.run("pve", "setup", str(file), status=2).output
+    assert "no storage nowhere" in said
+    assert "(not asked)" not in said
+
+
 def test_setup_for_a_lab_grants_the_bridges_that_it_names(shell: Shell) -> None:
     file = shell.folder / "lab.yaml"
     file.write_text(

@@ -38,9 +38,9 @@ async def setup(
         return None
     try:
         try:
-            todo = await setup.plan(reached.api, on, user, token, bridges)
-        except LabError:
-            if perform:
+            todo = await setup.plan(reached.api, platform.narrowed(on), user, token, bridges)
+        except LabError as error:
+            if perform or isinstance(error, setup.NotThere):
                 raise
             _show(setup.unasked(on, NEWEST, user, token, bridges), on, asked_it=False, as_json=as_json)
             return None

@@ -62,6 +62,10 @@ class Point:
     do: str = ""
 
 
+class NotThere(LabError):
+    """The address or the lab file names something that this Proxmox VE, which was asked, does not have."""
+
+
 def scope_of(on: Pve, stores: Sequence[Mapping[str, Any]] = (), bridges: Sequence[str] = ()) -> Scope:
     """Where a lab works that says this of its Proxmox VE. `stores`: its storages, if they are known; `bridges`: those
     that its segments name."""
@@ -94,8 +98,9 @@ def unasked(on: Pve, version: str, user: str, token: str, bridges: Sequence[str]
 
 async def plan(api: Api, on: Pve, user: str, token: str, bridges: Sequence[str] = ()) -> Setup:
     """The setup that a Proxmox VE still needs, without what it has already. `api` must be allowed to see its storages
-    and zones."""
+    and zones. NotThere for a node or a storage that is named and not there."""
     version = str((await api.get("/version"))["version"])
+    await _nodes_are_there(api, on)
     stores, zones = await asyncio.gather(api.get("/storage"), api.get("/cluster/sdn/zones"))
     scope = scope_of(on, stores, bridges)
     notes: list[str] = []
@@ -105,7 +110,8 @@ async def plan(api: Api, on: Pve, user: str, token: str, bridges: Sequence[str] 
         row = next((row for row in stores if row["storage"] == name), None)
         if row is None:
             known = ", ".join(sorted(str(row["storage"]) for row in stores))
-            raise LabError(f"{api.where} has no storage {name}.", hint=f"Its storages: {known}. Name one: `images:`.")
+            kind = NotThere if stores else LabError  # without a right to see them there are none
+            raise kind(f"{api.where} has no storage {name}.", hint=f"Its storages: {known}. Name one: `images:`.")
         content = str(row.get("content", ""))
         if "import" not in content.split(","):
             more.append(_takes_imports(name, content))
@@ -115,6 +121,16 @@ async def plan(api: Api, on: Pve, user: str, token: str, bridges: Sequence[str] 
         back = [*_zone_back(on.zone), *back]
         notes.append("Making an SDN zone reloads the network of all nodes, as `Apply` in Datacenter > SDN does.")
     return _setup(on, version, scope, user, token, tuple(more), tuple(notes), tuple(back))
+
+
+async def _nodes_are_there(api: Api, on: Pve) -> None:
+    if not on.nodes:
+        return
+    known = sorted(str(row["node"]) for row in await api.get("/nodes"))
+    strange = [node for node in on.nodes if node not in known]
+    if known and strange:
+        what = f"{api.where} has no node {', '.join(strange)}; it has: {', '.join(known)}."
+        raise NotThere(what, hint="Correct the node in the address, or `nodes:`.")
 
 
 def _zone_back(zone: str) -> tuple[str, ...]:
