@@ -92,7 +92,8 @@ def vendors() -> Iterator[tuple[Vendor, Vendor]]:
     finally:
         for folder in folders:
             subprocess.run(["gpgconf", "--homedir", str(folder), "--kill", "all"], check=False)
-            shutil.rmtree(folder)
+            while folder.exists():  # the agent ends a little later, and removes its sockets meanwhile
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def lab_of(image: Image) -> Lab:
