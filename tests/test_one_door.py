@@ -34,6 +34,7 @@ ELSEWHERE = {
     "install.certificate": "there only until OpenSSL has read it, inside an entry of the cache that is being made",
     "install.installation": "inside an entry of the cache that is being made",
     "install.medium": "inside an entry of the cache that is being made",
+    "install.relay": "a lock file, which holds nothing",
     "network.daemon": "the pid file is a lock, and the log is no state",
     "network.switch_control": "a lock file, which holds nothing",
     "verbs.copy": "what `nestlab cp` brings",

@@ -165,8 +165,8 @@ def test_no_redirect_leaves_https_or_comes_to_this_computer_from_elsewhere() -> 
         ("https://example.org/d", "https://[::1]/d"),
     ):
         with pytest.raises(LabError):
-            wire._led(here, there)
-    assert wire._led("http://example.org/d", "https://mirror.example.net/d") == "https://mirror.example.net/d"
+            wire.led(here, there)
+    assert wire.led("http://example.org/d", "https://mirror.example.net/d") == "https://mirror.example.net/d"
 
 
 async def test_https_is_checked_against_the_systems_authorities(

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import hmac
 import json
+import logging
 import re
 import secrets
 from collections import deque
@@ -41,6 +42,7 @@ STAGES: Mapping[str, str] = {
 }
 """What stages that installers fetch mean to a person."""
 
+_NUMBER = re.compile("[0-9]{1,4}")
 _MENU = re.compile(r"main-menu\[\d+\]: INFO: Menu item '([a-z-]+)' selected")
 _ITEMS: Mapping[str, str] = {
     "download-installer": "loading parts of the installer",
@@ -96,7 +98,7 @@ class AnswerServer:
         from aiohttp import web
 
         secret, _, path = request.match_info["path"].partition("/")
-        if not hmac.compare_digest(secret, self._secret):
+        if not _same(secret, self._secret):
             raise web.HTTPNotFound(text="there is nothing here\n")
         self._hear()
         if path.startswith("stage/"):
@@ -145,7 +147,7 @@ class AnswerServer:
         from aiohttp import web
 
         shown = request.headers.get("Authorization", "")
-        if request.method != "POST" or not hmac.compare_digest(shown, f"Bearer {self.address.token}"):
+        if request.method != "POST" or not _same(shown, f"Bearer {self.address.token}"):
             raise web.HTTPUnauthorized(text="the token is missing, or another one\n")
         self.state.system = await _body(request)
         self.stage("started")
@@ -154,7 +156,7 @@ class AnswerServer:
     def _command(self, number: str) -> web.Response:
         from aiohttp import web
 
-        if not number.isdecimal() or int(number) >= len(self.commands):
+        if not _NUMBER.fullmatch(number) or int(number) >= len(self.commands):
             raise web.HTTPNotFound(text="no such command\n")
         return web.Response(text=self.commands[int(number)], content_type="text/x-shellscript")
 
@@ -169,12 +171,12 @@ class AnswerServer:
 
     def _event(self, event: Mapping[str, Any]) -> None:
         """Of subiquity: what begins or ends, and how."""
-        name, words = str(event.get("name", ""))[:200], one_line(str(event.get("description", "")))[:200]
+        name, words = (one_line(str(event.get(key, "")))[:200] for key in ("name", "description"))
         if event.get("result") == "FAIL":
             self.state.failed = words or name
         elif event.get("event_type") == "start" and name.count("/") <= 2 and words:
             self.say(words)
-        self.line(f"{name}: {words} {event.get('result', '')}".encode())
+        self.line(f"{name}: {words} {one_line(str(event.get('result', '')))[:20]}".encode())
 
     def _hear(self) -> None:
         self.state.heard = asyncio.get_running_loop().time()
@@ -210,7 +212,7 @@ async def serve(
         app.router.add_get(f"{path}/{{path:.*}}", passing.handle)
         app.on_cleanup.append(passing.close)
     app.router.add_route("*", "/{path:.*}", server.handle)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    runner = web.AppRunner(app, access_log=None, logger=_quiet(server), shutdown_timeout=1.0)
     await runner.setup()
     try:
         await web.UnixSite(runner, str(sockets.plain)).start()
@@ -222,6 +224,27 @@ async def serve(
             yield server, sockets
     finally:
         await runner.cleanup()
+
+
+def _same(shown: str, wanted: str) -> bool:
+    """Whether a secret is the one, told in a time that does not depend on where they differ; any letters may be
+    shown."""
+    return hmac.compare_digest(shown.encode(errors="surrogatepass"), wanted.encode())
+
+
+def _quiet(server: AnswerServer) -> logging.Logger:
+    """Where aiohttp tells of requests that are none, and of errors: what came with them is for the log of the
+    installation, not for the user's terminal."""
+
+    class Kept(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            why = record.exc_info[1] if record.exc_info else None
+            text = f"answer server: {record.getMessage()} {why or ''}"
+            server.state.log.append(one_line(text)[:_LONGEST])
+
+    logger = logging.Logger("nestlab.answer_server")  # of nobody else's, and below no other
+    logger.addHandler(Kept())
+    return logger
 
 
 async def _listen(server: AnswerServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

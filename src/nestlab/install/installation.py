@@ -47,6 +47,9 @@ _QUESTION = re.compile(rb"(Prompt: '\?' for help(, default=[^>\n]*)?|\[Press ent
 SCRATCH = "i"
 """The folder beside the disk for what is needed meanwhile. Paths of unix sockets have at most 107 bytes."""
 
+LARGEST = 16 << 20
+"""Bytes of a console from which it is cut."""
+
 _LOOK = 2.0
 _TAIL = 15
 _LIBC = ctypes.CDLL(None)
@@ -186,6 +189,8 @@ async def _run(
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(process.wait(), _LOOK)
             shown = shown_on(console)
+            for each in (console, errors):
+                await asyncio.to_thread(cut, each)
             silent = life.silent(server.state.heard, shown, _blocks(disk))
             stuck = silent > (asked if _QUESTION.search(shown) else limit)
             if stuck or server.state.failed:
@@ -234,6 +239,15 @@ def _failed(job: Job, server: AnswerServer, console: Path, errors: Path, stuck: 
 def shown_on(console: Path) -> bytes:
     """The end of what a console shows, without what moves the cursor, and without a clock."""
     return _CLOCK.sub(b"", ESCAPES.sub(b"", _end_of(console))).rstrip()
+
+
+def cut(path: Path) -> None:
+    """Empty a file that QEMU appends to once it is too long, but for its end: an installer may print for ever."""
+    if path.exists() and path.stat().st_size > LARGEST:
+        end = _end_of(path)
+        with path.open("ab") as file:
+            os.truncate(path, 0)
+            file.write(end)
 
 
 def _end_of(path: Path, most: int = 8192) -> bytes:

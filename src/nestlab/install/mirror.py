@@ -3,12 +3,17 @@ installer checks itself, by the signatures of their lists."""
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urljoin
+
+from nestlab.base.errors import LabError
+from nestlab.wire.download import HOPS, MOVED, led
 
 if TYPE_CHECKING:
-    from aiohttp import ClientSession, web
+    from aiohttp import ClientResponse, ClientSession, web
 
 _RELEASE = re.compile(r"(dists/[A-Za-z0-9._-]+(?:/updates)?)/(Release|Release\.gpg)")
 _SIGNATURE = b"-----BEGIN PGP SIGNATURE-----"
@@ -29,8 +34,9 @@ class Mirror:
         from aiohttp import ClientError, ClientSession, ClientTimeout, web
 
         path = request.match_info["path"]
-        if ".." in path.split("/"):
+        if {"..", "."} & set(path.split("/")) or not path.isprintable():
             raise web.HTTPNotFound
+        path = quote(path)  # what is in it now is a name and no more: `%`, `?` and `#` too
         if self._session is None:
             timeout = ClientTimeout(total=None, sock_connect=30, sock_read=120)
             plain = {"Accept-Encoding": "identity"}  # what is signed is the file, not its compressed form
@@ -40,7 +46,7 @@ class Mirror:
         asked = {name: request.headers[name] for name in ("Range", "If-Modified-Since") if name in request.headers}
         stream: web.StreamResponse | None = None
         try:
-            async with self._session.get(f"{self.url}/{path}", headers=asked) as got:
+            async with self._get(path, asked) as got:
                 if got.status >= 400:
                     self.tell(f"mirror: {got.status} {path}")
                 headers = {name: got.headers[name] for name in _HEADERS if name in got.headers}
@@ -48,6 +54,9 @@ class Mirror:
                 await stream.prepare(request)
                 async for chunk in got.content.iter_chunked(_CHUNK):
                     await stream.write(chunk)
+        except LabError as error:
+            self.tell(f"mirror: {error.what}")
+            raise web.HTTPBadGateway(text="the mirror leads where nothing is fetched from\n") from None
         except (ClientError, TimeoutError) as error:
             self.tell(f"mirror: {path}: {type(error).__name__}")
             if stream is not None and stream.prepared:
@@ -61,16 +70,30 @@ class Mirror:
         many a cache has an older one of one of them (seen), while `InRelease` is one file. None where there is none."""
         from aiohttp import ClientError, web
 
-        assert self._session is not None
         try:
-            async with self._session.get(f"{self.url}/{folder}/InRelease") as got:
+            async with self._get(f"{folder}/InRelease", {}) as got:
                 text = await got.content.read(_LARGEST) if got.status == 200 else b""
                 while got.status == 200 and not got.content.at_eof() and len(text) < _LARGEST:
                     text += await got.content.read(_LARGEST - len(text))
-        except (ClientError, TimeoutError):
+        except (ClientError, TimeoutError, LabError):
             return None
         parts = split(text)
         return web.Response(body=parts[name == "Release.gpg"], content_type="text/plain") if parts else None
+
+    @contextlib.asynccontextmanager
+    async def _get(self, path: str, headers: Mapping[str, str]) -> AsyncIterator[ClientResponse]:
+        """An answer of it, of where it leads to at last. LabError where that may not be."""
+        from yarl import URL
+
+        assert self._session is not None
+        at = f"{self.url}/{path}"
+        for _ in range(HOPS):
+            async with self._session.get(URL(at, encoded=True), headers=headers, allow_redirects=False) as got:
+                if got.status not in MOVED:
+                    yield got
+                    return
+                at = led(at, urljoin(at, got.headers.get("Location", "")))
+        raise LabError("it leads from one address to the next without end")
 
     async def close(self, _app: Any) -> None:
         if self._session is not None:

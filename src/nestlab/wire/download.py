@@ -52,7 +52,7 @@ HOPS = 10
 _PIECE = 1 << 18
 _AGAIN = (408, 429, 500, 502, 503, 504)
 """What a server says that may answer another time."""
-_MOVED = (301, 302, 303, 307, 308)
+MOVED = (301, 302, 303, 307, 308)
 _PAGES, _PAGE = ("text/html", "application/xhtml+xml"), (b"<!doctype", b"<html")
 """What a web page is said to be, and how it begins."""
 
@@ -293,14 +293,14 @@ async def _answer(
     at = url
     for _ in range(HOPS):
         async with _asked(session, at, headers) as response:
-            if response.status not in _MOVED:
+            if response.status not in MOVED:
                 yield response
                 return
-            at = _led(at, urljoin(at, response.headers.get("Location", "")))
+            at = led(at, urljoin(at, response.headers.get("Location", "")))
     raise LabError(f"{shown_url(url)} leads from one address to the next without end.", hint="Name the last one.")
 
 
-def _led(here: str, there: str) -> str:
+def led(here: str, there: str) -> str:
     """Where a redirect leads. LabError where it may not."""
     shown = one_line(there)[:200]
     hint = "Name where it is itself, if you trust that."
