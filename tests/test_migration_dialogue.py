@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from collections.abc import Generator
+from typing import Any
 
 import pytest
 
 from nestlab.base.errors import LabError
 from nestlab.engines.qemu.live_migration import cold, live
 from nestlab.engines.qemu.migration_ends import resume
-from nestlab.engines.qemu.migration_requests import Disk, Journey, Sockets
+from nestlab.engines.qemu.migration_requests import Act, Ask, Await, Disk, Journey, Look, Sockets
 from two_qemus import Killed, Pair, perform
 
 MOST = 200
@@ -21,6 +23,10 @@ MOST = 200
 def _journey(disks: int = 1) -> Journey:
     sockets = Sockets("/here/moves", "/here/moves-nbd"), Sockets("/there/moves", "/there/moves-nbd")
     return Journey("hv1/web", *sockets, tuple(Disk(f"d{number}") for number in range(disks)))
+
+
+def _job(device: str = "moves-d0") -> dict[str, Any]:
+    return {"device": device, "len": 10, "offset": 10, "ready": True}
 
 
 def _resume(pair: Pair, disks: int = 1, *, live: bool = True) -> None:
@@ -189,3 +195,52 @@ def test_one_that_cannot_be_copied_is_started_where_it_was() -> None:
         perform(pair, cold("hv1/web", ran=True))
     _settled(pair)
     assert pair.source.there
+
+
+# -- root of a hypervisor decides what the QEMUs in it say ------------------------------------------------------------
+
+LIES: dict[str, dict[str, Any]] = {
+    "it migrates for ever": {"query-migrate": {"status": "active", "ram": {}}},
+    "it is about to stop for ever": {"query-migrate": {"status": "pre-switchover"}},
+    "it says nothing of it": {"query-migrate": {}},
+    "its mirrors never end": {"query-migrate": {"status": "pre-switchover"}, "query-block-jobs": [_job()] * 3},
+    "its mirrors never come": {"query-block-jobs": []},
+    "a thousand mirrors": {"query-block-jobs": [_job(f"moves-{number}") for number in range(1000)]},
+}
+
+
+def _ends(dialogue: Generator[Any, Any, Any], lies: dict[str, Any], event: str | None) -> object:
+    """What comes of a dialogue whose source answers so, whatever was done before."""
+    honest: dict[str, Any] = {
+        "query-version": {"qemu": {"major": 10, "minor": 0, "micro": 2}},
+        "query-pci": [],
+        "query-block": [],
+    }
+    honest |= {"query-block-jobs": [_job()], "query-migrate": {"status": "completed"}}
+    answer: Any = None
+    for _ in range(20_000):
+        try:
+            request = dialogue.send(answer)
+        except StopIteration as end:
+            return end.value
+        except LabError as error:
+            return error
+        match request:
+            case Ask(_, commands):
+                answer = [{**honest, **lies}.get(name, {}) for name, _ in commands]
+            case Await():
+                answer = event
+            case Look(side):
+                answer = "running" if side == "source" else "inmigrate"
+            case Act() | _:
+                answer = None
+    raise AssertionError("it goes on for ever")
+
+
+@pytest.mark.parametrize("event", [None, "active", "pre-switchover"])
+@pytest.mark.parametrize("lies", LIES.values(), ids=list(LIES))
+def test_a_source_that_lies_keeps_nobody_waiting_for_ever(lies: dict[str, Any], event: str | None) -> None:
+    journey = Journey("hv1/web", Sockets("/a", "/b"), Sockets("/c", "/d"), (Disk("d0", is_node=True),))
+    _ends(live(journey), lies, event)
+    for phase in ("begun", "failed", "moved"):
+        _ends(resume(journey, phase, live=True), lies, event)

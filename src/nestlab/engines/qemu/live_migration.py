@@ -206,6 +206,8 @@ def _memory(journey: Journey) -> Generator[Request, Any, None]:
             yield from _let_go_of_disks(journey)
             yield from ask("source", "migrate-continue", state="pre-switchover")
             event = yield Await(TICK)
+            if (idle := idle + 1) > IDLE:
+                raise _stuck(journey, "it does not leave its hypervisor")
             continue
         now = (memory.get("transferred", 0), memory.get("remaining", 0))
         idle, before = (idle + 1, before) if now == before else (0, now)
@@ -230,8 +232,11 @@ def _downtime(rounds: int) -> int:
 def _let_go_of_disks(journey: Journey) -> Generator[Request, Any, None]:
     """The mirrors end, whole: it writes nothing more."""
     yield Ask("source", tuple(("block-job-cancel", {"device": node_of(disk)}) for disk in journey.disks))
+    turns = 0
     while (yield from ask("source", "query-block-jobs")):
         yield Await(TICK)
+        if (turns := turns + 1) > IDLE:
+            raise _stuck(journey, "the mirrors of its disks do not end")
 
 
 def _stuck(journey: Journey, why: str) -> LabError:

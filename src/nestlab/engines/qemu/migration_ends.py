@@ -30,6 +30,13 @@ from nestlab.lab.moved_machines import Phase
 OVER = ("completed", "failed", "cancelled", "none", "")
 """States of a migration that does nothing any more."""
 
+TURNS = 60
+"""Looks after which a source that is still at work counts as one that cannot be asked: root there decides what it says,
+and the rest of the lab does not wait for it."""
+
+MANY = 64
+"""Jobs that are ended at one look."""
+
 LOADED = ("running", "paused")
 """Run states of a target that has loaded all."""
 
@@ -121,16 +128,22 @@ def _each(side: Side, commands: Sequence[tuple[str, Mapping[str, Any]]]) -> Gene
 
 
 def _calm(journey: Journey) -> Generator[Request, Any, str]:
-    """The source's run state, once no migration and no mirror of ours is at work there."""
+    """The source's run state, once no migration and no mirror of ours is at work there; `unseen` where that is not soon
+    so."""
     try:
         if (yield from ask("source", "query-migrate")).get("status", "") not in OVER:
             yield from ask("source", "migrate_cancel")
+        turns = 0
         while (yield from ask("source", "query-migrate")).get("status", "") not in OVER:
             yield Await(TICK)
+            if (turns := turns + 1) > TURNS:
+                return "unseen"
         while jobs := [job["device"] for job in (yield from ask("source", "query-block-jobs")) if _ours(job)]:
-            for job in jobs:
+            for job in jobs[:MANY]:
                 yield from tolerant("source", "block-job-cancel", device=job, force=True)
             yield Await(TICK)
+            if (turns := turns + 1) > TURNS:
+                return "unseen"
         for disk in journey.disks:
             yield from tolerant("source", "blockdev-del", node_name=node_of(disk))
     except LabError:
