@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from nestlab.base import temporary
 from nestlab.base.errors import LabError
 from nestlab.base.files import replace
 
@@ -25,7 +25,7 @@ def viewer(environ: Mapping[str, str] = os.environ) -> str | None:
 
 async def show(program: str, port: int, password: str, title: str) -> None:
     """Run a viewer until it is closed. LabError when it does not start, or fails."""
-    with tempfile.TemporaryDirectory(prefix="nestlab-") as folder:
+    with temporary.folder() as folder:
         argv, env = command(program, port, password, title, Path(folder))
         try:
             process = await asyncio.create_subprocess_exec(

@@ -8,11 +8,10 @@ import binascii
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from nestlab.base import files
+from nestlab.base import files, temporary
 from nestlab.base.errors import LabError
 from nestlab.base.printable import one_line
 
@@ -29,7 +28,7 @@ async def verified(what: str, text: bytes, signature: bytes | None, keys: bytes)
     if program is None:
         hint = "Install one of the packages gpgv and sqv (apt install gpgv), then run the same command again."
         raise LabError(f"The signature of {what} cannot be checked: there is no gpgv here.", hint=hint)
-    with tempfile.TemporaryDirectory(prefix="nestlab-") as name:
+    with temporary.folder() as name:
         folder = Path(name)
         ring, message, sign, signed = (folder / each for each in ("keys", "message", "signature", "signed"))
         contents = {ring: keys if program == "sqv" else binary(keys), message: text}

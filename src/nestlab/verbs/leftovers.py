@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from nestlab.base import temporary
 from nestlab.base.errors import LabError
 from nestlab.base.frozen import frozen
 from nestlab.home import lock
@@ -41,7 +42,7 @@ class Leftover:
 
 def find(home: Home, *, now: float | None = None) -> list[Leftover]:
     """Everything of this user that is left over. Looks only."""
-    return [*_directories(home), *_files(home, time.time() if now is None else now), *_processes()]
+    return [*_directories(home), *_temporary(), *_files(home, time.time() if now is None else now), *_processes()]
 
 
 def remove(each: Leftover) -> None:
@@ -62,6 +63,11 @@ def _directories(home: Home) -> Iterator[Leftover]:
             place = home.existing(name)
             if place is not None and _dead(place):
                 yield Leftover(f"directory {place.root}", "no lab was ever made in it", place.root)
+
+
+def _temporary() -> Iterator[Leftover]:
+    for path in temporary.abandoned():
+        yield Leftover(f"directory {path}", "the nestlab that made it for sockets and such was killed", path)
 
 
 def _dead(place: LabHome) -> bool:

@@ -14,11 +14,11 @@ import functools
 import io
 import os
 import socket
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
+from nestlab.base import temporary
 from nestlab.base.errors import LabError, Unreachable
 from nestlab.base.printable import one_line
 from nestlab.wire import login, shell
@@ -137,7 +137,7 @@ class Connection:
     @contextlib.asynccontextmanager
     async def unix(self, path: str) -> AsyncIterator[str]:
         """A local socket that leads to the unix socket `path` there. OpenSSH only: dropbear closes each connection."""
-        with tempfile.TemporaryDirectory(prefix="nestlab-", dir=_folder()) as folder:
+        with temporary.folder() as folder:
             here = f"{folder}/s"
             listener = await self.asyncssh.forward_local_path(here, path)
             try:
@@ -294,11 +294,6 @@ def open_local(path: Path) -> BinaryIO:
         return path.open("rb")
     except OSError as error:
         raise LabError(f"The file {path} cannot be read: {error.strerror}.", hint="Check its name and mode.") from error
-
-
-def _folder() -> str | None:
-    """Where sockets go: the usual place for temporary files, unless its name is too long for a socket's."""
-    return "/tmp" if len(tempfile.gettempdir()) > 60 else None
 
 
 def _archive(files: Mapping[str, tuple[bytes, int]], token: str) -> bytes:

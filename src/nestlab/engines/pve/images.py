@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-import tempfile
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from nestlab.base import temporary
 from nestlab.base.events import Say
 from nestlab.base.files import create
 from nestlab.base.frozen import frozen
@@ -137,7 +137,7 @@ class Stock:
     async def upload(self, node: str, name: str, data: bytes) -> str:
         """A small disk with this at its start, to import from and then to `drop`. Repeated, it replaces what an
         interrupted nestlab of this machine left under that name."""
-        with tempfile.TemporaryDirectory(prefix="nestlab-") as folder:
+        with temporary.folder() as folder:
             target = Path(folder) / "disk.qcow2"
             await self._workshop.packed(data, target, _quiet)
             return await self._depot.put(node, name, target)

@@ -10,11 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shlex
-import tempfile
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
-from nestlab.base import patience
+from nestlab.base import patience, temporary
 from nestlab.base.errors import LabError, Unreachable
 from nestlab.wire.pve.api import Api, Params
 
@@ -104,7 +103,7 @@ async def attached(
 @contextlib.asynccontextmanager
 async def listening(joined: Callable[[asyncio.StreamReader, asyncio.StreamWriter], None]) -> AsyncIterator[str]:
     """The path of a unix socket of our user's alone; `joined` is called for each who connects."""
-    with tempfile.TemporaryDirectory(prefix="nestlab-", dir="/tmp") as folder:
+    with temporary.folder() as folder:
         path = f"{folder}/console"
         server = await asyncio.start_unix_server(joined, path)
         try:
