@@ -347,3 +347,16 @@ def test_what_a_hostile_member_lists_is_not_told_to_others() -> None:
     far = made.nodes["hv3"].text.replace("config_version: 1", "config_version: 999999999999")
     made.nodes["hv3"].text = far
     assert made.reach(goal("form", ALL, ALL)) == Done()
+
+
+def test_two_nodes_with_one_number_or_name_that_a_hostile_member_lists_are_told_to_nobody() -> None:
+    for before, after in (("nodeid: 2", "nodeid: 1"), ("name: hv2", "name: hv1")):
+        made = formed(*ALL)
+        hostile = made.nodes["hv3"]
+        hostile.text = hostile.text.replace("config_version: 1", "config_version: 7").replace(before, after)
+        assert made.reach(goal("form", ALL, ALL)) == Done()
+        for name in ("hv1", "hv2"):
+            conf = corosync_conf.read(made.nodes[name].text)
+            assert conf is not None
+            assert {node.name for node in conf.nodes} == set(ALL)
+            assert len({node.nodeid for node in conf.nodes}) == len(ALL)

@@ -105,7 +105,8 @@ def read(text: str) -> Conf | None:
         elif section == ("nodelist", "node") and len(nodes) < NODES:
             links = tuple(said[key] for number in range(8) if (key := f"ring{number}_addr") in said)
             node = ConfNode(said.get("name", ""), _number(said.get("nodeid", "")), links)
-            nodes += [node] if _is_sound(node) else []
+            others = any(node.name == each.name or node.nodeid == each.nodeid for each in nodes)
+            nodes += [node] if _is_sound(node) and not others else []
         elif section == ("quorum", "device", "net"):
             qdevice = said.get("host", "")
     sound = re.fullmatch(WORD, cluster) and (not qdevice or re.fullmatch(WORD, qdevice))
