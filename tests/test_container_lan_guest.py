@@ -142,8 +142,11 @@ def test_its_console_takes_what_is_typed_and_ctrl_bracket_leaves_it_running(cli:
     assert cli.states("lans")["hv1/a"] == "running"
 
 
-def test_a_link_of_a_container_is_cut_and_healed(cli: Cli) -> None:
+def test_a_link_of_a_container_is_cut_across_a_restart_and_healed(cli: Cli) -> None:
     cli("cut", "hv1/a", "lan")
     cli("exec", "hv1/a", "--", "ping", "-c1", "-W1", "a.hv2", status=1)
+    cli("restart", "hv1/a")
+    cli("exec", "hv1/a", "--", "ping", "-c1", "-W1", "a.hv2", status=1)
+    assert sh(cli, "hv1/a", "cat /sys/class/net/eth0/carrier").strip() == "0"
     cli("heal", "lans")
     wait_until(lambda: "1 packets received" in sh(cli, "hv1/a", "ping -c1 -W1 a.hv2 || true"), pause=1)

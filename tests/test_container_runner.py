@@ -239,6 +239,13 @@ def test_its_process_is_known_by_the_name_in_its_command_line() -> None:
     assert not [word for word in words if "SECRET" in word]
 
 
+def test_its_cards_are_cut_off_from_its_start_where_it_is_cut_off() -> None:
+    for cut in (frozenset({"wire"}), frozenset({"other"})):
+        words = container.argv(replace(LAUNCH, cut=cut), {"device": "/dev/vde", "base": "disk"}, "SECRET")
+        [card] = json.loads(words[-1])["nics"]
+        assert (card["cut"], card["vlan"], card["bridge"]) == ("wire" in cut, None, "br-wire")
+
+
 def test_the_runner_is_one_file_that_knows_nothing_of_nestlab() -> None:
     text = container.runner().decode()
     compile(text, "runner.py", "exec")
@@ -250,7 +257,7 @@ def test_a_container_has_its_users_its_limits_and_its_cards(tmp_path: Path, monk
     (tmp_path / "0123abcd").mkdir()
     monkeypatch.chdir(tmp_path / "0123abcd")
     settings = {"host": "web", "memory": 1 << 27, "cpus": 2, "base": "disk"}
-    cards = [container._card(NIC), container._card(replace(NIC, vlan=20, addresses=()))]
+    cards = [container._card(NIC), container._card(replace(NIC, vlan=20, addresses=()), cut=True)]
     lines = configuration(settings | {"nics": cards}).splitlines()
     assert "lxc.idmap = u 0 100000 65536" in lines
     assert "lxc.cgroup2.memory.max = 134217728" in lines
@@ -273,6 +280,7 @@ def test_a_container_has_its_users_its_limits_and_its_cards(tmp_path: Path, monk
         "lxc.net.1.mtu = 1400",
         "lxc.net.1.flags = up",
         "lxc.net.1.veth.vlan.id = 20",
+        'lxc.net.1.script.up = sh -c "ip link set dev v0123abcdn1 down"',
     ]
     assert "lxc.net.0.type = empty" in configuration(settings | {"nics": []}).splitlines()
 

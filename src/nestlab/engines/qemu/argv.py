@@ -83,6 +83,8 @@ class Launch:
     """QEMU filters its system calls. False where its build or the kernel cannot."""
     forwards: tuple[tuple[int, str], ...] = ()
     """TCP ports of .4 in the machine's own network, and the command that QEMU runs for each connection to one."""
+    cut: frozenset[str] = frozenset()
+    """Segments that a container is cut off from its start. (A QEMU waits, by `extra`, until its links are down.)"""
 
 
 def name_of(lab: str, path: str) -> str:

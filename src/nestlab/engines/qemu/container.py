@@ -52,7 +52,7 @@ def compiler(spec: Spec, there: Mapping[str, str], keys: LabKeys) -> Callable[[L
 def argv(launch: Launch, root: Mapping[str, str], host_key: str) -> list[str]:
     """The command line of what runs a container. `host_key`: the private one, of which its machine-id is made."""
     spec = launch.spec
-    cards = [_card(nic) for nic in spec.nics]
+    cards = [_card(nic, cut=nic.segment in launch.cut) for nic in spec.nics]
     settings = {
         **root,
         "host": spec.machine.name,
@@ -68,11 +68,11 @@ def argv(launch: Launch, root: Mapping[str, str], host_key: str) -> list[str]:
     return ["python3", "-IS", f"{launch.paths.root}/{RUNNER}", "-name", name, launch.paths.root, told]
 
 
-def _card(nic: Nic) -> dict[str, object]:
+def _card(nic: Nic, *, cut: bool = False) -> dict[str, object]:
     """What it is told of a card. A bridge that a VLAN is in tells VLANs apart by then (`vlan_ports.prepare`), so the
-    card never is on another."""
+    card never is on another. `cut`: nor does it ever pass a frame until its link is healed."""
     own = {"bridge": bridge_name(nic.segment), "mac": nic.mac, "mtu": nic.mtu, "addresses": list(nic.addresses)}
-    return {**own, "vlan": nic.vlan}
+    return {**own, "vlan": nic.vlan, "cut": cut}
 
 
 def papers() -> dict[str, tuple[bytes, int]]:

@@ -231,6 +231,8 @@ def configuration(settings: Mapping[str, Any], stores: Iterable[str] = ()) -> st
         lines += [f"{own}.type = veth", f"{own}.veth.pair = {veth(number)}", f"{own}.link = {nic['bridge']}"]
         lines += [f"{own}.name = eth{number}", f"{own}.hwaddr = {nic['mac']}", f"{own}.mtu = {nic['mtu']}"]
         lines += [f"{own}.flags = up", *([f"{own}.veth.vlan.id = {nic['vlan']}"] if nic["vlan"] else [])]
+        if nic["cut"]:  # it is run once the pair is there, before the end inside is up
+            lines += [f'{own}.script.up = sh -c "ip link set dev {veth(number)} down"']  # LXC adds words to it
         lines += [f"{own}.ipv{6 if ':' in each else 4}.address = {each}" for each in nic["addresses"]]
     return "\n".join([*lines, *(["lxc.net.0.type = empty"] if not settings["nics"] else []), ""])
 

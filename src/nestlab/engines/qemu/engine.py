@@ -298,7 +298,7 @@ class QemuEngine(ByMonitor):
         ports = await self._ports(spec, blueprint)
         cut = frozenset() if incoming else cut_off(self.environment.faults(), spec.path)
         links = partial(self.take_down, spec, cut) if cut else None
-        plan = replace(begun.launch, extra=(*begun.launch.extra, "-S")) if cut else begun.launch
+        plan = replace(begun.launch, extra=(*begun.launch.extra, "-S"), cut=cut) if cut else begun.launch
         keep = begun.launch.keep
         boot = Boot(self.parent, plan, begun.words, begun.env, begun.user, begun.ready, opening, keep)
         boot = replace(boot, plugs=plugs(plan), ports=ports, links=links, incoming=incoming)
