@@ -61,6 +61,7 @@ TABLE: tuple[Signature, ...] = (
         r"|CPU property not found|This computer doesn't have VT-X/AMD-v enabled|\bHOST_VIRT_UNAVAILABLE\b"
         r"|CPU virtuali[sz]ation support is required|Virtuali[sz]ation extensions are unavailable on your system"
         r"|The CPU is capable of virtuali[sz]ation: no"
+        r"|does not support (?:KVM )?virtuali[sz]ation extensions"
         r"|No support for (?:hardware-accelerated )?KVM virtuali[sz]ation detected|\bHVM: Not Available"
         r"|virtuali[sz]ation is not available for your CPU|does not support hardware virtuali[sz]ation|KVM: CPU has no"
         r"|(?:CPU|processor) does not support (?:VMX|SVM|AMD-V|(?:Intel )?VT-x)\b|HVM support is not available"
@@ -219,6 +220,7 @@ TABLE: tuple[Signature, ...] = (
         "nested-not-supported",
         r"nested (?:hardware )?virtuali[sz]ation(?: support)? (?:is |are )?(?:not (?:available|enabled|supported"
         r"|possible)|unavailable|disabled)|(?:does(?:n't| not)|not) support nested virtuali[sz]ation"
+        r"|nested (?:VMX|SVM|HVM|EPT|NPT) (?:is )?not (?:supported|available|enabled|possible)"
         r"|(?:cannot|can't|could not|failed to|unable to) (?:enable|use|start|expose) nested virtuali[sz]ation",
         "The host below does not let its guests have guests: its CPU, its version or a setting there keeps nesting "
         "off.",

@@ -21,11 +21,13 @@ TABLE: tuple[Signature, ...] = (
     Signature(
         "virtualbox-in-use",
         r"VERR_VMX_IN_VMX_ROOT_MODE|VERR_SVM_IN_USE|disable the KVM kernel extension, recompile your kernel"
-        r"|VMX already in use|SVM already in use",
-        "KVM holds the CPU's virtualization: since Linux 6.12 as soon as its module is loaded, not only while guests "
-        "run. VirtualBox before 7.2.10 cannot share it.",
-        "Update VirtualBox to 7.2.10 or newer (then without enable_virt_at_load=0). With an older one: `sudo modprobe "
-        "-r kvm_intel` or `kvm_amd`, or boot with kvm.enable_virt_at_load=0. Guests of both at once do not work.",
+        r"|(?<!Monitor mode: )(?:VMX|SVM) already in use",
+        "Another hypervisor holds the CPU's virtualization, mostly KVM: since Linux 6.12 as soon as its module is "
+        "loaded, "
+        "not only while guests run, which VirtualBox before 7.2.10 cannot share.",
+        "`VBoxManage --version`. Before 7.2.10: update it (then without enable_virt_at_load=0), or `sudo modprobe -r "
+        "kvm_intel` or `kvm_amd`, or boot with kvm.enable_virt_at_load=0. From 7.2.10 on a guest of KVM or VMware runs "
+        "right now: end it, as guests of both at once do not work.",
         "VirtualBox/virtualbox#81, #188, #711; " + ADMIN,
         "VT-x is being used by another hypervisor (VERR_VMX_IN_VMX_ROOT_MODE).",
         Rank.CAUSE,
@@ -56,7 +58,7 @@ TABLE: tuple[Signature, ...] = (
     Signature(
         "virtualbox-driver",
         r"VERR_VM_DRIVER_NOT_(?:INSTALLED|ACCESSIBLE)|Kernel driver not installed \(rc=-1908\)"
-        r"|vboxdrv kernel module is not loaded|VERR_SUPLIB_\w{3,40}",
+        r"|vboxdrv kernel module is not loaded|modprobe vboxdrv failed|VERR_SUPLIB_\w{3,40}",
         "VirtualBox's kernel module is not loaded: it was not built for this kernel, or Secure Boot refuses it "
         "unsigned.",
         "Install this kernel's headers, `sudo /sbin/vboxconfig`, and read what it says; under Secure Boot sign the "

@@ -102,7 +102,8 @@ TABLE: tuple[Signature, ...] = (
     ),
     Signature(
         "vmware-monitor-mode",
-        r"Module '?\"?MonitorMode'?\"? power on failed|Failed to initialize monitor device|vmmon.{0,60}(?:not loaded"
+        r"Monitor mode: (?:VMX|SVM) already in use|(?:VT-x|AMD-V) implementation is incompatible with"
+        r"|Module '?\"?MonitorMode'?\"? power on failed|Failed to initialize monitor device|vmmon.{0,60}(?:not loaded"
         r"|no such file)|Could not open /dev/vmmon",
         "VMware's kernel module vmmon is not loaded or cannot have the CPU: it is not built for this kernel, Secure "
         "Boot refuses it, or KVM holds VT-x since Linux 6.12.",
