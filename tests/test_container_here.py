@@ -27,7 +27,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def here() -> Iterator[Here]:
-    argv = ["unshare", "-m", "-n", "sh", "-c", "mount --make-rprivate / && ip link add b type bridge"]
+    argv = ["unshare", "-m", "-n", "sh", "-c", "mount --make-rprivate / && ip link add name br0 type bridge"]
     if (done := subprocess.run(argv, capture_output=True, text=True, check=False)).returncode:
         pytest.skip(f"this machine lets nobody have namespaces, or makes no bridges: {done.stderr}")
     cache = Home.of(os.environ, Path.home()).cache
