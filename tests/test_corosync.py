@@ -109,6 +109,11 @@ def test_a_qdevice_has_a_column_and_a_row() -> None:
     assert said.qdevice == "A,V,NMW"
 
 
+@pytest.mark.parametrize("said", ["e", "0x", "ff", "-1", "1" * 5000, ""])
+def test_a_node_id_that_is_none_is_none(said: str) -> None:
+    assert parse_quorum(f"Node ID: {said}\n").local == 0
+
+
 def test_links_that_do_not_carry_are_found() -> None:
     text = """\
 Local node ID 1, transport knet

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from nestlab.engines.qemu import quick_status
 from nestlab.home import lock
 from nestlab.home.directories import Home
+from nestlab.images import inventory
 from nestlab.verbs import leftovers
+from nestlab.wire import qga
 from waiting import LONG
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
@@ -82,6 +85,19 @@ def test_a_process_whose_directory_is_gone_is_found_and_ended(home: Home) -> Non
         finally:
             stale.kill()
             used.kill()
+
+
+def test_gc_asks_no_machine_anything(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So none of them keeps it waiting, whatever it is."""
+
+    def asked(*_: object, **__: object) -> None:
+        raise AssertionError("a machine is asked")
+
+    for module, name in ((quick_status, "_ask"), (quick_status, "_inside"), (qga, "look")):
+        monkeypatch.setattr(module, name, asked)
+    never = home.lab("never")
+    assert [each.path for each in mine(home)] == [never.root]
+    assert inventory.unused(home) == ()
 
 
 def test_a_pid_that_was_given_again_is_left_alone() -> None:

@@ -274,6 +274,27 @@ async def test_a_unix_socket_there_is_a_unix_socket_here(connection: ssh.Connect
     listener.close()
 
 
+async def test_a_socket_there_that_leads_back_here_is_its_users_alone(
+    connection: ssh.Connection, tmp_path: Path
+) -> None:
+    """By it memory and disks of a machine that moves go."""
+
+    async def shout(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write((await reader.readline()).upper())
+        writer.close()
+
+    listener = await asyncio.start_unix_server(shout, tmp_path / "here")
+    there = tmp_path / "there"
+    async with connection.back(str(there), str(tmp_path / "here")):
+        assert there.is_socket()
+        assert there.stat().st_mode & 0o777 == 0o600
+        reader, writer = await asyncio.open_unix_connection(there)
+        writer.write(b"memory\n")
+        assert await reader.read() == b"MEMORY\n"
+        writer.close()
+    listener.close()
+
+
 async def test_a_unix_socket_without_a_listener_closes_at_once(connection: ssh.Connection, tmp_path: Path) -> None:
     async with connection.unix(f"{tmp_path}/nobody") as here:
         reader, writer = await asyncio.open_unix_connection(here)

@@ -15,7 +15,7 @@ import nestlab
 from nestlab.base.errors import LabError, Mistakes
 from nestlab.base.printable import printable
 
-NAMES = ("labfile", "facts", "logs", "pve", "agent", "reports", "tar", "state", "images")
+NAMES = ("labfile", "facts", "logs", "pve", "agent", "reports", "tar", "state", "images", "nodes")
 """The targets, each a module of `targets`."""
 
 ROOT = Path(nestlab.__file__).parent

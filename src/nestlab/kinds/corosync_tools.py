@@ -32,19 +32,18 @@ class Quorum:
 def parse_quorum(text: str) -> Quorum:
     """Of what is no such output, an empty one."""
     said = {key.strip(): value.strip() for key, found, value in (line.partition(":") for line in _lines(text)) if found}
-    local = re.fullmatch(r"(0x)?([0-9a-fA-F]{1,8})", said.get("Node ID", ""))
+    local = _ID.fullmatch(said.get("Node ID", ""))
     online, qdevice = [], ""
     for line in _membership(text):
-        row = re.fullmatch(r"\s*(0x[0-9a-fA-F]{1,8}|[0-9]{1,9})\s+[0-9]{1,5}\s+([A-Z,]{3,12}\s+)?\S.*", line)
+        row = re.fullmatch(rf"\s*({_ID.pattern})\s+[0-9]{{1,5}}\s+([A-Z,]{{3,12}}\s+)?\S.*", line)
         if row is None:
             continue
-        nodeid = int(row[1], 16) if row[1].startswith("0x") else int(row[1])
-        if nodeid:  # the row 0 is the qdevice's own
+        if nodeid := _nodeid(row[1]):  # the row 0 is the qdevice's own
             online.append(nodeid)
         if row[2] and "(local)" in line:
             qdevice = row[2].strip()
     return Quorum(
-        int(local[2], 16 if local[1] else 10) if local else 0,
+        _nodeid(local[0]) if local else 0,
         said.get("Quorate") == "Yes",
         _number(said.get("Expected votes", "")),
         _number(said.get("Total votes", "")),
@@ -76,6 +75,13 @@ def _membership(text: str) -> list[str]:
     """The lines below `Membership information`."""
     _, _, rest = text.partition("Membership information\n")
     return rest.splitlines()[: MANY + 2]
+
+
+_ID = re.compile(r"0x[0-9a-fA-F]{1,8}|[0-9]{1,9}")
+
+
+def _nodeid(text: str) -> int:
+    return int(text, 16) if text.startswith("0x") else int(text)
 
 
 def _number(text: str) -> int:
