@@ -136,3 +136,25 @@ def test_the_readme_counts_the_checks() -> None:
 def test_every_page_is_named_by_the_readme() -> None:
     readme = (REPOSITORY / "README.md").read_text()
     assert [page.name for page in PAGES[1:] if f"docs/{page.name}" not in readme] == []
+
+
+def test_every_test_that_the_page_on_security_names_is_there() -> None:
+    """`…::test_x` is of the file that was named last, as a reader takes it."""
+    page, tests = (REPOSITORY / "docs/security.md").read_text(), REPOSITORY / "tests"
+    named = re.findall(r"(test_\w+\.py|…)(?:::(test_\w+))?`", page)
+    assert len(named) > 60
+    missing, last = [], ""
+    for file, function in named:
+        last = file if file != "…" else last
+        path = tests / last
+        there = path.is_file() and (not function or f"def {function}(" in path.read_text())
+        missing += [] if there else [f"{last}::{function}"]
+    assert missing == []
+
+
+def test_every_promise_on_the_page_on_security_names_what_attacks_it() -> None:
+    page = (REPOSITORY / "docs/security.md").read_text()
+    promises = page.partition("## Promises\n")[2].partition("## Not promised")[0]
+    points = re.split(r"(?m)^- ", promises)[1:]
+    assert len(points) > 30
+    assert [point[:80] for point in points if "test_" not in point and "make fuzz" not in point] == []

@@ -97,6 +97,7 @@ def test_gc_asks_no_machine_anything(home: Home, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(module, name, asked)
     never = home.lab("never")
     assert [each.path for each in mine(home)] == [never.root]
+    home.existing("pair").blueprint.unlink()  # type: ignore[union-attr]
     assert inventory.unused(home) == ()
 
 

@@ -91,9 +91,7 @@ PVE = "".join(
         "served": FINGERPRINT,
     }.items()
 )
-IDENTITY = (
-    "name hv1\naddress 10.77.0.2\nmachine-id 00\nhostid a b\nhost-key ssh-ed25519 0\ninitiator iqn.x\nmac 52:54\n"
-)
+IDENTITY = "name hv1\naddress 10.77.0.2\nmachine-id 00\nhost-key ssh-ed25519 0\ninitiator iqn.x\nmac 52:54\n"
 MOVING = "x86_64\nvendor_id : GenuineIntel\nmodel name : A CPU\nflags : fpu vmx lm\nMemAvailable: 900000 kB\n"
 XML = (GOLDEN / "libvirt/cargo.xml").read_text()
 LIBVIRT = f"{CUT} 0a1b2c3d\n{XML}\n{CUT} defined\n{XML}\n{CUT} running\n{XML}\n"
