@@ -18,6 +18,7 @@ from nestlab.base.errors import LabError
 from nestlab.engines.qemu import machine_files
 from nestlab.engines.qemu.machine_files import Below, Console, rebase, stream, whole
 from nestlab.hosts.local import LocalHost
+from waiting import until
 
 DISK = qcow2(below=b"/dev/vdb").ljust(4 << 16, b"\0")
 """A layer, as nestlab makes them."""
@@ -192,6 +193,18 @@ async def test_a_hypervisor_that_hands_over_a_machine_reaches_nothing_of_the_oth
     assert _files(there) == ["console.log", "made"]
     assert (there / "console.log").read_text() == ""
     assert not (there / "console.log").is_symlink()
+
+
+async def test_a_console_that_never_ends_fills_no_disk_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = _folder(tmp_path, "one"), _folder(tmp_path, "other")
+    (one / "console.log").write_bytes(b"x" * (4 << 20))
+    (other / "console.log").touch()
+    monkeypatch.setattr(machine_files, "LONGEST", 1 << 20)
+    host = LocalHost()
+    console = Console(host, host, str(one), str(other))
+    async with console.following():
+        await until(lambda: (other / "console.log").stat().st_size > 1 << 20)
+    assert (other / "console.log").stat().st_size < 3 << 20
 
 
 async def test_a_container_takes_no_device_along(tmp_path: Path) -> None:

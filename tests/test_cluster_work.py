@@ -14,7 +14,7 @@ from blueprints import draft, hypervisor
 from fake_clustering import PlainClustering, clustered
 from nestlab.base.errors import LabError, Overdue, Unreachable
 from nestlab.hosts.host import Host
-from nestlab.kinds.clustering import Action, Goal, Known, Node, Request, Requests
+from nestlab.kinds.clustering import Action, Goal, Known, Node, Request, Requests, Wait
 from nestlab.lab.blueprint import Blueprint
 from nestlab.lab.clusters import Cluster
 from nestlab.plan.steps import Form, Join, Leave
@@ -109,6 +109,21 @@ def test_a_wait_without_any_change_ends(monkeypatch: pytest.MonkeyPatch) -> None
         reach(made, goal("a"))
     assert raised.value.what.startswith("Cluster trio: a is slow. Nothing changed for 5 s.")
     assert "--patience" in raised.value.hint
+
+
+def test_a_node_that_says_something_else_each_time_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = nodes("a")
+
+    class Changing(PlainClustering):
+        def next(self, goal: Goal, known: Known) -> Action:
+            made["a"].said = f"trio a,n{next(counted)} no"
+            return Wait(f"a is at {next(counted)}", 5.0)
+
+    counted, now = iter(range(1_000_000)), iter(range(0, 1_000_000, 2))
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(now)))
+    monkeypatch.setattr(cluster_work, "AGAIN", 0.0)
+    with pytest.raises(Overdue, match="It goes on changing, and is not done after"):
+        reach(made, goal("a"), Changing())
 
 
 def test_a_kind_that_goes_round_in_circles_is_an_error() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from nestlab.install import installation, relay
+from nestlab.install import answer_server, installation, relay
 from test_answer_server import Served, served
 from waiting import until
 
@@ -85,6 +85,13 @@ async def test_no_event_is_a_crash(tmp_path: Path, caplog: pytest.LogCaptureFixt
         assert not (await _raw(it, b"POST /SECRET/event", event)).startswith(b"HTTP/1.1 5")
         assert all(line.isprintable() for line in (*it.said, *it.server.state.log))
     assert not caplog.records
+
+
+async def test_an_installer_that_talks_for_ever_fills_no_journal(tmp_path: Path) -> None:
+    async with served(tmp_path) as it:
+        for number in range(answer_server.SAYINGS + 50):
+            it.server._event({"name": "x", "description": f"step {number}", "event_type": "start"})
+        assert len(it.said) == answer_server.SAYINGS
 
 
 # -- the mirror -------------------------------------------------------------------------------------------------------

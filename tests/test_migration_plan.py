@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from nestlab.base.errors import LabError
+from nestlab.hosts.local import LocalHost
 from nestlab.lab import addresses, moved_machines
 from nestlab.lab.blueprint import PROBE, Blueprint, Leases, images_of, settle
 from nestlab.lab.model import Lab
@@ -20,6 +21,7 @@ from nestlab.plan.migration import SPARE, Cpu, End, Ruling, check_places, judge
 from nestlab.plan.moved_machines import settled_only
 from nestlab.plan.planner import plan
 from nestlab.plan.steps import Observed, Seen, State
+from nestlab.verbs import migration_downtime
 from nestlab.verbs.migration_downtime import gap, reply, shared
 from nestlab.verbs.moving import asked
 from nestlab.verbs.place_kept import placed as lab_placed
@@ -268,6 +270,15 @@ def test_whatever_a_hypervisor_says_of_itself_is_bounded() -> None:
     assert (cpu.arch, cpu.vendor, free) == ("x86_64", "AuthenticAMD", 123 << 10)
     assert "EPYC" in cpu.model
     assert asked("\x1b[2J" + "x" * 100_000) == (Cpu(), None)
+
+
+async def test_answers_without_end_are_heard_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(migration_downtime, "MOST", 50)
+    echoes, line = migration_downtime.Echoes(), "[1764511200.1] 64 bytes from 10.0.0.2: icmp_seq=1 ttl=64 time=0.1 ms"
+    host = LocalHost()
+    monkeypatch.setattr(host, "lines", lambda _: LocalHost().lines(("yes", line)))
+    await migration_downtime._ask(host, "10.0.0.2", echoes)
+    assert len(echoes.times) == 50
 
 
 def test_the_silence_is_the_longest_gap_between_answers() -> None:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 LOG_LINES = 2000
 """Lines of the installer's log that are kept for errors."""
+SAYINGS = 1000
+"""How often an installer's words are told as progress; Ubuntu's has some 100 to tell."""
 _LONGEST = 4096
 _BODY = 1 << 20
 """Bytes of what an installer may send at once: what it knows of its machine is some 100 kB."""
@@ -89,7 +91,8 @@ class AnswerServer:
     """Serves one installation."""
 
     def __init__(self, given: Answered, address: ServerAddress, commands: tuple[str, ...], say: Say) -> None:
-        self.given, self.address, self.commands, self.say = given, address, commands, say
+        self.given, self.address, self.commands = given, address, commands
+        self._say, self._told = say, 0
         self.state = Installation()
         self._secret = address.url.rpartition("/")[2]
 
@@ -122,6 +125,12 @@ class AnswerServer:
         if text is None:
             raise web.HTTPNotFound(text="no such answer\n")
         return web.Response(text=text, content_type="text/plain")
+
+    def say(self, text: str) -> None:
+        """What progress shows, and a journal keeps: an installer may have something to say for ever."""
+        self._told += 1
+        if self._told <= SAYINGS:
+            self._say(text)
 
     def stage(self, name: str) -> None:
         """The installer has come to a stage."""

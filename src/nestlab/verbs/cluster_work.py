@@ -39,6 +39,10 @@ SAID, SHOWN = 1 << 18, 2000
 AGAIN = 0.25
 """Nominal seconds between two looks at nodes that are waited for."""
 
+CHANGES = 20
+"""How many times as long as without any change is waited where something changes: a node may be hostile, and say
+something else each time."""
+
 Hosts: TypeAlias = Callable[[str], Awaitable[Host]]
 """The machine of a path as a host: `Nest.host`."""
 
@@ -103,7 +107,7 @@ class _Work:
         self._answers: list[Answer] = []
         self._rounds = 0
         self._waits: tuple[str, Mapping[str, View]] | None = None
-        self._since = 0.0
+        self._since = self._begun = 0.0
         self._said = ""
 
     @property
@@ -129,11 +133,16 @@ class _Work:
         self._tell(action.what)
         before, self._waits = self._waits, (action.what, known.views)
         now = time.monotonic()
+        if before is None:
+            self._begun = now
         if before != self._waits:
             self._since = now
         limit = patience.allowed(action.seconds, self._goal.slowness)
-        if now - self._since > limit:
-            what = f"Cluster {self._goal.cluster}: {action.what}. Nothing changed for {patience.said(limit)}."
+        if now - self._since > limit or now - self._begun > CHANGES * limit:
+            waited = f"Nothing changed for {patience.said(limit)}."
+            if now - self._since <= limit:
+                waited = f"It goes on changing, and is not done after {patience.said(now - self._begun)}."
+            what = f"Cluster {self._goal.cluster}: {action.what}. {waited}"
             raise Overdue(what, hint="\n".join(filter(None, (action.hint, patience.LONGER))))
         await asyncio.sleep(patience.allowed(AGAIN, self._goal.slowness))
 

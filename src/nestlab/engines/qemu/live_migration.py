@@ -16,6 +16,7 @@ from typing import Any
 
 from nestlab.base.errors import LabError
 from nestlab.base.paint import human
+from nestlab.base.printable import one_line
 from nestlab.engines.qemu.migration_ends import dispose, let_go, recover, recover_cold, settle
 from nestlab.engines.qemu.migration_requests import (
     TICK,
@@ -200,7 +201,7 @@ def _memory(journey: Journey) -> Generator[Request, Any, None]:
         if status == "completed":
             return
         if status in ("failed", "cancelled"):
-            why = found.get("error-desc", "QEMU does not say why")
+            why = one_line(found.get("error-desc", "QEMU does not say why")[:300])
             raise LabError(f"{journey.path} could not be moved: {why}.", hint="It goes on where it is.")
         if status == "pre-switchover":
             yield from _let_go_of_disks(journey)

@@ -80,6 +80,9 @@ _DISK = re.compile(r"disk(-[0-9A-Za-z_-]{1,60})?\.qcow2")
 SHOWN = 2000
 """Letters of what a program there said that are told."""
 
+LONGEST = 256 << 20
+"""Bytes of a console that go along: it is cut at 16 MiB, and a serial port says half a megabyte a second."""
+
 ROUND = 5.0
 """Nominal seconds in which the last of a console comes."""
 
@@ -180,6 +183,8 @@ class Console:
                 async for piece in said.chunks():
                     await log.write(piece)
                     self._count += len(piece)
+                    if self._count > LONGEST:
+                        return
                     if self._more is not None:
                         self._more.set()
 
