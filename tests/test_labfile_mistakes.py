@@ -102,6 +102,8 @@ MACHINE = [
         "512M does not hold its machines (512M + 256M = 768M) and the 384M that kvm needs itself: 1152M together",
         "at least 1152M",
     ),
+    ("cpus: 300", "cpus", "at most 255 CPUs", "fewer"),
+    ("topology: {sockets: 2, cores: 200}", "topology", "400 CPUs", "At most 255"),
     ("cpus: !int 4", "cpus", "the tag !int means nothing here", "Leave it out"),
     ("cpus: *nobody", "cpus", "*nobody stands for nothing", "&nobody"),
     ("cpus: ${", "", "this is not YAML", "only within quotes"),

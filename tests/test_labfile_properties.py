@@ -179,7 +179,7 @@ def machines(draw: st.DrawFn, name: str, segments: list[str], depth: int, *, on_
         name=name,
         hypervisor=kind,
         image=image,
-        cpus=draw(st.integers(1, 512)),
+        cpus=draw(st.integers(1, 255)),
         memory=sum(each.memory for each in inner) + 448 * MIB + draw(st.integers(0, 1 << 40)),
         disk=None if image.base == "tiny" else draw(st.none() | st.integers(1 << 34, 1 << 46)),
         links=tuple(Link(segment) for segment in links),

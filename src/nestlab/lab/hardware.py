@@ -24,6 +24,9 @@ IOMMU_WORDS = ("intel_iommu=on", "iommu=pt")
 HOST_MODELS = frozenset({"host", "max"})
 """CPUs that have all that the host, or the emulation, has."""
 
+CPU_LIMIT = 255
+"""The most CPUs of one machine: more need an x2APIC with interrupt remapping, which no machine here is given."""
+
 
 @frozen
 class Topology:

@@ -10,6 +10,7 @@ from nestlab.base.did_you_mean import meant
 from nestlab.base.frozen import frozen
 from nestlab.lab import cpu_models
 from nestlab.lab.hardware import (
+    CPU_LIMIT,
     IOMMU_WORDS,
     UEFI_MEMORY,
     Firmware,
@@ -161,7 +162,9 @@ def _of_container(asked: Asked) -> Iterator[Complaint]:
 
 def _cpus(asked: Asked, complaints: list[Complaint]) -> tuple[int, Topology | None]:
     """What the machine itself says counts before what `defaults` say; in one place both must agree."""
-    cpus, _, _ = asked.said("cpus")
+    cpus, at, where = asked.said("cpus")
+    if at is not None and (cpus or 1) > CPU_LIMIT and not asked.by_pve:
+        complaints.append((at, where, f"a machine has at most {CPU_LIMIT} CPUs here", "Give it fewer."))
     given, node, key = asked.said("topology")
     if not isinstance(given, Section) or node is None:
         return cpus or 1, None
@@ -174,9 +177,10 @@ def _cpus(asked: Asked, complaints: list[Complaint]) -> tuple[int, Topology | No
         complaints.append((node, key, what, f"Leave `cpus` out, or say `cpus: {topology.cpus}`."))
     elif asked.own("cpus"):
         return cpus, None
-    if topology.cpus > _MOST_CPUS:
+    most = _MOST_CPUS if asked.by_pve else CPU_LIMIT
+    if topology.cpus > most:
         what = f"{topology.cpus} CPUs are more than any machine has"
-        complaints.append((node, key, what, f"At most {_MOST_CPUS}."))
+        complaints.append((node, key, what, f"At most {most}."))
     if topology.threads > 1 and asked.by_pve:
         what = "Proxmox VE gives a machine cores of one thread"
         complaints.append((node, key, what, "Leave `threads` out, and say twice the cores."))

@@ -8,14 +8,12 @@ from nestlab.base.errors import LabError
 from nestlab.hosts.facts import Facts
 from nestlab.kinds import kinds
 from nestlab.lab.blueprint import Blueprint, Spec
+from nestlab.lab.hardware import CPU_LIMIT
 from nestlab.lab.model import MIB, format_size
 from nestlab.plan.steps import Observed
 
 EMULATING, ON_KVM = 150 * MIB, 40 * MIB
 """Bytes that a QEMU takes beside its guest's memory. Under TCG its translation buffer is the largest part."""
-
-CPU_LIMIT = 255
-"""The most CPUs of one machine: more need an x2APIC with interrupt remapping, which no machine here is given."""
 
 
 def check(
