@@ -39,7 +39,7 @@ from nestlab.lab.clusters import Cluster
 from nestlab.network import dhcp, http, packets, tftp
 from nestlab.plan.steps import Observed
 from nestlab.show import cluster_table
-from nestlab.verbs import moving, node_identity
+from nestlab.verbs import moving, node_identity, verify_clusters
 from nestlab.wire.pve import daemon
 
 NAMES = ("hv1", "hv2")
@@ -174,6 +174,10 @@ def _cluster(how: Clustering | None, said: bytes) -> str:
     found = Observed(clusters=MappingProxyType({"hv1": view, "hv2": view}))
     printed(lambda: print(cluster_table.text(cluster_table.rows(LAB, found))))
     json.dumps(cluster_table.data(cluster_table.rows(LAB, found)), allow_nan=False)
+    for proof in verify_clusters.proofs(LAB, {"hv1": view, "hv2": view}, frozenset()):
+        shown(proof.seen)
+        if "\n" in proof.seen:
+            raise Broken("a proof is no line", proof.seen[:300])
     nodes = tuple(Node(name, name, (f"10.0.0.{at}",), f"10.0.0.{at}") for at, name in enumerate(NAMES, 1))
     secrets = {AUTHKEY: b"k" * 256, **{password_of(name): b"hushed" for name in NAMES}}
     words = set()

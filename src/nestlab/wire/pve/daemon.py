@@ -202,7 +202,8 @@ async def _answer(reader: Any) -> Answer:
         data += piece
         if b"\r\n\r\n" not in data and len(data) > HEAD:
             raise ValueError("its head is too long")
-    head, _, rest = data.partition(b"\r\n\r\n")
+    head, _, begun = data.partition(b"\r\n\r\n")
+    rest = bytearray(begun)  # it may come in ever so small pieces
     first, *lines = head.decode("latin-1").split("\r\n")
     version, _, told = first.partition(" ")
     code, _, reason = told.partition(" ")
@@ -218,7 +219,7 @@ async def _answer(reader: Any) -> Answer:
             raise ValueError("its answer is too long")
     if length is not None and len(rest) < length:
         raise EOFError("its answer is not whole")
-    return read(int(code), reason, rest[:length])
+    return read(int(code), reason, bytes(rest[:length]))
 
 
 def _length(lines: list[str]) -> int | None:
