@@ -410,6 +410,16 @@ KINDS: list[tuple[str, str, str, str, str]] = [
         "steal",
         "",
     ),
+    ("K5", "systemd-nspawn: Failed to clone(): Operation not permitted", "container-no-nesting", "nesting", ""),
+    ("K5", "vhost-net requested but could not be initialized", "vhost-net-missing", "vhost_net", ""),
+    (
+        "K10",
+        "error: failed to fetch answer file: Failed to connect to https://10.0.2.2:8443/answer: certificate verify "
+        "failed",
+        "pve-answer-certificate",
+        "--cert-fingerprint",
+        "",
+    ),
     ("K1", "Your system does not support KVM virtualization extensions", "needs-cpu-virtualization", "doctor", ""),
     (
         "K2",

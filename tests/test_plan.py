@@ -175,7 +175,10 @@ def test_only_another_image_makes_a_machine_anew_and_what_is_inside_it() -> None
         "boot:hv1/web",
     ]
     assert ways_of(steps)["hv1"] == ("anew", "anew: image kvm -> kvm+curl; its disk is deleted")
-    assert ways_of(steps)["hv1/web"] == ("anew", "anew: hv1, in which it runs, is made anew; it has no disk")
+    assert ways_of(steps)["hv1/web"] == (
+        "anew",
+        "anew: hv1, in which it runs, is made anew; it has no disk: only what is in its memory is lost",
+    )
     assert [change.path for change in steps.losses] == ["hv1", "hv1/web"]
     assert needs(steps)["remove:hv1"] == ("stop:hv1/web",)
 
@@ -327,7 +330,8 @@ def test_a_machine_no_longer_in_the_file_is_removed_and_the_others_learn_the_nam
     new = draft("lab", hypervisor("hv1", guest("web")))
     steps = replan(running(old), new, old)
     assert ids(steps) == ["remove:hv1/db", "introduce:hv1", "introduce:hv1/web"]
-    assert whys(steps)["remove:hv1/db"] == "no longer in the lab file; it has no disk"
+    lost = "it has no disk: only what is in its memory is lost"
+    assert whys(steps)["remove:hv1/db"] == f"no longer in the lab file; {lost}"
     assert whys(steps)["introduce:hv1"] == "its names changed"
 
 

@@ -89,7 +89,7 @@ def anew(what: str, seen: Seen, made: Spec | None) -> str:
 def lost(seen: Seen, made: Spec | None) -> str:
     """The words for what is deleted with a machine."""
     if made is not None and not made.has_disk:
-        return "it has no disk"
+        return "it has no disk: only what is in its memory is lost"
     its, are = ("its disks", "are") if seen.disks else ("its disk", "is")
     if seen.written is not None:
         return f"{its} with {seen.written} written {are} deleted"

@@ -99,7 +99,8 @@ TABLE: tuple[Signature, ...] = (
         "container-no-nesting",
         r"Failed at step NAMESPACE spawning|Failed to set up mount namespacing|Failed to mount (?:cgroup"
         r"|API filesystems|/sys/fs/cgroup)|Failed to allocate manager object|error mounting \"(?:proc|sysfs"
-        r"|cgroup)\" to rootfs|cannot clone: Operation not permitted|mount proc.{0,60}(?:operation not permitted"
+        r"|cgroup)\" to rootfs|cannot clone: Operation not permitted|Failed to clone\(\): Operation not permitted"
+        r"|mount proc.{0,60}(?:operation not permitted"
         r"|permission denied)",
         "A container may not mount what a container or systemd inside of it needs: it was started without nesting.",
         "On the host: `pct set VMID --features nesting=1`, or `lxc config set NAME security.nesting true` (Incus: "

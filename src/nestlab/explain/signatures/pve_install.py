@@ -18,6 +18,17 @@ TABLE: tuple[Signature, ...] = (
         Rank.CAUSE,
     ),
     Signature(
+        "pve-answer-certificate",
+        r"(?:fetch|get|download|request).{0,30}answer.{0,120}(?:certificate|fingerprint|UnknownIssuer|self[- ]signed)",
+        "The installer does not trust the certificate of the server that has its answers.",
+        "Give its fingerprint when the ISO is made: `proxmox-auto-install-assistant prepare-iso ISO --fetch-from http "
+        "--url URL --cert-fingerprint FP`, from `openssl x509 -noout -sha256 -fingerprint -in cert.pem`.",
+        GUIDE,
+        "Error: failed to fetch answer file: invalid peer certificate: UnknownIssuer",
+        Rank.CAUSE,
+        Sure.LIKELY,
+    ),
+    Signature(
         "pve-answer-toml",
         r"TOML parse error at line (?P<line>\d{1,6}), column \d{1,6}",
         "The answer file is no TOML, or has a key that this installer does not know: line {line}. Since Proxmox VE 8.4 "

@@ -47,6 +47,18 @@ TABLE: tuple[Signature, ...] = (
         Rank.CAUSE,
     ),
     Signature(
+        "vhost-net-missing",
+        r"vhost-net requested but could not be initiali[sz]ed|/dev/vhost-net\b.{0,60}(?:no such (?:file|device)"
+        r"|permission denied|not found)",
+        "The guest's card was to be served by the kernel (vhost-net), and /dev/vhost-net is not here or is closed to "
+        "this user.",
+        "`sudo modprobe vhost_net`, for good in /etc/modules-load.d; a container needs the device: `--device "
+        "/dev/vhost-net`. It is only for speed: `vhost=off` at -netdev does without.",
+        "Linux: drivers/vhost/Kconfig; qemu-system-x86_64(1) (-netdev tap)",
+        "qemu-system-x86_64: -netdev tap,id=n0,vhost=on: vhost-net requested but could not be initialized",
+        Rank.CAUSE,
+    ),
+    Signature(
         "tun-busy",
         r"(?:/dev/net/tun|TUNSETIFF).{0,30}Device or resource busy",
         "The tap interface is already used by another machine.",

@@ -23,8 +23,7 @@ TABLE: tuple[Signature, ...] = (
         r"VERR_VMX_IN_VMX_ROOT_MODE|VERR_SVM_IN_USE|disable the KVM kernel extension, recompile your kernel"
         r"|(?<!Monitor mode: )(?:VMX|SVM) already in use",
         "Another hypervisor holds the CPU's virtualization, mostly KVM: since Linux 6.12 as soon as its module is "
-        "loaded, "
-        "not only while guests run, which VirtualBox before 7.2.10 cannot share.",
+        "loaded, not only while guests run, which VirtualBox before 7.2.10 cannot share.",
         "`VBoxManage --version`. Before 7.2.10: update it (then without enable_virt_at_load=0), or `sudo modprobe -r "
         "kvm_intel` or `kvm_amd`, or boot with kvm.enable_virt_at_load=0. From 7.2.10 on a guest of KVM or VMware runs "
         "right now: end it, as guests of both at once do not work.",
