@@ -420,6 +420,18 @@ KINDS: list[tuple[str, str, str, str, str]] = [
         "--cert-fingerprint",
         "",
     ),
+    ("K4", "Nested virtualization isn't supported on instance type t3.micro", "ec2-type-does-not-nest", "C8i", ""),
+    ("K4", "unrecognized arguments: --enable-nested-virtualization", "gce-tool-too-old", "components update", ""),
+    (
+        "K4",
+        "Standard_D4s_v5: the security type 'TrustedLaunch' does not support nested virtualization",
+        "azure-trusted-launch",
+        "--security-type Standard",
+        "size does not nest",
+    ),
+    ("K6", "The host CPU does not support VMX unrestricted guest", "ept-off", "unrestricted_guest", "neither vmx"),
+    ("K6", "nested_vmx: VM-Entry failed due to invalid guest state", "vmm-fail-entry", "outer level", ""),
+    ("K12", "xc: error: nested virt enabled but HAP disabled", "xen-nested-needs-hap", "EPT or NPT", ""),
     ("K1", "Your system does not support KVM virtualization extensions", "needs-cpu-virtualization", "doctor", ""),
     (
         "K2",

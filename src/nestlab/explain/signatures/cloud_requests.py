@@ -9,8 +9,9 @@ TABLE: tuple[Signature, ...] = (
     Signature(
         "ec2-type-does-not-nest",
         r"(?<!enable)NestedVirtuali[sz]ation.{0,80}(?:not supported|is not valid|unsupported)"
-        r"|instance type '?[\w.-]{3,30}'? does not support nested|nested virtuali[sz]ation is not supported (?:for|on"
-        r"|by) (?:this |the )?instance type",
+        r"|instance type '?[\w.-]{3,30}'? does not support nested|nested virtuali[sz]ation is(?:n't"
+        r"| not) supported (?:for|on"
+        r"|by|with) (?:this |the )?instance type",
         "That instance type of EC2 does not nest. Intel types of the 8th generation do (C8i, M8i, R8i and their kin), "
         "and bare metal; AMD and Graviton types do not.",
         "List them: `aws ec2 describe-instance-types --filters "
@@ -49,6 +50,17 @@ TABLE: tuple[Signature, ...] = (
         "then switch enableNestedVirtualization on.",
         GCE.see,
         "Nested virtualization is not supported on machine type e2-standard-4",
+        Rank.CAUSE,
+    ),
+    Signature(
+        "gce-tool-too-old",
+        r"unrecognized arguments: .{0,80}--enable-nested-virtuali[sz]ation",
+        "This gcloud is older than its option for nesting.",
+        "`gcloud components update` (or the package google-cloud-cli), then again; without it by a file: "
+        "`gcloud compute instances export`, advancedMachineFeatures.enableNestedVirtualization: true, `… "
+        "update-from-file`.",
+        GCE.see,
+        "ERROR: (gcloud.compute.instances.create) unrecognized arguments: --enable-nested-virtualization",
         Rank.CAUSE,
     ),
     Signature(

@@ -38,7 +38,8 @@ TABLE: tuple[Signature, ...] = (
     ),
     Signature(
         "vmm-fail-entry",
-        r"KVM_EXIT_FAIL_ENTRY|\bFailEntry\b|hardware entry fail(?:ed|ure)|unknown exit, hardware reason \d+",
+        r"KVM_EXIT_FAIL_ENTRY|VM-?entry failed.{0,20}invalid guest state|\bFailEntry\b|hardware entry fail(?:ed|ure)"
+        r"|unknown exit, hardware reason \d+",
         "The CPU refused to enter the guest: the state that the VMM or KVM prepared is not valid for the VMX or SVM "
         "that it sees, in a nest for that of the level below.",
         "Update the kernel of the outer level, and see that ept and unrestricted_guest (or npt) are on there; give "
@@ -102,7 +103,8 @@ TABLE: tuple[Signature, ...] = (
         "ept-off",
         r"kvm_intel/parameters/(?:ept|unrestricted_guest)\s{0,3}[:=]\s{0,3}[N0]\b"
         r"|kvm_amd/parameters/npt\s{0,3}[:=]\s{0,3}[N0]\b|EPT not supported"
-        r"|unrestricted guest capability not available|EPT is required|nested paging (?:is )?(?:not available"
+        r"|unrestricted guest capability not available|not support (?:VMX )?unrestricted guest|EPT is required"
+        r"|nested paging (?:is )?(?:not available"
         r"|disabled)",
         "Nested paging (EPT, NPT or unrestricted guest) is off or missing: guests are slow, and those of many VMMs do "
         "not start at all.",

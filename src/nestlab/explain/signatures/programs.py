@@ -64,7 +64,8 @@ TABLE: tuple[Signature, ...] = (
         r"|does not support (?:KVM )?virtuali[sz]ation extensions"
         r"|No support for (?:hardware-accelerated )?KVM virtuali[sz]ation detected|\bHVM: Not Available"
         r"|virtuali[sz]ation is not available for your CPU|does not support hardware virtuali[sz]ation|KVM: CPU has no"
-        r"|(?:CPU|processor) does not support (?:VMX|SVM|AMD-V|(?:Intel )?VT-x)\b|HVM support is not available"
+        r"|(?:CPU|processor) does not support (?:VMX|SVM|AMD-V|(?:Intel )?VT-x)\b(?! unrestricted)"
+        r"|HVM support is not available"
         r"|capable of running Kata Containers",
         "The program sees neither vmx nor svm in /proc/cpuinfo. On a virtual machine that means: the outer hypervisor "
         "does not give them to it.",
@@ -221,6 +222,7 @@ TABLE: tuple[Signature, ...] = (
         r"nested (?:hardware )?virtuali[sz]ation(?: support)? (?:is |are )?(?:not (?:available|enabled|supported"
         r"|possible)|unavailable|disabled)|(?:does(?:n't| not)|not) support nested virtuali[sz]ation"
         r"|nested (?:VMX|SVM|HVM|EPT|NPT) (?:is )?not (?:supported|available|enabled|possible)"
+        r"|nested virtuali[sz]ation isn't (?:available|enabled|supported|possible)"
         r"|(?:cannot|can't|could not|failed to|unable to) (?:enable|use|start|expose) nested virtuali[sz]ation",
         "The host below does not let its guests have guests: its CPU, its version or a setting there keeps nesting "
         "off.",

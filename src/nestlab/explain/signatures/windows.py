@@ -178,6 +178,18 @@ TABLE: tuple[Signature, ...] = (
         below=True,
     ),
     Signature(
+        "azure-trusted-launch",
+        r"Trusted ?Launch.{0,80}(?:does not|doesn't|not) support nested|nested virtuali[sz]ation.{0,80}Trusted ?Launch",
+        "The size may nest, but the machine's security type is Trusted Launch, which mostly may not.",
+        "`az vm deallocate --resource-group GROUP --name NAME`, `az vm update --resource-group GROUP --name NAME "
+        "--security-type Standard`, `az vm start --resource-group GROUP --name NAME`; a new one: `az vm create … "
+        "--security-type Standard`.",
+        "Microsoft: Trusted Launch FAQ; MicrosoftDocs/azure-docs#87947",
+        "The security type 'TrustedLaunch' does not support nested virtualization",
+        Rank.CAUSE,
+        Sure.LIKELY,
+    ),
+    Signature(
         "azure-size",
         r"(?:VM size|Virtual Machine size|Standard_\w{1,30}).{0,80}(?:does not|doesn't|not) support nested",
         "That Azure size does not nest.",

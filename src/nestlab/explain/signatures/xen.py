@@ -12,7 +12,7 @@ TABLE: tuple[Signature, ...] = (
         "xen-nested-needs-hap",
         r"Shadow Paging and Nested Virtuali[sz]ation are mutually exclusive|Nested virt not supported without HAP"
         r"|HAP requested but not available|nested.{0,30}requires (?:HAP|hardware assisted paging)"
-        r"|hvm domain requires hap|requires hap=1",
+        r"|hvm domain requires hap|requires hap=1|nested.{0,40}\bHAP (?:is )?(?:disabled|not available)",
         "Nested HVM needs hardware assisted paging (HAP): this host's CPU has no EPT or NPT, it is off in the "
         "firmware or not passed on to this Xen, or the machine is not HVM or has hap=0.",
         '`xl dmesg | grep -i hap` on the host must show EPT or NPT. Then type="hvm", hap=1 and nestedhvm=1 for the '
