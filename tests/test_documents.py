@@ -112,6 +112,23 @@ def test_every_command_in_the_documents_exists_with_its_options() -> None:
 # Lists that are to be complete.
 
 
+def verbs(group: Any, before: str = "") -> Iterator[str]:
+    """All commands, such as `pve setup`."""
+    for name, command in group.commands.items():
+        if not command.hidden:
+            yield from verbs(command, f"{before}{name} ") if hasattr(command, "commands") else [before + name]
+
+
+def test_every_command_is_in_the_documents() -> None:
+    text = " ".join(" ".join(page.read_text().split()) for page in PAGES)
+    lost = [
+        verb
+        for verb in verbs(typer.main.get_command(app))
+        if not re.search(rf"nestlab {re.escape(verb)}\b|`{re.escape(verb)}[` ]", text)
+    ]
+    assert lost == []
+
+
 def variables() -> set[str]:
     """Names of environment variables that the program and the scripts read or set."""
     found: set[str] = set()
