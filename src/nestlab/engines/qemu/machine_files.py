@@ -105,7 +105,7 @@ async def whole(source: Host, target: Host, roots: tuple[str, str], below: Seque
     await _settle(source, target, roots[1], rebase(roots[1], below))
 
 
-async def _settle(source: Host, target: Host, root: str, then: str = "") -> None:
+async def _settle(source: Host, target: Host, root: str, then: str) -> None:
     """What was unpacked takes its place. LabError where a disk names another file: QEMU would open that here."""
     listed = (await target.run(("sh", "-c", LIST, "list", root))).text.splitlines()
     for name in filter(_DISK.fullmatch, listed):
@@ -171,9 +171,8 @@ class Console:
     @asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
         """Copy the consoles of boots before, and follow that of this one while the context is open."""
-        take = ("sh", "-c", TAKE, "take", self.new_root, "logs")
+        take = ("sh", "-c", TAKE + SETTLE, "take", self.new_root, "logs")  # no disk is among them: in one session
         await stream(self.source, ("sh", "-c", LOGS, "logs", self.root), self.target, take)
-        await _settle(self.source, self.target, self.new_root)
         self._more = asyncio.Event()
         tail = ("tail", "-c", "+1", "-s", "0.2", "-f", f"{self.root}/console.log")
         into = ("sh", "-c", 'exec cat >> "$1"', "into", f"{self.new_root}/console.log")
