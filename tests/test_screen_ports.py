@@ -297,6 +297,30 @@ async def test_the_same_number_is_taken_where_it_is_free(session: Session, world
     assert world.leads_to(other) == ("d", 8007)
 
 
+async def test_machines_in_one_hypervisor_do_not_take_each_others_number(world: World, tmp_path: Path) -> None:
+    lab = made(world, tmp_path, ("a/b", Port(80, 8080)))
+    await ports.settle(lab)
+    there = kept.load(lab.place)
+    other = await ports.open_port(lab, "a/b/c", 8080, None, there)
+    assert other != 8080
+    assert world.leads_to(8080) == ("a/b", 80)
+    assert world.leads_to(other) == ("a/b/c", 8080)
+    with pytest.raises(LabError, match=r"^Port 8080 of 127\.0\.0\.1 leads to port 80 of a/b already"):
+        await ports.open_port(lab, "a/b/c", 8080, 8080, there)
+    assert world.leads_to(8080) == ("a/b", 80)
+
+
+async def test_two_of_the_lab_file_that_ask_for_one_number_get_two(world: World, tmp_path: Path) -> None:
+    lab = made(world, tmp_path, ("a/b", Port(8080)), ("a/b/c", Port(8080)))
+    settled = await ports.settle(lab)
+    found = {each.path: each.local for each in settled.opened}
+    assert {path: world.leads_to(local) for path, local in found.items()} == {
+        "a/b": ("a/b", 8080),
+        "a/b/c": ("a/b/c", 8080),
+    }
+    assert await ports.settle(lab) == ports.Settled()
+
+
 async def test_a_port_that_is_taken_is_one_message_and_nothing_is_left(session: Session, world: World) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

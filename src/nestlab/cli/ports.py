@@ -76,11 +76,7 @@ async def _keep(found: Which, port: int, local: int | None, *, as_json: bool) ->
         known = [each for each in there if (each.path, each.port) == (path, port)]
         if local is None and known:
             local = known[0].local
-        for each in there:
-            if each.local == local and each not in known:
-                what = f"Port {local} of 127.0.0.1 leads to port {each.port} of {each.path} already."
-                raise LabError(what, hint=f"Take another port: nestlab forward {path} {port} OTHER --keep")
-        got = await ports.open_port(session, path, port, local)
+        got = await ports.open_port(session, path, port, local, there)
         if got not in {each.local for each in known}:
             kept.save(session.place, [*there, kept.Kept(path, port, got, asked=True)])
     _tell(path, port, got, as_json=as_json)

@@ -31,7 +31,7 @@ def raw(source: int) -> Iterator[bool]:
         return
     before = termios.tcgetattr(source)
     try:
-        tty.setraw(source)
+        tty.setraw(source, termios.TCSADRAIN)  # keeps what was typed ahead
         yield True
     finally:
         termios.tcsetattr(source, termios.TCSADRAIN, before)

@@ -55,7 +55,7 @@ async def forwarded(
     LabError where the port is taken; Unreachable where the machine does not run."""
     host = await _host(session, path)
     if host is None:
-        got = await ports.open_port(session, path, port, local)
+        got = await ports.open_port(session, path, port, local, kept_ports.load(session.place))
         try:
             yield got
         finally:

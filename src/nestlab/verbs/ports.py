@@ -48,14 +48,20 @@ class Settled:
             raise LabError("\n".join(error.what for error in self.refused), hint=self.refused[0].hint)
 
 
-async def open_port(session: Session, path: str, port: int, local: int | None) -> int:
+async def open_port(session: Session, path: str, port: int, local: int | None, others: Iterable[Kept] = ()) -> int:
     """Have 127.0.0.1:`local` lead to a port of a running machine, and give that port (None: the same number where that
-    is free, else any). What is so already stays.
+    is free, else any). What is so already stays. `others`: of which the numbers are not taken away: machines in one
+    hypervisor have one QEMU here, and the system would not refuse them the same number.
 
     LabError where it is another's, where the machine runs on a Proxmox VE, or does not run: then nothing is left."""
+    theirs = {each.local: each for each in others if (each.path, each.port) != (path, port)}
     if local is not None:
+        if local in theirs:
+            there = theirs[local]
+            what = f"Port {local} of 127.0.0.1 leads to port {there.port} of {there.path} already."
+            raise LabError(what, hint=f"Take another port: nestlab forward {path} {port} OTHER --keep")
         return await _chain(session, path, port, local)
-    if port >= LOWEST:
+    if port >= LOWEST and port not in theirs:
         try:
             return await _chain(session, path, port, port)
         except _Taken:
@@ -90,13 +96,15 @@ async def settle(session: Session) -> Settled:
     wanted = _wanted(session, before)
     if not (before or wanted):
         return Settled()
-    opened, later, now, refused = [], [], [], []
+    opened, later, refused = [], [], []
+    now: list[Kept] = []
     gone = [each for each in before if each not in wanted and not _renews(each, wanted)]
     for each in gone:
         await close_port(session, each, (other for other in before if other not in gone))
     for each in wanted:
         try:
-            local = await open_port(session, each.path, each.port, each.local or None)
+            others = [*now, *(other for other in wanted if other.local)]
+            local = await open_port(session, each.path, each.port, each.local or None, others)
         except Unreachable:
             later.append(each)
             now.extend([each] if each.local else [])
