@@ -297,7 +297,8 @@ class QemuEngine(ByMonitor):
         opening = opening if opening is not None and opening.path == spec.path else None
         ports = await self._ports(spec, blueprint)
         cut = frozenset() if incoming else cut_off(self.environment.faults(), spec.path)
-        links = partial(self.take_down, spec, cut) if cut else None
+        # A container's are down from their start, and are not there yet when its monitor answers.
+        links = partial(self.take_down, spec, cut) if cut and not spec.machine.container else None
         plan = replace(begun.launch, extra=(*begun.launch.extra, "-S"), cut=cut) if cut else begun.launch
         keep = begun.launch.keep
         boot = Boot(self.parent, plan, begun.words, begun.env, begun.user, begun.ready, opening, keep)
