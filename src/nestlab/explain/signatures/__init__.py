@@ -5,6 +5,7 @@ from __future__ import annotations
 from nestlab.explain.signatures import (
     arm,
     boot,
+    ceph,
     clock,
     clones,
     cloud_requests,
@@ -60,6 +61,7 @@ SECTIONS: tuple[tuple[str, tuple[Signature, ...]], ...] = (
     ("Proxmox VE: machines and API", pve.TABLE),
     ("Proxmox VE: unattended installation", pve_install.TABLE),
     ("Proxmox VE: cluster", cluster.TABLE),
+    ("Ceph", ceph.TABLE),
     ("Clones and moved disks", clones.TABLE),
     ("Packages, images, cloud-init", images.TABLE),
     ("Clocks", clock.TABLE),

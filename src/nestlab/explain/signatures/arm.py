@@ -113,6 +113,28 @@ TABLE: tuple[Signature, ...] = (
         told=Sure.LIKELY,
     ),
     Signature(
+        "vcpu-after-gic",
+        r"(?:kvm_(?:get|create)_vcpu|KVM_CREATE_VCPU)\b.{0,40}Device or resource busy",
+        "On ARM, KVM makes no further vCPU once the machine's interrupt controller is set up: a CPU was added to a "
+        "running machine, or the VMM made the controller first.",
+        "Give the machine all its CPUs at its start (`-smp N`, no maxcpus above it), and update QEMU or the VMM.",
+        "linux: arch/arm64/kvm/arm.c (kvm_arch_vcpu_precreate: -EBUSY)",
+        "qemu-system-aarch64: kvm_init_vcpu: kvm_get_vcpu failed (4): Device or resource busy",
+        Rank.CAUSE,
+        Sure.LIKELY,
+    ),
+    Signature(
+        "vcpu-not-made",
+        r"kvm_(?:get|create)_vcpu failed|KVM_CREATE_VCPU\b.{0,20}(?:fail|error)"
+        r"|(?:failed to|cannot|can't|could not|error) creat(?:e|ing) (?:the )?(?:kvm )?vcpu",
+        "KVM made no vCPU: the machine has more than this host's KVM gives one (8 on ARM with a GICv2), memory for it "
+        "was short, or the level below lacks what KVM needs of it.",
+        "Try `-smp 1`. If that starts: fewer CPUs, on ARM `gic-version=3`. If not: `nestlab doctor` here runs a guest "
+        "of a few instructions (`runs`), and `sudo dmesg | tail` says what KVM missed.",
+        "Linux documentation: virt/kvm/api (KVM_CREATE_VCPU, KVM_CAP_MAX_VCPUS)",
+        "qemu-system-aarch64: kvm_init_vcpu: kvm_get_vcpu failed (9): Invalid argument",
+    ),
+    Signature(
         "apple-nested",
         r"nested ?virtuali[sz]ation requires macOS|nested ?virtuali[sz]ation\W? is only supported"
         r"|nested virtuali[sz]ation is (?:not )?supported on(?:ly)? "
@@ -148,6 +170,19 @@ TABLE: tuple[Signature, ...] = (
         "Apple: com.apple.security.hypervisor",
         "qemu-system-aarch64: Error: ret = HV_DENIED (0xfae94007)",
         Rank.CAUSE,
+    ),
+    Signature(
+        "hvf-refused",
+        r"HV_ERROR\b|HV_BUSY\b|HV_BAD_ARGUMENT\b|HV_ILLEGAL_GUEST_STATE|HV_NO_RESOURCES|HV_NO_DEVICE"
+        r"|\b0xfae9400[1-6]\b",
+        "macOS's hypervisor refused the machine. HV_ERROR gives no reason: mostly this macOS is a virtual machine "
+        "itself, or the guest has more memory than its addresses reach; HV_BUSY and HV_NO_RESOURCES: other machines "
+        "hold it.",
+        "`sysctl kern.hv_support kern.hv_vmm_present`: with 1 in the second, run it on a real Mac or emulate: -accel "
+        "tcg. Else end other machines (Docker, UTM, Parallels), give this one less memory, and update QEMU.",
+        "Apple: Hypervisor framework (hv_return_t); QEMU: accel/hvf",
+        "qemu-system-aarch64: Error: ret = HV_ERROR (0xfae94001, at ../accel/hvf/hvf-accel-ops.c:334)",
+        told=Sure.POSSIBLE,
     ),
     Signature(
         "arm-nested-works",

@@ -126,7 +126,7 @@ TABLE: tuple[Signature, ...] = (
     Signature(
         "unhandled-msr",
         r"unhandled (?:rd|wr)msr|unhandled: (?:rd|wr)msr|ignored (?:rd|wr)msr"
-        r"|unimplemented (?:perfctr )?(?:rd|wr)msr",
+        r"|unimplemented (?:perfctr )?(?:rd|wr)msr|kvm_set_msr_common: MSR_\w{1,40} 0x[0-9a-f]{1,16}, nop",
         "A guest uses a model-specific register that KVM does not emulate. Windows, ESXi and macOS may crash on that; "
         "Linux does not mind.",
         "If the guest crashes: `echo 1 | sudo tee /sys/module/kvm/parameters/ignore_msrs`; for good, "
@@ -165,6 +165,18 @@ TABLE: tuple[Signature, ...] = (
         "emulate that machine: `accel: tcg`.",
         "Linux documentation: virt/kvm/api (KVM_EXIT_INTERNAL_ERROR)",
         "KVM internal error. Suberror: 1",
+    ),
+    Signature(
+        "kvm-emulation-failure",
+        r"\bemulation failure\b",
+        "KVM gave the guest up at an instruction that it could not emulate: mostly firmware, an installer or old code "
+        "in real mode, where nested paging is off or another hypervisor is below.",
+        "See that ept or npt is on (`cat /sys/module/kvm_*/parameters/*pt`), update the outer host's kernel, or "
+        "emulate that machine: `accel: tcg`.",
+        "Linux documentation: virt/kvm/api (KVM_INTERNAL_ERROR_EMULATION)",
+        "emulation failure",
+        Rank.SYMPTOM,
+        Sure.LIKELY,
     ),
     Signature(
         "nested-is-on",

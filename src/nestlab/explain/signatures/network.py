@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nestlab.explain.signatures.signature import Rank, Signature
+from nestlab.explain.signatures.signature import Rank, Signature, Sure
 
 TABLE: tuple[Signature, ...] = (
     Signature(
@@ -70,6 +70,29 @@ TABLE: tuple[Signature, ...] = (
         "See it: `ip addr`, `ip route`. Delete it first, or use `ip … replace`.",
         "ip(8), ip-route(8)",
         "RTNETLINK answers: File exists",
+        Rank.NOTE,
+    ),
+    Signature(
+        "card-unit-hang",
+        r"e1000e? .{0,60}Detected (?:Tx|Hardware) Unit Hang",
+        "The card (e1000, e1000e) stopped sending and is reset again and again: a known fault of its offloads, or the "
+        "CPU of a virtual machine that was kept from it for seconds.",
+        "On a real host: `sudo ethtool -K DEVICE tso off gso off gro off`, for good as post-up in "
+        "/etc/network/interfaces. In a virtual machine give it a virtio card instead.",
+        "linux: drivers/net/ethernet/intel/e1000e/netdev.c (e1000_print_hw_hang); ethtool(8)",
+        "e1000e 0000:00:1f.6 eno1: Detected Hardware Unit Hang:",
+        Rank.CAUSE,
+        Sure.LIKELY,
+    ),
+    Signature(
+        "spanning-tree-change",
+        r"port \d{1,5}\([\w.:-]{1,32}\) (?:neighbor \S{1,40} lost|received tcn bpdu)|received tcn bpdu, propagating",
+        "Spanning tree is on, and a bridge beside this one came, went or fell silent; until it settles again (some 30 "
+        "s) ports do not forward.",
+        "Nothing if that was meant. In a lab without loops leave it off: `sudo ip link set BRIDGE type bridge "
+        "stp_state 0`.",
+        "ip-link(8) (bridge, stp_state, forward_delay)",
+        "br0: port 2(tap101i0) neighbor 8000.52:54:00:ab:cd:ef lost",
         Rank.NOTE,
     ),
     Signature(

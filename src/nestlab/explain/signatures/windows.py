@@ -213,6 +213,40 @@ TABLE: tuple[Signature, ...] = (
         below=True,
     ),
     Signature(
+        "hyperv-needs-a-feature",
+        r"\b0xc035001e\b|A hypervisor feature is not available to the user|STATUS_HV_FEATURE_UNAVAILABLE",
+        "Hyper-V's hypervisor lacks a feature that was asked for: a device to be passed through without an IOMMU or "
+        "on a Windows that is no Server, or virtualization that is off in the firmware.",
+        "Switch VT-d or AMD-Vi on in the firmware; Discrete Device Assignment needs Windows Server, and does not go "
+        "in a machine that may nest. `systeminfo` shows what Hyper-V sees.",
+        "Microsoft: Plan for deploying devices by using Discrete Device Assignment",
+        "Virtual PCI Express Port: Failed to Power on with Error 'A hypervisor feature is not available to the user.' "
+        "(0xC035001E).",
+        Rank.CAUSE,
+        Sure.LIKELY,
+    ),
+    Signature(
+        "hyperv-memory",
+        r"\b0xc035000b\b|STATUS_HV_INSUFFICIENT_MEMORY",
+        "Hyper-V's hypervisor had too little memory for the machine.",
+        "End other machines or give this one less (`Set-VMMemory NAME -StartupBytes 2GB`); where this Windows is a "
+        "virtual machine itself, give it more, and memory that is not dynamic.",
+        "Windows: ntstatus.h (STATUS_HV_INSUFFICIENT_MEMORY)",
+        "Hypervisor has failed: 0xC035000B (STATUS_HV_INSUFFICIENT_MEMORY)",
+        Rank.CAUSE,
+    ),
+    Signature(
+        "hyperv-status",
+        r"\b0xc035(?P<code>[0-9a-f]{4})\b|\bSTATUS_HV_[A-Z_]{3,60}\b",
+        "Hyper-V's hypervisor refused what Windows asked of it; codes of 0xC035 are its own. Where this Windows is a "
+        "virtual machine, the level below mostly gives it a CPU that is not whole.",
+        "Update Windows. In a virtual machine: give it the host's CPU with vmx or svm and nested paging, then stop and "
+        "start it. See Event Viewer, Hyper-V-Hypervisor and Hyper-V-Worker, for the machine that was refused.",
+        "Windows: ntstatus.h (STATUS_HV_...); " + HYPERV,
+        "Hypervisor has failed: 0xC0350005 (STATUS_HV_INVALID_PARAMETER)",
+        told=Sure.POSSIBLE,
+    ),
+    Signature(
         "hyperv-nesting-needs",
         r"nested virtuali[sz]ation requires.{0,40}(?:configuration )?version"
         r"|dynamic memory.{0,40}nested virtuali[sz]ation|nested virtuali[sz]ation.{0,60}dynamic memory",

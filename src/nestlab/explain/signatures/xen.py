@@ -36,6 +36,16 @@ TABLE: tuple[Signature, ...] = (
         Rank.CAUSE,
     ),
     Signature(
+        "xen-cpu-features",
+        r"VM_INCOMPATIBLE_WITH_THIS_HOST|VM is incompatible with the CPU features of this host",
+        "The machine was started with CPU features (nested virtualization is one) that this host of the pool has not.",
+        "Shut it down and start it on this host, instead of moving or resuming it: features are chosen at its start. "
+        "A machine with nested virtualization is not moved live.",
+        "Xen API: error codes (VM_INCOMPATIBLE_WITH_THIS_HOST); " + XEN,
+        "VM_INCOMPATIBLE_WITH_THIS_HOST: The VM is incompatible with the CPU features of this host.",
+        Rank.CAUSE,
+    ),
+    Signature(
         "xen-hvm-required",
         r"VM_HVM_REQUIRED|HVM is required for this operation|\(XEN\) (?:VMX|SVM).{0,60}(?:disabled|not supported"
         r"|failed|locked)|\(XEN\) HVM: .{0,40}(?:not|failed)|hvm_(?:capable|enabled).{0,20}false"
