@@ -30,6 +30,7 @@ ELSEWHERE = {
     "images.unpack": "inside an entry of the cache that is being made, as a process of its own",
     "images.debian_files": "inside an entry of the cache that is being made",
     "images.image_builder": "inside an entry of the cache that is being made",
+    "images.package_names": "inside an entry of the cache that is being made",
     "images.qemu_runtime": "inside an entry of the cache that is being made",
     "install.certificate": "there only until OpenSSL has read it, inside an entry of the cache that is being made",
     "install.installation": "inside an entry of the cache that is being made",

@@ -44,6 +44,7 @@ async def bring_up(
     """`pause`: see `pausing`."""
     from nestlab.home import consents
     from nestlab.verbs import session as verbs
+    from nestlab.verbs import unknown_packages
 
     lab, source = _wanted(found, sets, consent)
     machines = _machines(found, [placed.path for placed in lab.walk()], lab.name)
@@ -53,6 +54,7 @@ async def bring_up(
         _own(lab, source, consent)  # another nestlab may have made or renamed it meanwhile
         leave = settling.left_down(session, machines)
         todo = await session.weighed(lambda: session.plan("running", machines, leave=leave))
+        await unknown_packages.learn(session.site, session.blueprint, todo, say)
         notes = (*await session.check(todo), *settling.notes(session))
         await _announce(session, todo, notes, as_json=as_json, left=leave)
         if not consent.replace:

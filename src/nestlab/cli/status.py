@@ -120,13 +120,16 @@ Checked = Annotated[
 @guarded
 def validate(words: Checked = None, sets: Sets = None, as_json: Json = False, debug: Debug = False) -> int | None:
     """Check a lab file, and show every mistake with its place. Exit status 2 if there is one."""
+    from nestlab.lab.blueprint import images_of
     from nestlab.labfile import check
     from nestlab.show import taken
+    from nestlab.verbs import unknown_packages
 
     file, known = _lab_file(words)
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
         lab, notes = check(file, environ=os.environ, sets=[*known, *(sets or [])], memory=memory)
+        unknown_packages.check(images_of(lab), home().cache)
     except Mistakes as mistakes:
         if not as_json:
             raise

@@ -15,10 +15,11 @@ from nestlab.images import (
     installed,
     ipxe_files,
     package_cache,
+    package_names,
     qemu_runtime,
 )
 
-PLACES = ("images", "downloads", "installed", "netboot", "pve", "runtime", "firmware", "ipxe")
+PLACES = ("images", "downloads", "installed", "netboot", "pve", "runtime", "firmware", "ipxe", package_names.PLACE)
 """Folders of the cache in which entries are made, each whole or not at all."""
 
 
@@ -78,6 +79,8 @@ def _each(cache: Path, keep: Collection[str]) -> Iterator[Unused]:
     if packages:
         many = f"{len(packages)} package{'s' * (len(packages) > 1)} of which a newer version is kept"
         yield Unused(many, sum(map(_size, packages)), packages)
+    for folder in package_names.outdated(cache):
+        yield Unused(f"names of packages that are out of date, {folder.name[:12]}", _size(folder), (folder,))
     half = package_cache.unfinished(cache)
     if half:
         yield Unused("unfinished: packages", sum(map(_size, half)), half)

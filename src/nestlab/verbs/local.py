@@ -23,7 +23,7 @@ from nestlab.home.paths import Place
 from nestlab.home.speeds import Speeds
 from nestlab.hosts.host import Host
 from nestlab.hosts.local import LocalHost
-from nestlab.images import qemu_runtime
+from nestlab.images import package_names, qemu_runtime
 from nestlab.images.image_files import Cache
 from nestlab.images.qemu_runtime import Tool, choose_qemu, choose_qemu_img
 from nestlab.install import make as install_image
@@ -154,7 +154,7 @@ def site(home: Home) -> Site:
 
         return platform.platform(home, place, on, asked(), named=named)
 
-    return Site(home, LocalHost, on, makers, elsewhere=elsewhere)
+    return Site(home, LocalHost, on, makers, elsewhere=elsewhere, names=package_names.fetch)
 
 
 def asked() -> Callable[[str], str] | None:

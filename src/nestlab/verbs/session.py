@@ -42,7 +42,16 @@ from nestlab.plan.moved_machines import noted, settled_only
 from nestlab.plan.steps import Boot, Build, Create, Observed, Plan, Remove, Stop, Want, Way
 from nestlab.plan.unseen import complete
 from nestlab.show.render import Acceleration
-from nestlab.verbs import apply, cluster_secrets, connections, foreign_notes, import_ahead, netboot_notes, wanted_lab
+from nestlab.verbs import (
+    apply,
+    cluster_secrets,
+    connections,
+    foreign_notes,
+    import_ahead,
+    netboot_notes,
+    unknown_packages,
+    wanted_lab,
+)
 from nestlab.verbs.nest import Asides, Nest
 from nestlab.verbs.platform import Platform, accelerated
 from nestlab.verbs.same_place import left_behind, same_door, stays_in_place
@@ -137,6 +146,7 @@ class Session:
         missing = self.site.needs() if any(not self._is_foreign(step.image) for step in builds) else ()
         if missing:
             raise system_packages.lacking(missing, system_packages.release_here(), root=os.geteuid() == 0)
+        unknown_packages.check((self.blueprint.images[step.image] for step in builds), self.site.home.cache)
         sizes = {step.image: IMAGE_SIZE.get(self.blueprint.images[step.image].base or "", 0) for step in builds}
         ends = {step.path for step in todo.steps if step.verb in ("stop", "remove")}
         starts = {step.path for step in todo.steps if step.verb in ("create", "update", "boot")}

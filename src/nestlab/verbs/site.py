@@ -9,7 +9,7 @@ from nestlab.base.frozen import frozen
 from nestlab.engines import Inside
 from nestlab.home.directories import Home, LabHome
 from nestlab.hosts.host import Host
-from nestlab.images import system_packages
+from nestlab.images import package_names, system_packages
 from nestlab.lab.model import Pve
 from nestlab.verbs.platform import LocalPlatform, Platform
 
@@ -17,7 +17,8 @@ from nestlab.verbs.platform import LocalPlatform, Platform
 @frozen
 class Site:
     """Where labs are: directories, the host, and how engines are made there (`on`) and inside hypervisors (`inside`,
-    by kind). `needs`: what building images lacks here. `elsewhere`: how a Proxmox VE becomes the platform of a lab."""
+    by kind). `needs`: what building images lacks here. `elsewhere`: how a Proxmox VE becomes the platform of a lab.
+    `names`: asks a mirror for the names of its packages; None: only what the cache has of them is known."""
 
     home: Home
     host: Callable[[], Host]
@@ -25,6 +26,7 @@ class Site:
     inside: Mapping[str, Inside]
     needs: Callable[[], tuple[system_packages.Need, ...]] = system_packages.look
     elsewhere: Callable[[LabHome, Pve, bool], Platform] | None = None
+    names: package_names.Fetch | None = None
 
     def platform(self, place: LabHome, on: Pve | None, *, named: bool = False) -> Platform:
         """The platform of a lab's outermost machines; the caller closes it. `named`: its address is the user's, and
