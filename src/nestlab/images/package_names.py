@@ -48,7 +48,7 @@ for list in "$1"/var/lib/apt/lists/*_Packages*; do
 done | awk '
     /^Package: / { print $2 }
     /^Provides: / { sub(/^Provides: /, ""); gsub(/ *\([^)]*\)/, ""); gsub(/ *, */, "\n"); print }
-' | sort -u | head -c %d >"$NESTLAB_NAMES"
+' | sort -u | head -c %d >"$names_outlet"
 """
 
 
@@ -148,7 +148,7 @@ async def fetch(archive: Archive, cache: Path, say: Say) -> None:
                     folder=partial,
                     say=say,
                     descriptors=[descriptor],
-                    variables={"NESTLAB_NAMES": f"/proc/self/fd/{descriptor}"},
+                    variables={"names_outlet": f"/proc/self/fd/{descriptor}"},
                 )
             keep(regular.read(found, _PLAIN), partial)
             found.unlink()
