@@ -243,7 +243,8 @@ class _Slots:
         if kind is Boot and self._outer is not None:
             return max(1, self._outer)
         cpus = (await (await self._nest.host()).facts()).cpus
-        return max(2, cpus) if kind is Boot else max(1, cpus // 2)
+        # A boot waits now and then, for ssh as for its cluster: three on two CPUs take a third less than two and one.
+        return max(2, cpus + cpus // 2) if kind is Boot else max(1, cpus // 2)
 
 
 async def _first(*events: asyncio.Event) -> None:
