@@ -186,6 +186,7 @@ async def test_facts_that_cannot_be_had_leave_an_accelerator_open_and_end_nothin
 
     seen = SimpleNamespace(machines={"hv1": Seen("hv1", "running")})
     session = SimpleNamespace(blueprint=LAB, observed=seen, nest=Nest(), platform=SimpleNamespace(outlook=outlook))
+    session._contains = lambda _: True
     found = {each.path: each.accel for each in await Session.accelerations(session)}  # type: ignore[arg-type]
     assert found["hv1/web"] == ""
 
