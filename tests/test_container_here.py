@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from container_here import ADDRESS, CARD, OUTER, PLACE, Here, hypervisor
+from nested_lxc import CONFIGURED
 from nestlab.home.directories import Home
 from nestlab.images import build
 from nestlab.images.recipes import BUILTIN
@@ -82,7 +83,8 @@ def test_one_that_is_cut_off_passes_no_frame_until_it_is_healed(here: Here) -> N
         here.stop()
 
 
-NESTED = """
+NESTED = (
+    """
 mkdir -p /srv/root/bin /srv/root/dev /srv/root/proc /srv/root/sys /srv/root/tmp
 cp /bin/busybox /srv/root/bin/
 for each in sh id hostname mkdir cat; do ln -sf busybox "/srv/root/bin/$each"; done
@@ -90,16 +92,9 @@ printf '#!/bin/sh\\n{ hostname; id -u; mkdir /sys/fs/cgroup/own && echo divides;
 cat /proc/self/uid_map >/dev/null
 chmod 755 /srv/root/init
 chmod 777 /srv/root/tmp
-cat >/srv/config <<'END'
-lxc.uts.name = inner
-lxc.rootfs.path = dir:/srv/root
-lxc.include = /usr/share/lxc/config/common.conf
-lxc.include = /usr/share/lxc/config/userns.conf
-lxc.apparmor.profile = unconfined
-lxc.mount.auto = proc:mixed sys:mixed cgroup:mixed
-lxc.net.0.type = empty
-lxc.init.cmd = /init
-END
+"""
+    + CONFIGURED
+    + """\
 [ $# = 0 ] || {
   printf 'lxc.idmap = u 0 10000 50000\\nlxc.idmap = g 0 10000 50000\\n' >>/srv/config
   echo root:10000:50000 | tee /etc/subuid >/etc/subgid
@@ -108,6 +103,7 @@ END
 lxc-start -F -n inner -f /srv/config -P /srv </dev/null >/dev/null 2>&1
 cat /srv/root/tmp/said
 """
+)
 
 
 @pytest.mark.parametrize("mapped", ["", "own users"], ids=["its users", "users of its own"])

@@ -8,6 +8,7 @@ import pytest
 
 from command_line import Cli
 from lab_up import lab_up
+from nested_lxc import CONFIGURED
 
 pytestmark = [pytest.mark.guest, pytest.mark.slow]
 
@@ -36,23 +37,16 @@ cp /bin/busybox /srv/root/bin/
 for each in sh id hostname cat sleep; do ln -s busybox "/srv/root/bin/$each"; done
 """
 
-LXC = """
-cat >/srv/config <<'END'
-lxc.uts.name = inner
-lxc.rootfs.path = dir:/srv/root
-lxc.include = /usr/share/lxc/config/common.conf
-lxc.include = /usr/share/lxc/config/userns.conf
-lxc.apparmor.profile = unconfined
-lxc.mount.auto = proc:mixed sys:mixed cgroup:mixed
-lxc.net.0.type = empty
-lxc.init.cmd = /init
-END
+LXC = (
+    CONFIGURED
+    + """\
 printf '#!/bin/sh\\n{ hostname; id -u; mkdir /sys/fs/cgroup/own && echo divides; } >/tmp/said\\n' >/srv/root/init
 chmod 755 /srv/root/init
 ln -sf busybox /srv/root/bin/mkdir
 lxc-start -F -n inner -f /srv/config -P /srv </dev/null >/dev/null
 cat /srv/root/tmp/said
 """
+)
 
 
 @pytest.fixture(scope="module")

@@ -84,9 +84,7 @@ async def start(boot: Boot, reach: Callable[[int], SshHost], say: Say) -> None:
             restarts += 1
             if boot.keep or restarts > RESTARTS:
                 watch.fatal = watch.fatal or watch.stuck
-                error = await screen.kept(_hopeless(boot, watch))
-                await _give_up(boot)
-                raise error from None
+                raise await _given_up(boot, watch, screen) from None
             await _end(boot)
             say(f"starting it again: {watch.stuck}")
         except _NoSandbox:
@@ -97,9 +95,7 @@ async def start(boot: Boot, reach: Callable[[int], SshHost], say: Say) -> None:
             if isinstance(end, Ended):
                 watch.fatal = watch.fatal or str(end)
                 watch.tail.extend(end.lines)
-            error = await screen.kept(_hopeless(boot, watch))
-            await _give_up(boot)
-            raise error from None
+            raise await _given_up(boot, watch, screen) from None
     raise LabError(
         f"{boot.path}: no free port for ssh among {TRIES} tried on 127.0.0.1 of {boot.host.path or 'this machine'}.",
         hint=f"Free some of {FIRST_PORT}-{FIRST_PORT + PORTS - 1}.",
@@ -280,10 +276,12 @@ async def _until_ready(boot: Boot, lines: AsyncIterator[bytes], watch: Watch) ->
     raise _hopeless(boot, watch)
 
 
-async def _give_up(boot: Boot) -> None:
-    """It will not come up: it is ended, unless it is to stay as it is."""
+async def _given_up(boot: Boot, watch: Watch, screen: Screen) -> LabError:
+    """The error for a machine that will not come up: it is ended, unless it is to stay as it is."""
+    error = await screen.kept(_hopeless(boot, watch))
     if not boot.keep:
         await _end(boot)
+    return error
 
 
 async def _end(boot: Boot) -> None:
