@@ -19,7 +19,7 @@ from nestlab.base.events import Say
 from nestlab.cli.app import app
 from nestlab.home.directories import Home
 from nestlab.hosts.facts import Facts
-from nestlab.images import package_names
+from nestlab.images import inventory, package_names
 from nestlab.images.package_names import FRESH, KEPT, Archive, load, nearest
 from nestlab.images.unused import unused
 from nestlab.lab.model import GIB, Image
@@ -128,6 +128,53 @@ def test_a_package_that_is_new_since_the_list_is_no_mistake_of_the_file(shop: Sh
     shop.mirror = NAMES + b"ngnix\n"
     shop.run("up", "--no-verify", status=0)
     assert shop.asked == [TRIXIE]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("recreate", "shop", "front", "--yes"), ("restart", "shop", "front"), ("start", "shop")],
+    ids=["recreate", "restart", "start"],
+)
+def test_an_image_that_cannot_be_built_again_is_refused_before_anything_stops_or_goes(
+    shop: Shop, words: tuple[str, ...]
+) -> None:
+    shop.mirror = NAMES + b"ngnix\n"
+    shop.run("up", "--no-verify", status=0)
+    shop.world.images.clear()
+    if words[0] == "start":
+        shop.run("stop", "shop", status=0)
+    before = {key: replace(each) for key, each in shop.world.machines.items()}
+    listed(shop.home.cache, text=NAMES + b"ngnix\n", age=KEPT + 60)
+    shop.mirror, shop.asked = NAMES, []
+    text = shop.run(*words, status=2)
+    assert "lab.yaml:5:1: image web: packages: Debian trixie has no package ngnix" in text
+    assert "Did you mean `nginx`?" in text
+    assert shop.asked == [TRIXIE]
+    assert shop.world.machines == before
+
+
+def test_images_build_asks_the_mirror_and_refuses_before_anything_is_made(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def built(*_: object) -> None:
+        raise AssertionError("an image was built")
+
+    monkeypatch.setattr(inventory, "build", built)
+    text = shop.run("images", "build", "lab.yaml", status=2)
+    assert "lab.yaml:5:1: image web: packages: Debian trixie has no package ngnix" in text
+    assert shop.asked == [TRIXIE]
+
+
+def test_images_build_without_packages_of_the_users_asks_nobody(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    async def built(_: Home, wanted: dict[str, Image], *__: object, **___: object) -> None:
+        made.extend(wanted)
+
+    monkeypatch.setattr(inventory, "build", built)
+    shop.run("images", "build", "tiny", status=0)
+    assert len(made) == 1
+    assert shop.asked == []
 
 
 def test_each_release_and_mirror_has_its_own_names(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import typer
 
 from nestlab.base.paint import human
 from nestlab.cli import complete
-from nestlab.cli.common import home, meant, paint, print_json
+from nestlab.cli.common import home, meant, paint, print_json, site
 from nestlab.cli.exit_status import agreed, guarded, out, run, say, show
 from nestlab.cli.narrow_help import FittedTyper
 from nestlab.cli.options import Debug, Json, Yes
@@ -71,12 +71,15 @@ async def _build(wanted: Mapping[str, Image], *, as_json: bool) -> None:
     from nestlab.images.image_files import Cache
     from nestlab.lab.image_titles import title_of
     from nestlab.show import live
+    from nestlab.verbs import unknown_packages
 
-    there = Cache(home().cache).present()
+    there, here = Cache(home().cache).present(), site()
     missing = [key for key in wanted if key not in there]
-    needs = system_packages.look() if any(not wanted[key].foreign for key in missing) else ()
+    needs = here.needs() if any(not wanted[key].foreign for key in missing) else ()
     if needs:
         raise system_packages.lacking(needs, system_packages.release_here(), root=os.geteuid() == 0)
+    await unknown_packages.learn(here, [wanted[key] for key in missing], say)
+    unknown_packages.check((wanted[key] for key in missing), here.home.cache)
     if as_json:
         await inventory.build(home(), wanted, live.as_json(sys.stdout), install=install.make)
         return

@@ -44,7 +44,6 @@ async def bring_up(
     """`pause`: see `pausing`."""
     from nestlab.home import consents
     from nestlab.verbs import session as verbs
-    from nestlab.verbs import unknown_packages
 
     lab, source = _wanted(found, sets, consent)
     machines = _machines(found, [placed.path for placed in lab.walk()], lab.name)
@@ -54,8 +53,7 @@ async def bring_up(
         _own(lab, source, consent)  # another nestlab may have made or renamed it meanwhile
         leave = settling.left_down(session, machines)
         todo = await session.weighed(lambda: session.plan("running", machines, leave=leave))
-        await unknown_packages.learn(session.site, session.blueprint, todo, say)
-        notes = (*await session.check(todo), *settling.notes(session))
+        notes = (*await _checked(session, todo), *settling.notes(session))
         await _announce(session, todo, notes, as_json=as_json, left=leave)
         if not consent.replace:
             _agree(todo, "--replace", as_json=as_json)
@@ -155,7 +153,7 @@ async def change(
         machines = _machines(found, _known(session), name)
         todo = await session.weighed(lambda: session.plan(want, machines))
         if want == "running":
-            await session.check(todo)
+            await _checked(session, todo)
         if as_json or todo or want != "gone":
             await _announce(session, todo, (), as_json=as_json)
         if want == "running":
@@ -192,7 +190,7 @@ async def again(
             hint = f"Such as `nestlab recreate {name} {next(iter(paths), 'MACHINE')}`; 'hv*' names several."
             raise LabError("Name the machines to be made anew.", hint=hint)
         todo = await session.weighed(lambda: session.plan_again(way, machines or paths))
-        await session.check(todo)
+        await _checked(session, todo)
         await _announce(session, todo, (), as_json=as_json)
         if not agreed:
             _agree(todo, "--yes" if way == "anew" else "", as_json=as_json)
@@ -203,6 +201,15 @@ async def again(
         _conclude(session, as_json=as_json)
         settled.check()
     return None
+
+
+async def _checked(session: Session, todo: Plan) -> tuple[str, ...]:
+    """What is tight, before anything is made or deleted. LabError where images cannot be built here, packages of
+    theirs are not there, or the lab does not fit."""
+    from nestlab.verbs import unknown_packages
+
+    await unknown_packages.learn(session.site, unknown_packages.built(session.blueprint, todo), say)
+    return await session.check(todo)
 
 
 def _known(session: Session) -> list[str]:

@@ -146,7 +146,7 @@ class Session:
         missing = self.site.needs() if any(not self._is_foreign(step.image) for step in builds) else ()
         if missing:
             raise system_packages.lacking(missing, system_packages.release_here(), root=os.geteuid() == 0)
-        unknown_packages.check((self.blueprint.images[step.image] for step in builds), self.site.home.cache)
+        unknown_packages.check(unknown_packages.built(self.blueprint, todo), self.site.home.cache)
         sizes = {step.image: IMAGE_SIZE.get(self.blueprint.images[step.image].base or "", 0) for step in builds}
         ends = {step.path for step in todo.steps if step.verb in ("stop", "remove")}
         starts = {step.path for step in todo.steps if step.verb in ("create", "update", "boot")}

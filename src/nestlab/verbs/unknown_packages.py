@@ -41,13 +41,18 @@ def check(images: Iterable[Image], cache: Path) -> None:
         raise Mistakes(found, more=len(found) == MOST)
 
 
-async def learn(site: Site, blueprint: Blueprint, todo: Plan, say: Say) -> None:
-    """Asks for the names that `check` needs for the images that a plan builds: of archives of which none are kept, and
+def built(blueprint: Blueprint, todo: Plan) -> tuple[Image, ...]:
+    """The images that a plan builds."""
+    return tuple(dict.fromkeys(blueprint.images[step.image] for step in todo.steps if isinstance(step, Build)))
+
+
+async def learn(site: Site, images: Iterable[Image], say: Say) -> None:
+    """Asks for the names that `check` needs for images that are to be built: of archives of which none are kept, and
     of those that lacked a package an hour ago or longer. LabError where a mirror does not answer."""
     if (fetch := site.names) is None or site.needs():
         return
     asked, cache = set(), site.home.cache
-    for image in dict.fromkeys(blueprint.images[step.image] for step in todo.steps if isinstance(step, Build)):
+    for image in dict.fromkeys(images):
         archive = package_names.archive_of(image)
         if archive is None or archive in asked:
             continue
