@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,12 +16,13 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import far_programs
 from command_line import qemus
 from nestlab.network.pcap import Records
 from waiting import LONG, VERY_LONG, wait_until
@@ -184,6 +187,96 @@ def test_openssh_and_scp_connect_by_the_ssh_config_alone(cli: Cli, tmp_path: Pat
         [*ssh, "-o", "HostKeyAlias=pair.hv1", "pair.hv2", "true"], capture_output=True, timeout=UP_TO
     )
     assert other.returncode == 255, "the key of another machine was taken"
+
+
+def test_scp_carries_files_both_ways_at_level_2(cli: Cli, tmp_path: Path) -> None:
+    """By its own protocol: `tiny` has neither sftp nor scp, so it gets this machine's."""
+    scp = far_programs.bring("scp", "hv1/web", tmp_path / "far", cli.run)
+    cli.run("exec", "hv1/web", "--", "ln", "-s", scp, "/bin/scp")
+    config, there, back = tmp_path / "config", tmp_path / "there", tmp_path / "back"
+    config.write_text(cli.run("ssh-config", "pair"))
+    there.write_bytes(os.urandom(100_000))
+    copy = ["scp", "-F", str(config), "-o", "BatchMode=yes", "-O", "-q"]
+    subprocess.run([*copy, str(there), "pair.hv1.web:/root/data"], check=True, timeout=UP_TO)
+    subprocess.run([*copy, "pair.hv1.web:/root/data", str(back)], check=True, timeout=UP_TO)
+    assert back.read_bytes() == there.read_bytes()
+    cli.run("exec", "hv1/web", "--", "rm", "-rf", "/bin/scp", far_programs.FOLDER)
+
+
+@pytest.mark.skipif(shutil.which("rsync") is None, reason="rsync is not installed here")
+@pytest.mark.parametrize("machine", ["hv1", "hv1/web"])
+def test_rsync_keeps_a_folder_the_same_at_either_level(cli: Cli, tmp_path: Path, machine: str) -> None:
+    program = far_programs.bring("rsync", machine, tmp_path / "far", cli.run)
+    config, there, back = tmp_path / "config", tmp_path / "there", tmp_path / "back"
+    config.write_text(cli.run("ssh-config", "pair"))
+    (there / "deep").mkdir(parents=True)
+    (there / "deep" / "data").write_bytes(os.urandom(100_000))
+    (there / "link").symlink_to("deep/data")
+    shell = f"ssh -F {config} -o BatchMode=yes"
+    name = f"pair.{machine.replace('/', '.')}"
+
+    def sync(source: str, target: str) -> str:
+        words = ["rsync", "-ai", "-e", shell, f"--rsync-path={program}", source, target]
+        return subprocess.run(words, capture_output=True, text=True, check=True, timeout=UP_TO).stdout
+
+    assert "deep/data" in sync(f"{there}/", f"{name}:/root/synced/")
+    assert sync(f"{there}/", f"{name}:/root/synced/") == "", "what is the same is not sent again"
+    sync(f"{name}:/root/synced/", f"{back}/")
+    assert (back / "link").readlink() == Path("deep/data")
+    assert (back / "link").read_bytes() == (there / "deep" / "data").read_bytes()
+    cli.run("exec", machine, "--", "rm", "-rf", "/root/synced", far_programs.FOLDER)
+
+
+@pytest.fixture(scope="module")
+def ansible() -> Iterator[Callable[..., str]]:
+    """Runs a program of ansible-core, with nothing of this user's settings, and gives what it says."""
+    beside = str(Path(sys.executable).parent)
+    if shutil.which("ansible", path=beside) is None:
+        pytest.skip("ansible-core is not installed here; `pip install -e '.[dev]'` installs it")
+    with tempfile.TemporaryDirectory(prefix="nl-", dir="/tmp") as folder:
+        Path(folder, "ansible.cfg").touch()
+        persist = "-o ControlMaster=auto -o ControlPersist=5s"
+        settings = {"HOME": folder, "SSH_CONTROL_PATH_DIR": f"{folder}/cp", "SSH_ARGS": persist, "NOCOLOR": "1"}
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
+        ours = {f"ANSIBLE_{key}": value for key, value in settings.items()}
+        env = {
+            **kept,
+            **ours,
+            "ANSIBLE_CONFIG": f"{folder}/ansible.cfg",
+            "PATH": f"{beside}:{kept.get('PATH', os.defpath)}",
+        }
+
+        def run(program: str, *words: str, **more: str) -> str:
+            argv = [f"{beside}/{program}", *words]
+            done = subprocess.run(argv, env={**env, **more}, capture_output=True, text=True, timeout=UP_TO)
+            assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
+            return done.stdout
+
+        yield run
+
+
+def test_ansible_reaches_both_levels_by_the_inventory_alone(
+    cli: Cli, tmp_path: Path, ansible: Callable[..., str]
+) -> None:
+    file = tmp_path / "inventory.yaml"
+    file.write_text(cli.run("inventory", "pair"))
+    told = ansible("ansible", "-i", str(file), "level_1", "-m", "ping")
+    assert set(re.findall(r"^(\S+) \| SUCCESS", told, re.MULTILINE)) == {"pair.hv1", "pair.hv2"}
+    assert told.count('"ping": "pong"') == 2
+    told = ansible("ansible", "-i", str(file), "all", "-m", "raw", "-a", "echo {{ nestlab_path }} is $(hostname)")
+    for path in ("hv1", "hv1/web", "hv2", "hv2/web"):
+        assert f"{path} is {path.split('/')[-1]}" in told
+    told = ansible("ansible", "-i", str(file), "segment_wire:&inside_hv1:&level_2:!hypervisors", "--list-hosts")
+    assert told.split() == ["hosts", "(1):", "pair.hv1.web"]
+
+
+def test_ansible_takes_the_dynamic_inventory_of_the_docs(cli: Cli, tmp_path: Path, ansible: Callable[..., str]) -> None:
+    script = tmp_path / "inventory"
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} -m nestlab inventory pair "$@"\n')
+    script.chmod(0o755)
+    data = json.loads(ansible("ansible-inventory", "-i", str(script), "--list", NESTLAB_HOME=str(cli.home)))
+    assert data["level_2"]["hosts"] == ["pair.hv1.web", "pair.hv2.web"]
+    assert data["_meta"]["hostvars"]["pair.hv1.web"]["nestlab_level"] == 2
 
 
 def test_cp_of_what_is_large_goes_by_a_disk_both_ways_and_between_machines(cli: Cli, tmp_path: Path) -> None:
