@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from nestlab.install import answer_server, installation, relay
+from nestlab.install import answer_server, relay, runner
 from test_answer_server import Served, served
 from waiting import until
 
@@ -191,14 +191,14 @@ def test_a_console_that_never_ends_fills_no_disk(tmp_path: Path) -> None:
     console, errors = tmp_path / "console.log", tmp_path / "qemu.log"
     with console.open("ab") as qemu, errors.open("ab") as said:
         for _ in range(3):
-            qemu.write(b"x" * installation.LARGEST)
-            said.write(b"x" * installation.LARGEST)
+            qemu.write(b"x" * runner.LARGEST)
+            said.write(b"x" * runner.LARGEST)
             qemu.write(b"the end")
             qemu.flush()
             said.flush()
-            installation.cut(console)
-            installation.cut(errors)
+            runner.cut(console)
+            runner.cut(errors)
     assert console.read_bytes().endswith(b"the end")
-    assert console.stat().st_size <= installation.LARGEST
-    assert errors.stat().st_size <= installation.LARGEST
-    installation.cut(tmp_path / "none")
+    assert console.stat().st_size <= runner.LARGEST
+    assert errors.stat().st_size <= runner.LARGEST
+    runner.cut(tmp_path / "none")

@@ -14,7 +14,8 @@ from nestlab.base.errors import LabError
 from nestlab.home.directories import Home
 from nestlab.images import firmware_files
 from nestlab.images.qemu_runtime import choose_qemu
-from nestlab.install.installation import Job, Means, install, shown_on
+from nestlab.install.installation import Job, Means, install, shown_by
+from nestlab.install.runner import end_of
 
 CACHE = Home.of(os.environ, Path.home()).cache
 
@@ -38,7 +39,7 @@ async def test_debians_installer_takes_its_answers_and_says_which_file_its_mirro
     port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
     said: list[str] = []
     runtime = await choose_qemu("tcg", CACHE, lambda _: None)
-    means = Means(runtime, "tcg", 1.0, partial(firmware_files.pack, CACHE))
+    means = Means(runtime.qemu, runtime.qemu_img, "tcg", 1.0, partial(firmware_files.pack, CACHE))
     job = Job("lab.yaml:3: image server", "debian", Answers(), mirror=f"http://127.0.0.1:{port}/debian")
     made = tmp_path / "made"
     made.mkdir()
@@ -65,7 +66,7 @@ def test_what_a_console_shows_is_read_without_its_clock(tmp_path: Path) -> None:
     console = tmp_path / "console.log"
     clock = b"\x1b[0m[\x1b[37m (1*installer)  2 shell  3 shell ][ Nov 30  2:%02d ]"
     console.write_bytes(b"Choose:\nPrompt: '?' for help, default=1> " + clock % 1)
-    before = shown_on(console)
+    before = shown_by(end_of(console))
     with console.open("ab") as file:
         file.write(clock % 2)
-    assert shown_on(console) == before == b"Choose:\nPrompt: '?' for help, default=1>"
+    assert shown_by(end_of(console)) == before == b"Choose:\nPrompt: '?' for help, default=1>"

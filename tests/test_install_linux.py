@@ -43,7 +43,7 @@ async def installed(
     image = await build(TINY, CACHE, lambda _: None)
     iso = await asyncio.to_thread(make_iso, family, folder / "a.iso", image.folder, CACHE / "packages", behave)
     runtime = await choose_qemu("tcg", CACHE, lambda _: None)
-    means = Means(runtime, "tcg", 1.0, partial(firmware_files.pack, CACHE))
+    means = Means(runtime.qemu, runtime.qemu_img, "tcg", 1.0, partial(firmware_files.pack, CACHE))
     user = "ubuntu" if family == "ubuntu" else "root"
     answers = Answers(user=user, password=HASH, commands=commands, extra=extra)
     where = "lab.yaml:3: image web"

@@ -43,7 +43,7 @@ async def installed(folder: Path, behave: str = "", firmware: Firmware = "bios")
     image = await build(TINY, CACHE, lambda _: None)
     iso = await asyncio.to_thread(make_iso, folder / "pve.iso", image.folder, CACHE / "packages", behave)
     runtime = await choose_qemu("tcg", CACHE, lambda _: None)
-    means = Means(runtime, "tcg", 1.0, partial(firmware_files.pack, CACHE))
+    means = Means(runtime.qemu, runtime.qemu_img, "tcg", 1.0, partial(firmware_files.pack, CACHE))
     answers, where = Answers(password=HASH), "lab.yaml:3: image pve"
     job = Job(where, "proxmox", answers, iso=iso, firmware=firmware, disk=64 * MIB, memory=512 * MIB)
     made = folder / "made"

@@ -14,7 +14,7 @@ import pytest
 import leaks
 from nestlab.base.errors import LabError, Unreachable
 from nestlab.home import key_pairs
-from nestlab.wire import ssh
+from nestlab.wire import passing, ssh
 from nestlab.wire.ssh_sessions import NotStarted
 from sshd import PROGRAM, USER, Sshd, sshd
 from test_proc import number_in, until_dead
@@ -292,6 +292,31 @@ async def test_a_socket_there_that_leads_back_here_is_its_users_alone(
         writer.write(b"memory\n")
         assert await reader.read() == b"MEMORY\n"
         writer.close()
+    listener.close()
+
+
+async def test_a_socket_there_leads_to_no_more_connections_here_than_it_may(
+    connection: ssh.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is root there may open as many as they like."""
+    monkeypatch.setattr(passing, "AT_ONCE", 3)
+    held: list[asyncio.StreamWriter] = []
+
+    async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        held.append(writer)
+        writer.write(b"hello")
+
+    listener = await asyncio.start_unix_server(greet, tmp_path / "here")
+    there = tmp_path / "there"
+    to = passing.Passing(lambda: asyncio.open_unix_connection(tmp_path / "here"), lambda _: None)
+    async with connection.serving(str(there), to):
+        assert there.stat().st_mode & 0o777 == 0o600
+        opened = [await asyncio.open_unix_connection(there) for _ in range(8)]
+        answers = await asyncio.gather(*(reader.read(5) for reader, _ in opened))
+        assert sorted(answers) == [b""] * 5 + [b"hello"] * 3
+        for _, writer in opened:
+            writer.close()
+    assert len(held) == 3
     listener.close()
 
 

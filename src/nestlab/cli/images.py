@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nestlab.base.errors import LabError
 from nestlab.base.paint import human
 from nestlab.cli import complete
 from nestlab.cli.common import home, meant, paint, print_json, site
+from nestlab.cli.common import home, lab_named, meant, paint, print_json, site
 from nestlab.cli.exit_status import agreed, guarded, out, run, say, show
 from nestlab.cli.narrow_help import FittedTyper
 from nestlab.cli.options import Debug, Json, Yes
@@ -19,6 +22,7 @@ from nestlab.cli.options import Debug, Json, Yes
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from nestlab.install.inside import Inside
     from nestlab.lab.model import Image, Pve
 
 KEPT = "nothing was removed"
@@ -56,16 +60,51 @@ Names = Annotated[
 ]
 
 
+In = Annotated[
+    str,
+    typer.Option(
+        "--in",
+        metavar="MACHINE",
+        help="A hypervisor that runs: installers run inside it.",
+        autocompletion=complete.machines,
+    ),
+]
+
+
 @images.command("build")
 @guarded
-def images_build(words: Names = None, as_json: Json = False, debug: Debug = False) -> int | None:
-    """Build images now rather than in `up`. Built ones stay as they are."""
+def images_build(words: Names = None, inside: In = "", as_json: Json = False, debug: Debug = False) -> int | None:
+    """Build images now rather than in `up`. Built ones stay as they are.
+
+    \b
+    Examples:
+      nestlab images build kvm
+      nestlab images build office.yaml
+      nestlab images build office.yaml --in pair:hv1    installers run inside hv1
+    """
     from nestlab.images import inventory
 
-    return run(_build(inventory.to_build(words or (), os.environ), as_json=as_json))
+    wanted = inventory.to_build(words or (), os.environ)
+    if not inside:
+        return run(_build(wanted, as_json=as_json))
+    if not any(image.install for image in wanted.values()):
+        what = f"None of these images is installed, and --in {inside} says where installers run."
+        raise LabError(what, hint="Name a lab file that has images with `install:`, or leave --in out.")
+    return run(_build_inside(wanted, inside, as_json=as_json))
 
 
-async def _build(wanted: Mapping[str, Image], *, as_json: bool) -> None:
+async def _build_inside(wanted: Mapping[str, Image], word: str, *, as_json: bool) -> None:
+    from nestlab.cli.machines import the_one
+    from nestlab.verbs import install_inside
+    from nestlab.verbs import session as verbs
+
+    found = meant([word])
+    async with verbs.looking(site(), name=lab_named(found)) as session:
+        inside = await install_inside.inside(session, the_one(session, found))
+        await _build(wanted, as_json=as_json, inside=inside)
+
+
+async def _build(wanted: Mapping[str, Image], *, as_json: bool, inside: Inside | None = None) -> None:
     from nestlab import install
     from nestlab.images import inventory, system_packages
     from nestlab.images.image_files import Cache
@@ -80,11 +119,12 @@ async def _build(wanted: Mapping[str, Image], *, as_json: bool) -> None:
         raise system_packages.lacking(needs, system_packages.release_here(), root=os.geteuid() == 0)
     await unknown_packages.learn(here, [wanted[key] for key in missing], say)
     unknown_packages.check((wanted[key] for key in missing), here.home.cache)
+    make = partial(install.make, inside=inside)
     if as_json:
-        await inventory.build(home(), wanted, live.as_json(sys.stdout), install=install.make)
+        await inventory.build(home(), wanted, live.as_json(sys.stdout), install=make)
         return
     async with live.showing(sys.stderr, wanted, width=14, paint=paint(sys.stderr)) as emit:
-        await inventory.build(home(), wanted, emit, install=install.make)
+        await inventory.build(home(), wanted, emit, install=make)
     for key, image in wanted.items():
         out(f"{title_of(image)}  {key[:12]}  {'built' if key in missing else 'was built already'}")
 

@@ -26,13 +26,15 @@ PREFIX = "install-"
 
 @frozen
 class Installed:
-    """An installed image. `size`: bytes of its disk as a guest sees it; `called`: what the lab file calls it."""
+    """An installed image. `size`: bytes of its disk as a guest sees it; `called`: what the lab file calls it; `inside`:
+    the hypervisor that its installer ran in, `LAB:MACHINE`."""
 
     key: str
     folder: Path
     size: int
     family: str
     called: str = ""
+    inside: str = ""
 
     @property
     def disk(self) -> Path:
@@ -67,9 +69,10 @@ def folder_of(key: str, cache: Path) -> Path:
     return cache / "installed" / key
 
 
-def describe(install: Install, called: str) -> str:
+def describe(install: Install, called: str, inside: str = "") -> str:
     """The text of its description. What the installer was answered is not in it: that may be secret."""
-    return json.dumps({"family": install.family, "size": install.disk, "called": called}, indent=2) + "\n"
+    found = {"family": install.family, "size": install.disk, "called": called, **({"inside": inside} if inside else {})}
+    return json.dumps(found, indent=2) + "\n"
 
 
 def load(key: str, cache: Path) -> Installed | None:
@@ -77,7 +80,8 @@ def load(key: str, cache: Path) -> Installed | None:
     folder = folder_of(key, cache)
     try:
         value = parsed((folder / DESCRIPTION).read_text())
-        found = Installed(key, folder, int(value["size"]), str(value["family"]), str(value.get("called", "")))
+        called, inside = str(value.get("called", "")), str(value.get("inside", ""))
+        found = Installed(key, folder, int(value["size"]), str(value["family"]), called, inside)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return found if found.disk.is_file() else None

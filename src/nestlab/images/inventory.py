@@ -106,7 +106,7 @@ def shelved(home: Home) -> list[StoredImage]:
             each.key,
             each.disk_usage,
             used=needed.get(each.key, ()),
-            base=f"{each.family}'s installer",
+            base=f"{each.family}'s installer" + (f", in {each.inside}" if each.inside else ""),
         )
         for each in installed.ls(home.cache)
     ]

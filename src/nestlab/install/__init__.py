@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from nestlab.base.events import Say
+    from nestlab.install.inside import Inside
     from nestlab.lab.model import Image
 
 
-async def make(key: str, image: Image, cache: Path, say: Say) -> None:
+async def make(key: str, image: Image, cache: Path, say: Say, inside: Inside | None = None) -> None:
     """See `golden.make`, which is loaded when something is installed."""
     from nestlab.install import golden
 
-    await golden.make(key, image, cache, say)
+    await golden.make(key, image, cache, say, inside)

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nestlab.base.errors import LabError
 from nestlab.base.events import Say
@@ -14,11 +15,14 @@ from nestlab.home.cache import making
 from nestlab.hosts.local import LocalHost
 from nestlab.images import downloads, fetch, firmware_files, installed
 from nestlab.images.mmdebstrap import disk_errors
-from nestlab.images.qemu_runtime import choose_qemu
+from nestlab.images.qemu_runtime import choose_qemu, choose_qemu_img
 from nestlab.install.command import NAME
 from nestlab.install.installation import Job, Means, install
 from nestlab.lab.image_titles import title_of
 from nestlab.lab.model import Image
+
+if TYPE_CHECKING:
+    from nestlab.install.inside import Inside
 
 
 def job_of(image: Image) -> Job:
@@ -40,8 +44,9 @@ def job_of(image: Image) -> Job:
     )
 
 
-async def make(key: str, image: Image, cache: Path, say: Say) -> None:
-    """Installs an image, unless the cache has it, or another process just made it.
+async def make(key: str, image: Image, cache: Path, say: Say, inside: Inside | None = None) -> None:
+    """Installs an image, unless the cache has it, or another process just made it. `inside`: the hypervisor that its
+    installer runs in; else it runs on this machine. The image is the same.
 
     LabError if the installation fails, or the ISO is not what it was when the lab file was read; then nothing is left.
     """
@@ -58,13 +63,33 @@ async def make(key: str, image: Image, cache: Path, say: Say) -> None:
             job = job_of(image)
             if wanted.source is not None:
                 job = replace(job, iso=await _download(wanted.source, cache, say))
-            host = LocalHost()
-            chosen = choose(await host.facts(), job.machine(), NAME, "this machine")
-            runtime = await choose_qemu(chosen.accel, cache, say)
-            means = Means(runtime, chosen.accel, host.slowness, partial(firmware_files.pack, cache))
-            await install(job, half / installed.DISK, cache, means, say)
-            text = installed.describe(wanted, image.name or "")
+            means = await (_means_here(job, cache, say) if inside is None else means_inside(job, inside, cache, say))
+            await install(job, half / installed.DISK, cache, means, say, inside)
+            text = installed.describe(wanted, image.name or "", inside.title if inside else "")
             await asyncio.to_thread((half / installed.DESCRIPTION).write_text, text)
+
+
+async def _means_here(job: Job, cache: Path, say: Say) -> Means:
+    host = LocalHost()
+    chosen = choose(await host.facts(), job.machine(), NAME, "this machine")
+    runtime = await choose_qemu(chosen.accel, cache, say)
+    firmware = partial(firmware_files.pack, cache)
+    return Means(runtime.qemu, runtime.qemu_img, chosen.accel, host.slowness, firmware)
+
+
+async def means_inside(job: Job, inside: Inside, cache: Path, say: Say) -> Means:
+    """LabError where the installer's machine could not run under KVM there, or would not reach what it is to reach."""
+    host = inside.host
+    anew = "Leave --in out: what is installed on this machine serves every level."
+    chosen = choose(await host.facts(), job.machine(), f"{host.path}/{NAME}", host.path)
+    if chosen.accel != "kvm":
+        what = f"{job.where}: its installer would be emulated inside {inside.title}, for hours: {chosen.why}."
+        raise LabError(what, hint=anew)
+    if job.internet and not inside.internet:
+        what = f"{job.where}: its installer is to reach the internet, and {inside.title} does not."
+        raise LabError(what, hint=f"Say `internet: true` of that hypervisor, too. {anew}")
+    firmware = partial(firmware_files.pack, cache)
+    return Means(inside.qemu, await choose_qemu_img(cache, say), chosen.accel, host.slowness, firmware)
 
 
 async def _download(source: Image, cache: Path, say: Say) -> Path:

@@ -46,7 +46,7 @@ class Passing:
         self._told: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def joined(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def joined(self, reader: Reading, writer: Writing) -> None:
         """Somebody connected."""
         if len(self._tasks) >= AT_ONCE:
             writer.close()
@@ -60,7 +60,7 @@ class Passing:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pass(self, reader: Reading, writer: Writing) -> None:
         try:
             far_reader, far_writer = await self._far()
         except LabError as error:

@@ -30,6 +30,8 @@ from nestlab.wire.ssh_sessions import Sessions
 if TYPE_CHECKING:
     import asyncssh
 
+    from nestlab.wire.passing import Passing
+
 trace: Callable[[str], None] | None = None
 """Is told every command line with its host, when set (`nestlab --debug`)."""
 
@@ -149,10 +151,25 @@ class Connection:
     async def back(self, path: str, here: str) -> AsyncIterator[None]:
         """A unix socket `path` there that leads to the unix socket `here` on this machine. OpenSSH only. Unreachable
         where its sshd does not do that."""
+        async with self._listener(self.asyncssh.forward_remote_path(path, here)):
+            yield
+
+    @contextlib.asynccontextmanager
+    async def serving(self, path: str, passing: Passing) -> AsyncIterator[None]:
+        """As `back`; each who connects there is joined to what `passing` leads to, and so many at one time as that
+        lets."""
+        async with self._listener(self.asyncssh.start_unix_server(lambda: passing.joined, path)):
+            try:
+                yield
+            finally:
+                await passing.close()
+
+    @contextlib.asynccontextmanager
+    async def _listener(self, listening: Awaitable[asyncssh.SSHListener]) -> AsyncIterator[None]:
         import asyncssh
 
         try:
-            listener = await self.asyncssh.forward_remote_path(path, here)
+            listener = await listening
         except (asyncssh.Error, OSError) as error:
             what = f"The sshd of {self.where} forwards no unix sockets back: {one_line(str(error))[:200]}."
             raise Unreachable(what, hint="AllowStreamLocalForwarding of OpenSSH.") from error

@@ -1,13 +1,17 @@
-"""Copies a disk image into a hypervisor without its holes."""
+"""Copies a disk image into a hypervisor, or out of one, without its holes."""
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
-from nestlab.base.errors import LabError
-from nestlab.hosts.host import Host
+from nestlab.base import patience
+from nestlab.base.errors import LabError, Overdue
+from nestlab.hosts.host import Host, Running
+from nestlab.wire.result import tail
+from nestlab.wire.shapes import odd
 
 CHUNK = 1 << 18
 
@@ -37,7 +41,34 @@ os.fsync(os.open(os.path.dirname(path), os.O_RDONLY))
 each, big-endian); one of length 0 is the end, without which the file is not put in place."""
 
 
-async def copy(source: Path, host: Host, path: str) -> None:
+SEND = r"""
+import os, sys
+out, end = sys.stdout.buffer, 0
+file = os.open(sys.argv[1], os.O_RDONLY | os.O_NOFOLLOW)
+size = os.fstat(file).st_size
+while end < size:
+    try:
+        at = os.lseek(file, end, os.SEEK_DATA)
+    except OSError:
+        break
+    end = os.lseek(file, at, os.SEEK_HOLE)
+    while at < end:
+        data = os.pread(file, min(1 << 18, end - at), at)
+        out.write(at.to_bytes(8, "big") + len(data).to_bytes(8, "big") + data)
+        at += len(data)
+out.write(bytes(16))
+out.flush()
+"""
+"""A Python program there. Argument: the file, which nobody writes to. Writes what RECEIVE reads."""
+
+SILENCE = 120.0
+"""Nominal seconds in which a piece of a file comes."""
+
+Seen = Callable[[int], None]
+"""Is told how many bytes have gone over."""
+
+
+async def copy(source: Path, host: Host, path: str, seen: Seen = lambda _: None) -> None:
     """Copy a local file to `path` on the host, whole or not at all. LabError if either side fails."""
     try:
         descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
@@ -51,6 +82,7 @@ async def copy(source: Path, host: Host, path: str) -> None:
             for at, count in pieces(descriptor, size):
                 data = os.pread(descriptor, count, at)
                 await receiver.write(at.to_bytes(8, "big") + len(data).to_bytes(8, "big") + data)
+                seen(at + len(data))
             await receiver.write(bytes(16))
             result = await receiver.result()
     finally:
@@ -59,6 +91,72 @@ async def copy(source: Path, host: Host, path: str) -> None:
         said = result.stderr.decode(errors="replace").strip()
         hint = "Give it a larger `disk:`." if "No space left" in said else "What it said follows."
         raise LabError(f"{source.name} cannot be copied to {path} on {host.path}.", hint=hint, detail=said)
+
+
+async def fetch(host: Host, path: str, target: Path, size: int, seen: Seen = lambda _: None) -> None:
+    """Make the local file `target`, new and of exactly `size` bytes, of what the host sends as the file `path`.
+
+    Whoever is there may send anything: it becomes bytes of this file, and never more than `size`. Odd for what is no
+    such copy, Overdue where nothing comes, LabError where the host cannot send it, OSError for this side's disk."""
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.truncate(descriptor, size)
+        async with host.start(("python3", "-I", "-S", "-c", SEND, path)) as sender:
+            whole, end = False, 0
+            async for at, data in _sent(sender, host):
+                whole = not data
+                if whole:
+                    break
+                if at < end or at + len(data) > size:
+                    raise odd(host.path, f"the content of {path}", f"bytes at {at}, of a disk of {size}")
+                end = at + len(data)
+                await asyncio.to_thread(_write, descriptor, data, at)
+                seen(end)
+            if not whole:
+                result = await sender.result()
+                raise LabError(
+                    f"{path} cannot be copied from {host.path}.",
+                    hint="What it said follows.",
+                    detail=tail(result.stderr),
+                )
+    finally:
+        os.close(descriptor)
+
+
+async def _sent(sender: Running, host: Host) -> AsyncIterator[tuple[int, bytes]]:
+    """(offset, bytes) of what is sent, to the piece without bytes that is the end, or to where it breaks off. Odd for a
+    piece that is longer than CHUNK."""
+    chunks, kept = aiter(sender.chunks()), bytearray()
+
+    async def more(wanted: int) -> bool:
+        while len(kept) < wanted:
+            try:
+                async with asyncio.timeout(patience.allowed(SILENCE, host.slowness)):
+                    kept.extend(await anext(chunks))
+            except StopAsyncIteration:
+                return False
+            except TimeoutError:
+                what = f"{host.path} stopped sending a file."
+                raise Overdue(what, hint=patience.LONGER) from None
+        return True
+
+    while await more(16):
+        at, count = int.from_bytes(kept[:8], "big"), int.from_bytes(kept[8:16], "big")
+        if count > CHUNK:
+            raise odd(host.path, "a file", f"a piece of {count} bytes")
+        if not await more(16 + count):
+            return
+        data = bytes(kept[16 : 16 + count])
+        del kept[: 16 + count]
+        yield at, data
+        if not count:
+            return
+
+
+def _write(descriptor: int, data: bytes, at: int) -> None:
+    while data:
+        count = os.pwrite(descriptor, data, at)
+        at, data = at + count, data[count:]
 
 
 def pieces(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
