@@ -13,7 +13,6 @@ import typer
 from nestlab.base.errors import LabError
 from nestlab.base.paint import human
 from nestlab.cli import complete
-from nestlab.cli.common import home, meant, paint, print_json, site
 from nestlab.cli.common import home, lab_named, meant, paint, print_json, site
 from nestlab.cli.exit_status import agreed, guarded, out, run, say, show
 from nestlab.cli.narrow_help import FittedTyper
