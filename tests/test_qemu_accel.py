@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from nestlab.base.errors import LabError
-from nestlab.engines.qemu.accel import choose, presume, why_not
+from nestlab.engines.qemu.accel import choose, presume, surely_emulated, why_not
 from nestlab.hosts.facts import Facts, Kvm
 from nestlab.lab.hardware import Hardware
 from nestlab.lab.model import Image, Machine
@@ -143,3 +143,15 @@ def test_a_bios_that_finds_no_tpm_under_kvm_in_an_emulated_hypervisor_is_emulate
     own = replace(disk, image=Image(base="tiny"))  # its kernel is told where the TPM is
     assert choose(emulated, own, "hv/web", "hv").accel == "kvm"
     assert choose(emulated, disk, "win", "this machine").accel == "kvm"
+
+
+def test_what_kvm_in_an_emulated_hypervisor_never_runs_is_known_before_that_runs() -> None:
+    uefi = replace(GUEST, hardware=Hardware(firmware="uefi"))
+    found = surely_emulated(uefi, "hv/web")
+    assert found is not None
+    assert "UEFI" in found.why
+    assert "inside a guest" in found.cost
+    for machine in (GUEST, replace(GUEST, hypervisor="kvm"), replace(GUEST, hardware=Hardware(firmware="bios"))):
+        assert surely_emulated(machine, "hv/web") is None
+    with pytest.raises(LabError, match="accel: kvm is not possible on hv"):
+        surely_emulated(replace(uefi, accel="kvm"), "hv/web")

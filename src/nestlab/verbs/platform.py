@@ -10,7 +10,7 @@ from nestlab.base.files import disk_free
 from nestlab.base.frozen import frozen
 from nestlab.base.proofs import Proof
 from nestlab.engines import Inside
-from nestlab.engines.qemu.accel import choose, contained, why_not
+from nestlab.engines.qemu.accel import choose, contained, surely_emulated, why_not
 from nestlab.hosts.facts import Facts
 from nestlab.hosts.host import Host
 from nestlab.lab.blueprint import Blueprint, Spec
@@ -107,12 +107,18 @@ def _emulated(outer: Sequence[Spec], facts: Facts) -> str:
     return f"{', '.join(names[:6])}{' and others' if len(names) > 6 else ''}: emulated; the others run on KVM"
 
 
-def accelerated(spec: Spec, facts: Facts | None, where: str, *, containers: bool = True) -> Acceleration:
+def accelerated(
+    spec: Spec, facts: Facts | None, where: str, *, containers: bool = True, emulated: bool = False
+) -> Acceleration:
     """The accelerator of a machine on a host with these facts; None while that does not run, which leaves it open
-    unless the lab file decides. `containers`: nestlab makes some there, too."""
+    unless the lab file decides, or that host is `emulated`, where some machines never run on KVM. `containers`: nestlab
+    makes some there, too."""
     if spec.machine.container:
         return Acceleration(spec.path, "container", contained(where))
     if facts is None and spec.machine.accel != "tcg":
-        return Acceleration(spec.path, "", "decided where it runs, once that is up and has run a guest")
+        sure = surely_emulated(spec.machine, spec.path, containers=containers) if emulated else None
+        if sure is None:
+            return Acceleration(spec.path, "", "decided where it runs, once that is up and has run a guest")
+        return Acceleration(spec.path, sure.accel, sure.why, sure.cost)
     chosen = choose(facts or Facts(), spec.machine, spec.path, where or "this machine", containers=containers)
     return Acceleration(spec.path, chosen.accel, chosen.why, chosen.cost)

@@ -32,7 +32,7 @@ from nestlab.home.speeds import Speeds
 from nestlab.home.step_times import remember, usual_of
 from nestlab.images import system_packages
 from nestlab.lab import addresses, blueprint_file, clusters
-from nestlab.lab.blueprint import Blueprint, Leases, images_of
+from nestlab.lab.blueprint import Blueprint, Leases, Spec, images_of
 from nestlab.lab.faults import Faults
 from nestlab.lab.model import Lab
 from nestlab.lab.moved_machines import placed
@@ -175,12 +175,13 @@ class Session:
             if spec.machine.nests and seen is not None and seen.state == "running":
                 with contextlib.suppress(LabError):  # then it is left open, as for one that does not run
                     found[spec.path] = await (await self.nest.host(spec.path)).facts()
-        return tuple(
-            told[spec.path]
-            if not spec.parent
-            else accelerated(spec, found.get(spec.parent), spec.parent, containers=self._contains(spec.parent))
-            for spec in self.blueprint.specs
-        )
+
+        def inside(spec: Spec) -> Acceleration:
+            emulated = spec.parent in told and told[spec.parent].accel == "tcg"
+            contains = self._contains(spec.parent)
+            return accelerated(spec, found.get(spec.parent), spec.parent, containers=contains, emulated=emulated)
+
+        return tuple(inside(spec) if spec.parent else told[spec.path] for spec in self.blueprint.specs)
 
     def _contains(self, hypervisor: str) -> bool:
         """Whether nestlab makes containers inside it."""

@@ -7,7 +7,7 @@ from typing import Literal
 
 from nestlab.base.errors import LabError
 from nestlab.base.frozen import frozen
-from nestlab.hosts.facts import Facts
+from nestlab.hosts.facts import Facts, Kvm
 from nestlab.kinds import could_be_container, kinds
 from nestlab.kinds.base import SMP_EMULATED
 from nestlab.lab.hardware import emulates, model_of
@@ -97,6 +97,15 @@ def presume(glance: Facts, machine: Machine, where: str) -> Choice | None:
     if machine.accel == "tcg" or machine.hypervisor is not None or why_not(seen, hypervisor=False):
         return None
     return Choice("kvm", f"{glance.provider} on {where} is there: its boot proves it", presumed=True)
+
+
+def surely_emulated(machine: Machine, path: str, *, containers: bool = True) -> Choice | None:
+    """Emulation for a machine in a hypervisor that is to be emulated, and does not run yet: what KVM there never runs.
+    None where that hypervisor decides. LabError as `choose`."""
+    kvm = Kvm(opened=True, api=12, ran=True, nested_cpuid="svm")
+    soon = Facts(virtualization="qemu", provider="kvm_amd", flags=frozenset({"svm"}), kvm=kvm)
+    chosen = choose(soon, machine, path, parent_of(path), containers=containers)
+    return chosen if chosen.accel == "tcg" else None
 
 
 def why_not(facts: Facts, *, hypervisor: bool) -> str:
