@@ -209,6 +209,24 @@ async def test_nestlab_killed_leaves_nothing_in_the_hypervisor(
     await until(lambda: left(root) == [] and processes(root) == [])
 
 
+async def test_ctrl_c_leaves_nothing_in_the_hypervisor(server: Sshd, root: Path, tmp_path: Path) -> None:
+    answered = asyncio.Event()
+
+    def say(text: str) -> None:
+        if text == "the installer has its answers":
+            answered.set()
+
+    work = install_in(hypervisor(server.connect, root), job(iso(tmp_path, "sleeps")), tmp_path / "made", say)
+    task = asyncio.create_task(work)
+    await answered.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert left(root) == []
+    assert list((tmp_path / "made").iterdir()) == []
+    await until(lambda: processes(root) == [])
+
+
 async def test_what_a_hypervisor_that_was_cut_off_has_left_goes_with_the_next_installation(
     server: Sshd, root: Path, tmp_path: Path
 ) -> None:

@@ -6,11 +6,13 @@ One hypervisor for the whole file, brought up once.
 from __future__ import annotations
 
 import asyncio
+import http.server
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,7 +36,7 @@ HASH = "$y$j9T$VgMv8lsz/TEvzesCZU3xD.$SK.h4QW51Jr/EmjuaTz5Bt4kYiX2Iezz6omzoqVEwj
 NEST = """
 lab: nest
 machines:
-  hv1: {hypervisor: kvm, memory: 1536M}
+  hv1: {hypervisor: kvm, memory: 2G}
 """
 OFFICE = """
 lab: office
@@ -42,6 +44,13 @@ images:
   web: {{install: {{system: ubuntu, iso: {iso}, disk: 1G, memory: 512M, password: "{hash}"}}}}
 machines:
   files: {{image: web}}
+"""
+DEBIAN = """
+lab: office
+images:
+  server: {{install: {{system: debian, mirror: "http://127.0.0.1:{port}/debian", disk: 4G, password: "{hash}"}}}}
+machines:
+  files: {{image: server}}
 """
 LEFT = """
 for each in /var/lib/nestlab/install/*; do [ ! -d "$each" ] || echo "$each"; done
@@ -129,6 +138,31 @@ def test_nestlab_killed_leaves_nothing_in_the_hypervisor_whose_kvm_ran_the_insta
         process.kill()
         process.communicate()
     wait_until(lambda: nest.left() == "", VERY_LONG, 1.0)
+
+
+class Nothing(http.server.BaseHTTPRequestHandler):
+    """A mirror that has nothing."""
+
+    def do_GET(self) -> None:
+        self.send_error(404)
+
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
+def test_debians_installer_takes_its_answers_at_level_2_and_reaches_the_mirror_of_this_machine(nest: Nest) -> None:
+    """As far as that, for this mirror has nothing."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Nothing) as mirror:
+        threading.Thread(target=mirror.serve_forever, daemon=True).start()
+        file = nest.home / "debian.yaml"
+        file.write_text(DEBIAN.format(port=mirror.server_port, hash=HASH.replace("$", "$$")))
+        process = nest.start("images", "build", str(file), "--in", "nest:hv1")
+        _, told = process.communicate(timeout=VERY_LONG)
+        mirror.shutdown()
+    assert process.returncode == 2
+    assert "the installer has its answers" in told
+    assert "Debian's installer asks something that it was not answered after" in told
+    assert "mirror: 404 dists/trixie/Release" in told
+    assert nest.left() == ""
 
 
 def test_an_installer_that_fails_at_level_2_shows_its_console_and_leaves_nothing(nest: Nest) -> None:
