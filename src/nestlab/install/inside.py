@@ -91,6 +91,16 @@ REPORT = record(
 """What `runner.report` gives."""
 
 
+def report_of(line: bytes, who: str) -> dict[str, Any]:
+    """What a line of the runner's tells, which stands at `who`. Odd for what is none."""
+    asked = "how an installation is"
+    try:
+        value = parsed(line.decode())
+    except ValueError as error:
+        raise odd(who, asked, "no JSON") from error
+    return read(value, REPORT, who, asked)
+
+
 class There:
     """See `stage.Stage`. It speaks to the runner, which is one command of the connection `own`."""
 
@@ -211,11 +221,7 @@ class There:
         except StopAsyncIteration:
             raise await self._gone() from None
         line, _, self._kept = self._kept.partition(b"\n")
-        try:
-            value = parsed(line.decode())
-        except ValueError as error:
-            raise odd(self.where, "how an installation is", "no JSON") from error
-        return read(value, REPORT, self.where, "how an installation is")
+        return report_of(line, self.where)
 
     async def _gone(self) -> LabError:
         """Why nothing is heard of the runner any more."""

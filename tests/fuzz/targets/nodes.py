@@ -1,5 +1,5 @@
-"""What hypervisors say of their clusters, of themselves and of machines that move, what their libvirt says, and frames
-that machines send to who serves a segment.
+"""What hypervisors say of their clusters, of themselves, of machines that move and of installations in them, the disks
+that they send, what their libvirt says, and frames that machines send to who serves a segment.
 
 A member may be hostile: what nestlab makes of its words is told to others, so that is looked at as well.
 """
@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
 from random import Random
 from types import MappingProxyType
+from typing import cast
 
 import blueprints
 from fuzz import clock, mutate
 from fuzz.said import REPO, printed
 from fuzz.target import Broken, shown
+from nestlab.base.errors import LabError
 from nestlab.base.printable import printable
 from nestlab.engines.libvirt import observed
+from nestlab.engines.qemu import sparse_copy
+from nestlab.hosts.local import LocalHost
+from nestlab.install import inside
 from nestlab.kinds import corosync_conf, kvm, pve
 from nestlab.kinds.clustering import (
     AUTHKEY,
@@ -40,7 +46,9 @@ from nestlab.network import dhcp, http, packets, tftp
 from nestlab.plan.steps import Observed
 from nestlab.show import cluster_table
 from nestlab.verbs import moving, node_identity, verify_clusters
+from nestlab.wire.command_streams import Flow
 from nestlab.wire.pve import daemon
+from nestlab.wire.result import Result, Running
 
 NAMES = ("hv1", "hv2")
 LAB = replace(blueprints.pair(), clusters=(Cluster("pair", NAMES, ("wire",), "wire"),))
@@ -102,6 +110,11 @@ HTTP = (
 FRAME = (
     b"\x52\x54\0\0\0\1\x52\x54\0\0\0\2\x08\0" + bytes.fromhex("4500002c00000000401100000a4d00020a4d0001") + bytes(24)
 )
+REPORT = json.dumps({"status": None, "console": "aGVsbG8=", "errors": "", "blocks": 8, "free": 9, "memory": 1 << 30})
+SIZE = 4096
+DISK = b"".join(at.to_bytes(8, "big") + (16).to_bytes(8, "big") + b"sixteen bytes ok" for at in (0, 64, 4080)) + bytes(
+    16
+)
 
 SAID: Mapping[str, bytes] = {
     "corosync": COROSYNC.encode(),
@@ -111,8 +124,11 @@ SAID: Mapping[str, bytes] = {
     "libvirt": LIBVIRT.encode(),
     "daemon": HTTP.encode(),
     "network": FRAME,
+    "installation": REPORT.encode(),
+    "disk": DISK,
 }
-WEIGHTS = (4, 4, 1, 1, 3, 1, 2)
+WEIGHTS = (4, 4, 1, 1, 3, 1, 2, 1, 1)
+BINARY = ("network", "disk")
 
 
 class Fuzzed:
@@ -127,7 +143,7 @@ class Fuzzed:
     def make(self, rng: Random) -> bytes:
         asked = rng.choices(list(SAID), WEIGHTS)[0]
         data, deed = SAID[asked], rng.random()
-        if asked != "network" and deed < 0.7:
+        if asked not in BINARY and deed < 0.7:
             text = data.decode()
             for _ in range(rng.choice((1, 1, 2, 4))):
                 text = mutate.lines(rng, text, text.split("\n"))
@@ -148,6 +164,8 @@ class Fuzzed:
             "libvirt": _libvirt,
             "daemon": self._daemon,
             "network": _network,
+            "installation": _installation,
+            "disk": lambda said: self._disk(said, place),
         }
         what = asked.decode(errors="replace")
         return f"{what} {ways[what](said)}" if what in ways else "nothing asked"
@@ -165,6 +183,55 @@ class Fuzzed:
 
         word: str = self._loop.run(answered())
         return word
+
+    def _disk(self, said: bytes, place: Path) -> str:
+        """A disk of SIZE bytes is made of it, or none."""
+        target = place / "disk"
+        target.unlink(missing_ok=True)
+        word = "taken"
+        try:
+            self._loop.run(sparse_copy.fetch(_Sender(said), "/disk", target, SIZE))
+        except LabError as error:
+            shown(str(error))
+            word = "refused"
+        if target.stat().st_size != SIZE or [*place.iterdir()] != [target]:
+            raise Broken("more was written than the disk", str([*place.iterdir()]))
+        target.unlink()
+        return word
+
+
+class _Sender(LocalHost):
+    """A host whose programs say the same, whatever they are."""
+
+    path = "hv1"
+
+    def __init__(self, said: bytes) -> None:
+        super().__init__()
+        self._said = said
+
+    @asynccontextmanager
+    async def start(self, argv: Sequence[str]) -> AsyncIterator[Running]:
+        flow = Flow(argv)
+        flow.said(self._said)
+        flow.silent()
+        yield cast(Running, _Over(flow))
+
+
+class _Over:
+    def __init__(self, flow: Flow) -> None:
+        self.chunks = flow.chunks
+
+    async def result(self) -> Result:
+        return Result(("python3",), 1, b"", b"it broke off")
+
+
+def _installation(said: bytes) -> str:
+    try:
+        found = inside.report_of(said[: 64 << 10].split(b"\n")[0], "pair:hv1")
+    except LabError as error:
+        shown(str(error))
+        return "refused"
+    return "ended" if found.get("status") is not None else "read"
 
 
 def _cluster(how: Clustering | None, said: bytes) -> str:
