@@ -32,6 +32,84 @@ KINDS: list[tuple[str, str, str, str, str]] = [
         r"before 7\.2\.10.*enable_virt_at_load=0",
         "firmware",
     ),
+    (
+        "K2",
+        "HM: HMR3Init: Attempting fall back to NEM: VT-x is not available\nNEM: WHvCapabilityCodeHypervisorPresent is "
+        'TRUE, so this might work...\nGUI: "Nested VT-x/AMD-V" is disabled because execution is through the native API',
+        "virtualbox-on-hyperv",
+        "hypervisorlaunchtype off.*ExposeVirtualizationExtensions",
+        "HypervisorPlatform",
+    ),
+    (
+        "K2",
+        "HM: HMR3Init: Attempting fall back to NEM: AMD-V is not available\nVERR_NEM_NOT_AVAILABLE",
+        "whpx-missing",
+        "HypervisorPlatform",
+        "",
+    ),
+    (
+        "K3",
+        "$ kvm-ok\nINFO: Your CPU does not support KVM extensions\n# modprobe kvm_intel\nmodprobe: FATAL: Module "
+        "kvm_intel not found in directory /lib/modules/5.15.153.1-microsoft-standard-WSL2",
+        "cpu-without-virtualization",
+        "wsl --update.*Windows 11 only",
+        "linux-image-amd64",
+    ),
+    (
+        "K4",
+        "An error occurred (InvalidParameterCombination) when calling the RunInstances operation: The nested "
+        "virtualization CPU option is not supported for the instance type 'm7i.xlarge'.",
+        "ec2-type-does-not-nest",
+        "8th generation",
+        "",
+    ),
+    (
+        "K5",
+        "qemu-system-x86_64: Could not access KVM kernel module: Operation not permitted\nqemu-system-x86_64: failed "
+        "to initialize KVM: Operation not permitted",
+        "container-without-kvm",
+        "--dev0 /dev/kvm.*c 10:232",
+        "firmware",
+    ),
+    (
+        "K5",
+        "ERROR: failed to create cluster: running kind with rootless provider requires setting systemd property "
+        '"Delegate=yes", see https://kind.sigs.k8s.io/docs/user/rootless/',
+        "rootless-not-delegated",
+        "Delegate=cpu",
+        "",
+    ),
+    (
+        "K11",
+        "unsupported configuration: CPU mode 'host-passthrough' for aarch64 kvm domain on x86_64 host is not supported "
+        "by hypervisor",
+        "libvirt-foreign-guest",
+        "image for x86_64",
+        "restart libvirtd",
+    ),
+    (
+        "K11",
+        'prlctl set "Ubuntu" --nested-virt on\nNested virtualization is not supported on this computer.\nNested '
+        "virtualization isn't supported on Mac computers with Apple silicon.",
+        "apple-nested",
+        "Intel Macs only",
+        "qm set",
+    ),
+    (
+        "K11",
+        "ls: cannot access '/dev/kvm': No such file or directory\n[    0.061418] kvm [1]: HYP mode not available\n"
+        "Error: Error creating KVM object: No such file or directory (os error 2)",
+        "arm-hyp-mode",
+        "no vmx or svm",
+        "firmware setup",
+    ),
+    (
+        "K14",
+        "nova.exception.InvalidCPUInfo: Unacceptable CPU info: CPU doesn't have compatibility.",
+        "nova-cpu-differs",
+        "cpu_models",
+        "",
+    ),
     ("K2", 'GRUB_CMDLINE_LINUX="quiet kvm.enable_virt_at_load=0"', "virt-at-load-off", "7.2.10", "firmware"),
     ("K2", "KVM: entry failed, hardware error 0x0", "kvm-entry-beside-virtualbox", "VirtualBox", "ept"),
     ("K2", "Could not open /dev/vmmon: No such file or directory.", "vmware-monitor-mode", "6.12", "VirtualBox"),

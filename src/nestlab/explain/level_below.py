@@ -113,7 +113,7 @@ _SHOWN = (
     ),
     _Shown(
         "Parallels",
-        ("parallels virtual platform", "detect-virt\nparallels"),
+        ("parallels virtual platform", "detect-virt\nparallels", "prlctl "),
         Way("On the Mac (Intel only), with this machine off:", ("prlctl set NAME --nested-virt on",)),
     ),
     _Shown(
@@ -132,7 +132,7 @@ _SHOWN = (
         ),
     ),
 )
-_ARMS = re.compile(rb"qemu-system-aarch64|\b(?:aarch64|arm64|armv8)\b|kvm-arm")
+_ARMS = re.compile(rb"qemu-system-aarch64|\b(?:aarch64|arm64|armv8)\b|kvm-arm|\bkvm \[1\]: |\bhyp mode\b")
 _X86 = re.compile(rb"qemu-system-x86_64|\bx86_64\b|\bvmx\b|\bsvm\b|kvm_intel|kvm_amd|vt-x|amd-v\b")
 
 

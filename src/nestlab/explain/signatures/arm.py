@@ -138,12 +138,14 @@ TABLE: tuple[Signature, ...] = (
         "apple-nested",
         r"nested ?virtuali[sz]ation requires macOS|nested ?virtuali[sz]ation\W? is only supported"
         r"|nested virtuali[sz]ation is (?:not )?supported on(?:ly)? "
-        r"(?:this (?:device|mac)|macOS|on macOS)\b|isNestedVirtualizationSupported.{0,20}(?:false|0)",
+        r"(?:this (?:device|mac)|macOS|on macOS)\b|isNestedVirtualizationSupported.{0,20}(?:false|0)"
+        r"|nested virtuali[sz]ation (?:is not|isn['’]t|is un)\w*(?: available)? (?:supported )?(?:on|for|with) "
+        r".{0,40}?(?:Apple|\bMacs?\b|\bM[1-9]\b)",
         "Apple's Virtualization framework nests on an M3 or newer with macOS 15 or newer only, ARM guests only, one "
         "level.",
         "On an M3 with macOS 15: Lima `limactl start --vm-type=vz --set '.nestedVirtualization=true'`, Colima "
-        "`--vm-type vz --nested-virtualization`, Tart `--nested`. On M1 and M2 only emulation is left: QEMU -accel "
-        "tcg.",
+        "`--vm-type vz --nested-virtualization`, Tart `--nested`. Parallels nests on Intel Macs only. On M1 and M2 "
+        "only emulation is left: QEMU -accel tcg.",
         "Apple: VZGenericPlatformConfiguration.isNestedVirtualizationSupported; Lima documentation: vz",
         'level=fatal msg="nested virtualization is not supported on this device"',
         Rank.CAUSE,

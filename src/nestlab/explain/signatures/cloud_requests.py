@@ -9,9 +9,9 @@ TABLE: tuple[Signature, ...] = (
     Signature(
         "ec2-type-does-not-nest",
         r"(?<!enable)NestedVirtuali[sz]ation.{0,80}(?:not supported|is not valid|unsupported)"
-        r"|instance type '?[\w.-]{3,30}'? does not support nested|nested virtuali[sz]ation is(?:n't"
-        r"| not) supported (?:for|on"
-        r"|by|with) (?:this |the )?instance type",
+        r"|instance type '?[\w.-]{3,30}'? does not support nested"
+        r"|nested virtuali[sz]ation (?:CPU )?(?:option )?is(?:n't| not) supported (?:for|on"
+        r"|by|with) (?:this |the )?instance type|CPU option.{0,40}nested.{0,40}not supported",
         "That instance type of EC2 does not nest. Intel types of the 8th generation do (C8i, M8i, R8i and their kin), "
         "and bare metal; AMD and Graviton types do not.",
         "List them: `aws ec2 describe-instance-types --filters "

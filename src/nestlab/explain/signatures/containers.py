@@ -21,6 +21,32 @@ TABLE: tuple[Signature, ...] = (
         Rank.CAUSE,
     ),
     Signature(
+        "container-without-kvm",
+        r"(?:Could not access KVM kernel module|failed to initialize kvm|/dev/kvm.{0,40}): Operation not permitted",
+        "/dev/kvm is there, but this container may not open it: the host's rules for its devices forbid that, whatever "
+        "the mode of the file says.",
+        "On its host: Proxmox VE `pct set VMID --dev0 /dev/kvm,gid=GID` (GID of kvm inside), LXD and Incus `config "
+        "device add NAME kvm unix-char source=/dev/kvm`, LXC lxc.cgroup2.devices.allow = c 10:232 rwm with an "
+        "lxc.mount.entry, Docker `--device /dev/kvm`; then restart it.",
+        "pct(1) (dev[n]); lxc.container.conf(5) (lxc.cgroup2); Incus: unix-char; docker-run(1) (--device)",
+        "Could not access KVM kernel module: Operation not permitted",
+        Rank.CAUSE,
+        Sure.LIKELY,
+    ),
+    Signature(
+        "rootless-not-delegated",
+        r"requires setting systemd property \W?Delegate=yes"
+        r"|rootless.{0,60}(?:cgroup controllers?|cpuset|\bcpu\b).{0,40}(?:not (?:available|delegated|found)|required)",
+        "A container engine without root has only the cgroup controllers that systemd hands down to its user, which "
+        "are memory and pids unless more is said.",
+        "As root write `[Service]` and `Delegate=cpu cpuset io memory pids` as two lines into "
+        "/etc/systemd/system/user@.service.d/delegate.conf, then `systemctl daemon-reload`, and log in anew.",
+        "kind: Rootless; Rootless Containers: cgroup v2; systemd.resource-control(5) (Delegate)",
+        "ERROR: failed to create cluster: running kind with rootless provider requires setting systemd property "
+        '"Delegate=yes"',
+        Rank.CAUSE,
+    ),
+    Signature(
         "vsock-busy",
         r"vhost[-_]vsock.{0,40}(?:Device or resource busy|EBUSY)",
         "vhost_vsock cannot load, because this machine is a guest itself and the guest's side of vsock holds the "

@@ -24,12 +24,21 @@ TABLE: tuple[Signature, ...] = (
         r"|VPMU disabled by hypervisor|Perf event create on CPU \d{1,4} failed|ENERGY_PERF_BIAS"
         r"|Failed to open drm device|platform pcspkr|fail to (?:add MMCONFIG|initialize ptp_kvm)"
         r"|disabled perfctr wrmsr|preemption timer not supported|HPET dysfunctional in PC10"
-        r"|Invalid PCI ROM header signature",
+        r"|Invalid PCI ROM header signature|VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL does not work properly",
         "The kernel looked for hardware that this virtual machine does not have. Guests print that at every boot; it "
         "is harmless.",
         "Nothing. Look for another line as the cause.",
         "Linux documentation: admin-guide/bug-hunting",
         "[    1.410020] piix4_smbus 0000:00:01.3: SMBus Host Controller not enabled!",
+        Rank.NOTE,
+    ),
+    Signature(
+        "vmware-mitigations-notice",
+        r"with side channel mitigations enabled",
+        "VMware says that it protects this machine against side channels, which costs speed: no failure.",
+        "Nothing. If it is too slow and runs only what you trust: switch the mitigations off in its advanced options.",
+        "Broadcom knowledge base: Side channel mitigations in Workstation and Fusion",
+        "You are running this virtual machine with side channel mitigations enabled.",
         Rank.NOTE,
     ),
     Signature(

@@ -22,6 +22,18 @@ TABLE: tuple[Signature, ...] = (
         below=True,
     ),
     Signature(
+        "libvirt-foreign-guest",
+        r"CPU mode '[\w-]{1,30}' for (?P<guest>\w{3,12}) kvm domain on (?!(?P=guest)\b)(?P<host>\w{3,12}) host is not",
+        "The machine is one of {guest} with KVM, and this host is {host}: KVM runs guests of the host's own "
+        "architecture only.",
+        "Take an image for {host}, and arch='{host}' in <type>; or emulate: <domain type='qemu'>, with a CPU model of "
+        "{guest} instead of host-passthrough.",
+        "libvirt: Domain XML format, BIOS bootloader and CPU model",
+        "unsupported configuration: CPU mode 'host-passthrough' for aarch64 kvm domain on x86_64 host is not supported "
+        "by hypervisor",
+        Rank.CAUSE,
+    ),
+    Signature(
         "virt-host-validate",
         r"Checking for hardware virtualization\s{0,80}: FAIL",
         "virt-host-validate sees no vmx or svm on this CPU.",

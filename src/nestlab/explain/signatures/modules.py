@@ -92,8 +92,21 @@ TABLE: tuple[Signature, ...] = (
         Rank.CAUSE,
     ),
     Signature(
+        "module-not-found-wsl",
+        r"Module (?P<module>kvm\w{0,12}) not found in directory /lib/modules/[\w.+-]{1,60}-microsoft-standard",
+        "The kernel of WSL 2 is Microsoft's: where it can run guests, KVM is part of it or of its own modules, and no "
+        "package of the distribution has {module}.",
+        "`wsl --update` and `wsl --shutdown` in Windows, then `ls -l /dev/kvm`. A kernel of your own (kernel= in "
+        ".wslconfig) needs CONFIG_KVM, or its modules by kernelModules=.",
+        "Microsoft: Advanced settings configuration in WSL; microsoft/WSL2-Linux-Kernel",
+        "modprobe: FATAL: Module kvm_intel not found in directory /lib/modules/5.15.153.1-microsoft-standard-WSL2",
+        Rank.SYMPTOM,
+        below=True,
+    ),
+    Signature(
         "module-not-found",
-        r"Module (?P<module>[\w-]+) not found in directory (?P<directory>\S{1,120})",
+        r"Module (?!kvm\w{0,12} not found in directory \S{0,80}-microsoft-standard)(?P<module>[\w-]+) not found in "
+        r"directory (?P<directory>\S{1,120})",
         "There is no module {module} for the running kernel in {directory}: it was removed by an update, the kernel is "
         "a small one without it, or this is a container.",
         "Reboot into the kernel that is installed, or install its modules (`linux-image-amd64` instead of a cloud "

@@ -233,6 +233,18 @@ TABLE: tuple[Signature, ...] = (
         below=True,
     ),
     Signature(
+        "nova-cpu-differs",
+        r"Unacceptable CPU info|CPU doesn't have compatibility",
+        "Nova compared the CPU of this compute node with the one that the instance was made for or is moved from, and "
+        "this one has less. Nodes that are virtual machines differ as soon as the hosts below them do.",
+        "In [libvirt] of nova.conf on all nodes: cpu_mode = custom and cpu_models with one that all of them have "
+        "(`virsh domcapabilities`); restart nova-compute, then stop and start the instance. Or move it while it is "
+        "off.",
+        "OpenStack Nova documentation: CPU models, Live migration; libvirt: virCPUCompareResult",
+        "nova.exception.InvalidCPUInfo: Unacceptable CPU info: CPU doesn't have compatibility.",
+        told=Sure.LIKELY,
+    ),
+    Signature(
         "nova-no-valid-host",
         r"No valid host was found|NoValidHost",
         "OpenStack found no compute node for the instance. With KVM missing on the nodes their nova-compute does not "

@@ -104,6 +104,32 @@ TABLE: tuple[Signature, ...] = (
         Sure.LIKELY,
     ),
     Signature(
+        "virtualbox-on-hyperv",
+        r"Snail execution mode is active|disabled because execution is through the native API"
+        r"|nested.{0,60}(?:not (?:supported|available)|unavailable|disabled).{0,40}\b(?:NEM|native API)\b",
+        "VirtualBox runs this machine by Windows' own hypervisor, which holds VT-x or AMD-V (Hyper-V, WSL 2, memory "
+        "integrity, Credential Guard): slowly, and its guests get neither.",
+        "To nest: memory integrity off, `bcdedit /set hypervisorlaunchtype off`, restart Windows (WSL 2 and Docker "
+        "then do not run). Or make the outer machine in Hyper-V, which nests: `Set-VMProcessor NAME "
+        "-ExposeVirtualizationExtensions $true`.",
+        "VirtualBox manual: Using Hyper-V with VirtualBox, Nested virtualization",
+        "00:00:02.810 NEM: NEMR3Init: Snail execution mode is active!",
+        Rank.CAUSE,
+    ),
+    Signature(
+        "virtualbox-falls-back",
+        r"Attempting fall back to NEM",
+        "VirtualBox has no VT-x or AMD-V of its own here and tries the way through Windows' hypervisor: something else "
+        "holds them, or they are off or not there.",
+        "Read on in VBox.log for `NEM:`. If that fails: `Enable-WindowsOptionalFeature -Online -FeatureName "
+        "HypervisorPlatform` and a restart, or free the CPU: `bcdedit /set hypervisorlaunchtype off`. In a virtual "
+        "machine its host must nest.",
+        "VirtualBox manual: Using Hyper-V with VirtualBox",
+        "00:00:02.318 HM: HMR3Init: Attempting fall back to NEM: VT-x is not available",
+        told=Sure.POSSIBLE,
+        unless=("hypervisorpresent is true", "snail execution mode", "native api"),
+    ),
+    Signature(
         "virtualbox-catch-up",
         r"TM: Giving up catch-up attempt at a",
         "VirtualBox's guest lost time: the host was suspended or overloaded, and its clock jumps now.",

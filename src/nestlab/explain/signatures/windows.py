@@ -143,7 +143,7 @@ TABLE: tuple[Signature, ...] = (
     Signature(
         "whpx-missing",
         r"WHPX: No accelerator found|VERR_NEM_(?:NOT_AVAILABLE|VM_CREATE_FAILED|MISSING_KERNEL_API)"
-        r"|WHvCapabilityCodeHypervisorPresent is FALSE|Attempting fall back to NEM",
+        r"|WHvCapabilityCodeHypervisorPresent is FALSE",
         "VT-x or AMD-V is held by Hyper-V or not there, and the way through Windows (Windows Hypervisor Platform) is "
         "not switched on.",
         "In an elevated PowerShell: `Enable-WindowsOptionalFeature -Online -FeatureName HypervisorPlatform`, then "
