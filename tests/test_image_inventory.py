@@ -26,13 +26,14 @@ def home(tmp_path: Path) -> Home:
     return Home(tmp_path / "state", tmp_path / "cache")
 
 
-def built(home: Home, name: str, digest: str) -> None:
+def built(home: Home, name: str, digest: str, called: str = "") -> None:
     """An image as a build leaves it, with one small file."""
     folder = folder_of(digest, home.cache)
     folder.mkdir(parents=True)
     (folder / "vmlinux").write_bytes(b"x" * 5000)
     part = {"file": "vmlinux", "size": 5000, "sha256": "0" * 64}
     value = {"name": name, "digest": digest, "kernel_version": "6.12", "cmdline": [], "parts": {"kernel": part}}
+    value |= {"recipe": {"called": called}} if called else {}
     (folder / DESCRIPTION).write_text(json.dumps(value))
 
 
@@ -55,6 +56,12 @@ def test_collecting_keeps_what_a_lab_needs(home: Home) -> None:
     needed(home, "pair", "ab" * 32)
     assert inventory.collect(home) > 0
     assert [each.name for each in inventory.shelved(home)] == ["tiny"]
+
+
+def test_an_image_with_additions_is_shown_as_unused_by_the_name_of_its_user(home: Home) -> None:
+    built(home, "debian", "ab" * 32, called="shop")
+    built(home, "debian", "cd" * 32)
+    assert [each.what for each in inventory.unused(home)] == ["image shop abababababab", "image debian cdcdcdcdcdcd"]
 
 
 def test_what_a_lab_of_another_home_needs_is_kept_while_that_is_there(home: Home, tmp_path: Path) -> None:

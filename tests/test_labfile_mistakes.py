@@ -234,6 +234,25 @@ def test_a_mistake_that_an_alias_repeats_is_said_once_at_its_own_place() -> None
     assert (mistake.line, mistake.column, mistake.key) == (3, 16, "machines.a.cpus")
 
 
+@pytest.mark.parametrize(
+    ("said", "key", "meant"),
+    [
+        ("cpu: 2", "cpu", "cpus"),
+        ("cpus: host", "cpus", "cpu"),
+        ("disk: [20G, 20G]", "disk", "disks"),
+        ("segment: [wire]", "segment", "segments"),
+    ],
+)
+def test_a_value_of_the_key_for_one_or_for_many_is_told_that_key(said: str, key: str, meant: str) -> None:
+    mistake = only(f"lab: x\nsegments: {{wire: {{}}}}\nmachines: {{m: {{{said}}}}}")
+    assert (mistake.key, mistake.hint) == (f"machines.m.{key}", f"Did you mean `{meant}`?")
+
+
+def test_a_value_that_the_other_key_would_not_take_either_keeps_its_hint() -> None:
+    assert only("lab: x\nmachines: {m: {cpu: 2.5}}").hint == 'Put it in quotes if it is meant as text: "2.5"'
+    assert only("lab: x\nmachines: {m: {cpu: 2, cpus: 2}}").hint == 'Put it in quotes if it is meant as text: "2"'
+
+
 def test_a_mistake_shows_its_line_with_a_mark_under_the_place() -> None:
     assert str(only("lab: x\nmachines: {m: {cpus: 0}}")).splitlines()[1:] == [
         "  2 | machines: {m: {cpus: 0}}",
@@ -250,6 +269,12 @@ SETS = [
     ("foo", 1, 'found "foo", expected KEY=VALUE', "--set machines.NAME.memory=4G"),
     ("machines.m.memori=1G", 12, 'machines.m has no key "memori"', "Did you mean `memory`?"),
     ("machines.n.cpus=1", 10, 'there is no "n" in machines', "`m`"),
+    (
+        "machines.m/web.cpus=1",
+        10,
+        'there is no "m/web" in machines',
+        "keys as the file has them: machines.m.machines.web",
+    ),
     ("machins.m.cpus=1", 1, 'there is no key "machins"', "Did you mean `machines`?"),
     ("machines.m.cpus.x=1", 17, "machines.m.cpus is", "End the path there"),
     ("machines.m.cpus=many", 17, 'found the text "many", expected a whole number', ""),

@@ -53,7 +53,7 @@ def remove(found: Unused) -> int:
 def _each(cache: Path, keep: Collection[str]) -> Iterator[Unused]:
     for image in image_cache.ls(cache):
         if image.digest not in keep:
-            yield Unused(f"image {image.name} {image.digest[:12]}", image.disk_usage, (image.folder,))
+            yield Unused(f"image {image.called or image.name} {image.digest[:12]}", image.disk_usage, (image.folder,))
     for key, fetched, folder in downloads.ls(cache):
         if key not in keep:
             yield Unused(f"image {fetched.name} {key[:12]}", _size(folder), (folder,))

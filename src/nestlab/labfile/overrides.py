@@ -83,8 +83,10 @@ def _put(node: Node, shape: Shape, parts: list[Scalar], value: Node, key: str) -
         name, before = node.pairs.get(part.text, (part, Scalar(part.source, 1, part.column, None, "", True)))
         return _with(node, part.text, name, _put(before, field.shape, rest, value, path))
     if part.text not in node.pairs:
-        what = f"there is no {shortened(part.text)} in {key}"
-        raise _Wrong(part.mistake(what, key=path, hint=meant(part.text, list(node.pairs), listed=True)))
+        what, hint = f"there is no {shortened(part.text)} in {key}", meant(part.text, list(node.pairs), listed=True)
+        if part.text.partition("/")[0] in node.pairs:  # a machine, as commands call it
+            hint = f"Write its keys as the file has them: {key}.{part.text.replace('/', '.machines.')}"
+        raise _Wrong(part.mistake(what, key=path, hint=hint))
     name, before = node.pairs[part.text]
     return _with(node, part.text, name, _put(before, inner.of, rest, value, path))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from nestlab.base.did_you_mean import meant
@@ -12,7 +12,7 @@ from nestlab.labfile.cloud_config import cloud_config, file_of, json_of
 from nestlab.labfile.compose import Intake
 from nestlab.labfile.fields import MACHINES_LIMIT, MISTAKES_LIMIT, RECORDS
 from nestlab.labfile.nodes import Items, Node, Pairs, Scalar, found, shortened
-from nestlab.labfile.scalars import Wrong, leaf
+from nestlab.labfile.scalars import AS_TEXT, Wrong, leaf
 from nestlab.labfile.shapes import (
     CloudConfig,
     Either,
@@ -150,11 +150,25 @@ class Reader:
             value = self.read(known.shape, value_node, path)
             if value is not BAD:
                 section.values[name] = value
+            else:
+                self._one_or_many(record, name, value_node, path, node)
         for wanted in record.fields:
             if wanted.required and wanted.name not in node.pairs:
                 hint = f"Add {wanted.name}: {wanted.example}" if wanted.example else f"Add `{wanted.name}:`."
                 self.wrong(node, wanted.name, f"`{wanted.name}` is missing: {wanted.shape.words}", hint)
         return section
+
+    def _one_or_many(self, record: Record, name: str, value: Node, path: str, node: Pairs) -> None:
+        """Where a value is wrong for `cpu` and right for `cpus`, or the other way round, that key is named."""
+        other = name.removesuffix("s") if name.endswith("s") else f"{name}s"
+        told = self.mistakes[-1] if self.mistakes else None
+        if other not in record.by_name or other in node.pairs or told is None or told.key != path:
+            return
+        if told.hint and not told.hint.startswith(AS_TEXT):  # it says more
+            return
+        trial = Reader(self.intake)
+        if trial.read(record.by_name[other].shape, value, path) is not BAD and not trial.mistakes:
+            self.mistakes[-1] = replace(told, hint=f"Did you mean `{other}`?")
 
     def _unknown(self, record: Record, node: Scalar, path: str) -> None:
         if refused := record.refused.get(node.text.lower()):

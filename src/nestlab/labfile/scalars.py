@@ -43,6 +43,8 @@ from nestlab.labfile.shapes import (
 
 URL = r"https?://[!-~]+"
 
+AS_TEXT = "Put it in quotes if it is meant as text"
+
 
 class Wrong(Exception):
     """The scalar is not of the shape; `what` and `hint` as in a Mistake."""
@@ -72,7 +74,7 @@ def _expected(shape: Leaf, node: Scalar, hint: str = "") -> Wrong:
 def _string(shape: Leaf, node: Scalar) -> str:
     if isinstance(node.value, str):
         return node.value
-    hint = "" if node.value is None else f'Put it in quotes if it is meant as text: "{node.text}"'
+    hint = "" if node.value is None else f'{AS_TEXT}: "{node.text}"'
     raise Wrong(f"found {found(node)}, expected {shape.words}", hint)
 
 

@@ -22,7 +22,8 @@ def _machine(old: Spec, new: Spec) -> Iterator[str]:
         was, now = getattr(before, name), getattr(after, name)
         if was != now:
             size = name in ("memory", "disk")
-            yield f"{name} {_text(was, size)} -> {_text(now, size)}"
+            absent = "that of its image" if name == "disk" else "none"
+            yield f"{name} {_text(was, size, absent)} -> {_text(now, size, absent)}"
     yield from _hardware(before.hardware, after.hardware)
     if title_of(before.image) != title_of(after.image):
         yield f"image {title_of(before.image)} -> {title_of(after.image)}"
@@ -48,14 +49,14 @@ def _said(value: object) -> str:
     return _text(value, False)
 
 
-def _text(value: object, size: bool) -> str:
+def _text(value: object, size: bool, absent: str = "none") -> str:
     if isinstance(value, tuple):
         return " ".join(value) or "as nestlab chooses"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if size and isinstance(value, int):
         return format_size(value)
-    return str(value) if value not in (None, "") else "none"
+    return str(value) if value not in (None, "") else absent
 
 
 def _cards(old: Spec, new: Spec) -> Iterator[str]:
