@@ -87,7 +87,7 @@ for each in $(sed -n 's/^    "\([a-z-]*\)": .*/\1/p' /tmp/user-data); do
 done
 [ "$(key version)" = 1 ] || fail Validation "version: 1 is required"
 grep -q '"identity"\|"user-data"' /tmp/user-data || fail Validation "no identity"
-case $(key password) in \$*) ;; *) fail Validation "the password is no hash" ;; esac
+case $(key password)$(key hashed_passwd) in \$*) ;; *) fail Validation "the password is no hash" ;; esac
 commands early-commands || fail Early "an early command fails"
 event Filesystem "configuring the disk" start ""
 serial=$(key serial) disk=

@@ -52,6 +52,17 @@ FULL: dict[Family, Answers] = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("password", [HASH, None])
+def test_root_of_ubuntu_has_the_password_that_the_lab_file_says(password: str | None) -> None:
+    answers = Answers(user="root", password=password, ssh_keys=("ssh-ed25519 AAAA me",))
+    assert list(mistakes("ubuntu", answers)) == []
+    said = json.loads(answered("ubuntu", answers, SERVER, "nestlab-root").files["user-data"].partition("\n")[2])
+    assert "identity" not in said["autoinstall"]
+    [root] = said["autoinstall"]["user-data"]["users"]
+    assert root["ssh_authorized_keys"] == ["ssh-ed25519 AAAA me"]
+    assert (root.get("hashed_passwd"), root.get("lock_passwd")) == ((HASH, False) if password else (None, None))
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("how", ["plain", "full"])
 def test_what_an_installer_is_given_is_what_the_golden_file_says(family: Family, how: str) -> None:

@@ -41,7 +41,7 @@ machines:
 OFFICE = """
 lab: office
 images:
-  web: {{install: {{system: ubuntu, iso: {iso}, disk: 1G, memory: 512M, password: "{hash}"}}}}
+  web: {{user: ubuntu, install: {{system: ubuntu, iso: {iso}, disk: 1G, memory: 512M, password: "{hash}"}}}}
 machines:
   files: {{image: web}}
 """

@@ -79,8 +79,10 @@ def _keyboard(keyboard: str) -> Settings:
 def _account(answers: Answers) -> Settings:
     """Without a password nobody logs in with one: `!` is no hash of any."""
     if answers.user == "root":
-        keys = list(answers.ssh_keys)
-        return {"user-data": {"disable_root": False, "users": [{"name": "root", "ssh_authorized_keys": keys}]}}
+        root: Settings = {"name": "root", "ssh_authorized_keys": list(answers.ssh_keys)}
+        if answers.password:  # `passwd` is for users that are not there yet (cloud-init, Users and Groups)
+            root |= {"hashed_passwd": answers.password, "lock_passwd": False}
+        return {"user-data": {"disable_root": False, "users": [root]}}
     return {"identity": {"hostname": HOST_NAME, "username": answers.user, "password": answers.password or "!"}}
 
 
