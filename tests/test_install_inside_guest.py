@@ -54,7 +54,7 @@ machines:
 """
 LEFT = """
 for each in /var/lib/nestlab/install/*; do [ ! -d "$each" ] || echo "$each"; done
-for each in /proc/[0-9]*; do grep -qs nestlab:install "$each/cmdline" && ls -l "$each/fd"; done
+for each in /proc/[0-9]*; do grep -qs 'nestlab:[i]nstall' "$each/cmdline" && ls -l "$each/fd"; done
 :
 """
 """Prints the folders of installations in a hypervisor, and what their processes have open."""
