@@ -12,6 +12,7 @@ import os
 import random
 import shutil
 import stat
+import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -303,3 +304,16 @@ def _naming(disk: Disk, name: str, real: Callable[..., Any], path_of: Callable[.
                     folder.now.pop(last)
 
     return call
+
+
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    """A file system of its own in memory."""
+    folder.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "tmpfs", folder], check=False)
+    if done.returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)

@@ -12,8 +12,7 @@ import os
 import pickle
 import signal
 import subprocess
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -29,7 +28,7 @@ from nestlab.lab import addresses, blueprint_file
 from nestlab.testing.fake_machine import FakeMachine
 from nestlab.verbs import session
 from nestlab.verbs.rename import renaming
-from power import Disk, Image, put, recorded
+from power import Disk, Image, put, recorded, small_disk
 from test_session import ALL, PAIR, Bench
 
 Machines = dict[tuple[str, str], FakeMachine]
@@ -314,19 +313,6 @@ def killed_at(at: int, root: Path, world: Path, before: tuple[Work, ...], work: 
 
 
 # -- a disk that is full, and one that is read-only
-
-
-@contextmanager
-def small_disk(folder: Path, size: str) -> Iterator[Path]:
-    """A file system of its own in memory."""
-    folder.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "tmpfs", folder], check=False)
-    if done.returncode:
-        pytest.skip("nothing can be mounted here")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", folder], check=True)
 
 
 def remount(folder: Path, how: str) -> None:

@@ -11,7 +11,6 @@ import shutil
 import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from nestlab.answers import Answered, Family
 from nestlab.answers.proxmox import CAPABLE
@@ -21,6 +20,7 @@ from nestlab.base.frozen import frozen
 from nestlab.base.typed import parsed
 from nestlab.home.cache import making
 from nestlab.images.mmdebstrap import disk_errors, mmdebstrap
+from nestlab.install.iso9660 import Damaged, File, Iso, is_iso
 
 KERNELS: Mapping[Family, tuple[tuple[str, str], ...]] = {
     "debian": (("/install.amd/vmlinuz", "/install.amd/initrd.gz"),),
@@ -43,7 +43,6 @@ NETBOOT: Mapping[str, str] = {"bookworm": "12", "trixie": "13"}
 _LAYOUT = 1
 _LARGEST = 512 << 20
 """Bytes of a kernel or an initramfs; the largest known have some 150 MB."""
-_SECTOR = 2048
 
 
 @frozen
@@ -107,16 +106,18 @@ def open_iso(iso: Path, family: Family, folder: Path, where: str) -> Medium:
     """The kernel and the initramfs of an ISO, written to `folder`. LabError, which `where` begins, if it is no ISO, or
     none of that family's installer, or its installer takes no answers."""
     with _opened(iso, where) as found:
-        paths = next((pair for pair in KERNELS[family] if all(_has(found, path) for path in pair)), None)
-        if paths is None:
+        pairs = ([(path, found.find(path)) for path in pair] for pair in KERNELS[family])
+        files = next((pair for pair in pairs if all(each for _, each in pair)), None)
+        if files is None:
             looked = ", ".join(pair[0] for pair in KERNELS[family])
             hint = f"Name an ISO of it, or say in `system` whose installer this is ({', '.join(KERNELS)})."
             raise LabError(f"{where}: {iso.name} is no ISO of {TITLES[family]}: there is no {looked} in it.", hint=hint)
-        if family == "proxmox" and not _has(found, CAPABLE):
+        if family == "proxmox" and found.find(CAPABLE) is None:
             hint = "Proxmox VE 8.2 is the first whose installer takes answers; name the ISO of a later one."
             raise LabError(f"{where}: {iso.name} cannot be answered: there is no {CAPABLE} in it.", hint=hint)
-        for path, name in zip(paths, ("linux", "initrd"), strict=True):
-            _extract(found, path, folder / name, where)
+        for (path, at), name in zip(files, ("linux", "initrd"), strict=True):
+            assert at is not None
+            _extract(found, at, path, folder / name, where)
     return Medium(folder / "linux", folder / "initrd", iso)
 
 
@@ -171,64 +172,25 @@ async def _xorriso(program: str, words: list[str], where: str) -> str:
 
 
 @contextlib.contextmanager
-def _opened(iso: Path, where: str) -> Iterator[Any]:
+def _opened(iso: Path, where: str) -> Iterator[Iso]:
     """A reader of an ISO 9660 file system."""
-    import pycdlib
-    from pycdlib.pycdlibexception import PyCdlibException
-
     try:
-        with iso.open("rb") as file:
-            file.seek(16 * _SECTOR)
-            if file.read(6)[1:] != b"CD001":
-                hint = "An installer's ISO has an ISO 9660 file system; download it again, or name another file."
-                raise LabError(f"{where}: {iso.name} is no ISO.", hint=hint)
+        file = iso.open("rb")
     except OSError as error:
         raise LabError(f"{where}: {iso} cannot be read: {error.strerror}.", hint="Correct its path.") from None
-    reader = pycdlib.PyCdlib()
-    try:
-        reader.open(str(iso))
-    except (PyCdlibException, OSError, ValueError, IndexError, KeyError) as error:
-        hint = "Download it again, or name another file."
-        raise LabError(f"{where}: {iso.name} is damaged.", hint=hint, detail=str(error)[:300]) from None
-    try:
-        yield reader
-    finally:
-        reader.close()
-
-
-def _ways(path: str) -> Iterator[dict[str, str]]:
-    """The names of a file: by Rock Ridge, by Joliet, and as ISO 9660 alone has it."""
-    yield {"rr_path": path}
-    yield {"joliet_path": path}
-    folder, _, name = path.upper().rpartition("/")
-    stem, dot, ending = name.partition(".")
-    yield {"iso_path": f"{folder}/{stem}.{ending if dot else ''};1"}
-
-
-def _has(iso: Any, path: str) -> bool:
-    return _record(iso, path) is not None
-
-
-def _record(iso: Any, path: str) -> tuple[dict[str, str], Any] | None:
-    from pycdlib.pycdlibexception import PyCdlibException
-
-    for way in _ways(path):
+    with file:
         try:
-            return way, iso.get_record(**way)
-        except (PyCdlibException, ValueError, IndexError, KeyError):
-            continue
-    return None
+            if not is_iso(file):
+                hint = "An installer's ISO has an ISO 9660 file system; download it again, or name another file."
+                raise LabError(f"{where}: {iso.name} is no ISO.", hint=hint)
+            yield Iso(file)
+        except Damaged as error:
+            hint = "Download it again, or name another file."
+            raise LabError(f"{where}: {iso.name} is damaged: {error}.", hint=hint) from None
 
 
-def _extract(iso: Any, path: str, to: Path, where: str) -> None:
-    from pycdlib.pycdlibexception import PyCdlibException
-
-    found = _record(iso, path)
-    if found is None or found[1].get_data_length() > _LARGEST:
+def _extract(iso: Iso, found: File, path: str, to: Path, where: str) -> None:
+    if found.size > _LARGEST:
         raise LabError(f"{where}: {path} on the ISO is larger than any kernel.", hint="Name another ISO.")
-    try:
-        with to.open("wb") as file:
-            iso.get_file_from_iso_fp(file, **found[0])
-    except (PyCdlibException, ValueError, IndexError, KeyError) as error:
-        hint = "Download it again, or name another file."
-        raise LabError(f"{where}: {path} cannot be read from the ISO.", hint=hint, detail=str(error)[:300]) from None
+    with to.open("wb") as file:
+        iso.copy(found, file)
