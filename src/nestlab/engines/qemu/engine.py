@@ -133,8 +133,7 @@ class QemuEngine(ByMonitor):
         return Observed(MappingProxyType(seen), links, images, lacking, found.half_made, served)
 
     async def perform(self, step: Step, blueprint: Blueprint, say: Say) -> str | None:
-        images = await step_time.images_of(self.environment.library, self.parent, step, blueprint)
-        async with step_time.in_time(self.parent, step, images):
+        async with step_time.in_time(self.environment.library, self.parent, step, blueprint):
             return await self._perform(step, blueprint, say)
 
     async def _perform(self, step: Step, blueprint: Blueprint, say: Say) -> str | None:
@@ -315,11 +314,12 @@ class QemuEngine(ByMonitor):
 
     async def receive(self, spec: Spec, blueprint: Blueprint, say: Say) -> None:
         """Make a machine that comes from another hypervisor, and start its QEMU, which waits for what it was there."""
-        await self._create(spec, blueprint, say, again=False)
-        choice = await self.choice(spec)
-        begun = await composed(self._maker, spec, blueprint, choice, say)
-        begun = replace(begun, launch=replace(begun.launch, extra=("-incoming", "defer", "-S")))
-        await self._begin(begun, spec, blueprint, choice, say, incoming=True)
+        async with step_time.in_time(self.environment.library, self.parent, BootStep("", spec.path), blueprint):
+            await self._create(spec, blueprint, say, again=False)
+            choice = await self.choice(spec)
+            begun = await composed(self._maker, spec, blueprint, choice, say)
+            begun = replace(begun, launch=replace(begun.launch, extra=("-incoming", "defer", "-S")))
+            await self._begin(begun, spec, blueprint, choice, say, incoming=True)
 
     async def lives(self, path: str) -> bool:
         """Whether a machine has a process here."""

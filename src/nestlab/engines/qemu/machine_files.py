@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from nestlab.base import patience
-from nestlab.base.errors import LabError
+from nestlab.base.errors import LabError, Overdue
 from nestlab.base.events import Say
 from nestlab.base.frozen import frozen
 from nestlab.base.paint import human
@@ -86,6 +86,13 @@ LONGEST = 256 << 20
 ROUND = 5.0
 """Nominal seconds in which the last of a console comes."""
 
+SILENT = 180.0
+"""Nominal seconds in which something more goes over, or what came is looked through and put in its place: root of
+either hypervisor decides what its programs do."""
+
+DISKS = 1000
+"""Disks of a machine that comes."""
+
 
 @frozen
 class Below:
@@ -107,14 +114,18 @@ async def whole(source: Host, target: Host, roots: tuple[str, str], below: Seque
 
 async def _settle(source: Host, target: Host, root: str, then: str) -> None:
     """What was unpacked takes its place. LabError where a disk names another file: QEMU would open that here."""
-    listed = (await target.run(("sh", "-c", LIST, "list", root))).text.splitlines()
-    for name in filter(_DISK.fullmatch, listed):
-        head = (await target.run(("head", "-c", str(HEAD), "--", f"{root}/carried/{name}"))).stdout
+    listed = (await target.run(("sh", "-c", LIST, "list", root), timeout=SILENT)).text.splitlines()
+    disks = list(filter(_DISK.fullmatch, listed))
+    if len(disks) > DISKS:
+        raise LabError(f"{target.path} has got {len(disks)} disks of one machine.", hint="No machine has so many.")
+    for name in disks:
+        file = f"{root}/carried/{name}"
+        head = (await target.run(("head", "-c", str(HEAD), "--", file), timeout=SILENT)).stdout
         if fault := disk_header.layer(name, head[:HEAD]):
-            await target.run(("sh", "-c", DROP, "drop", root))
+            await target.run(("sh", "-c", DROP, "drop", root), timeout=SILENT)
             what = f"{source.path} hands over what no machine of nestlab's writes: {fault}."
             raise LabError(what, hint=f"Somebody changed it there. Do not trust {source.path}; it goes on where it is.")
-    await target.run(("sh", "-c", f"{SETTLE}\n{then}", "settle", root))
+    await target.run(("sh", "-c", f"{SETTLE}\n{then}", "settle", root), timeout=SILENT)
 
 
 def rebase(root: str, below: Sequence[Below]) -> str:
@@ -128,18 +139,33 @@ def rebase(root: str, below: Sequence[Below]) -> str:
     return "\n".join(lines)
 
 
-async def stream(source: Host, pack: Sequence[str], target: Host, take: Sequence[str]) -> int:
-    """What a program on one host prints, another on the other host reads. How many bytes; LabError where either
-    fails."""
-    count = 0
-    async with source.start(pack) as packing, target.start(take) as taking:
-        async for piece in packing.chunks():
-            count += len(piece)
-            await taking.write(piece)
-            if taking.over:
-                break
-        packed = None if taking.over else await packing.result()
-        taken = await taking.result()
+async def stream(source: Host, pack: Sequence[str], target: Host, take: Sequence[str], most: int | None = None) -> int:
+    """What a program on one host prints, another on the other host reads. How many bytes; LabError where either fails
+    or prints more than `most`, Overdue where one of them does not go on."""
+    count, late = 0, source.path
+    silent, clock = patience.allowed(SILENT, max(source.slowness, target.slowness)), asyncio.get_running_loop().time
+    packed = None
+    try:
+        async with asyncio.timeout(silent) as hangs, source.start(pack) as packing, target.start(take) as taking:
+            async for piece in packing.chunks():
+                count += len(piece)
+                if most is not None and count > most:
+                    what = f"{source.path} hands over more than {human(most)}, which no machine of nestlab's writes."
+                    raise LabError(what, hint=f"Somebody changed it there. Do not trust {source.path}.")
+                late = target.path
+                await taking.write(piece)
+                late = source.path
+                hangs.reschedule(clock() + silent)
+                if taking.over:
+                    break
+            else:
+                packed = await packing.result()
+            late = target.path
+            hangs.reschedule(clock() + silent)
+            taken = await taking.result()
+    except TimeoutError:
+        what = f"A machine's files could not be copied: {late} did not go on for {patience.said(silent)}."
+        raise Overdue(what, hint=patience.LONGER) from None
     for done, where in ((packed, source.path), (taken, target.path)):
         if done is not None and done.status:
             said = done.stderr.decode(errors="replace").strip()
@@ -172,7 +198,7 @@ class Console:
     async def following(self) -> AsyncIterator[None]:
         """Copy the consoles of boots before, and follow that of this one while the context is open."""
         take = ("sh", "-c", TAKE + SETTLE, "take", self.new_root, "logs")  # no disk is among them: in one session
-        await stream(self.source, ("sh", "-c", LOGS, "logs", self.root), self.target, take)
+        await stream(self.source, ("sh", "-c", LOGS, "logs", self.root), self.target, take, LONGEST)
         self._more = asyncio.Event()
         tail = ("tail", "-c", "+1", "-s", "0.2", "-f", f"{self.root}/console.log")
         into = ("sh", "-c", 'exec cat >> "$1"', "into", f"{self.new_root}/console.log")
@@ -193,14 +219,16 @@ class Console:
             finally:
                 following.cancel()
                 await asyncio.gather(following, return_exceptions=True)
-                with contextlib.suppress(LabError, OSError):
-                    log.close_input()
-                    await log.result()
+                with contextlib.suppress(LabError, OSError, TimeoutError):
+                    async with asyncio.timeout(patience.allowed(ROUND, self.target.slowness)):
+                        log.close_input()
+                        await log.result()
 
     async def finish(self) -> None:
         """The machine says nothing more at the source: wait until all that it said is over there."""
         try:
-            size = int((await self.source.run(("stat", "-c", "%s", f"{self.root}/console.log"))).text)
+            asked = ("stat", "-c", "%s", f"{self.root}/console.log")
+            size = int((await self.source.run(asked, timeout=ROUND)).text)
         except (LabError, ValueError):
             return
         with contextlib.suppress(TimeoutError):

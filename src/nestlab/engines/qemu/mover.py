@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from nestlab.base import patience
 from nestlab.base.errors import LabError, Unreachable
 from nestlab.base.events import Say as Told
-from nestlab.engines.qemu import machine_files
+from nestlab.engines.qemu import machine_files, step_time
 from nestlab.engines.qemu.engine import QemuEngine
 from nestlab.engines.qemu.migration_requests import (
     Act,
@@ -43,6 +43,9 @@ Answer = TypeVar("Answer")
 
 EVENTS = ("MIGRATION", "BLOCK_JOB_READY", "BLOCK_JOB_COMPLETED", "BLOCK_JOB_CANCELLED", "BLOCK_JOB_ERROR")
 """QEMU's, which tell that it is further."""
+
+JOINED = 600.0
+"""Nominal seconds in which two hypervisors are joined for a machine, and its consoles of before are over."""
 
 STREAM, DISKS = "moves", "moves-nbd"
 """The names of the sockets in a machine's directory."""
@@ -198,7 +201,10 @@ class Mover:
             case "receive":
                 await engine.receive(blueprint[end.path], blueprint, self.say)
             case "join":
-                await self._join()
+                here, there = self.source.at.parent, self.target.at.parent
+                what = f"{here.path} and {there.path} could not be joined for {self.source.path}"
+                async with step_time.within(JOINED, max(here.slowness, there.slowness), what):
+                    await self._join()
             case "end":
                 await self._finish_console(side)
                 await self._hang_up(side)

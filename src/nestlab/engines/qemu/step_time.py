@@ -6,7 +6,7 @@ On the lab's own host a step takes as long as it takes: what hangs there is the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -41,13 +41,13 @@ COPIED = 1 << 20
 
 
 @asynccontextmanager
-async def in_time(host: Host, step: Step, files: Iterable[Path] = ()) -> AsyncIterator[None]:
-    """The step must be over when its time is, inside a hypervisor. Overdue, in that one's name. `files`: of images
+async def in_time(library: ImageStore, host: Host, step: Step, blueprint: Blueprint) -> AsyncIterator[None]:
+    """The step must be over when its time is, inside a hypervisor. Overdue, in that one's name. `library`: of images
     that may have to be copied there."""
     if not host.level:
         yield
         return
-    more = sum(file.stat().st_size for file in files) / COPIED
+    more = sum(file.stat().st_size for file in await _images_of(library, step, blueprint)) / COPIED
     seconds = patience.allowed(LIMITS.get(type(step), LOOK) + more, host.slowness)
     try:
         async with asyncio.timeout(seconds) as limit:
@@ -59,10 +59,24 @@ async def in_time(host: Host, step: Step, files: Iterable[Path] = ()) -> AsyncIt
         raise Overdue(what, hint=patience.LONGER) from None
 
 
-async def images_of(library: ImageStore, host: Host, step: Step, blueprint: Blueprint) -> list[Path]:
+@asynccontextmanager
+async def within(seconds: float, slowness: float, what: str) -> AsyncIterator[None]:
+    """The block must be over in so many nominal seconds. Overdue, which says `what` did not happen: a sentence without
+    its time."""
+    allowed = patience.allowed(seconds, slowness)
+    try:
+        async with asyncio.timeout(allowed) as limit:
+            yield
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise Overdue(f"{what} within {patience.said(allowed)}.", hint=patience.LONGER) from None
+
+
+async def _images_of(library: ImageStore, step: Step, blueprint: Blueprint) -> list[Path]:
     """The image files that a step may have to copy to its host."""
     spec = blueprint.by_path().get(step.path)
-    if not host.level or spec is None or not isinstance(step, Create | Update | Boot):
+    if spec is None or not isinstance(step, Create | Update | Boot):
         return []
     files: list[Path] = []
     for key in spec.images:
