@@ -83,10 +83,10 @@ class Performer:
             answer, failed = None, None
             try:
                 answer = self.moves.pair.answer(request)
+                if isinstance(request, Keep):
+                    migrations._keep(self.opened, self.passage, request, self.after)
             except LabError as error:
                 failed = error
-            if isinstance(request, Keep):
-                migrations._keep(self.opened, self.passage, request, self.after)
             self._show()
             self.moves.count += 1
             if self.moves.count == self.moves.kill_at:

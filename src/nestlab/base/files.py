@@ -204,14 +204,18 @@ class _New:
         with self.told():
             make_folder(self.path.parent)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            self.descriptor = os.open(self.temporary, flags, 0o600)
-            try:
-                with contextlib.suppress(OSError):
-                    fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.fchmod(self.descriptor, self._mode)
-            except BaseException:
-                self.__exit__()
-                raise
+            while self.descriptor < 0:
+                self.descriptor = os.open(self.temporary, flags, 0o600)
+                try:
+                    with contextlib.suppress(OSError):
+                        fcntl.flock(self.descriptor, fcntl.LOCK_EX)
+                    os.fchmod(self.descriptor, self._mode)
+                except BaseException:
+                    self.__exit__()
+                    raise
+                if not os.fstat(self.descriptor).st_nlink:  # somebody's `sweep` came before the lock
+                    os.close(self.descriptor)
+                    self.descriptor = -1
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from nestlab.base.errors import LabError
-from nestlab.base.files import replace_all, replace_changed
+from nestlab.base.files import refused, replace_all, replace_changed
 from nestlab.base.typed import parsed
 from nestlab.home import key_pairs
 from nestlab.home.key_pairs import KeyPair
@@ -136,10 +136,13 @@ class LabKeys:
                 replace_changed({others: (mine.read_bytes(), 0o600)})
 
     def drop(self, machine: str) -> None:
-        """Forget what a machine had that goes by another path now."""
+        """Forget what a machine had that goes by another path now. LabError if that cannot be removed."""
         self._host_keys.pop(machine, None)
         for each in self._files_of(machine):
-            each.unlink(missing_ok=True)
+            try:
+                each.unlink(missing_ok=True)
+            except OSError as error:
+                raise refused(f"The file {each} cannot be removed", error) from error
 
     def _files_of(self, machine: str) -> tuple[Path, Path]:
         return self._host_key(machine), self._directory / "keys" / f"{short_id(machine)}.node"

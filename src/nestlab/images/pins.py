@@ -76,6 +76,7 @@ async def read(images: Iterable[Image], home: Home, say: Say) -> list[Read]:
         before = known_of(image, home) or ""
         checksum = await _ask(image, say)
         pin = {"url": shown_url(image.url), "sums": shown_url(image.sums), "checksum": checksum, "at": time.time()}
+        files.sweep(_place(image, home).parent)
         files.replace(_place(image, home), json.dumps(pin).encode() + b"\n", 0o600)
         found.append(Read(replace(image, checksum=checksum), checksum, before))
     return found

@@ -125,13 +125,13 @@ def _keep(session: Session, passage: Passage, request: Keep, after: Blueprint) -
         keys.hand_on(passage.source, passage.target)
     elif request.phase == "moved" and known.phase != "moved":
         aways = moved(aways, passage.source, passage.target, time.time(), keep=passage.keep)
+    elif request.phase is None and known.rest:
+        keys.drop(known.rest)
     passages = others if request.phase is None else (*others, replace(passage, phase=request.phase))
     session.moves = kept.Moves(aways, passages)
     kept.save(place, session.moves, synced=not request.quick)
     if request.phase == "moved" and not request.quick:
         _follow(session, passage, after)
-    if request.phase is None and known.rest:
-        keys.drop(known.rest)
 
 
 def _same(one: Passage, other: Passage) -> bool:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from nestlab.base.errors import LabError
-from nestlab.base.files import replace
+from nestlab.base.files import replace, sweep
 from nestlab.base.frozen import frozen
 from nestlab.lab.pve_address import Place, is_user
 from nestlab.wire.pve import known_addresses as known
@@ -100,6 +100,7 @@ def keep(state: Path, where: Place, values: Mapping[str, str]) -> Path:
     if unknown:
         raise ValueError(f"no keys of credentials: {unknown}")
     text = "".join(f"{key} = {_quoted(values[key])}\n" for key in KEYS if values.get(key))
+    sweep(path.parent)  # of what a killed nestlab left, which is as secret
     replace(path, text.encode(), 0o600)
     return path
 
