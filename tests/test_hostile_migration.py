@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import tarfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -25,37 +24,19 @@ from nestlab.engines.qemu.machine_files import Console, stream, whole
 from nestlab.engines.qemu.migration_requests import Act
 from nestlab.engines.qemu.mover import End, Mover
 from nestlab.home import key_pairs
-from nestlab.hosts.host import Running
 from nestlab.hosts.ssh import SshHost
 from nestlab.lab.model import NO_IMAGE, Image
 from nestlab.plan.steps import Boot
 from nestlab.testing.fake_engine import FakeHost
 from nestlab.wire import ssh
-from sshd import PROGRAM, USER, Sshd, sshd
+from rooted import HANGS, Hypervisors, needs_sshd, program, rooted
+from sshd import USER, Sshd, sshd
 from test_carried import ATTACKS, DISK, _sent
 from waiting import LONG, until
 
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs an sshd")
+pytestmark = needs_sshd
 
 LAB = draft("pair", hypervisor("hv1", guest("web")), hypervisor("hv2"))
-
-Hypervisors = Callable[[str], SshHost]
-"""A hypervisor whose root has put programs into a directory of that name in front of the system's."""
-
-
-class Rooted(SshHost):
-    """A hypervisor whose programs are first those of a directory."""
-
-    programs = ""
-
-    @asynccontextmanager
-    async def start(self, argv: Sequence[str]) -> AsyncIterator[Running]:
-        path = f"PATH={self.programs}:{os.environ['PATH']}"
-        async with super().start(("env", path, *argv)) as running:
-            yield running
-
-    async def run(self, argv: Sequence[str], **how: Any) -> Any:
-        return await super().run(("env", f"PATH={self.programs}:{os.environ['PATH']}", *argv), **how)
 
 
 @pytest.fixture(scope="module")
@@ -66,29 +47,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
 
 @pytest.fixture(params=[1, 2], ids=["level 1", "level 2"])
 async def hypervisors(request: pytest.FixtureRequest, server: Sshd, tmp_path: Path) -> AsyncIterator[Hypervisors]:
-    made: list[SshHost] = []
-    outer = await server.connect() if request.param == 2 else None
-
-    def hypervisor(name: str) -> SshHost:
-        async def connect(_: float) -> ssh.Connection:
-            return await server.connect(tunnel=outer)
-
-        host = Rooted(name if outer is None else f"outer/{name}", connect)
-        host.programs = str(tmp_path / name)
-        made.append(host)
-        return host
-
-    yield hypervisor
-    for each in made:
-        await each.close()
-    if outer is not None:
-        await outer.close()
-
-
-def program(folder: Path, name: str, script: str) -> None:
-    folder.mkdir(exist_ok=True)
-    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
-    (folder / name).chmod(0o755)
+    async with rooted(server, request.param, tmp_path) as found:
+        yield found
 
 
 def machine(folder: Path) -> Path:
@@ -101,9 +61,6 @@ def machine(folder: Path) -> Path:
 
 
 def _quiet(_: str) -> None: ...
-
-
-HANGS = "exec sleep 100000"
 
 
 @pytest.mark.parametrize("name", ["tar", "sh"])

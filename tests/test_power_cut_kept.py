@@ -26,7 +26,7 @@ from nestlab.lab.model import Taken
 from nestlab.lab.moved_machines import Away, Passage
 from nestlab.plan.steps import Seen
 from nestlab.wire.pve import credentials
-from power import Disk, put, recorded
+from power import Disk, Image, put, recorded
 from test_migration_killed import ALL, LAB, Moves, _migrate, _moves, _use
 from test_power_cut import failing
 from test_session import Bench
@@ -57,7 +57,7 @@ def _moves_of(number: int) -> moved_machines.Moves:
     return moved_machines.Moves((away,), (Passage(_machine(number), "hv9/web", "failed"),))
 
 
-PVE = pve_address.parse("pve://pve1.example.org")
+PVE = pve_address.Place("pve1.example.org")
 
 
 def _speeds(place: LabHome) -> Speeds:
@@ -101,7 +101,8 @@ def test_a_power_cut_leaves_the_old_or_the_new(kind: Kind, tmp_path: Path) -> No
     place = _place(root)
     nothing = kind.read(place)
     kind.write(place, 1)
-    old, found = kind.read(place), []
+    old = kind.read(place)
+    found: list[Image] = []
     disk = Disk(root, done=lambda: found.extend(disk.images()))
     with pytest.MonkeyPatch.context() as patch, recorded(disk, patch):
         kind.write(place, 2)
