@@ -19,7 +19,7 @@ import pytest
 from blueprints import draft, guest, hypervisor
 from liars import engine_on, up
 from nestlab.base.errors import LabError, Overdue
-from nestlab.engines.qemu import machine_files, mover, step_time
+from nestlab.engines.qemu import machine_files, mover, sparse_copy, step_time
 from nestlab.engines.qemu.machine_files import Console, stream, whole
 from nestlab.engines.qemu.migration_requests import Act
 from nestlab.engines.qemu.mover import End, Mover
@@ -175,6 +175,31 @@ async def test_a_receiver_that_reads_nothing_is_named(
     with pytest.raises(Overdue, match="did not go on"):
         async with asyncio.timeout(LONG):
             await stream(source, ("cat", "/dev/zero"), target, ("sleep", "100000"))
+
+
+@pytest.mark.parametrize("script", [HANGS, "cat >/dev/null; exec sleep 100000"])
+async def test_a_hypervisor_that_is_given_an_image_and_does_not_take_it_is_named(
+    hypervisors: Hypervisors, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    """As an installer's medium, or the image of a machine that is made there, is given."""
+    monkeypatch.setattr(sparse_copy, "SILENCE", 0.5)
+    (tmp_path / "image").write_bytes(b"x" * (8 << 20))
+    program(tmp_path / "hv1", "python3", script)
+    host = hypervisors("hv1")
+    with pytest.raises(Overdue, match=f"{host.path} does not take the file image any more"):
+        await asyncio.wait_for(sparse_copy.copy(tmp_path / "image", host, str(tmp_path / "there")), LONG)
+    assert not (tmp_path / "there").exists()
+
+
+async def test_a_hypervisor_that_ends_what_it_sends_and_goes_on_is_named(
+    hypervisors: Hypervisors, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sparse_copy, "SILENCE", 0.5)
+    program(tmp_path / "hv1", "python3", "exec sleep 100000 >&-")
+    host = hypervisors("hv1")
+    with pytest.raises(LabError) as told:
+        await asyncio.wait_for(sparse_copy.fetch(host, "/x", tmp_path / "here", 1 << 20), LONG)
+    assert host.path in told.value.what
 
 
 async def test_a_hypervisor_that_is_to_receive_a_machine_and_hangs_is_named(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -62,14 +63,18 @@ out.flush()
 """A Python program there. Argument: the file, which nobody writes to. Writes what RECEIVE reads."""
 
 SILENCE = 120.0
-"""Nominal seconds in which a piece of a file comes."""
+"""Nominal seconds in which a piece of a file comes, or is taken."""
+
+SYNCED = 5
+"""Times that, in which a file is on the disk there."""
 
 Seen = Callable[[int], None]
 """Is told how many bytes have gone over."""
 
 
 async def copy(source: Path, host: Host, path: str, seen: Seen = lambda _: None) -> None:
-    """Copy a local file to `path` on the host, whole or not at all. LabError if either side fails."""
+    """Copy a local file to `path` on the host, whole or not at all. LabError if either side fails, Overdue where
+    nothing is taken."""
     try:
         descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
@@ -78,13 +83,20 @@ async def copy(source: Path, host: Host, path: str, seen: Seen = lambda _: None)
         ) from error
     try:
         size = os.fstat(descriptor).st_size
-        async with host.start(("python3", "-c", RECEIVE, path, str(size))) as receiver:
+        silence, clock = patience.allowed(SILENCE, host.slowness), asyncio.get_running_loop().time
+        receive = ("python3", "-c", RECEIVE, path, str(size))
+        async with asyncio.timeout(silence) as late, host.start(receive) as receiver:
             for at, count in pieces(descriptor, size):
                 data = os.pread(descriptor, count, at)
                 await receiver.write(at.to_bytes(8, "big") + len(data).to_bytes(8, "big") + data)
+                late.reschedule(clock() + silence)
                 seen(at + len(data))
             await receiver.write(bytes(16))
+            late.reschedule(clock() + SYNCED * silence)
             result = await receiver.result()
+    except TimeoutError:
+        what = f"{host.path} does not take the file {source.name} any more."
+        raise Overdue(what, hint=patience.LONGER) from None
     finally:
         os.close(descriptor)
     if result.status != 0:
@@ -113,12 +125,12 @@ async def fetch(host: Host, path: str, target: Path, size: int, seen: Seen = lam
                 await asyncio.to_thread(_write, descriptor, data, at)
                 seen(end)
             if not whole:
-                result = await sender.result()
-                raise LabError(
-                    f"{path} cannot be copied from {host.path}.",
-                    hint="What it said follows.",
-                    detail=tail(result.stderr),
-                )
+                said = b"It has closed what it sent by, and goes on."
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(patience.allowed(SILENCE, host.slowness)):
+                        said = (await sender.result()).stderr
+                what = f"{path} cannot be copied from {host.path}."
+                raise LabError(what, hint="What it said follows.", detail=tail(said))
     finally:
         os.close(descriptor)
 
