@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import test_migration_killed
 from fake_root import FakeRoot, fix, undo
 from nestlab.base.errors import Busy
 from nestlab.home import lock
@@ -77,6 +78,23 @@ async def test_up_during_down_waits_and_makes_the_lab_anew(bench: Bench) -> None
     await first
     assert await second
     assert bench.running() == ALL
+
+
+async def test_a_migration_during_up_waits_for_it_and_up_during_a_migration_leaves_the_machine_where_it_went(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.file.write_text(test_migration_killed.LAB)
+    gate, first = await held(bench)
+    test_migration_killed._use(monkeypatch, test_migration_killed.Moves(bench))
+    second = asyncio.ensure_future(test_migration_killed._migrate(bench, "hv1/web", "hv2/web"))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert not second.done()
+    third = asyncio.ensure_future(change(bench, "up", []))
+    gate.set()
+    await asyncio.gather(first, second, third)
+    assert bench.running() == {*test_migration_killed.ALL, "hv2/web"}
+    assert await change(bench, "up", []) == 0
 
 
 async def test_who_does_not_wait_is_told_who_is_at_work_and_changes_nothing(bench: Bench) -> None:

@@ -17,9 +17,10 @@ from fake_root import FakeRoot, fix, undo
 from golden_files import GOLDEN
 from nestlab.base.errors import LabError
 from nestlab.doctor.remedies import RECORD
-from nestlab.home import journal
+from nestlab.home import consents, faults, journal, last_seen, moved_machines, ports
 from nestlab.lab import blueprint_file
 from nestlab.lab.blueprint import Blueprint
+from nestlab.lab.moved_machines import Away, Passage
 from nestlab.verbs import session
 from test_session import ALL, Bench
 
@@ -122,3 +123,27 @@ async def test_what_a_newer_doctor_changed_is_not_touched(tmp_path: Path) -> Non
             await attempt(root)
         assert "Use that nestlab" in refused.value.hint
     assert root.tree() == before
+
+
+def test_what_is_kept_beside_a_lab_is_read_whatever_version_wrote_it(bench: Bench) -> None:
+    """Older ones have fewer words, newer ones more; the lab's own `format` says when that is not enough."""
+    place = bench.home.lab("pair")
+    place.root.mkdir(parents=True, exist_ok=True)
+    away = {"born": "hv1/web", "home": "hv1/web", "path": "hv2/web", "colour": "red"}
+    passage = {"source": "hv1/db", "target": "hv2/db", "colour": ["red"]}
+    rows: dict[str, object] = {
+        moved_machines.FILE: {"away": [away], "passages": [passage], "colours": {}},
+        faults.FILE: [{"kind": "cut", "path": "hv1", "segment": "wire", "colour": "red"}],
+        ports.NAME: [{"path": "hv1", "port": 80, "local": 8080, "colour": "red"}],
+        consents.NAME: ["/secret", {"colour": "red"}],
+        last_seen.NAME: {"hv1": {"digest": "a", "names": "b", "root": "c", "disk": 1, "colour": "red"}},
+    }
+    for name, data in rows.items():
+        (place.root / name).write_text(json.dumps(data))
+    assert moved_machines.load(place) == moved_machines.Moves(
+        (Away("hv1/web", "hv1/web", "hv2/web"),), (Passage("hv1/db", "hv2/db"),)
+    )
+    assert [each.key for each in faults.load(place)] == [("cut", "hv1", "wire")]
+    assert ports.load(place) == (ports.Kept("hv1", 80, 8080),)
+    assert consents.load(place) == {"/secret"}
+    assert last_seen.load(place)["hv1"].digest == "a"
