@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from nestlab.base.errors import LabError
 from nestlab.engines.pve import guests, power
 from nestlab.engines.pve.engine import PveEngine
 from nestlab.engines.pve.images import Stock
+from nestlab.engines.pve.migration import judge
 from nestlab.images.image_files import Cache
 from nestlab.plan.steps import Boot, Connect, Create, Remove, Stop
 from nestlab.proxmox import setup
@@ -104,6 +106,46 @@ async def test_who_works_on_a_proxmox_ve_that_lies_fails_with_one_error_and_touc
                 except Exception as error:
                     raise AssertionError(f"{step} with seed {seed}") from error
         assert fake.vms[mine].config["name"] == "another"
+
+
+async def test_who_moves_or_breaks_a_machine_on_a_proxmox_ve_that_lies_loses_nothing_of_others_and_not_the_machine(
+    made: Bench, fake: FakePve
+) -> None:
+    await up(made)
+    mine = await made.api.get("/cluster/nextid")
+    await made.api.task(await made.api.create("/nodes/pve1/qemu", {"vmid": mine, "name": "another"}))
+    moved = 0
+    for seed in range(SEEDS // 2):
+        async with liar(fake, seed, 0.1) as api:
+            engine = made.engine_on(api)
+
+            async def move(engine: PveEngine = engine) -> None:
+                nonlocal moved
+                for node in ("pve1", "pve2"):
+                    with contextlib.suppress(LabError):
+                        found = await engine.migration.look("web", node, hypervisor=False, inside=())
+                        if (ruling := judge(found)).allowed:
+                            await engine.migration.go(found, ruling, made.say)
+                            moved += 1
+
+            attempts: dict[str, Callable[[], Awaitable[object]]] = {
+                "moving": move,
+                "a cable out": lambda engine=engine: engine.link(WIRED["web"], "wire", up=False),  # type: ignore[misc]
+                "a cable in": lambda engine=engine: engine.link(WIRED["web"], "wire", up=True),  # type: ignore[misc]
+                "its power": lambda engine=engine: engine.kill("web"),  # type: ignore[misc]
+            }
+            for what, attempt in attempts.items():
+                try:
+                    async with asyncio.timeout(20):
+                        await attempt()
+                except (LabError, TimeoutError):
+                    continue
+                except Exception as error:
+                    raise AssertionError(f"{what} with seed {seed}") from error
+        assert fake.vms[mine].config["name"] == "another"
+        assert len(fake.vms) >= 2
+        assert "web" in (await made.engine_on(made.api).observe()).machines, f"lost with seed {seed}"
+    assert moved
 
 
 # -- against recordings of a real one, which are not part of the repository
