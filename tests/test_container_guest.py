@@ -60,6 +60,27 @@ def test_status_tells_what_it_is_and_nothing_is_left_to_do(cli: Cli) -> None:
     assert cli.steps(str(cli.home / "lab.yaml")) == []
 
 
+def test_its_limits_and_the_memory_of_its_hypervisor_change_while_both_run(cli: Cli) -> None:
+    def now() -> tuple[str, int]:
+        """The boot of the hypervisor with what runs the container, and the mebibytes of the hypervisor."""
+        boots = sh(cli, "hv1", "cat /proc/sys/kernel/random/boot_id /var/lib/nestlab/labs/box/m/*/pid")
+        return boots, int(sh(cli, "hv1", "awk '/^MemTotal/ {print int($2 / 1024)}' /proc/meminfo"))
+
+    boots, memory = now()
+    for outer, inner, cpus in ((1024, 192, 2), (768, 128, 1)):
+        file = cli.home / "more.yaml"
+        text = LAB.replace("memory: 768M", f"memory: {outer}M")
+        file.write_text(text.replace("image: debian", f"image: debian, memory: {inner}M, cpus: {cpus}"))
+        assert "restart" not in cli.plain("plan", str(file), "--adopt")
+        cli("up", str(file), "--adopt", "--no-verify")
+        there, has = now()
+        assert there == boots
+        assert 0 <= has - (memory + outer - 768) <= 32
+        limits = sh(cli, "hv1", "cat /sys/fs/cgroup/lxc.payload.*/memory.max /sys/fs/cgroup/lxc.payload.*/cpu.max")
+        assert limits.split() == [str(inner << 20), f"{cpus}00000", "100000"]
+    cli("up", str(cli.home / "lab.yaml"), "--adopt", "--no-verify")
+
+
 def test_what_is_copied_into_it_outlives_a_stop_and_its_console_is_kept(cli: Cli) -> None:
     assert "nestlab: ready" in cli.plain("logs", "hv1/web")
     kept = cli.home / "kept"

@@ -1,5 +1,5 @@
-"""Real machines find their disks by serial number on every bus, at level 1 and 2; disks come, grow and go while they
-run; and firmware boots what the lab file says, in its order."""
+"""Real machines find their disks by serial number on every bus, at level 1 and 2; disks, memory and CPUs come, grow and
+go while they run; and firmware boots what the lab file says, in its order."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ lab: disks
 machines:
   store:
     hypervisor: kvm
+    memory: {memory}
     disks: {disks}
     machines:
-      db: {{image: tiny, disks: {inner}}}
+      db: {{image: tiny, cpus: {cpus}, disks: {inner}}}
 """
 BEFORE = (
     "{data: 2G, fast: {size: 1G, bus: nvme}, flash: {size: 1G, bus: scsi, ssd: true},"
@@ -46,9 +47,9 @@ def cli() -> Iterator[Cli]:
             found("down", "disks", "--yes", status=None)
 
 
-def write(cli: Cli, disks: str, inner: str) -> str:
+def write(cli: Cli, disks: str, inner: str, memory: str = "1280M", cpus: int = 1) -> str:
     file = cli.home.parent / "disks.yaml"
-    file.write_text(LAB.format(disks=disks, inner=inner))
+    file.write_text(LAB.format(disks=disks, inner=inner, memory=memory, cpus=cpus))
     return str(file)
 
 
@@ -77,6 +78,25 @@ def test_disks_are_found_by_serial_number_on_every_bus_and_level(cli: Cli) -> No
     )
     assert (flash, old) == ("0", "1")
     assert "nothing to do" in cli("plan", "disks")
+
+
+def test_cpus_come_and_go_while_a_machine_runs_on_kvm(cli: Cli) -> None:
+    def now() -> tuple[int, str]:
+        """CPUs of the guest, and its boot."""
+        boot = cli("exec", "store/db", "--", "cat", "/proc/sys/kernel/random/boot_id").text
+        return int(cli("exec", "store/db", "--", "grep", "-c", "^processor", "/proc/cpuinfo").text), boot
+
+    inner = "[1G, {size: 1G, bus: nvme}]"
+    count, boot = now()
+    assert count == 1
+    for cpus in (3, 1):
+        file = write(cli, BEFORE, inner, cpus=cpus)
+        assert "live: cpus" in cli("plan", file)
+        cli("up", file)
+        assert now() == (cpus, boot)
+        assert "nothing to do" in cli("plan", "disks")
+    # A disk on ide reaches no memory above 4 GiB.
+    assert "restart: memory 1280M -> 1536M" in cli("plan", write(cli, BEFORE, inner, "1536M"))
 
 
 def test_disks_come_grow_and_go_while_the_machines_run(cli: Cli) -> None:

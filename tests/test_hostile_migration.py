@@ -26,7 +26,7 @@ from nestlab.engines.qemu.mover import End, Mover
 from nestlab.home import key_pairs
 from nestlab.hosts.ssh import SshHost
 from nestlab.lab.model import NO_IMAGE, Image
-from nestlab.plan.steps import Boot
+from nestlab.plan.steps import NO_ROOM, Boot
 from nestlab.testing.fake_engine import FakeHost
 from nestlab.wire import ssh
 from rooted import HANGS, Hypervisors, needs_sshd, program, rooted
@@ -214,7 +214,7 @@ async def test_a_hypervisor_that_is_to_receive_a_machine_and_hangs_is_named(
     lab = draft("pair", hypervisor("hv1", replace(guest("web"), image=Image(NO_IMAGE))))
     engine = engine_on(Hangs(up(lab), "pair", "hv1"), "pair", tmp_path)
     with pytest.raises(Overdue, match=r"^hv1 did not boot hv1/web within"):
-        await asyncio.wait_for(engine.receive(lab["hv1/web"], lab, _quiet), LONG)
+        await asyncio.wait_for(engine.receive(lab["hv1/web"], lab, NO_ROOM, _quiet), LONG)
 
 
 # -- its sshd --------------------------------------------------------------------------------------------------------

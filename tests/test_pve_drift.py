@@ -16,7 +16,7 @@ from nestlab.engines.pve import drift, tags
 from nestlab.lab.blueprint import Blueprint
 from nestlab.lab.model import Image
 from nestlab.plan import planner
-from nestlab.plan.steps import Boot, Connect, Drift, Step, Stop
+from nestlab.plan.steps import Boot, Connect, Drift, Step, Stop, Update
 from nestlab.testing.fake_pve import FakePve
 from pve_lab import Bench, assert_valid, bench, cluster, config, machine_of, seen, up, vmid
 
@@ -258,6 +258,28 @@ async def test_a_container_is_compared_and_set_back_too(made: Bench, tmp_path: P
     assert "memory is 64, wanted 128" in step.why
     await again(made, lab)
     assert (config(made, "box")["memory"], config(made, "box")["net0"]) == (128, card)
+
+
+async def test_a_container_gets_other_memory_and_cpus_as_it_runs(made: Bench, tmp_path: Path) -> None:
+    (tmp_path / "debian.tar.zst").write_bytes(b"a template")
+    image = Image(file=str(tmp_path / "debian.tar.zst"))
+
+    def boxed(memory: int, cpus: int) -> Blueprint:
+        box = replace(guest("box", on=("wire",)), image=image, container=True, memory=memory, cpus=cpus)
+        lab = draft("lab", box, hosts="h")
+        specs = tuple(replace(spec, image="file-1") for spec in lab.specs)
+        return replace(lab, images=MappingProxyType({"file-1": image}), specs=specs)
+
+    await running(made, boxed(128 << 20, 1), "box")
+    wanted = boxed(192 << 20, 2)
+    todo = planner.plan(wanted, await made.engine().observe(), previous=boxed(128 << 20, 1))
+    [step] = [each for each in todo.steps if each.path == "box"]
+    assert (type(step), step.why) == (Update, "live: cpus 1 -> 2, memory 128M -> 192M")
+    made.fake.requests.clear()
+    await made.engine().perform(step, wanted, made.say)
+    assert (config(made, "box")["memory"], config(made, "box")["cores"]) == (192, 2)
+    assert not [call.path for call in made.fake.requests if "/status/" in call.path and call.method == "POST"]
+    assert await steps(made, wanted) == []
 
 
 async def test_a_quick_look_shows_drift_and_asks_only_the_machine_that_has_it(made: Bench) -> None:

@@ -5,6 +5,8 @@ Only what a disk was made from, and a disk that is to be smaller, are reasons to
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from nestlab.base.frozen import frozen
 from nestlab.lab.blueprint import Spec, starting
 from nestlab.lab.model import format_size
@@ -52,7 +54,12 @@ def decide(spec: Spec, seen: Seen, before: Spec | None) -> Decision | None:
     drives = disk_changes(spec, seen)
     words = [drives.what] if drives else []
     if seen.digest != spec.digest and not (made is not None and _starts_alike(made, spec)):
-        return Decision("restart", ", ".join([what or "its definition changed", *words]), drives)
+        resized = _resized(made, spec, seen) if made is not None else ""
+        if not resized:
+            return Decision("restart", ", ".join([what or "its definition changed", *words]), drives)
+        words.insert(0, resized)
+    elif seen.digest == spec.digest and (unsettled := _unsettled(spec, seen)):
+        words.insert(0, unsettled)
     if disk is not None and wanted > disk:
         was = format_size(disk) if disk else "that of its image"
         words.insert(0, f"disk {was} -> {format_size(wanted)}")
@@ -74,6 +81,25 @@ def _starts_alike(one: Spec, other: Spec) -> bool:
         for each in (one, other)
     )
     return first == second
+
+
+def _resized(made: Spec, spec: Spec, seen: Seen) -> str:
+    """`memory 512M -> 640M, cpus 1 -> 2`, where that is all that changed of its start and it takes that while it runs;
+    else ""."""
+    old, new = made.machine, spec.machine
+    sized = replace(made, machine=replace(old, memory=new.memory, cpus=new.cpus))
+    memory = new.memory if new.memory != old.memory else None
+    cpus = new.cpus if new.cpus != old.cpus else None
+    able = seen.state == "running" and seen.ready and seen.room.takes(memory, cpus)
+    return changes(made, sized) if able and _starts_alike(sized, spec) else ""
+
+
+def _unsettled(spec: Spec, seen: Seen) -> str:
+    """What a machine was asked to have while it ran, when that was given up half-way, against what is wanted."""
+    memory, cpus = seen.room.asked
+    if seen.state != "running" or (memory, cpus) in ((0, 0), (spec.machine.memory, spec.machine.cpus)):
+        return ""
+    return changes(replace(spec, machine=replace(spec.machine, memory=memory, cpus=cpus)), spec)
 
 
 def restart(what: str, spec: Spec) -> str:

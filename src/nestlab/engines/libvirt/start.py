@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import field
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from nestlab.base.errors import LabError
@@ -16,7 +16,7 @@ from nestlab.engines.libvirt.xml import parsed
 from nestlab.engines.qemu import booting
 from nestlab.engines.qemu.argv import Launch
 from nestlab.engines.qemu.scripts import on_host
-from nestlab.plan.steps import NO_PLUGS
+from nestlab.plan.steps import NO_PLUGS, NO_ROOM
 
 if TYPE_CHECKING:
     from nestlab.base.picture import Picture
@@ -57,13 +57,15 @@ class Boot(booting.Boot):
 
 
 def of(plain: booting.Boot, libvirt: Libvirt, takes: Takes) -> Boot:
-    """The same start, by libvirt. Disks come and go only with a start: libvirt would not know of them."""
+    """The same start, by libvirt. Disks come and go, and memory and CPUs change, only with a start: libvirt would not
+    know of them."""
 
     def compiled(launch: Launch) -> list[str]:
         mark = Mark(libvirt.owner, libvirt.lab, launch.spec.path, launch.spec.digest)
         return [domain.xml(domain.Plan(launch, mark))]
 
-    own = {name: getattr(plain, name) for name in ("host", "launch", "user", "ready", "keep", "ports", "links")}
+    own = {name: getattr(plain, name) for name in ("host", "user", "ready", "keep", "ports", "links")}
+    own["launch"] = replace(plain.launch, room=NO_ROOM)
     return Boot(**own, argv=compiled, env={}, plugs=NO_PLUGS, monitor=plain.monitor, libvirt=libvirt, takes=takes)
 
 

@@ -124,7 +124,8 @@ class Maker:
                 await self._api.set(f"{guest.base}/config", {"delete": ",".join(spent)})
 
     async def update(self, order: Order, found: Found, say: Say) -> None:
-        """Another definition for a machine that does not run. Its disk stays, and grows where it is to be larger.
+        """Another definition for a machine that does not run, or a container, which takes memory and CPUs as it runs
+        (PVE::LXC::Config, vmconfig_hotplug_pending). Its disk stays, and grows where it is to be larger.
         LabError when it was made from something else."""
         guest, spec = found.guest, order.spec
         kind = "lxc" if spec.machine.container else "qemu"

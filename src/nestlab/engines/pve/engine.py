@@ -289,7 +289,7 @@ class PveEngine(Screens, Failing, Outside):
         order = Order(spec, blueprint, decided.spots[spec.path], decided.cpu(spec), wires)
         if found is None:
             await self._maker.make(order, say)
-        elif await self.guests.runs(found.guest) != "stopped":
+        elif found.guest.kind == "qemu" and await self.guests.runs(found.guest) != "stopped":
             raise LabError(f"{spec.path} runs with another definition.", hint="Stop it, then try again.")
         else:
             await self._maker.update(order, found, say)

@@ -13,7 +13,7 @@ from nestlab.engines.pve.cpu_types import Processor
 from nestlab.engines.pve.placement import At, Room, Store
 from nestlab.engines.pve.tags import Mark
 from nestlab.lab.blueprint import root_of
-from nestlab.plan.steps import NO_PLUGS, Drift, Plugs, Seen, State
+from nestlab.plan.steps import ANY_SIZE, NO_PLUGS, NO_ROOM, Drift, Plugs, Seen, State
 
 PLUGS = Plugs(pci=12, scsi=True, out=True)
 """What a machine with `hotplug: disk` takes while it runs: PVE makes a controller for each on scsi."""
@@ -132,6 +132,7 @@ def seen(found: Found, now: float, drift: tuple[Drift, ...] = ()) -> Seen:
         disk=mark.disk,
         disks=mark.disks,
         plugs=PLUGS if runs and any(line.startswith("hotplug=disk") for line in mark.options) else NO_PLUGS,
+        room=ANY_SIZE if state == "running" and guest.kind == "lxc" else NO_ROOM,
         drift=drift,
     )
 

@@ -9,16 +9,15 @@ from collections.abc import Sequence
 from dataclasses import field
 
 from nestlab.base.frozen import frozen
-from nestlab.engines.qemu import disk_devices, hardware_argv
+from nestlab.engines.qemu import disk_devices, hardware_argv, room
 from nestlab.engines.qemu.accel import Accelerator
 from nestlab.engines.qemu.hardware_argv import Uefi, escaped
 from nestlab.home.paths import MachinePaths
 from nestlab.lab.blueprint import Nic, Spec
 from nestlab.lab.disks import Bus
-from nestlab.lab.model import MIB
 from nestlab.network.network_script import bridge_name
 from nestlab.network.switch import socket_name
-from nestlab.plan.steps import NO_PLUGS, Plugs
+from nestlab.plan.steps import NO_PLUGS, NO_ROOM, Plugs, Room
 
 QBOOT = "/usr/share/qemu/qboot.rom"
 """A firmware that only starts a kernel, in nestlab's own hypervisors (Debian's qemu-system-data): a fifth of the time
@@ -85,6 +84,8 @@ class Launch:
     """TCP ports of .4 in the machine's own network, and the command that QEMU runs for each connection to one."""
     cut: frozenset[str] = frozenset()
     """Segments that a container is cut off from its start. (A QEMU waits, by `extra`, until its links are down.)"""
+    room: Room = NO_ROOM
+    """What it can become while it runs (`room.of`)."""
 
 
 def name_of(lab: str, path: str) -> str:
@@ -110,7 +111,7 @@ def is_lean(launch: Launch) -> bool:
 
 def argv(launch: Launch) -> list[str]:
     """The command line: of QEMU, or of a shell that becomes it when what it needs is there."""
-    spec = launch.spec
+    spec, board = launch.spec, board_of(launch)
     script = hardware_argv.before(launch.uefi, launch.swtpm, launch.paths, _lowered(launch))
     return [
         *(["sh", "-c", script, "before"] if script else []),
@@ -134,6 +135,9 @@ def argv(launch: Launch) -> list[str]:
         *(hardware_argv.tpm(launch.paths) if launch.swtpm else []),
         *hardware_argv.devices(spec.machine.hardware),
         *_generation(launch),
+        *room.cpus(launch.room, spec.machine, hardware_argv.cpu_of(spec.machine, launch.accel).partition(",")[0]),
+        *room.ports(launch.room, pcie=board == "q35"),
+        *room.plugged(launch.room, spec.machine, pcie=board == "q35"),
         *launch.extra,
         "-pidfile",
         launch.paths.pid,
@@ -176,9 +180,9 @@ def _machine(launch: Launch) -> list[str]:
         "-cpu",
         hardware_argv.cpu_of(machine, launch.accel),
         "-smp",
-        hardware_argv.smp_of(machine),
+        room.smp(launch.room) or hardware_argv.smp_of(machine),
         "-m",
-        f"{machine.memory // MIB}M",
+        room.memory(launch.room, machine),
         "-action",
         f"reboot=reset,panic={'pause' if launch.keep else 'exit-failure'}",
     ]
@@ -225,6 +229,7 @@ def kernel_words(launch: Launch) -> list[str]:
     panic = "panic=0" if launch.keep else "panic=-1"  # 0: it stays as it is
     told = hardware_argv.emulation_words(launch.accel) + hardware_argv.iommu_words(hardware)
     own = launch.kernel.cmdline if launch.kernel is not None else ()
+    told += room.words(launch.room)
     return ["console=ttyS0", panic, *own, *told, *launch.spec.machine.cmdline.split()]
 
 

@@ -23,7 +23,7 @@ from nestlab.engines.qemu.wait import Wait, waiting
 from nestlab.hosts.ssh import SshHost
 from nestlab.hosts.starvation import cause
 from nestlab.lab.model import plain
-from nestlab.plan.steps import NO_PLUGS
+from nestlab.plan.steps import NO_PLUGS, NO_ROOM
 
 FIRST_PORT, PORTS = 20000, 12000
 """ssh forwards are taken from 127.0.0.1:20000-31999, below Linux's ephemeral ports."""
@@ -123,6 +123,7 @@ async def _try(boot: Boot, port: int, reach: Callable[[int], SshHost], say: Say,
     told: dict[str, object] = {"port": port, "accel": runs_on, "user": boot.user, "tells": boot.tells}
     told |= {"asked": boot.asked}
     told |= {"plugs": records.of_plugs(boot.plugs)} if boot.plugs != NO_PLUGS else {}
+    told |= {"room": records.of_room(launch.room)} if launch.room != NO_ROOM else {}
     if boot.ready.by != "ssh":
         told |= {"ready": plain(boot.ready)}
     note = json.dumps(told, separators=(",", ":"))

@@ -11,15 +11,18 @@ from nestlab.base import patience
 from nestlab.base.errors import LabError
 from nestlab.engines import View
 from nestlab.engines.disk_hotplug import Attached
-from nestlab.engines.qemu import attached_disk, impair, link_impair, readiness, screen, scripts, usernet
+from nestlab.engines.qemu import attached_disk, impair, link_impair, readiness, records, screen, scripts, usernet
 from nestlab.engines.qemu.accel import Accelerator
 from nestlab.engines.qemu.argv import name_of
 from nestlab.engines.qemu.environment import Environment
+from nestlab.engines.qemu.live_sizes import LiveSizes
 from nestlab.engines.qemu.readiness import Knocking
 from nestlab.engines.qemu.usernet import Usernet
 from nestlab.hosts.host import Host
+from nestlab.hosts.ssh import SshHost
 from nestlab.lab.blueprint import Blueprint, Spec
 from nestlab.lab.readiness import Ready
+from nestlab.plan.steps import Room
 
 if TYPE_CHECKING:
     from nestlab.base.keyboard import Chord
@@ -32,6 +35,19 @@ class ByMonitor:
 
     parent: Host
     environment: Environment
+
+    async def host(self, path: str) -> SshHost:
+        """See `nestlab.engines.Engine`."""
+        raise NotImplementedError
+
+    async def room(self, path: str) -> Room:
+        """What a machine can become while it runs, by the record of its start."""
+        line = await self.parent.read(self.environment.place.of(path).boot)
+        return records.started(line.decode(errors="replace").strip()).room
+
+    def _sizes(self, path: str) -> LiveSizes:
+        paths = self.environment.place.of(path)
+        return LiveSizes(self.parent, path, paths, lambda: self._monitor(path), lambda: self.host(path))
 
     async def accel(self, path: str) -> Accelerator:
         async with self._monitor(path) as monitor:

@@ -297,6 +297,14 @@ class Container:
             file.write("1" if yes else "0")
         self.paused = yes
 
+    def resize(self, memory: int, cpus: int) -> None:
+        """Other limits than those that it was started with. What it uses is taken from it as far as Linux can."""
+        for name, value in (("memory.max", str(memory)), ("cpu.max", f"{cpus * 100000} 100000")):
+            with open(f"{self.cgroup}/{name}", "w") as file:
+                file.write(value)
+        if "archive" in self._settings:
+            mount("nestlab", f"{TOP}/root", "tmpfs", _REMOUNT, f"size={memory}")
+
     def power_button(self) -> None:
         """What asks its init to end: systemd's SIGRTMIN+3 (systemd(1)), busybox's SIGUSR2."""
         if (init := self.init) is not None:

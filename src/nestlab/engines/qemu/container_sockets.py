@@ -212,6 +212,7 @@ class Monitor:
             "stop": lambda _: container.freeze(yes=True) or {},
             "cont": lambda _: container.freeze(yes=False) or {},
             "set_link": self._set_link,
+            "nestlab-resize": lambda words: container.resize(int(words["memory"]), int(words["cpus"])) or {},
             "human-monitor-command": self._human,
         }
 

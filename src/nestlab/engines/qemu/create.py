@@ -46,13 +46,14 @@ class Maker:
     """Whether the shell that makes a hypervisor's first guest stays, to start it."""
     _met: bool = False
 
-    async def create(self, spec: Spec, blueprint: Blueprint, say: Say) -> tuple[str, int]:
+    async def create(self, spec: Spec, blueprint: Blueprint, say: Say, *, again: bool) -> tuple[str, int]:
         """What is there keeps its disk, which grows where it is to be larger; a machine that runs is else not touched.
-        What was there before (see `scripts.PREPARE`), and the bytes that its disk is to have."""
+        What was there before (see `scripts.PREPARE`), and the bytes that its disk is to have. `again`: what runs may
+        have another definition than is wanted."""
         artifacts = await self.environment.library.artifacts(spec.image, blueprint.images[spec.image])
         paths, name = self.environment.place.of(spec.path), name_of(self.environment.lab, spec.path)
         disk = ("yes" if launch.needs_disk(spec, artifacts) else "no") + "+" * bool(spec.disks)
-        words = (name, paths.root, spec.digest, spec.root, disk, str(spec.machine.disk or 0))
+        words = (name, paths.root, spec.digest + "+" * again, spec.root, disk, str(spec.machine.disk or 0))
         size = launch.disk_size(spec, artifacts)
         state = await self._prepare(spec.path, words, self.papers(spec, blueprint), artifacts)
         own = disk.startswith("yes") and state in ("new", "bare", "small")

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from nestlab.base import patience
 from nestlab.base.errors import LabError, Unreachable
@@ -53,14 +53,12 @@ from nestlab.plan.steps import (
     Introduce,
     Observed,
     Remove,
+    Room,
     Step,
     Stop,
     Update,
     Written,
 )
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Environment", "Programs", "QemuEngine", "Wires"]
 
@@ -69,8 +67,6 @@ KNOCK = 3.0
 
 DOUBT = 30.0
 """Nominal seconds after which a machine that still is not up makes nestlab ask whether KVM was rightly presumed."""
-
-_RESTART = "`nestlab stop {0}` and `up` start it again."
 
 GRACE = 60.0
 """Nominal seconds that a machine gets to shut down by itself."""
@@ -190,7 +186,8 @@ class QemuEngine(ByMonitor):
                 raise Unreachable(f"{path} does not run: {said}.", hint="`nestlab up` brings it up.")
             host = self._reached(found)
             if host is None:
-                raise Unreachable(f"{path} runs, and where its sshd listens is not known.", hint=_RESTART.format(path))
+                hint = f"`nestlab restart {path}` starts it again."
+                raise Unreachable(f"{path} runs, and where its sshd listens is not known.", hint=hint)
         return host
 
     async def sshds(self) -> tuple[Sshd, ...]:
@@ -284,8 +281,8 @@ class QemuEngine(ByMonitor):
 
     async def _start(self, spec: Spec, blueprint: Blueprint, choice: Choice, say: Say, *, keep: bool) -> None:
         begun = await composed(self._maker, spec, blueprint, choice, say, keep=keep)
-        under = "KVM" if choice.accel == "kvm" else "emulation"
-        say("starting" if spec.machine.container else f"starting under {under}")
+        how = "" if spec.machine.container else " under KVM" if choice.accel == "kvm" else " under emulation"
+        say(f"starting{how}")
         await self._begin(begun, spec, blueprint, choice, say)
 
     async def _begin(
@@ -312,13 +309,14 @@ class QemuEngine(ByMonitor):
         """A start of a virtual machine, as it is done here."""
         return boot
 
-    async def receive(self, spec: Spec, blueprint: Blueprint, say: Say) -> None:
-        """Make a machine that comes from another hypervisor, and start its QEMU, which waits for what it was there."""
+    async def receive(self, spec: Spec, blueprint: Blueprint, room: Room, say: Say) -> None:
+        """Make a machine that comes from another hypervisor, where it has `room`, and start its QEMU, which waits for
+        what it was there."""
         async with step_time.in_time(self.environment.library, self.parent, BootStep("", spec.path), blueprint):
             await self._create(spec, blueprint, say, again=False)
             choice = await self.choice(spec)
             begun = await composed(self._maker, spec, blueprint, choice, say)
-            begun = replace(begun, launch=replace(begun.launch, extra=("-incoming", "defer", "-S")))
+            begun = replace(begun, launch=replace(begun.launch, extra=("-incoming", "defer", "-S"), room=room))
             await self._begin(begun, spec, blueprint, choice, say, incoming=True)
 
     async def lives(self, path: str) -> bool:
@@ -345,11 +343,16 @@ class QemuEngine(ByMonitor):
         return (lambda: vlan_ports.set_up(self.parent, spec, outer, directory, words)) if words else None
 
     async def _create(self, spec: Spec, blueprint: Blueprint, say: Say, *, again: bool) -> None:
-        state, size = await self._maker.create(spec, blueprint, say)
+        state, size = await self._maker.create(spec, blueprint, say, again=again)
+        if state not in ("running", "live"):
+            return
         size = size if state == "live" else 0
         disks = self._disks(spec.path)
-        if state in ("running", "live") and (await disks.settle(spec, blueprint, size, say) or (again and spec.disks)):
+        drives = await disks.settle(spec, blueprint, size, say) or (again and bool(spec.disks))
+        sizes = again and await self._sizes(spec.path).settle(spec, say)
+        if drives or sizes:
             await self._write_papers(spec, blueprint)
+        if drives:
             await disks.tell(spec, lambda: self.host(spec.path), grown=bool(size))
 
     def _disks(self, path: str) -> LiveDisks:
@@ -375,8 +378,7 @@ class QemuEngine(ByMonitor):
     async def _stop(self, path: str, say: Say) -> str | None:
         paths, name = self.environment.place.of(path), name_of(self.environment.lab, path)
         asked = await shutdown.ask_to_end(self.parent, path, paths, lambda: self.host(path), self._monitor)
-        slow = patience.inside(self.parent.slowness, "kvm")
-        grace = round(5 * patience.allowed(GRACE, slow)) if asked else 0
+        grace = round(5 * patience.allowed(GRACE, patience.inside(self.parent.slowness, "kvm"))) if asked else 0
         say("shutting down" if asked else "ending it: it does not answer")
         script = scripts.on_host(scripts.STOP, self.parent.level)
         ended = await self.parent.run(("sh", "-c", script, "stop", name, paths.root, str(grace), "asked"))
@@ -384,13 +386,12 @@ class QemuEngine(ByMonitor):
         return scripts.forced(ended.text, grace / 5)
 
     async def _kill(self, path: str) -> None:
-        paths, name = self.environment.place.of(path), name_of(self.environment.lab, path)
-        await self.parent.run(("sh", "-c", scripts.STOP, "stop", name, paths.root, "0", "crash"))
+        root, name = self.environment.place.of(path).root, name_of(self.environment.lab, path)
+        await self.parent.run(("sh", "-c", scripts.STOP, "stop", name, root, "0", "crash"))
         await self._forget(path)
 
     async def _remove(self, path: str, root: str) -> None:
-        name = name_of(self.environment.lab, path)
-        await self.parent.run(("sh", "-c", scripts.REMOVE, "remove", name, root))
+        await self.parent.run(("sh", "-c", scripts.REMOVE, "remove", name_of(self.environment.lab, path), root))
         await self._forget(path)
 
     async def _forget(self, path: str) -> None:

@@ -34,9 +34,9 @@ from nestlab.engines.qemu.migration_requests import (
 )
 from nestlab.hosts.host import Host
 from nestlab.hosts.ssh import SshHost
-from nestlab.lab.blueprint import Blueprint
+from nestlab.lab.blueprint import Blueprint, Spec
 from nestlab.lab.model import diskless
-from nestlab.plan.steps import Boot, Create, Remove, Stop
+from nestlab.plan.steps import Boot, Create, Remove, Room, Stop
 from nestlab.wire.qmp import Monitor
 
 Answer = TypeVar("Answer")
@@ -199,7 +199,7 @@ class Mover:
         engine, blueprint = end.at, end.blueprint
         match what:
             case "receive":
-                await engine.receive(blueprint[end.path], blueprint, self.say)
+                await engine.receive(blueprint[end.path], blueprint, await self._room(blueprint[end.path]), self.say)
             case "join":
                 here, there = self.source.at.parent, self.target.at.parent
                 what = f"{here.path} and {there.path} could not be joined for {self.source.path}"
@@ -217,6 +217,19 @@ class Mover:
                 await engine.perform(Boot("it was moved", end.path), blueprint, self.say)
             case "carry":
                 await self._carry()
+
+    async def _room(self, spec: Spec) -> Room:
+        """What the machine can become where it is: the QEMU at the target is started as that there was."""
+        here, path = self.source.at.parent, self.source.path
+        async with step_time.within(JOINED, here.slowness, f"{here.path} does not tell how {path} was started"):
+            found = await self.source.at.room(path)
+        if found.asked not in ((0, 0), (spec.machine.memory, spec.machine.cpus)):
+            raise LabError(f"{path} was given other memory or CPUs half-way.", hint="`nestlab up` first, then move it.")
+        if found.cores > spec.machine.cpus:
+            what = f"{path} was started with {found.cores} CPUs, and has {spec.machine.cpus} now."
+            hint = f"With fewer than then it does not move while it runs: `nestlab restart {path}` first, or --cold."
+            raise LabError(what, hint=hint)
+        return found
 
     async def _carry(self) -> None:
         """What a machine that is off has written."""

@@ -16,7 +16,7 @@ from nestlab.engines.qemu import records
 from nestlab.engines.qemu.console import Watch
 from nestlab.engines.qemu.records import Started
 from nestlab.home.paths import FOLDER
-from nestlab.plan.steps import NO_PLUGS, HalfMade, Seen, State
+from nestlab.plan.steps import NO_PLUGS, NO_ROOM, HalfMade, Seen, State
 
 SCRIPT = r"""
 read -r up _ < /proc/uptime; echo "U $up"
@@ -226,9 +226,9 @@ def _seen(folder: _Folder, parent: str, uptime: float, now: float) -> Seen | Non
         ready = folder.ready or boot is None or not (boot.tells or boot.asked)
         state: State = "paused" if letter in "Tt" else "running"
         why = "" if ready else "it is still booting"
-        plugs = boot.plugs if boot is not None else NO_PLUGS
+        plugs, room = (boot.plugs, boot.room) if boot is not None else (NO_PLUGS, NO_ROOM)
         since = now - (uptime - started)
-        return replace(seen, state=state, pid=pid, since=since, ready=ready, why=why, plugs=plugs)
+        return replace(seen, state=state, pid=pid, since=since, ready=ready, why=why, plugs=plugs, room=room)
     return (
         replace(seen, why=_why_died(folder.console, "LXC" if seen.accel == "container" else "QEMU"))
         if seen.state == "died"

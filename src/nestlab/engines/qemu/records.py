@@ -17,7 +17,7 @@ from nestlab.lab.console_pattern import compiled
 from nestlab.lab.disks import MadeDisk, made_disks
 from nestlab.lab.model import directly_in, plain
 from nestlab.lab.readiness import LONGEST_STILL, Ready
-from nestlab.plan.steps import NO_PLUGS, Plugs
+from nestlab.plan.steps import NO_PLUGS, NO_ROOM, Plugs, Room
 
 LONGEST = 1 << 14
 """Letters of the longest record: nestlab's own have some hundred."""
@@ -41,7 +41,7 @@ class Made:
 @frozen
 class Started:
     """What a machine was started with. `tells`: its console says when it is up; `asked`: only asking it does, by what
-    `ready` names; `plugs`: the disks that it still takes while it runs."""
+    `ready` names; `plugs`: the disks that it still takes while it runs; `room`: what it can become."""
 
     port: int | None = None
     user: str = "root"
@@ -50,6 +50,7 @@ class Started:
     asked: bool = False
     ready: Ready = field(default_factory=Ready)
     plugs: Plugs = NO_PLUGS
+    room: Room = NO_ROOM
 
 
 def owner(line: str, parent: str, folder: str) -> str | None:
@@ -79,6 +80,7 @@ def started(line: str) -> Started:
         data.get("asked") is True,
         _ready(data.get("ready")),
         _plugs(data.get("plugs")),
+        _room(data.get("room")),
     )
 
 
@@ -109,6 +111,16 @@ def with_plugs(line: str, plugs: Plugs) -> bytes:
     return json.dumps(_object(line) | {"plugs": of_plugs(plugs)}, separators=(",", ":")).encode() + b"\n"
 
 
+def of_room(room: Room) -> list[int]:
+    """What stands in the record of a start."""
+    return [room.memory, room.more, room.cores, room.cpus, int(room.plugged), *room.asked]
+
+
+def with_room(line: str, room: Room) -> bytes:
+    """The record of a start, with what the machine can become now."""
+    return json.dumps(_object(line) | {"room": of_room(room)}, separators=(",", ":")).encode() + b"\n"
+
+
 def line_of(made: Made) -> bytes:
     """The record of what a machine was made from."""
     known = {name: value for name, value in plain(made).items() if value is not None}
@@ -119,6 +131,13 @@ def _plugs(value: object) -> Plugs:
     if not isinstance(value, list) or len(value) != 3 or any(_number(each, 255) is None for each in value):
         return NO_PLUGS
     return Plugs(value[0], value[1] == 1, value[2] == 1)
+
+
+def _room(value: object) -> Room:
+    if not isinstance(value, list) or len(value) != 7 or any(_number(each, 1 << 50) is None for each in value):
+        return NO_ROOM
+    memory, more, cores, cpus, plugged, *asked = value
+    return Room(memory, more, cores, cpus, plugged == 1, (asked[0], asked[1]))
 
 
 def _disks(rows: object) -> tuple[MadeDisk, ...]:

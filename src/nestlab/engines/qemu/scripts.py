@@ -61,8 +61,11 @@ if [ -f made ] && read -r l < made; then
   state=made
   if alive; then
     case $l in
-      *"\"digest\":\"$digest\""*) state=running ;;
-      *'"root":"'*) echo "it runs with another definition" >&2; return 1 ;;
+      *"\"digest\":\"${digest%+}\""*) state=running ;;
+      *'"root":"'*) case $digest in
+        *+) state=running ;;
+        *) echo "it runs with another definition" >&2; return 1 ;;
+      esac ;;
       *) state=running ;;
     esac
   elif [ "${disk%+}" = yes ] && [ ! -s disk.qcow2 ]; then state=bare
@@ -96,12 +99,13 @@ fi
 echo "$state"
 """
 )
-"""Arguments: name, directory, digest, what its disk is made from (`Spec.root`), `yes` if it has one, with `+` if there
-are others beside it; the bytes that the lab file gives that (0: none said); on stdin the papers, an archive with
-`made.new`. What is half made or not there: the directory is emptied, but for old consoles, and gets the papers (`new`),
-and `made` too unless a disk is to come. What is there keeps its disk and gets new papers (`made`); `made` comes later
-where its disk is to grow (`small`) or is not there (`bare`), or where there are others. What runs is left alone
-(`running`, or `live` where its disk is to grow). A disk that was made from something else is an error.
+"""Arguments: name, directory, digest (with `+`: what runs may have another), what its disk is made from (`Spec.root`),
+`yes` if it has one, with `+` if there are others beside it; the bytes that the lab file gives that (0: none said); on
+stdin the papers, an archive with `made.new`. What is half made or not there: the directory is emptied, but for old
+consoles, and gets the papers (`new`), and `made` too unless a disk is to come. What is there keeps its disk and gets
+new papers (`made`); `made` comes later where its disk is to grow (`small`) or is not there (`bare`), or where there are
+others. What runs is left alone (`running`, or `live` where its disk is to grow). A disk that was made from something
+else is an error.
 Four more arguments where there is no disk, and stdin goes on after the papers: the size of the identity, which is on
 stdin, with `whole` on a line after it; the lines of `making` and `made`, which are no secrets; and another directory to
 make."""

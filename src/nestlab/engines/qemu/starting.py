@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from nestlab.base.events import Say
 from nestlab.base.frozen import frozen
@@ -11,6 +12,7 @@ from nestlab.engines.qemu.accel import Choice
 from nestlab.engines.qemu.argv import Launch, argv
 from nestlab.engines.qemu.create import Maker
 from nestlab.engines.qemu.hardware_argv import generation
+from nestlab.engines.qemu.room import of as room_of
 from nestlab.lab.blueprint import Blueprint, Spec
 from nestlab.lab.readiness import Ready
 
@@ -63,6 +65,7 @@ async def composed(
 
         files_there = firmware.FirmwareFiles(maker.host, environment.programs.firmware)
         plan = await firmware.equipped(plan, files_there, artifacts, say)
+    room = room_of(spec, choice.accel, by_kernel=plan.kernel is not None)
     words = container.compiler(spec, files, environment.lab_keys) if spec.machine.container else argv
     ready = spec.machine.ready if launch.answers_ssh(files) or not spec.machine.by_ssh else Ready("none")
-    return Start(plan, words, dict(qemu.env), spec.machine.image.user, ready)
+    return Start(replace(plan, room=room), words, dict(qemu.env), spec.machine.image.user, ready)
