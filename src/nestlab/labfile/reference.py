@@ -66,14 +66,14 @@ _TAIL = f"""\
 and go while the machine runs, as long as it has room: four more than it was started with, on `scsi` any number if it
 had one there; on a Proxmox VE if it had a disk at all. On `virtio` and `scsi` they also grow.
 `memory` and `cpus` of containers change, and of machines on QEMU in which nestlab works as far as they can: memory of
-`debian` and hypervisors to more than they were started with, and back to that (up to 4G more, or twice as much again, at
-most 16G), and CPUs up to 8 where the machine runs under KVM. An emulated Linux takes no CPUs while it runs.
+`debian` and hypervisors to more than they were started with, and back to that (up to 4G more, or twice as much again,
+at most 16G), and CPUs up to 8 where the machine runs under KVM. An emulated Linux takes no CPUs while it runs.
 
 **restart**, a stop and a start with the disk kept; machines inside are stopped before and started after: what else of
-`memory` and `cpus`, and all of it on a Proxmox VE and on libvirt but for containers; `cmdline`, `internet`, `accel`, `hypervisor`, all hardware (`cpu` and what follows it), all
-else of `disks`, `cdroms`, `boot`, `segments` with their
-addresses, `mac`, `vlan`, `trunk`, `mtu`, `card` and `cidr`, and of an image of yours `user` and `cloud_init`
-(cloud-init then does its work again). A restart empties what has no disk: `tiny`. A `card` that one of nestlab's images
+`memory` and `cpus`, and all of it on a Proxmox VE and on libvirt but for containers; `cmdline`, `internet`, `accel`,
+`hypervisor`, all hardware (`cpu` and what follows it), all else of `disks`, `cdroms`, `boot`, `segments` with their
+addresses, `mac`, `vlan`, `trunk`, `mtu`, `card` and `cidr`, and of an image of yours `user` and `cloud_init` (cloud-
+init then does its work again). A restart empties what has no disk: `tiny`. A `card` that one of nestlab's images
 needs another driver for is another image.
 
 **anew**, the disk is deleted with all that is inside: `image` (also what is added to it), a smaller `disk`,
