@@ -72,9 +72,9 @@ at most 16G), and CPUs up to 8 where the machine runs under KVM. An emulated Lin
 **restart**, a stop and a start with the disk kept; machines inside are stopped before and started after: what else of
 `memory` and `cpus`, and all of it on a Proxmox VE and on libvirt but for containers; `cmdline`, `internet`, `accel`,
 `hypervisor`, all hardware (`cpu` and what follows it), all else of `disks`, `cdroms`, `boot`, `segments` with their
-addresses, `mac`, `vlan`, `trunk`, `mtu`, `card` and `cidr`, and of an image of yours `user` and `cloud_init` (cloud-
-init then does its work again). A restart empties what has no disk: `tiny`. A `card` that one of nestlab's images
-needs another driver for is another image.
+addresses, `mac`, `vlan`, `trunk`, `mtu`, `card` and `cidr`, and of an image of yours `user` and `cloud_init`
+(cloud-init then does its work again). A restart empties what has no disk: `tiny`. A `card` that one of nestlab's
+images needs another driver for is another image.
 
 **anew**, the disk is deleted with all that is inside: `image` (also what is added to it), a smaller `disk`,
 `container`, another place in the nest. A machine that is no longer in the file is deleted, too. Of `disks` only the one
