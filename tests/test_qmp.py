@@ -17,6 +17,7 @@ import leaks
 from nestlab.base.errors import LabError, Unreachable
 from nestlab.images.qemu_runtime import Tool
 from nestlab.wire import qga, qmp
+from nestlab.wire.shapes import Odd
 from scripted import GREETING, Hang, Hear, Say, Step, server
 from waiting import LONG
 
@@ -91,6 +92,25 @@ async def test_arguments_are_passed_with_dashes(tmp_path: Path) -> None:
         async with qmp.connect(script.path) as monitor:
             assert await monitor.execute("migrate-set-parameters", max_bandwidth=5) == 7
     assert script.heard[-1]["arguments"] == {"max-bandwidth": 5}
+
+
+@pytest.mark.parametrize(
+    ("command", "answer"),
+    [
+        ("query-hotpluggable-cpus", {"type": "host-x86_64-cpu"}),
+        ("query-hotpluggable-cpus", [{"type": "x", "props": {"socket-id": "one"}}]),
+        ("query-memory-devices", [{"type": "virtio-mem"}]),
+        ("query-memory-devices", [{"type": "virtio-mem", "data": {"size": -1}}]),
+        ("qom-list", [{"name": []}]),
+    ],
+)
+async def test_what_no_qemu_says_of_memory_and_cpus_is_an_odd_answer(
+    tmp_path: Path, command: str, answer: object
+) -> None:
+    with server(tmp_path / "s", [*READY, Hear(), Say({"return": answer, "id": "ID"}), Hang()]) as script:
+        async with qmp.connect(script.path) as monitor:
+            with pytest.raises(Odd, match=f"odd answer to {command}"):
+                await monitor.execute(command)
 
 
 async def test_a_qemu_that_dies_under_a_command_is_unreachable(tmp_path: Path) -> None:

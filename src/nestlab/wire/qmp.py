@@ -172,6 +172,8 @@ _BUS = shapes.rows(shapes.record({}, {**_PLACE, "pci_bridge": _BEHIND}))
 _RAM = shapes.record(
     {"transferred": shapes.count, "remaining": shapes.count, "total": shapes.count}, dirty_sync_count=shapes.count
 )
+_SLOT = shapes.record({}, socket_id=shapes.count, core_id=shapes.count, thread_id=shapes.count, node_id=shapes.count)
+_MEMORY = shapes.record({}, {"id": shapes.text, "size": shapes.count, "requested-size": shapes.count})
 _NUMBER = shapes.record({"major": shapes.count, "minor": shapes.count, "micro": shapes.count})
 _ERROR = shapes.record({}, {"class": shapes.text, "desc": shapes.text})
 _ANSWERS: dict[str, shapes.Reader[Any]] = {
@@ -189,6 +191,9 @@ _ANSWERS: dict[str, shapes.Reader[Any]] = {
     "human-monitor-command": shapes.text,
     "query-cpus-fast": shapes.rows(shapes.record({"qom-path": shapes.text})),
     "query-pci": shapes.rows(shapes.record({}, bus=shapes.count, devices=_BUS)),
+    "query-hotpluggable-cpus": shapes.rows(shapes.record({"type": shapes.text, "props": _SLOT}, qom_path=shapes.text)),
+    "query-memory-devices": shapes.rows(shapes.record({"type": shapes.text, "data": _MEMORY})),
+    "qom-list": shapes.rows(shapes.record({"name": shapes.text})),
 }
 """What is read of an answer, by command: inside a hypervisor, root there decides what its QEMU says."""
 

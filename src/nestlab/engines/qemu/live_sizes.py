@@ -92,7 +92,7 @@ class LiveSizes:
         """What is asked of it, in words; "": it is as wanted."""
         asked = []
         async with self.talk() as monitor:
-            if there.cores and (change := await _cpus(monitor, spec.machine.cpus)):
+            if there.cores and (change := await _cpus(monitor, spec.machine.cpus, there.cpus)):
                 asked.append(change)
             above, now = spec.machine.memory - there.memory, await _above(monitor)
             if now is None and above > 0:
@@ -170,15 +170,16 @@ class LiveSizes:
 async def _above(monitor: Monitor) -> dict[str, Any] | None:
     """The device that memory is in that came later."""
     for each in await monitor.execute("query-memory-devices"):
-        if each.get("type") == "virtio-mem" and each["data"].get("id") == room.DEVICE:
-            found: dict[str, Any] = each["data"]
+        found: dict[str, Any] = each["data"]
+        ours = each["type"] == "virtio-mem" and found.get("id") == room.DEVICE
+        if ours and {"size", "requested-size"} <= found.keys():
             return found
     return None
 
 
-async def _cpus(monitor: Monitor, wanted: int) -> str:
-    """Ask for CPUs, or for some of them back, the last ones first; what is asked, in words."""
-    slots = sorted(await monitor.execute("query-hotpluggable-cpus"), key=_place)
+async def _cpus(monitor: Monitor, wanted: int, most: int) -> str:
+    """Ask for CPUs, or for some of them back, the last ones first; what is asked, in words. `most`: it can have."""
+    slots = sorted(await monitor.execute("query-hotpluggable-cpus"), key=_place)[:most]
     there = [slot for slot in slots if "qom-path" in slot]
     free = [slot for slot in slots if "qom-path" not in slot]
     for slot in free[: max(0, wanted - len(there))]:
