@@ -26,7 +26,8 @@ from nestlab.engines.qemu.mover import End, Mover
 from nestlab.home import key_pairs
 from nestlab.hosts.ssh import SshHost
 from nestlab.lab.model import NO_IMAGE, Image
-from nestlab.plan.steps import NO_ROOM, Boot
+from nestlab.plan.room import NO_ROOM
+from nestlab.plan.steps import Boot
 from nestlab.testing.fake_engine import FakeHost
 from nestlab.wire import ssh
 from rooted import HANGS, Hypervisors, needs_sshd, program, rooted

@@ -17,7 +17,7 @@ from nestlab.home.paths import Place
 from nestlab.hosts.host import Host, Result
 from nestlab.lab.blueprint import Spec
 from nestlab.lab.model import GIB, MIB, Machine
-from nestlab.plan.steps import NO_ROOM, Room
+from nestlab.plan.room import NO_ROOM, Room
 from nestlab.wire.qmp import Monitor
 
 PATHS = Place("/labs/x").of("web")

@@ -19,7 +19,8 @@ from nestlab.lab.hardware import Card, Topology
 from nestlab.lab.model import GIB, MIB, Image, Machine
 from nestlab.lab.readiness import Ready
 from nestlab.plan.planner import plan
-from nestlab.plan.steps import NO_ROOM, ROOM_STEP, Boot, Observed, Plan, Room, Seen, State, Stop, Update
+from nestlab.plan.room import NO_ROOM, ROOM_STEP, Room
+from nestlab.plan.steps import Boot, Observed, Plan, Seen, State, Stop, Update
 
 DEBIAN = Machine("m", image=Image(base="debian"), memory=512 * MIB)
 ROOM = Room(512 * MIB, 4 * GIB, 1, 8)

@@ -16,7 +16,8 @@ from nestlab.engines.libvirt.xml import parsed
 from nestlab.engines.qemu import booting
 from nestlab.engines.qemu.argv import Launch
 from nestlab.engines.qemu.scripts import on_host
-from nestlab.plan.steps import NO_PLUGS, NO_ROOM
+from nestlab.plan.room import NO_ROOM
+from nestlab.plan.steps import NO_PLUGS
 
 if TYPE_CHECKING:
     from nestlab.base.picture import Picture

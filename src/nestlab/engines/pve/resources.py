@@ -13,7 +13,8 @@ from nestlab.engines.pve.cpu_types import Processor
 from nestlab.engines.pve.placement import At, Room, Store
 from nestlab.engines.pve.tags import Mark
 from nestlab.lab.blueprint import root_of
-from nestlab.plan.steps import ANY_SIZE, NO_PLUGS, NO_ROOM, Drift, Plugs, Seen, State
+from nestlab.plan.room import ANY_SIZE, NO_ROOM
+from nestlab.plan.steps import NO_PLUGS, Drift, Plugs, Seen, State
 
 PLUGS = Plugs(pci=12, scsi=True, out=True)
 """What a machine with `hotplug: disk` takes while it runs: PVE makes a controller for each on scsi."""

@@ -17,7 +17,8 @@ from nestlab.lab.blueprint import Nic, Spec
 from nestlab.lab.disks import Bus
 from nestlab.network.network_script import bridge_name
 from nestlab.network.switch import socket_name
-from nestlab.plan.steps import NO_PLUGS, NO_ROOM, Plugs, Room
+from nestlab.plan.room import NO_ROOM, Room
+from nestlab.plan.steps import NO_PLUGS, Plugs
 
 QBOOT = "/usr/share/qemu/qboot.rom"
 """A firmware that only starts a kernel, in nestlab's own hypervisors (Debian's qemu-system-data): a fifth of the time

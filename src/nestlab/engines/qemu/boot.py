@@ -23,7 +23,8 @@ from nestlab.engines.qemu.wait import Wait, waiting
 from nestlab.hosts.ssh import SshHost
 from nestlab.hosts.starvation import cause
 from nestlab.lab.model import plain
-from nestlab.plan.steps import NO_PLUGS, NO_ROOM
+from nestlab.plan.room import NO_ROOM
+from nestlab.plan.steps import NO_PLUGS
 
 FIRST_PORT, PORTS = 20000, 12000
 """ssh forwards are taken from 127.0.0.1:20000-31999, below Linux's ephemeral ports."""

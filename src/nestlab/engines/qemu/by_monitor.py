@@ -22,7 +22,7 @@ from nestlab.hosts.host import Host
 from nestlab.hosts.ssh import SshHost
 from nestlab.lab.blueprint import Blueprint, Spec
 from nestlab.lab.readiness import Ready
-from nestlab.plan.steps import Room
+from nestlab.plan.room import Room
 
 if TYPE_CHECKING:
     from nestlab.base.keyboard import Chord

@@ -41,6 +41,7 @@ from nestlab.hosts.ssh import SshHost
 from nestlab.lab.blueprint import Blueprint, Spec
 from nestlab.lab.faults import cut_off
 from nestlab.lab.model import parent_of
+from nestlab.plan.room import Room
 from nestlab.plan.steps import Boot as BootStep
 from nestlab.plan.steps import (
     Build,
@@ -53,7 +54,6 @@ from nestlab.plan.steps import (
     Introduce,
     Observed,
     Remove,
-    Room,
     Step,
     Stop,
     Update,

@@ -21,7 +21,7 @@ from nestlab.home.paths import MachinePaths, short_id
 from nestlab.hosts.host import Host
 from nestlab.lab.blueprint import Spec
 from nestlab.lab.model import format_size, parent_of
-from nestlab.plan.steps import NO_ROOM, Room
+from nestlab.plan.room import NO_ROOM, Room
 from nestlab.wire.qmp import Monitor
 
 GRACE = 60.0

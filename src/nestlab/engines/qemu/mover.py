@@ -36,7 +36,8 @@ from nestlab.hosts.host import Host
 from nestlab.hosts.ssh import SshHost
 from nestlab.lab.blueprint import Blueprint, Spec
 from nestlab.lab.model import diskless
-from nestlab.plan.steps import Boot, Create, Remove, Room, Stop
+from nestlab.plan.room import Room
+from nestlab.plan.steps import Boot, Create, Remove, Stop
 from nestlab.wire.qmp import Monitor
 
 Answer = TypeVar("Answer")

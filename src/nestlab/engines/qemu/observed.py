@@ -16,7 +16,8 @@ from nestlab.engines.qemu import records
 from nestlab.engines.qemu.console import Watch
 from nestlab.engines.qemu.records import Started
 from nestlab.home.paths import FOLDER
-from nestlab.plan.steps import NO_PLUGS, NO_ROOM, HalfMade, Seen, State
+from nestlab.plan.room import NO_ROOM
+from nestlab.plan.steps import NO_PLUGS, HalfMade, Seen, State
 
 SCRIPT = r"""
 read -r up _ < /proc/uptime; echo "U $up"

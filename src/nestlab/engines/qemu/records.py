@@ -17,7 +17,8 @@ from nestlab.lab.console_pattern import compiled
 from nestlab.lab.disks import MadeDisk, made_disks
 from nestlab.lab.model import directly_in, plain
 from nestlab.lab.readiness import LONGEST_STILL, Ready
-from nestlab.plan.steps import NO_PLUGS, NO_ROOM, Plugs, Room
+from nestlab.plan.room import NO_ROOM, Room
+from nestlab.plan.steps import NO_PLUGS, Plugs
 
 LONGEST = 1 << 14
 """Letters of the longest record: nestlab's own have some hundred."""

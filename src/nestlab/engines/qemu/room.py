@@ -14,7 +14,7 @@ from typing import Any
 from nestlab.engines.qemu.accel import Accelerator
 from nestlab.lab.blueprint import Spec
 from nestlab.lab.model import MIB, Machine
-from nestlab.plan.steps import ANY_SIZE, NO_ROOM, Room
+from nestlab.plan.room import ANY_SIZE, NO_ROOM, Room
 
 GIB = 1 << 30
 
