@@ -139,7 +139,7 @@ TABLE: tuple[Signature, ...] = (
         r"nested ?virtuali[sz]ation requires macOS|nested ?virtuali[sz]ation\W? is only supported"
         r"|nested virtuali[sz]ation is (?:not )?supported on(?:ly)? "
         r"(?:this (?:device|mac)|macOS|on macOS)\b|isNestedVirtualizationSupported.{0,20}(?:false|0)"
-        r"|nested virtuali[sz]ation (?:is not|isn['’]t|is un)\w*(?: available)? (?:supported )?(?:on|for|with) "
+        r"|nested virtuali[sz]ation (?:is not|isn['’]t|is un)[a-z]{0,9}(?: available)? (?:supported )?(?:on|for|with) "
         r".{0,40}?(?:Apple|\bMacs?\b|\bM[1-9]\b)",
         "Apple's Virtualization framework nests on an M3 or newer with macOS 15 or newer only, ARM guests only, one "
         "level.",
