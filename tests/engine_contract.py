@@ -29,7 +29,7 @@ class Stage:
     `lab` has a hypervisor with the machine `inner` directly in it. `changed` is the same lab with another definition
     of `inner` and other names for all. `nest` makes a Nest for a blueprint and the one before. While `refusal()` is
     open the world refuses to boot `inner`. `kill` ends `inner` behind nestlab's back. `enlarged` is `changed` with more
-    memory for the hypervisor that `inner` is in; a file written there is still there after it.
+    memory, by a restart, for the hypervisor that `inner` is in; a file written there is still there after it.
     """
 
     lab: Blueprint

@@ -35,17 +35,21 @@ def test_memory_and_a_larger_disk_keep_what_was_written_and_a_smaller_one_is_ask
     up("512M", "16G")
     said("echo precious >/root/kept")
     small = int(said("awk '/MemTotal/ {print $2}' /proc/meminfo"))
-    assert "restart: memory 512M -> 640M; its disk is kept" in up("640M", "16G")
-    assert said("cat /root/kept") == "precious"
+    first = cli.machines("changes")["hv"]["pid"]
+    assert "live: memory 512M -> 640M" in up("640M", "16G")
     assert int(said("awk '/MemTotal/ {print $2}' /proc/meminfo")) > small + 100_000
+    assert cli.machines("changes")["hv"]["pid"] == first
+    assert "restart: memory 640M -> 448M; its disk is kept" in up("448M", "16G")
+    assert said("cat /root/kept") == "precious"
     started = cli.machines("changes")["hv"]["pid"]
-    assert "live: disk 16G -> 20G" in up("640M", "20G")
+    assert started != first
+    assert "live: disk 16G -> 20G" in up("448M", "20G")
     assert cli.machines("changes")["hv"]["pid"] == started
     assert int(said("cat /sys/block/vda/size")) == (20 << 30) // 512
     assert int(said("df --output=size -k / | tail -1")) > 18 << 20
-    refused = up("640M", "17G", status=2)
+    refused = up("448M", "17G", status=2)
     assert "disk 20G -> 17G, and no disk gets smaller; its disk with" in refused
     assert "--replace" in refused
     assert said("cat /root/kept") == "precious"
-    up("640M", "17G", "--replace")
+    up("448M", "17G", "--replace")
     assert said("cat /root/kept 2>&1 || true").endswith("No such file or directory")
