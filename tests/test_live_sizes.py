@@ -154,6 +154,24 @@ async def test_what_an_interrupted_nestlab_did_is_not_done_again() -> None:
     assert commands(there) == ["device_add"]
 
 
+async def test_what_was_asked_and_not_brought_into_use_yet_is_by_the_next() -> None:
+    there = Pretended(replace(ROOM, asked=(768 * MIB, 2)), cpus=2)
+    there.used = 1
+    there.device = {"id": room.DEVICE, "size": 256 * MIB, "requested-size": 256 * MIB}
+    said = list[str]()
+    assert await there.sizes().settle(wanted(768 * MIB, 2), said.append)
+    assert (there.told, said, there.used) == ([], [], 2)
+    assert records.started(there.files[PATHS.boot]).room.plugged, "a machine that moves has the device there, too"
+
+
+async def test_a_machine_that_is_as_it_was_started_is_not_asked() -> None:
+    there = Pretended()
+    there.files[PATHS.made] = json.dumps({"path": "web", "digest": "new"})
+    assert not await there.sizes().settle(wanted(), print)
+    assert there.told == []
+    assert records.started(there.files[PATHS.boot]).room == ROOM
+
+
 async def test_cpus_come_into_the_sockets_that_are_empty_and_the_last_ones_go_first() -> None:
     there, said = Pretended(), list[str]()
     await there.sizes().settle(wanted(cpus=3), said.append)
@@ -181,7 +199,7 @@ async def test_a_few_pages_that_cannot_be_moved_are_no_failure() -> None:
 
 
 async def test_cpus_that_it_does_not_give_up_or_use_are_told() -> None:
-    there = Pretended(cpus=2, deaf=True)
+    there = Pretended(replace(ROOM, asked=(512 * MIB, 2)), cpus=2, deaf=True)
     with pytest.raises(LabError, match="it still has 2 CPUs"):
         await there.sizes().settle(wanted(cpus=1), print)
     there = Pretended(cpus=1, deaf=True)
@@ -205,7 +223,7 @@ async def test_a_kernel_without_the_driver_is_told_at_once() -> None:
 
 @pytest.mark.parametrize("odd", ["", "many\n", "9" * 5000 + "\n", "-1\n"])
 async def test_what_a_guest_says_of_its_cpus_is_a_number_or_none(odd: str) -> None:
-    there = Pretended(cpus=2)
+    there = Pretended(replace(ROOM, asked=(512 * MIB, 2)), cpus=2)
     there.says = odd
     with contextlib.suppress(LabError):
         await there.sizes().settle(wanted(cpus=1), print)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -16,6 +17,7 @@ from nestlab.engines.qemu.booting import Boot
 from nestlab.home.paths import MachinePaths
 from nestlab.hosts.local import LocalHost
 from nestlab.hosts.ssh import SshHost
+from waiting import wait_until
 
 STALL = """\
 echo "[   $1] rcu: rcu_preempt kthread timer wakeup didn't happen for 5251 jiffies! g-1131 f0x0 RCU_GP_WAIT_FQS(5)"
@@ -25,11 +27,24 @@ QEMU = f"""\
 echo >> boots
 stall() {{
 {STALL}}}
-[ "$(wc -l < boots)" -gt GOOD ] && {{ echo "nestlab: ready" >> console.log; exec sleep 1000; }}
+[ "$(wc -l < boots)" -gt GOOD ] && {{ echo "nestlab: ready" >> console.log; while :; do sleep 0.2; done; }}
 {{ stall 108.3 6; stall 129.3 SECOND; AFTER; }} >> console.log
-exec sleep 1000
+while :; do sleep 0.2; done
 """
-"""Boots until it stalls twice; from boot GOOD + 1 on all is well."""
+"""Boots until it stalls twice; from boot GOOD + 1 on all is well. It keeps its name, by which it is ended."""
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(tmp_path: Path) -> Iterator[None]:
+    yield
+    wait_until(lambda: str(tmp_path) not in {_where(each) for each in Path("/proc").glob("[0-9]*/cwd")})
+
+
+def _where(link: Path) -> str:
+    try:
+        return str(link.readlink())
+    except OSError:
+        return ""
 
 
 class Login:

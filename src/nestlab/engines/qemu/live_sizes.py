@@ -60,15 +60,16 @@ class LiveSizes:
     async def settle(self, spec: Spec, say: Say) -> bool:
         """The machine has the memory and the CPUs of its definition. Whether it takes that while it runs at all.
         LabError when it does not bring them into use, or does not give them up."""
-        line = await self._line(self.paths.boot)
+        machine, line = spec.machine, await self._line(self.paths.boot)
         there = records.started(line).room
-        if there == NO_ROOM:
+        resized = there.asked != NO_ROOM.asked
+        same = machine.memory == there.memory and machine.cpus == (there.cores or machine.cpus)
+        if there == NO_ROOM or (same and not resized):
             made = records.made(await self._line(self.paths.made), parent_of(self.path), short_id(self.path))
             if made is not None and made.digest not in (None, spec.digest):
                 hint = f"`nestlab restart {self.path}` gives it what is wanted."
                 raise LabError(f"{self.path} runs with another definition.", hint=hint)
             return False
-        machine = spec.machine
         there = replace(there, asked=(machine.memory, machine.cpus))
         await self._note(line, there)  # whatever becomes of it, the next plan knows
         if machine.container:
@@ -79,6 +80,7 @@ class LiveSizes:
         said = await self._ask(spec, there, line)
         if said:
             say(said)
+        if said or resized:  # an interrupted nestlab may have asked, and not waited until it was brought into use
             await self._until(spec, there, say)
         return True
 
@@ -97,11 +99,11 @@ class LiveSizes:
             above, now = spec.machine.memory - there.memory, await _above(monitor)
             if now is None and above > 0:
                 await self._plug(monitor, there, above)
-                await self._note(line, replace(there, plugged=True))
             elif now is not None and above != now["requested-size"]:
                 where = f"/machine/peripheral/{room.DEVICE}"
                 await monitor.execute("qom-set", path=where, property="requested-size", value=above)
             if now is not None or above > 0:
+                await self._note(line, replace(there, plugged=True))
                 had = 0 if now is None else now["size"]
                 if had != above:
                     asked.append(f"memory {format_size(there.memory + had)} -> {format_size(spec.machine.memory)}")
