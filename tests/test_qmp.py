@@ -275,12 +275,13 @@ def test_an_agent_that_does_not_answer_is_unreachable_in_time(tmp_path: Path, sc
         qga.Agent(found.path, timeout=0.3, where="web")
 
 
-def test_a_command_that_goes_on_for_too_long_is_an_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("answers", [1, 100])
+def test_a_command_that_goes_on_for_too_long_is_an_error(tmp_path: Path, answers: int) -> None:
     still: list[Step] = [Hear(), Say({"return": {"exited": False}})]
-    script: list[Step] = [*SYNCHRONISED, Hear(), Say({"return": {"pid": 5}}), *still * 100]
+    script: list[Step] = [*SYNCHRONISED, *still * answers, Hear(), Hang()]
     goes_on = pytest.raises(LabError, match="goes on")
-    with server(tmp_path / "s", script) as found, qga.Agent(found.path, timeout=0.5) as agent, goes_on:
-        agent.run(["sleep", "1000"])
+    with server(tmp_path / "s", script) as found, qga.Agent(found.path, timeout=3) as agent, goes_on:
+        agent.ended(["sleep", "1000"], 5)
 
 
 def test_shutting_down_waits_for_no_answer(tmp_path: Path) -> None:

@@ -99,17 +99,19 @@ class Agent:
     def ended(self, argv: Sequence[str], pid: int) -> Result:
         """What came of a command that guest-exec started."""
         pause = POLL
-        while True:
-            if time.monotonic() + pause > self._deadline:
-                what = f"`{show(argv)}` did not end within {self._timeout:g} s in {self._where}, and goes on there."
-                raise LabError(what, hint="Give it more time.")
+        while time.monotonic() + pause <= self._deadline:
             time.sleep(pause)
-            if (status := self.execute("guest-exec-status", pid=pid))["exited"]:
-                break
+            try:
+                status = self.execute("guest-exec-status", pid=pid)
+            except Unreachable:
+                if pause > POLL and time.monotonic() >= self._deadline:
+                    break  # it has answered until now
+                raise
+            if status["exited"]:
+                return _result(argv, status)
             pause = min(1.5 * pause, 0.5)
-        code = 128 + status["signal"] if "signal" in status else status.get("exitcode", 0)
-        out, err = (base64.b64decode(status.get(name, "")) for name in ("out-data", "err-data"))
-        return Result(tuple(argv), code, out, err)
+        what = f"`{show(argv)}` did not end within {self._timeout:g} s in {self._where}, and goes on there."
+        raise LabError(what, hint="Give it more time.")
 
     def shutdown(self) -> None:
         """Shut the guest down. (It gives no answer.)"""
@@ -135,6 +137,12 @@ class Agent:
         cause = str(error) or type(error).__name__
         what = f"The agent of {self._where} does not answer: {cause}."
         return Unreachable(what, hint="Does qemu-guest-agent run in it?")
+
+
+def _result(argv: Sequence[str], status: dict[str, Any]) -> Result:
+    code = 128 + status["signal"] if "signal" in status else status.get("exitcode", 0)
+    out, err = (base64.b64decode(status.get(name, "")) for name in ("out-data", "err-data"))
+    return Result(tuple(argv), code, out, err)
 
 
 def look(path: str, argv: Sequence[str], *, timeout: float, where: str = "") -> Result:
