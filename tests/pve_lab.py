@@ -22,7 +22,8 @@ from nestlab.engines.qemu.cargo import serial_of
 from nestlab.home.lab_keys import LabKeys
 from nestlab.hosts.host import Host, Result
 from nestlab.lab.blueprint import Blueprint, Spec
-from nestlab.lab.model import Image, Pve
+from nestlab.lab.model import Image
+from nestlab.lab.places import Pve
 from nestlab.plan.steps import Boot, Create, Seen
 from nestlab.testing.fake_engine import FakeHost, FakeWorld
 from nestlab.testing.fake_machine import FakeMachine

@@ -25,7 +25,8 @@ from nestlab.home.lab_keys import LabKeys
 from nestlab.hosts.host import Host, Result
 from nestlab.images.image_files import ImageFiles, ImageStore
 from nestlab.lab.blueprint import Blueprint
-from nestlab.lab.model import Image, Machine, Pve
+from nestlab.lab.model import Image, Machine
+from nestlab.lab.places import Pve
 from nestlab.plan.steps import Boot, Create
 from nestlab.testing.fake_pve import FakePve
 from nestlab.testing.fake_pve.forms import Upload

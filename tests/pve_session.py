@@ -11,7 +11,7 @@ from nestlab.base.events import Event
 from nestlab.engines.pve.tags import LabNames
 from nestlab.home import former_names
 from nestlab.home.directories import Home, LabHome
-from nestlab.lab.model import Pve
+from nestlab.lab.places import Pve
 from nestlab.plan.steps import Plan, Want
 from nestlab.proxmox.platform import ProxmoxPlatform, Reached
 from nestlab.testing.fake_engine import FakeWorld

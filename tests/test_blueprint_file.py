@@ -12,7 +12,8 @@ from blueprints import blueprints, draft, guest, pair
 from nestlab.base.errors import LabError
 from nestlab.lab.blueprint import Blueprint
 from nestlab.lab.blueprint_file import blueprint_from_json, blueprint_to_json, load, save
-from nestlab.lab.model import GIB, File, Image, Pve, Segment
+from nestlab.lab.model import GIB, File, Image, Segment
+from nestlab.lab.places import Pve
 
 
 @given(blueprints())

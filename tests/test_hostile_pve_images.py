@@ -13,7 +13,8 @@ from nestlab.base.errors import LabError
 from nestlab.engines.pve.boot_images import Workshop
 from nestlab.engines.pve.images import Stock
 from nestlab.images.image_files import Cache, key_of
-from nestlab.lab.model import Format, Image, Pve
+from nestlab.lab.model import Format, Image
+from nestlab.lab.places import Pve
 from nestlab.testing.fake_pve import FakePve
 from pve_lab import assert_valid, client, cluster
 from test_disk_header import HOSTILE

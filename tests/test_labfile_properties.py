@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from nestlab.base.errors import Mistakes
 from nestlab.home import key_pairs
-from nestlab.lab.model import MIB, File, Image, Lab, Link, Machine, Pve, Segment, Setup
+from nestlab.lab.model import MIB, File, Image, Lab, Link, Machine, Segment, Setup
+from nestlab.lab.places import Pve
 from nestlab.labfile import parse_text, render
 from nestlab.labfile.fields import RECORDS, RESERVED
 from nestlab.labfile.image_fields import SUITES

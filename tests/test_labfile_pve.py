@@ -10,7 +10,8 @@ from jsonschema import Draft202012Validator
 from ruamel.yaml import YAML
 
 from nestlab.base.errors import Mistake, Mistakes
-from nestlab.lab.model import GIB, Image, Lab, Machine, Pve, Segment
+from nestlab.lab.model import GIB, Image, Lab, Machine, Segment
+from nestlab.lab.places import Pve
 from nestlab.labfile import parse, parse_text, render
 from nestlab.labfile.schema import schema
 

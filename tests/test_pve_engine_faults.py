@@ -15,7 +15,8 @@ from nestlab.base.errors import LabError, Unreachable
 from nestlab.engines.pve import guests, power
 from nestlab.engines.pve.engine import PveEngine
 from nestlab.engines.pve.vmids import Vmids
-from nestlab.lab.model import GIB, Pve, Segment
+from nestlab.lab.model import GIB, Segment
+from nestlab.lab.places import Pve
 from nestlab.plan.steps import Boot, Connect, Create, Disconnect, Remove, Stop
 from nestlab.testing.fake_pve import FakePve, mistakes
 from nestlab.wire.pve import tasks

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from blueprints import draft, guest
 from nestlab.engines.pve.create import CLONES
-from nestlab.lab.model import GIB, Pve
+from nestlab.lab.model import GIB
+from nestlab.lab.places import Pve
 from nestlab.plan.steps import Connect, Create
 from nestlab.testing.fake_pve import FakePve
 from nestlab.testing.fake_pve.tasks import Task

@@ -21,7 +21,8 @@ from nestlab.home.directories import Home
 from nestlab.home.lock_holder import Holder
 from nestlab.lab import addresses, blueprint_file
 from nestlab.lab.blueprint import Blueprint, Leases, settle
-from nestlab.lab.model import Image, Pve
+from nestlab.lab.model import Image
+from nestlab.lab.places import Pve
 from nestlab.plan.steps import Boot, Build, Connect, Create, Disconnect, Remove, Step, Stop
 from nestlab.proxmox import setup
 from nestlab.testing.fake_pve import FakePve

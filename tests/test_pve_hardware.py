@@ -16,7 +16,8 @@ from nestlab.engines.pve import hardware
 from nestlab.engines.pve.cpu_types import Cpu
 from nestlab.engines.pve.hardware import Choices, Wire
 from nestlab.lab.blueprint import Blueprint
-from nestlab.lab.model import GIB, MIB, Machine, Pve, Segment
+from nestlab.lab.model import GIB, MIB, Machine, Segment
+from nestlab.lab.places import Pve
 from nestlab.testing.fake_pve import mistakes
 from nestlab.testing.fake_pve.published import schema
 

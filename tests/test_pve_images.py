@@ -22,7 +22,8 @@ from nestlab.engines.pve.templates import mark_of
 from nestlab.engines.pve.uploads import files_of
 from nestlab.engines.qemu.cargo import serial_of
 from nestlab.images.image_files import ImageFiles
-from nestlab.lab.model import GIB, Image, Pve
+from nestlab.lab.model import GIB, Image
+from nestlab.lab.places import Pve
 from nestlab.testing.fake_pve import FakePve
 from nestlab.testing.fake_pve.world import Guest
 from nestlab.wire.pve import privileges

@@ -18,7 +18,8 @@ from nestlab.engines.pve.migration import judge
 from nestlab.engines.pve.uploads import Uploads
 from nestlab.lab.blueprint import Blueprint
 from nestlab.lab.disks import Disk
-from nestlab.lab.model import GIB, Image, Pve, Segment
+from nestlab.lab.model import GIB, Image, Segment
+from nestlab.lab.places import Pve
 from nestlab.plan.steps import Boot, Create, Introduce, Remove, Stop
 from nestlab.proxmox import setup
 from nestlab.testing.fake_pve import Agent, FakePve

@@ -13,7 +13,8 @@ from nestlab.engines.pve import placement
 from nestlab.engines.pve.cpu_types import Processor
 from nestlab.engines.pve.placement import IMAGE, At, Room, Spot, Store, overhead, place
 from nestlab.lab.blueprint import Blueprint
-from nestlab.lab.model import GIB, MIB, Pve, Segment
+from nestlab.lab.model import GIB, MIB, Segment
+from nestlab.lab.places import Pve
 
 PVE = Pve("pve://pve.example.org")
 

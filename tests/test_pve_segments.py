@@ -11,7 +11,8 @@ from nestlab.base.errors import LabError, Refused
 from nestlab.engines.pve.hardware import Wire
 from nestlab.engines.pve.remembered import Memory
 from nestlab.engines.pve.segments import Segments, alias, names
-from nestlab.lab.model import Pve, Segment
+from nestlab.lab.model import Segment
+from nestlab.lab.places import Pve
 from nestlab.testing.fake_pve import FakePve
 from nestlab.wire.pve.client import Pve as Client
 from nestlab.wire.pve.errors import Denied, PveError

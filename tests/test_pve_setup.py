@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nestlab.engines.pve import network_reload
-from nestlab.lab.model import Pve
+from nestlab.lab.places import Pve
 from nestlab.proxmox import setup
 from nestlab.testing.fake_pve import FakePve
 from pve_lab import assert_valid, bench, cluster

@@ -14,7 +14,8 @@ from nestlab.base.errors import LabError
 from nestlab.engines import Weighing
 from nestlab.engines.pve import tags
 from nestlab.lab.blueprint import Blueprint
-from nestlab.lab.model import GIB, Pve
+from nestlab.lab.model import GIB
+from nestlab.lab.places import Pve
 from nestlab.plan import planner
 from nestlab.plan.steps import Written
 from nestlab.testing.fake_pve import FakePve

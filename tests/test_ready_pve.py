@@ -14,7 +14,7 @@ from nestlab.base.picture import Picture
 from nestlab.engines.pve import hardware
 from nestlab.engines.pve.readiness import nests
 from nestlab.lab.blueprint import Blueprint
-from nestlab.lab.model import Pve
+from nestlab.lab.places import Pve
 from nestlab.lab.readiness import Ready
 from nestlab.plan.steps import Boot, Create, Introduce
 from nestlab.testing.fake_pve.fake import FakePve

@@ -22,7 +22,8 @@ from nestlab.engines.pve.boot_images import Role, Workshop
 from nestlab.engines.pve.images import Stock
 from nestlab.images.image_files import Cache, ImageFiles, key_of
 from nestlab.lab.disks import Disk
-from nestlab.lab.model import GIB, MIB, Image, Machine, Pve
+from nestlab.lab.model import GIB, MIB, Image, Machine
+from nestlab.lab.places import Pve
 from nestlab.testing.fake_pve import FakePve
 from pve_lab import assert_valid, client, cluster
 from test_url_images import ova

@@ -16,7 +16,7 @@ from nestlab.engines.pve.protocols import Stream
 from nestlab.home.lab_keys import LabKeys
 from nestlab.hosts.host import Host, Result
 from nestlab.images.image_files import Cache
-from nestlab.lab.model import Pve
+from nestlab.lab.places import Pve
 from nestlab.plan import planner
 from nestlab.plan.steps import Boot, Create, Remove, Stop
 from nestlab.proxmox import setup

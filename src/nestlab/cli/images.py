@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from nestlab.install.inside import Inside
-    from nestlab.lab.model import Image, Pve
+    from nestlab.lab.model import Image
+    from nestlab.lab.places import Pve
 
 KEPT = "nothing was removed"
 

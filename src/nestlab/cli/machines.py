@@ -18,6 +18,7 @@ from nestlab.cli.common import lab_named, meant, print_json, site
 from nestlab.cli.exit_status import guarded, out, run, say, untouched
 from nestlab.cli.options import Debug, Json, MachineWord
 from nestlab.lab.model import parent_of
+from nestlab.lab.places import Pve
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -259,7 +260,7 @@ async def below(found: Which) -> AsyncIterator[tuple[str, Host, Place, Afar | No
 async def _afar(session: Session, path: str) -> Afar | None:
     outer = parent_of(path)
     spec = session.blueprint.by_path().get(outer)
-    if session.blueprint.on is None and (spec is None or spec.machine.hypervisor != "pve"):
+    if not isinstance(session.blueprint.on, Pve) and (spec is None or spec.machine.hypervisor != "pve"):
         return None  # the import takes longer than the answer
     from nestlab.verbs.pve_consoles import afar
 

@@ -79,13 +79,14 @@ async def _migrate(
 ) -> int | None:
     from nestlab.cli.machines import the_one
     from nestlab.lab.model import parent_of
+    from nestlab.lab.places import Pve
     from nestlab.verbs import session as verbs
 
     name = lab_named(found)
     waiting = verbs.changing(site(), "migrate", name=name, wait=0 if no_wait else None, say=say)
     async with waiting as session:
         path = the_one(session, found)
-        if not parent_of(path) and session.blueprint.on is not None:
+        if not parent_of(path) and isinstance(session.blueprint.on, Pve):
             return await _to_node(session, path, target, stop_guests=stop_guests, yes=yes, as_json=as_json)
         await _to_hypervisor(session, path, target, cold=cold, keep=keep, as_json=as_json)
     return None

@@ -16,7 +16,7 @@ from nestlab.cli.narrow_help import FittedTyper
 from nestlab.cli.options import Debug, Json, Yes
 
 if TYPE_CHECKING:
-    from nestlab.lab.model import Pve
+    from nestlab.lab.places import Pve
 
 group = FittedTyper(
     help="A Proxmox VE as the host of labs: set it up, check it, believe its certificate.",
@@ -111,7 +111,7 @@ def meant_by(word: str) -> Meant:
 
     from nestlab.home import labs
     from nestlab.lab import blueprint_file
-    from nestlab.lab.model import Pve
+    from nestlab.lab.places import Pve
 
     if word.startswith(("pve://", "pve+")):
         return Meant(Pve(word))

@@ -13,7 +13,7 @@ from nestlab.cli.common import home, paint, print_json
 from nestlab.cli.exit_status import MEND, agreed, out, say, show
 
 if TYPE_CHECKING:
-    from nestlab.lab.model import Pve
+    from nestlab.lab.places import Pve
     from nestlab.lab.pve_address import Shell
     from nestlab.proxmox.setup import Point, Setup
 

@@ -21,13 +21,13 @@ from nestlab.lab.model import (
     Lab,
     Machine,
     Placed,
-    Pve,
     Segment,
     digest_of,
     diskless,
     level_of,
     parent_of,
 )
+from nestlab.lab.places import On
 from nestlab.lab.readiness import Ready
 from nestlab.lab.setup_stamps import stamps
 from nestlab.lab.vlans import network_of, tags
@@ -154,7 +154,7 @@ class Blueprint:
     segments: tuple[Segment, ...] = ()
     specs: tuple[Spec, ...] = ()
     images: Mapping[str, Image] = field(default_factory=lambda: MappingProxyType({}))
-    on: Pve | None = None
+    on: On | None = None
     """Where the outermost machines run; None: on this machine."""
     patience: int = 1
     """The factor on all waits for its machines (`base.patience`)."""

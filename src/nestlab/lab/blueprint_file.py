@@ -20,8 +20,9 @@ from nestlab.lab.clusters import Cluster
 from nestlab.lab.disks import Disk
 from nestlab.lab.hardware import Hardware, Smbios, Topology
 from nestlab.lab.install import Install
-from nestlab.lab.model import File, Image, Link, Machine, Pve, Segment, Setup, Vlan, plain
+from nestlab.lab.model import File, Image, Link, Machine, Segment, Setup, Vlan, plain
 from nestlab.lab.netboot import Netboot
+from nestlab.lab.places import Pve
 from nestlab.lab.ports import Port
 from nestlab.lab.pve_packages import PvePackages
 from nestlab.lab.readiness import Ready

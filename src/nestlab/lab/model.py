@@ -18,6 +18,7 @@ from nestlab.lab.disks import BootFrom, Bus, Disk
 from nestlab.lab.hardware import Card, Hardware
 from nestlab.lab.install import Install
 from nestlab.lab.netboot import Netboot
+from nestlab.lab.places import On
 from nestlab.lab.ports import Port
 from nestlab.lab.pve_packages import PvePackages
 from nestlab.lab.readiness import Ready
@@ -28,7 +29,6 @@ Format = Literal["qcow2", "raw", "iso", "vmdk", "vhdx", "vdi", "ova", "tar"]
 stays packed; the others are converted once, when they are downloaded."""
 
 Compression = Literal["none", "xz", "zst", "gz", "bz2"]
-Placement = Literal["spread", "pack"]
 
 TEMPLATE_ENDINGS = (".tar.zst", ".tar.gz", ".tar.xz")
 """The endings of container templates, as Proxmox VE knows them (PVE::Storage, VZTMPL_EXT_RE_1)."""
@@ -261,31 +261,6 @@ class Placed:
 
 
 @frozen
-class Pve:
-    """A Proxmox VE that the outermost machines of a lab run on, and what of it they may use. What is None is chosen.
-
-    `address`: `pve://[USER@REALM[!TOKENID]@]HOST[:8006][/NODE]` for its API over HTTPS, `pve+ssh://[USER@]HOST[:22]`
-    for pvesh on a node over ssh, `pve+local` for pvesh on this machine. It holds no secret.
-    """
-
-    address: str
-    pool: str = "nestlab"
-    storage: str | None = None
-    """Where disks are made."""
-    images: str | None = None
-    """Where images are uploaded to (content `import`)."""
-    zone: str = "nestlab"
-    """The SDN zone that segments become vnets of."""
-    bridge: str | None = None
-    """A bridge of the nodes with DHCP, for machines with `internet: true`, and for ssh straight to them."""
-    nodes: tuple[str, ...] = ()
-    """The nodes that may be used; empty: all."""
-    placement: Placement = "spread"
-    cpu: str | None = None
-    """The CPU of hypervisors in PVE's own words, such as `EPYC,flags=+nested-virt`."""
-
-
-@frozen
 class Taken:
     """Something of this computer, from outside of the lab file's folder, that the lab file gives to its machines: a
     file (`what` is its path), or a variable of the environment (`what` is `$NAME`). `key`: where the lab file says so.
@@ -301,7 +276,7 @@ class Lab:
     """Everything wanted."""
 
     name: str
-    on: Pve | None = None
+    on: On | None = None
     """None: on this machine, by the embedded engine."""
     segments: tuple[Segment, ...] = ()
     machines: tuple[Machine, ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nestlab.base.did_you_mean import meant
-from nestlab.lab.model import Pve
+from nestlab.lab.places import Pve
 from nestlab.labfile.network import Complaint
 from nestlab.labfile.nodes import Items, Scalar
 from nestlab.labfile.read import Section

@@ -11,7 +11,8 @@ from nestlab.lab.clusters import Cluster
 from nestlab.lab.disks import Disk
 from nestlab.lab.hardware import Hardware
 from nestlab.lab.install import Install
-from nestlab.lab.model import File, Image, Lab, Link, Machine, Pve, Segment, Setup, Vlan, format_size, plain
+from nestlab.lab.model import File, Image, Lab, Link, Machine, Segment, Setup, Vlan, format_size, plain
+from nestlab.lab.places import Pve
 from nestlab.lab.ports import Port
 from nestlab.lab.pve_packages import PvePackages
 from nestlab.lab.readiness import STILL

@@ -27,7 +27,7 @@ from nestlab.hosts.ssh import at
 from nestlab.images.image_files import Cache
 from nestlab.lab import pve_address
 from nestlab.lab.blueprint import Blueprint
-from nestlab.lab.model import Pve
+from nestlab.lab.places import Pve
 from nestlab.plan import capacity
 from nestlab.plan.steps import Observed, Seen
 from nestlab.show.render import Acceleration
@@ -65,7 +65,7 @@ def reach(
     *,
     named: bool = False,
 ) -> Reached:
-    """The Proxmox VE with an address (see `model.Pve`). Nothing is connected yet. LabError without credentials, for
+    """The Proxmox VE with an address (see `places.Pve`). Nothing is connected yet. LabError without credentials, for
     what is no address, and for one that the user has not named (see `wire.pve.known_addresses`). `ask`: for a secret
     that is nowhere kept."""
     where = pve_address.parse(address)

@@ -16,7 +16,7 @@ from nestlab.base.paint import human
 from nestlab.engines.pve import network_reload, nodes
 from nestlab.engines.pve.cpu_types import Processor
 from nestlab.engines.pve.uploads import Uploads
-from nestlab.lab.model import Pve
+from nestlab.lab.places import Pve
 from nestlab.wire.pve import privileges
 from nestlab.wire.pve.api import Api
 from nestlab.wire.pve.errors import Denied, Exists, Missing, NodeUnreachable, PveError

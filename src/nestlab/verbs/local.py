@@ -27,7 +27,7 @@ from nestlab.images import package_names, qemu_runtime
 from nestlab.images.image_files import Cache
 from nestlab.images.qemu_runtime import Tool, choose_qemu, choose_qemu_img
 from nestlab.install import make as install_image
-from nestlab.lab.model import Pve
+from nestlab.lab.places import Pve
 from nestlab.verbs.platform import Platform
 from nestlab.verbs.site import Site
 

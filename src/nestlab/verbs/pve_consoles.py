@@ -11,6 +11,7 @@ from nestlab.engines.pve import consoles
 from nestlab.engines.pve.node_engine import NodeEngine
 from nestlab.engines.pve.protocols import Door
 from nestlab.lab.model import parent_of
+from nestlab.lab.places import Pve
 from nestlab.verbs.session import Session
 
 
@@ -53,7 +54,7 @@ class InNode:
 async def afar(session: Session, path: str) -> Afar | None:
     """What tells of a machine's console; None where the host that it is on keeps it."""
     if not parent_of(path):
-        if session.blueprint.on is None:
+        if not isinstance(session.blueprint.on, Pve):
             return None
         from nestlab.proxmox.platform import ProxmoxPlatform
 

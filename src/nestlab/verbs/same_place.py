@@ -6,7 +6,8 @@ from nestlab.base.errors import LabError
 from nestlab.home.directories import LabHome
 from nestlab.lab import pve_address
 from nestlab.lab.blueprint import Blueprint
-from nestlab.lab.model import Lab, Pve
+from nestlab.lab.model import Lab
+from nestlab.lab.places import Pve, called
 from nestlab.plan.steps import Observed
 from nestlab.wire.pve import known_addresses
 
@@ -14,7 +15,7 @@ from nestlab.wire.pve import known_addresses
 def stays_in_place(place: LabHome, made: Blueprint, lab: Lab) -> None:
     """A lab does not move between this machine and a Proxmox VE: what was made there would stay behind."""
     if (made.on is None) != (lab.on is None):
-        was, now = (on.address if on else "this machine" for on in (made.on, lab.on))
+        was, now = (called(on) for on in (made.on, lab.on))
         hint = f"`nestlab down {place.name}` ends it there, then `nestlab up` makes it anew; or give it another name."
         raise LabError(f"Lab {place.name} was made on {was}, and its lab file now says {now}.", hint=hint)
 

@@ -10,7 +10,7 @@ from nestlab.engines import Inside
 from nestlab.home.directories import Home, LabHome
 from nestlab.hosts.host import Host
 from nestlab.images import package_names, system_packages
-from nestlab.lab.model import Pve
+from nestlab.lab.places import Pve
 from nestlab.verbs.platform import LocalPlatform, Platform
 
 

@@ -15,7 +15,8 @@ from nestlab.engines.pve.cpu_types import Cpu, Processor
 from nestlab.engines.pve.placement import At, Room, Spot
 from nestlab.engines.pve.resources import Found
 from nestlab.lab.blueprint import Blueprint, Spec
-from nestlab.lab.model import Pve, Segment
+from nestlab.lab.model import Segment
+from nestlab.lab.places import Pve
 from nestlab.wire.pve.api import Api
 from nestlab.wire.pve.errors import Denied, NodeUnreachable
 

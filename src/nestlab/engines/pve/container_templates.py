@@ -12,7 +12,7 @@ from typing import Any
 from nestlab.base.errors import LabError
 from nestlab.base.events import Say
 from nestlab.engines.pve.uploads import File
-from nestlab.lab.model import Pve
+from nestlab.lab.places import Pve
 from nestlab.wire.pve.api import Api
 
 _NAME = re.compile(r"nestlab-(file-[0-9a-z]+)\.tar\.\w+")

@@ -30,7 +30,8 @@ from nestlab.engines.qemu import identity
 from nestlab.home.lab_keys import LabKeys
 from nestlab.home.paths import short_id
 from nestlab.lab.blueprint import Blueprint, Spec
-from nestlab.lab.model import GIB, Pve
+from nestlab.lab.model import GIB
+from nestlab.lab.places import Pve
 from nestlab.wire.pve.api import Api
 from nestlab.wire.pve.errors import PveError
 

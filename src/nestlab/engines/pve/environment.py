@@ -10,7 +10,7 @@ from nestlab.engines.pve.tags import LabNames
 from nestlab.home.lab_keys import LabKeys
 from nestlab.hosts.host import Host
 from nestlab.images.image_files import ImageStore
-from nestlab.lab.model import Pve
+from nestlab.lab.places import Pve
 from nestlab.wire.pve.api import Api
 
 

@@ -12,7 +12,8 @@ from nestlab.engines.pve import hardware_options
 from nestlab.engines.pve.cpu_types import Cpu
 from nestlab.engines.qemu.launch import ID_SERIAL
 from nestlab.lab.blueprint import Blueprint, Nic, Spec, mac_of
-from nestlab.lab.model import MIB, Pve
+from nestlab.lab.model import MIB
+from nestlab.lab.places import Pve
 
 Params = dict[str, str | int]
 

@@ -30,7 +30,8 @@ from nestlab.home.directories import Home
 from nestlab.images.image_files import ImageFiles, ImageStore
 from nestlab.lab.blueprint import Spec
 from nestlab.lab.image_titles import title_of
-from nestlab.lab.model import TEMPLATE_ENDINGS, Image, Pve
+from nestlab.lab.model import TEMPLATE_ENDINGS, Image
+from nestlab.lab.places import Pve
 from nestlab.wire.pve.api import Api
 from nestlab.wire.pve.errors import Missing
 

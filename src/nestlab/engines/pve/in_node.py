@@ -16,7 +16,7 @@ from nestlab.home.directories import LabHome
 from nestlab.home.lab_keys import LabKeys
 from nestlab.hosts.host import Host
 from nestlab.images.image_files import ImageStore
-from nestlab.lab.model import Pve
+from nestlab.lab.places import Pve
 from nestlab.wire.pve.daemon import Daemon, Node
 
 POOL = "nestlab"

@@ -10,7 +10,7 @@ from typing import Any
 from nestlab.engines.pve import resources
 from nestlab.engines.pve.cpu_types import Processor
 from nestlab.engines.pve.placement import Room
-from nestlab.lab.model import Pve
+from nestlab.lab.places import Pve
 from nestlab.wire.pve.api import Api
 from nestlab.wire.pve.errors import Denied, NodeUnreachable, PveError
 

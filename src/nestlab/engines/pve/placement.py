@@ -14,7 +14,8 @@ from nestlab.base.frozen import frozen
 from nestlab.engines.pve.cpu_types import Processor
 from nestlab.kinds import kinds
 from nestlab.lab.blueprint import Blueprint, Spec
-from nestlab.lab.model import GIB, MIB, Pve
+from nestlab.lab.model import GIB, MIB
+from nestlab.lab.places import Pve
 from nestlab.plan.capacity import EMULATING, ON_KVM
 
 IMAGE = GIB

@@ -22,7 +22,8 @@ from nestlab.base.patience import allowed
 from nestlab.engines.pve import network_reload
 from nestlab.engines.pve.hardware import Wire
 from nestlab.engines.pve.remembered import Memory
-from nestlab.lab.model import Pve, Segment
+from nestlab.lab.model import Segment
+from nestlab.lab.places import Pve
 from nestlab.wire.pve import privileges
 from nestlab.wire.pve.api import Api
 from nestlab.wire.pve.errors import Denied, Exists, Locked, Missing, PveError

@@ -23,7 +23,7 @@ from nestlab.base.frozen import frozen
 from nestlab.base.typed import parsed
 from nestlab.engines.pve import guest_requests, tags
 from nestlab.engines.pve.vmids import Vmids
-from nestlab.lab.model import Pve
+from nestlab.lab.places import Pve
 from nestlab.wire.pve.api import Api, Params
 from nestlab.wire.pve.errors import Missing, PveError
 from nestlab.wire.shapes import LARGEST

@@ -23,7 +23,7 @@ from nestlab.base.events import Say
 from nestlab.base.frozen import frozen
 from nestlab.base.paint import human
 from nestlab.home.cache import alone
-from nestlab.lab.model import Pve
+from nestlab.lab.places import Pve
 from nestlab.wire.pve.api import Api, Progress
 from nestlab.wire.pve.errors import Invalid
 
