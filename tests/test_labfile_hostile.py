@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from nestlab.base.errors import LabError, Mistake, Mistakes
-from nestlab.cli import lab_work
+from nestlab.cli.consent import Consent, may_take
 from nestlab.home import consents
 from nestlab.home.directories import Home
 from nestlab.images.image_files import recipe_of
@@ -387,13 +387,13 @@ def test_what_is_private_is_agreed_to_once_for_a_lab(tmp_path: Path, monkeypatch
     )
     lab = Lab("x", taken=(key, Taken("/k/public", "images.i.file")))
     with pytest.raises(LabError, match="others here may not read: the file /k/id_rsa") as caught:
-        lab_work.may_take(lab, lab_work.Consent(), as_json=False)
+        may_take(lab, Consent(), as_json=False)
     assert "`nestlab up --private`" in caught.value.hint
-    lab_work.may_take(lab, lab_work.Consent(private=True), as_json=False)
+    may_take(lab, Consent(private=True), as_json=False)
     consents.keep(Home.of(os.environ, tmp_path).lab("x"), lab.taken)
-    lab_work.may_take(lab, lab_work.Consent(), as_json=False)
+    may_take(lab, Consent(), as_json=False)
     more = Lab("x", taken=(*lab.taken, other))
     with pytest.raises(LabError, match=r"others here may not read: \$TOKEN\."):
-        lab_work.may_take(more, lab_work.Consent(), as_json=True)
+        may_take(more, Consent(), as_json=True)
     with pytest.raises(LabError):
-        lab_work.may_take(Lab("y", taken=lab.taken), lab_work.Consent(), as_json=True)
+        may_take(Lab("y", taken=lab.taken), Consent(), as_json=True)

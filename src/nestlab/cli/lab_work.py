@@ -7,12 +7,13 @@ import os
 import sys
 from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from nestlab.base.errors import LabError
-from nestlab.base.frozen import frozen
 from nestlab.cli import next_steps, settling
-from nestlab.cli.common import here, home, lab_named, own_lab, paint, print_json, site
+from nestlab.cli.common import here, home, lab_named, paint, print_json, site
+from nestlab.cli.consent import Consent, agree, may_take, own
 from nestlab.cli.exit_status import MEND, answered, on_terminal, say, show, width
 
 if TYPE_CHECKING:
@@ -28,16 +29,6 @@ MOST = 24
 """Lines of a plan that `up` shows."""
 
 
-@frozen
-class Consent:
-    """What a person agreed to beforehand: that disks are deleted, that a lab is taken over by another file, and that
-    machines get what others here may not read."""
-
-    replace: bool = False
-    adopt: bool = False
-    private: bool = False
-
-
 async def bring_up(
     found: Which, sets: list[str], *, verify: bool, no_wait: bool, as_json: bool, consent: Consent, pause: bool = False
 ) -> int | None:
@@ -50,13 +41,13 @@ async def bring_up(
     may_take(lab, consent, as_json=as_json)
     waiting = verbs.changing(site(), "up", lab=lab, source=source, wait=0 if no_wait else None, say=say)
     async with waiting as session:
-        _own(lab, source, consent)  # another nestlab may have made or renamed it meanwhile
+        own(lab, source, consent)  # another nestlab may have made or renamed it meanwhile
         leave = settling.left_down(session, machines)
         todo = await session.weighed(lambda: session.plan("running", machines, leave=leave))
         notes = (*await _checked(session, todo), *settling.notes(session))
-        await _announce(session, todo, notes, as_json=as_json, left=leave)
+        await _announce(session, todo, notes, as_json=as_json, left=leave, ports=_ports(session))
         if not consent.replace:
-            _agree(todo, "--replace", as_json=as_json)
+            agree(todo, "--replace", as_json=as_json)
         consents.keep(session.place, lab.taken)
         if pause:
             await _with_pauses(session, todo, machines, as_json=as_json)
@@ -112,12 +103,14 @@ async def show_plan(found: Which, sets: list[str], *, as_json: bool, consent: Co
         notes = (*notes, *settling.notes(session))
         cost = restart_cost(session.blueprint, session.observed, todo)
         notes = (*notes, cost) if cost else notes
+        ports = _ports(session)
         if as_json:
             told = {"what": refused.what, "hint": refused.hint} if refused else None
-            planned = render.plan_data(todo, accelerated, session.usual(todo))
+            planned = render.plan_data(todo, accelerated, session.usual(todo), ports)
             print_json({**planned, "notes": list(notes), "taken": taken.data(lab.taken), "refused": told})
             return
-        show(render.plan(todo, session.blueprint, paint(), usual=session.usual(todo), left=leave))
+        usual = session.usual(todo)
+        show(render.plan(todo, session.blueprint, paint(), usual=usual, left=leave, ports=ports))
         show(render.accelerations(accelerated, paint()))
         for note in (*notes, *taken.lines(lab.taken)):
             show(f"note: {note}")
@@ -157,7 +150,7 @@ async def change(
         if as_json or todo or want != "gone":
             await _announce(session, todo, (), as_json=as_json)
         if want == "running":
-            _agree(todo, "", as_json=as_json)
+            agree(todo, "", as_json=as_json)
         if want == "gone" and not agreed and not as_json and on_terminal() and not answered(_farewell(todo, machines)):
             say("nothing was changed")
             return MEND
@@ -193,7 +186,7 @@ async def again(
         await _checked(session, todo)
         await _announce(session, todo, (), as_json=as_json)
         if not agreed:
-            _agree(todo, "--yes" if way == "anew" else "", as_json=as_json)
+            agree(todo, "--yes" if way == "anew" else "", as_json=as_json)
         async with shown(session, todo, as_json=as_json) as emit:
             await session.apply(todo, emit, verb=verb)
         await session.look()
@@ -225,62 +218,21 @@ def _farewell(todo: Plan, machines: tuple[str, ...]) -> str:
     return f"Delete {what}, disks included{f' ({written} written)' if written.size else ''}?"
 
 
-def _agree(todo: Plan, option: str, *, as_json: bool) -> None:
-    """LabError unless nothing is deleted, or the person at the terminal agrees. `option`: what agrees beforehand."""
-    losses = todo.losses
-    if not losses:
-        return
-    names = ", ".join(change.path for change in losses[:8]) + (", …" if len(losses) > 8 else "")
-    if not as_json and on_terminal():
-        if answered(f"Delete what is on {names}?"):
-            return
-        raise LabError("Nothing was changed.", hint="The lab is as it was.")
-    reasons = "\n".join(f"{change.path}: {change.why}" for change in losses[:8])
-    how = f"`{option}` agrees to it" if option else "`nestlab up --replace` agrees to it"
-    raise LabError(f"This would delete what is on {names}; nothing was changed.", hint=f"{reasons}\n{how}.")
-
-
 def _wanted(found: Which, sets: list[str], consent: Consent) -> tuple[Lab, Origin]:
     from nestlab.verbs import session as verbs
 
     if found.file is None:
         return verbs.read_again(site().home, found.lab, os.environ, sets)
     lab, source = verbs.read(found.file, os.environ, sets)
-    _own(lab, source, consent)
+    own(lab, source, consent)
     return lab, source
 
 
-def _own(lab: Lab, source: Origin, consent: Consent) -> None:
-    """LabError where the lab of this name is another file's, or the lab of this file was renamed since."""
-    from nestlab.home import former_names
+def _ports(session: Session) -> dict[str, str]:
+    """What `up` changes with the ports of machines, by path."""
+    from nestlab.verbs import port_changes
 
-    now = former_names.called_now(home(), lab.name, source.file)
-    if now is not None:
-        what = f"Lab {lab.name} was renamed to {now}, and {source.file} still calls it {lab.name}."
-        hint = f"Write `lab: {now}` there (or give --set lab={now}). Another lab called {lab.name} needs another file."
-        raise LabError(what, hint=hint)
-    if not consent.adopt:
-        hint = f"Call this one otherwise (`lab:` in {source.file}), or let it take over that lab: --adopt"
-        own_lab(lab.name, source.file, hint)
-
-
-def may_take(lab: Lab, consent: Consent, *, as_json: bool) -> None:
-    """Tell what machines get of this computer. LabError unless it is all for everybody to read, or agreed to."""
-    from nestlab.home import consents
-    from nestlab.show import taken
-
-    if not lab.taken:
-        return
-    before = consents.load(home().existing(lab.name))
-    asked = [] if consent.private else [each for each in lab.taken if each.private and each.what not in before]
-    if not as_json:
-        for line in taken.lines(lab.taken):
-            show(f"note: {line}")
-    if not asked or (not as_json and on_terminal() and answered("Give its machines what others here may not read?")):
-        return
-    what = f"Lab {lab.name} gives its machines what others here may not read: {taken.listed(asked)}."
-    hint = "Nothing was changed. If it is meant, `nestlab up --private` agrees to it, once for this lab."
-    raise LabError(what, hint=hint)
+    return {each.path: str(each) for each in port_changes.due(session)}
 
 
 def _machines(found: Which, paths: list[str], lab: str) -> tuple[str, ...]:
@@ -290,16 +242,23 @@ def _machines(found: Which, paths: list[str], lab: str) -> tuple[str, ...]:
 
 
 async def _announce(
-    session: Session, todo: Plan, notes: tuple[str, ...], *, as_json: bool, left: Collection[str] = ()
+    session: Session,
+    todo: Plan,
+    notes: tuple[str, ...],
+    *,
+    as_json: bool,
+    left: Collection[str] = (),
+    ports: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """What is to be done, and how the machines that start on this host are accelerated."""
     from nestlab.show import render
 
     accelerated = await session.outer_accelerations(todo)
+    usual = session.usual(todo)
     if as_json:
-        _print_event("plan", {**render.plan_data(todo, accelerated, session.usual(todo)), "notes": list(notes)})
+        _print_event("plan", {**render.plan_data(todo, accelerated, usual, ports), "notes": list(notes)})
         return
-    show(render.plan(todo, session.blueprint, paint(), most=MOST, usual=session.usual(todo), left=left))
+    show(render.plan(todo, session.blueprint, paint(), most=MOST, usual=usual, left=left, ports=ports))
     if accelerated:
         show(render.accelerations(accelerated, paint()))
     for note in notes:

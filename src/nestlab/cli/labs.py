@@ -9,6 +9,7 @@ import typer
 from nestlab.cli import lab_work
 from nestlab.cli.absent_lab import absent_lab
 from nestlab.cli.common import meant, one_lab
+from nestlab.cli.consent import Consent
 from nestlab.cli.exit_status import guarded, run, say
 from nestlab.cli.options import Debug, Json, LabWord, NoWait, Sets, Words, Yes
 
@@ -50,7 +51,7 @@ def up(
       nestlab up lab.yaml --set machines.hv1.memory=4G
       nestlab up pair --pause-on-failure         a machine that panics stays, for its console
     """
-    consent = lab_work.Consent(replace, adopt, private)
+    consent = Consent(replace, adopt, private)
     work = lab_work.bring_up(
         meant(words), sets or [], verify=not no_verify, no_wait=no_wait, as_json=as_json, consent=consent, pause=pause
     )
@@ -62,7 +63,7 @@ def plan(
     words: Words = None, sets: Sets = None, adopt: Adopt = False, as_json: Json = False, debug: Debug = False
 ) -> int | None:
     """Show what `up` would do, with reasons, and how each machine would be accelerated. Changes nothing."""
-    consent = lab_work.Consent(adopt=adopt)
+    consent = Consent(adopt=adopt)
     return run(lab_work.show_plan(meant(words), sets or [], as_json=as_json, consent=consent))
 
 

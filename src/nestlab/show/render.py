@@ -60,9 +60,13 @@ def plan(
     most: int | None = None,
     usual: Mapping[str, float] = MappingProxyType({}),
     left: Collection[str] = (),
+    ports: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """The plan as text, one line per thing with its reason; `most`: so many lines, then how many more there are.
-    `usual`: seconds that steps usually take, by id; `left`: machines that were killed, and are left off."""
+    `usual`: seconds that steps usually take, by id; `left`: machines that were killed, and are left off; `ports`: what
+    changes with the ports of machines, by path."""
+    if not todo and ports:
+        return "\n".join([f"{paint('bold', todo.lab)}: only ports change", *_ports(ports, paint)])
     if not todo and left:
         return f"{paint('bold', todo.lab)}: nothing to do; {', '.join(sorted(left))} stays off, as it was killed."
     if not todo:
@@ -77,7 +81,12 @@ def plan(
     lines += columns(cells, styles, paint, indent="  ")
     if len(shown) < len(groups):
         lines.append(f"  … and {len(groups) - len(shown)} more; `nestlab plan` shows them all")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_ports(ports, paint)])
+
+
+def _ports(changes: Mapping[str, str], paint: Paint) -> list[str]:
+    rows = [[path, "ports", why] for path, why in changes.items()]
+    return columns(rows, [["bold", "green", None] for _ in rows], paint, indent="  ")
 
 
 def _word(step: Step, blueprint: Blueprint | None) -> str:
@@ -338,16 +347,19 @@ def next_lines(
 
 
 def plan_data(
-    todo: Plan, accelerated: Sequence[Acceleration], usual: Mapping[str, float] = MappingProxyType({})
+    todo: Plan,
+    accelerated: Sequence[Acceleration],
+    usual: Mapping[str, float] = MappingProxyType({}),
+    ports: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """A plan with how its machines will run, as JSON data; of each step that was done before, the seconds that it
-    usually takes (`usual`)."""
+    usually takes (`usual`); `ports`: what changes with the ports of machines, by path."""
     rows = [{"path": a.path, "accel": a.accel, "why": a.why, "cost": a.cost, **_place(a)} for a in accelerated]
     data = todo.data()
     for step in data["steps"]:
         if step["id"] in usual:
             step["usual"] = usual[step["id"]]
-    return {**data, "acceleration": rows}
+    return {**data, "acceleration": rows, "ports": [{"path": path, "change": why} for path, why in ports.items()]}
 
 
 def _place(of: Acceleration) -> dict[str, Any]:

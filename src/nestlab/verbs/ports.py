@@ -8,7 +8,7 @@ its sender, which the machine inside has no route to (slirp's tcp_connect).
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import IPv4Network
 
@@ -21,6 +21,7 @@ from nestlab.hosts.listeners import listener
 from nestlab.hosts.port_relay import relay, unrelay
 from nestlab.lab.model import parent_of
 from nestlab.lab.ports import LOWEST
+from nestlab.verbs import port_changes
 from nestlab.verbs.session import Session
 
 LOOPBACK = "127.0.0.1"
@@ -93,12 +94,12 @@ async def close_port(session: Session, kept: Kept, others: Iterable[Kept]) -> No
 async def settle(session: Session) -> Settled:
     """Have the ports of 127.0.0.1 be what the lab file and the user want, all but those that another process has."""
     before = kept_ports.load(session.place)
-    wanted = _wanted(session, before)
+    wanted = port_changes.wanted(session.blueprint, before)
     if not (before or wanted):
         return Settled()
     opened, later, refused = [], [], []
     now: list[Kept] = []
-    gone = [each for each in before if each not in wanted and not _renews(each, wanted)]
+    gone = port_changes.gone(before, wanted)
     for each in gone:
         await close_port(session, each, (other for other in before if other not in gone))
     for each in wanted:
@@ -118,24 +119,6 @@ async def settle(session: Session) -> Settled:
     kept_ports.save(session.place, now)
     fresh = tuple(each for each in opened if each not in before)
     return Settled(fresh, tuple(gone), tuple(later), tuple(refused))
-
-
-def _wanted(session: Session, before: Sequence[Kept]) -> list[Kept]:
-    """What there should be; `local` 0 where that is open."""
-    specs = session.blueprint.by_path()
-    asked = [each for each in before if each.asked and each.path in specs]
-    known = {(each.path, each.port): each.local for each in before if not each.asked}
-    said = [
-        Kept(spec.path, each.port, each.local or known.get((spec.path, each.port), 0))
-        for spec in session.blueprint.specs
-        for each in spec.machine.ports
-    ]
-    return [*said, *(each for each in asked if each.local not in {other.local for other in said})]
-
-
-def _renews(each: Kept, wanted: Iterable[Kept]) -> bool:
-    """Whether the lab file now says what the user asked for before, or the other way round."""
-    return any((each.path, each.port, each.local) == (other.path, other.port, other.local) for other in wanted)
 
 
 class _Taken(LabError):

@@ -9,7 +9,8 @@ from random import Random
 from fuzz import clock, mutate
 from fuzz.said import REPO, instead, printed, printed_json
 from nestlab.base.errors import LabError
-from nestlab.cli import lab_work
+from nestlab.cli import consent, lab_work
+from nestlab.cli.consent import Consent
 from nestlab.engines.pve import hardware
 from nestlab.engines.qemu.argv import Launch, argv
 from nestlab.home.directories import Home
@@ -270,6 +271,7 @@ class Fuzzed:
             Home(place / "state", place / "cache"), world.host, world.engine, {"kvm": world.engine}, needs=lambda: ()
         )
         instead(lab_work, site=lambda: site, home=lambda: site.home)
+        instead(consent, home=lambda: site.home)
         printed(lambda: self._loop.run(_plan(file, as_json=False)))
         printed_json(lambda: self._loop.run(_plan(file, as_json=True)))
         assert world.open == 0
@@ -278,7 +280,7 @@ class Fuzzed:
 
 
 async def _plan(file: Path, *, as_json: bool) -> None:
-    await lab_work.show_plan(Which(file=file), [], as_json=as_json, consent=lab_work.Consent())
+    await lab_work.show_plan(Which(file=file), [], as_json=as_json, consent=Consent())
 
 
 def _compiled(blueprint: Blueprint) -> None:

@@ -15,7 +15,8 @@ from fuzz.said import instead, printed, printed_json
 from fuzz.target import shown
 from nestlab.base.errors import LabError
 from nestlab.base.printable import printable
-from nestlab.cli import lab_work, light_status
+from nestlab.cli import consent, lab_work, light_status
+from nestlab.cli.consent import Consent
 from nestlab.doctor.change_record import Record
 from nestlab.engines.pve.remembered import Memory
 from nestlab.home import former_names, journal, labs, last_seen, lock_holder, step_times
@@ -126,6 +127,7 @@ class Fuzzed:
         world = FakeWorld()
         site = Site(home, world.host, world.engine, {"kvm": world.engine}, needs=lambda: ())
         instead(lab_work, site=lambda: site, home=lambda: home)
+        instead(consent, home=lambda: home)
         instead(light_status, site=lambda: site)
         ways: list[Callable[[], object]] = [
             lambda: printed(lambda: self._loop.run(self._planned(site, world))),
@@ -149,7 +151,7 @@ class Fuzzed:
 async def _plan(file: Path) -> None:
     from nestlab.home.targets import Which
 
-    await lab_work.show_plan(Which(file=file), [], as_json=True, consent=lab_work.Consent())
+    await lab_work.show_plan(Which(file=file), [], as_json=True, consent=Consent())
 
 
 def _file(home: Home, at: LabHome, name: str) -> Path:
