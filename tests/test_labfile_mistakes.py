@@ -354,3 +354,9 @@ def test_more_machines_than_a_lab_may_have_are_a_mistake() -> None:
         for n, inner in enumerate(["a", "b0", "b1"])
     ]
     assert "more than 10000 machines" in mistakes("\n".join(tens))[0].what
+
+
+@pytest.mark.parametrize("item", ["{segment: wire, card: e1000e}", "wire: {address: 10.77.0.11}"])
+def test_a_name_with_more_in_a_list_is_told_how_it_is_written(item: str) -> None:
+    [mistake] = mistakes(f"lab: x\nsegments: {{wire: {{}}}}\nmachines: {{a: {{image: tiny, segments: [{item}]}}}}\n")
+    assert mistake.hint == "With more than names, write a mapping: `segments: {NAME: {…}}`."

@@ -79,15 +79,16 @@ class Reader:
         nothing; BAD when it is wrong."""
         if node.bad:
             return BAD
+        mapped = False
         if isinstance(shape, Either):
+            mapped = any(isinstance(each, MapOf) for each in shape.shapes)
             shape = next((each for each in shape.shapes if _fits(each, node)), shape)
         if isinstance(shape, Ref) and isinstance(node, Pairs):
             return self._record(RECORDS[shape.record], node, key)
         if isinstance(shape, MapOf) and isinstance(node, Pairs):
             return self._map(shape, node, key)
         if isinstance(shape, ListOf) and isinstance(node, Items):
-            values = [(each, self.read(shape.of, each, f"{key}[{at}]")) for at, each in enumerate(node.items)]
-            return [(each, value) for each, value in values if value is not BAD]
+            return self._list(shape, node, key, mapped=mapped)
         if isinstance(shape, CloudConfig):
             try:
                 if (path := file_of(node)) is not None:
@@ -111,6 +112,18 @@ class Reader:
         if isinstance(shape, LocalPath):
             self._names(node, value, key)
         return value
+
+    def _list(self, shape: ListOf, node: Items, key: str, *, mapped: bool) -> list[tuple[Node, Any]]:
+        """`mapped`: names with their values would do, too."""
+        values = []
+        for at, each in enumerate(node.items):
+            value = self.read(shape.of, each, f"{key}[{at}]")
+            if value is not BAD:
+                values.append((each, value))
+            elif mapped and isinstance(each, Pairs) and self.mistakes and not self.mistakes[-1].hint:
+                hint = f"With more than names, write a mapping: `{key.rpartition('.')[2]}: {{NAME: {{…}}}}`."
+                self.mistakes[-1] = replace(self.mistakes[-1], hint=hint)
+        return values
 
     def _settings(self, node: Node, key: str) -> Any:
         """A mapping as JSON, or text as it is."""
