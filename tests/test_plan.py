@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
@@ -12,8 +13,9 @@ from blueprints import blueprints, draft, guest, hypervisor, look, pair
 from nestlab.base.errors import LabError
 from nestlab.lab.blueprint import Blueprint, definition
 from nestlab.lab.model import GIB, MIB, Link, Segment, parent_of
+from nestlab.plan import states
 from nestlab.plan.planner import plan, targets
-from nestlab.plan.steps import Drift, Observed, Plan, Seen, Want, Written
+from nestlab.plan.steps import Drift, Observed, Plan, Seen, State, Want, Written
 from nestlab.testing.fake_engine import FakeWorld
 
 
@@ -598,3 +600,10 @@ def test_deep_labs_are_planned_as_well() -> None:
     assert parent_of(lab.specs[-1].path) == lab.specs[-2].path
     assert lab.specs[0].machine.memory == MIB
     assert lab.specs[0].machine.links == (Link("wire"),)
+
+
+@pytest.mark.parametrize("state", get_args(State))
+def test_the_state_of_a_machine_is_said_in_words(state: State) -> None:
+    wanted = {"died": "it died"}.get(state, f"it is {state}")
+    assert states.said(Seen("a", state)) == wanted
+    assert states.said(None) == "it is not there"

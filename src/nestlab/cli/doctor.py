@@ -202,6 +202,7 @@ async def _walk(lab: str, want: Want, *, show_facts: bool, as_json: bool) -> int
     import asyncio
 
     from nestlab.doctor.report import Visit
+    from nestlab.plan import states
     from nestlab.verbs import session as verbs
 
     async with verbs.looking(site(), name=one_lab([lab] if lab else [])) as session:
@@ -212,7 +213,7 @@ async def _walk(lab: str, want: Want, *, show_facts: bool, as_json: bool) -> int
             name, level = path or "this machine", path.count("/") + 1 if path else 0
             seen = observed.machines.get(path)
             if path and (seen is None or seen.state != "running"):
-                return Visit(name, level, error=f"it is {seen.state if seen else 'not there'}.")
+                return Visit(name, level, error=f"{states.said(seen)}.")
             try:
                 here = _in_role(want, session.blueprint[path]) if path else want
                 return await _visit(name, level, await session.nest.host(path), here)

@@ -19,6 +19,7 @@ from nestlab.lab.blueprint import Spec
 from nestlab.lab.faults import Fault, Faults, Impairment, cut_off, span, with_fault, without
 from nestlab.lab.model import level_of, parent_of, within
 from nestlab.lab.places import Pve
+from nestlab.plan import states
 from nestlab.plan.steps import Plan
 from nestlab.verbs.session import Session
 
@@ -233,8 +234,7 @@ def _no_such(session: Session, word: str, known: Sequence[str]) -> LabError:
 
 def _running(session: Session, path: str, why: str) -> None:
     if not runs(session, path):
-        seen = session.observed.machines.get(path)
-        state = f"it is {seen.state}" if seen else "it is not there"
+        state = states.said(session.observed.machines.get(path))
         raise LabError(f"{path} does not run: {state}.", hint=why)
 
 

@@ -23,7 +23,8 @@ from nestlab.hosts.host import Host
 from nestlab.images.image_files import keys_of
 from nestlab.lab.blueprint import PROBE, PROBE_NAME, Blueprint, Spec
 from nestlab.lab.model import MIB, Machine, digest_of
-from nestlab.plan.steps import Boot, Create, Observed, Remove, Seen
+from nestlab.plan import states
+from nestlab.plan.steps import Boot, Create, Observed, Remove
 from nestlab.verbs import node_identity, verify_clusters, verify_containers, verify_outside
 from nestlab.verbs.nest import Aside, Asides, Nest
 from nestlab.verbs.reachability import Pair, Pairs, Reached, pairs_of
@@ -193,12 +194,12 @@ async def _look(
     if spec.path in down:
         there = (await asyncio.shield(looking)).machines.get(spec.path)
         if there is None or there.state != "running":
-            return _Machine(spec, error=_absent(there), down=True)
+            return _Machine(spec, error=states.said(there), down=True)
     asking = asyncio.create_task(_ask(nest, spec, pairs, looking, aside, down))
     try:
         there = (await asyncio.shield(looking)).machines.get(spec.path)
         if there is None or there.state != "running":
-            return _Machine(spec, error=_absent(there), down=True)
+            return _Machine(spec, error=states.said(there), down=True)
         accel = there.accel or await (await nest.engine(spec.parent)).accel(spec.path)
         machine = await asking
     except LabError as error:
@@ -209,10 +210,6 @@ async def _look(
         asking.cancel()
         await asyncio.wait({asking})
     return replace(machine, accel=accel)
-
-
-def _absent(there: Seen | None) -> str:
-    return f"it is {there.state if there else 'not there'}"
 
 
 def _aside(spec: Spec, pairs: Pairs, down: frozenset[str]) -> Aside:

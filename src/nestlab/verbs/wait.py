@@ -15,6 +15,7 @@ from nestlab.base.errors import LabError
 from nestlab.base.frozen import frozen
 from nestlab.engines import no_login
 from nestlab.lab.readiness import Ready
+from nestlab.plan import states
 
 if TYPE_CHECKING:
     from nestlab.hosts.host import Host
@@ -223,8 +224,7 @@ class _Watch:
         if seen.why and (seen.state == "unknown" or seen.remembered):  # what it is in does not run
             return seen.why
         if seen.state != "running":
-            state = "it died" if seen.state == "died" else f"it is {seen.state}"
-            return f"{state}{f': {seen.why}' if seen.why else ''}"
+            return f"{states.said(seen)}{f': {seen.why}' if seen.why else ''}"
         return "" if seen.ready else "it is still booting"
 
     async def proofs(self, paths: Sequence[str]) -> Outcome:

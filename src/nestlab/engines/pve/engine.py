@@ -40,6 +40,7 @@ from nestlab.engines.pve.tags import LabNames
 from nestlab.engines.qemu import identity
 from nestlab.hosts.host import Host
 from nestlab.lab.blueprint import Blueprint, Spec
+from nestlab.plan import states
 from nestlab.plan.steps import (
     Boot,
     Build,
@@ -328,7 +329,7 @@ class PveEngine(Screens, Failing, Outside):
         found = next(iter(await self.guests.find(path)), None)
         state = await self.guests.runs(found.guest) if found is not None else "absent"
         if found is None or state != "running":
-            raise Unreachable(f"{path} does not run: it is {state}.", hint="`nestlab up` brings it up.")
+            raise Unreachable(f"{path} does not run: {states.in_words(state)}.", hint="`nestlab up` brings it up.")
         return found
 
     async def _sshd(self, found: Found) -> Sshd:

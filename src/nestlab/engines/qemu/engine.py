@@ -41,6 +41,7 @@ from nestlab.hosts.ssh import SshHost
 from nestlab.lab.blueprint import Blueprint, Spec
 from nestlab.lab.faults import cut_off
 from nestlab.lab.model import parent_of
+from nestlab.plan import states
 from nestlab.plan.room import Room
 from nestlab.plan.steps import Boot as BootStep
 from nestlab.plan.steps import (
@@ -181,8 +182,7 @@ class QemuEngine(ByMonitor):
         if host is None:
             found = next((each for each in (await self._observer.report()).machines if each.seen.path == path), None)
             if found is None or found.seen.state != "running":
-                state = found.seen.state if found else "absent"
-                said = "it died" if state == "died" else f"it is {state}"
+                said = states.in_words(found.seen.state if found else "absent")
                 raise Unreachable(f"{path} does not run: {said}.", hint="`nestlab up` brings it up.")
             host = self._reached(found)
             if host is None:
