@@ -11,16 +11,20 @@ from pathlib import Path
 
 import pytest
 
+from blueprints import draft, guest
 from liars import engine_on
 from nestlab.base import patience
-from nestlab.base.errors import LabError
+from nestlab.base.errors import LabError, Overdue
 from nestlab.cli import _patient
 from nestlab.engines.qemu import wait
-from nestlab.engines.qemu.engine import MEASURED
+from nestlab.engines.qemu.accel import Choice
+from nestlab.engines.qemu.slowness import MEASURED
 from nestlab.engines.qemu.wait import LONGEST, Wait, waiting
 from nestlab.home.speeds import Speeds
 from nestlab.hosts import speed, starvation
+from nestlab.hosts.facts import Facts, Kvm
 from nestlab.hosts.local import LocalHost
+from nestlab.hosts.ssh import SshHost
 from nestlab.lab import blueprint_file
 from nestlab.lab.blueprint import Blueprint
 from nestlab.labfile import parse_text
@@ -190,5 +194,61 @@ async def test_a_slow_host_is_measured_later_after_a_start(monkeypatch: pytest.M
     for slowness in (1.0, 400.0):
         engine = engine_on(LocalHost(), "pair", tmp_path)
         engine.parent.slowness = slowness
-        await engine._measure()
+        await engine._slow.measure()
     assert slept == [MEASURED, 20 * MEASURED]
+
+
+async def test_a_machine_that_was_reached_before_its_host_was_measured_counts_as_slow_as_that_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The first machine of an emulated host is reached as soon as it is started."""
+
+    async def sleep(seconds: float) -> None: ...
+
+    async def measure(host: object) -> float:
+        return 16.0
+
+    (tmp_path / "id_ed25519").write_text("")
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    monkeypatch.setattr(speed, "measure", measure)
+    engine = engine_on(LocalHost(), "pair", tmp_path)
+    monkeypatch.setattr(
+        type(engine.environment.lab_keys),
+        "host",
+        lambda keys, path, *_: SshHost(path, None),  # type: ignore[arg-type]
+    )
+    machine = engine._reach("hv1", 2201, "root", "kvm")
+    assert machine.slowness == patience.ACCELERATED
+    await engine._slow.measure()
+    assert engine.parent.slowness == 16.0
+    assert machine.slowness == 16.0 * patience.ACCELERATED
+
+
+@pytest.mark.parametrize(("busy", "accels"), [(True, ["kvm"]), (False, ["kvm", "tcg"])])
+async def test_a_host_that_is_too_busy_to_say_what_it_can_do_ends_no_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, busy: bool, accels: list[str]
+) -> None:
+    """One that says that it has no KVM has what was begun with KVM started again."""
+    lab = draft("pair", guest("a"))
+    host, began, asked = LocalHost(), [], asyncio.Event()
+
+    async def start(spec: object, blueprint: object, choice: Choice, say: object, *, keep: bool) -> None:
+        began.append(choice.accel)
+        await asked.wait()
+
+    async def facts() -> Facts:
+        asked.set()
+        if busy:
+            raise Overdue("It did not end within 60 s.", hint="")
+        return Facts()
+
+    async def kill(path: str) -> None: ...
+
+    monkeypatch.setattr("nestlab.engines.qemu.engine.DOUBT", 0.0)
+    monkeypatch.setattr(host, "facts", facts)
+    engine = engine_on(host, "pair", tmp_path)
+    monkeypatch.setattr(engine, "_start", start)
+    monkeypatch.setattr(engine, "_kill", kill)
+    engine._maker.glance = Facts(provider="kvm_amd", flags=frozenset({"svm"}), kvm=Kvm(opened=True))
+    await engine._boot(lab["a"], lab, lambda _: None, keep=False)
+    assert began == accels

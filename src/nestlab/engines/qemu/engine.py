@@ -7,17 +7,15 @@ command line; what a machine was made from stands in `made` in its directory.
 from __future__ import annotations
 
 import asyncio
-import time
 from asyncio import Future
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
 from typing import ClassVar
 
 from nestlab.base import patience
-from nestlab.base.errors import LabError, Unreachable
+from nestlab.base.errors import LabError, Overdue, Unreachable
 from nestlab.base.events import Say
 from nestlab.engines import Sshd
 from nestlab.engines.names_and_keys import introduce
@@ -34,13 +32,12 @@ from nestlab.engines.qemu.live_disks import LiveDisks
 from nestlab.engines.qemu.machine_files import Below
 from nestlab.engines.qemu.observed import Look, Report
 from nestlab.engines.qemu.observer import Observer, Said
+from nestlab.engines.qemu.slowness import Slowness
 from nestlab.engines.qemu.starting import Start, composed
-from nestlab.hosts import speed
 from nestlab.hosts.host import Host
 from nestlab.hosts.ssh import SshHost
 from nestlab.lab.blueprint import Blueprint, Spec
 from nestlab.lab.faults import cut_off
-from nestlab.lab.model import parent_of
 from nestlab.plan import states
 from nestlab.plan.room import Room
 from nestlab.plan.steps import Boot as BootStep
@@ -72,10 +69,6 @@ DOUBT = 30.0
 GRACE = 60.0
 """Nominal seconds that a machine gets to shut down by itself."""
 
-MEASURED = 5.0
-"""Nominal seconds after a machine's start until its host is measured: most are up by then, and an emulated host has
-other work until then. Only who still waits needs to know how long he may."""
-
 
 @dataclass
 class QemuEngine(ByMonitor):
@@ -90,15 +83,13 @@ class QemuEngine(ByMonitor):
     _stock: Cargo = field(init=False)
     _maker: Maker = field(init=False)
     _observer: Observer = field(init=False)
-    _measuring: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _slow: Slowness = field(init=False)
 
     def __post_init__(self) -> None:
         self._stock = Cargo(self.parent, self.environment.library)
         self._maker = Maker(self.parent, self.environment, self._stock)
         self._observer = Observer(self.parent, self.environment)
-        known = self.environment.speeds.of(self.parent.path)
-        if known is not None:
-            self.parent.slowness = self._believed(self.parent.path, known.slowness)
+        self._slow = Slowness(self.parent, self.environment.speeds)
 
     async def observe(self) -> Observed:
         return await self._observed(await self._observer.report())
@@ -234,40 +225,20 @@ class QemuEngine(ByMonitor):
     def _reach(self, path: str, port: int, user: str, accel: str) -> SshHost:
         known = self._hosts.get((path, port))
         if known is None:
-            measured = self.environment.speeds.of(path)
-            told = self._believed(path, measured.slowness) if measured else None
-            slow = told or patience.inside(self.parent.slowness, accel)
-            host = self.environment.lab_keys.host(path, self.parent, port, user, slowness=slow)
-            known = self._hosts[path, port] = host
+            host = self.environment.lab_keys.host(path, self.parent, port, user)
+            known = self._hosts[path, port] = self._slow.tell(host, accel)
         return known
-
-    async def _measure(self) -> None:
-        """How slow the host is, while a machine boots on it; unless that was measured lately."""
-        await asyncio.sleep(self._allowed(MEASURED))
-        speeds, path = self.environment.speeds, self.parent.path
-        async with self._measuring:
-            known = speeds.of(path)
-            if known is not None and known.fresh(time.time()):
-                return
-            with suppress(LabError, OSError):
-                self.parent.slowness = self._believed(path, await speed.measure(self.parent))
-                speeds.keep(path, self.parent.slowness)
-
-    def _believed(self, path: str, slowness: float) -> float:
-        """How slow a host counts as; what a machine of the lab says of itself, only as far as what it is in lets it."""
-        outer = self.environment.speeds.of(parent_of(path))
-        return patience.believed(slowness, outer.slowness if outer else 1.0) if path else slowness
 
     async def _boot(self, spec: Spec, blueprint: Blueprint, say: Say, *, keep: bool) -> None:
         """Start it and wait for it. Where KVM was only presumed and the machine does not come up, or takes its time,
         its host is asked what it can do, and what cannot run under KVM starts again, emulated."""
         choice = await self.choice(spec)
         starting = asyncio.ensure_future(self._start(spec, blueprint, choice, say, keep=keep))
-        measuring = asyncio.ensure_future(self._measure())
+        measuring = asyncio.ensure_future(self._slow.measure())
         try:
             if choice.presumed:
                 await asyncio.wait({starting}, timeout=patience.allowed(DOUBT, self.parent.slowness))
-                if (not starting.done() or starting.exception()) and not (await self.parent.facts()).hardware:
+                if (not starting.done() or starting.exception()) and await self._has_no_kvm():
                     await cancelled(starting)
                     await self._kill(spec.path)
                     self._maker.glance = None
@@ -278,6 +249,13 @@ class QemuEngine(ByMonitor):
         finally:
             await cancelled(measuring)
             await cancelled(starting)
+
+    async def _has_no_kvm(self) -> bool:
+        """Whether the host says so. One that is too busy to tell may have it."""
+        try:
+            return not (await self.parent.facts()).hardware
+        except Overdue:
+            return False
 
     async def _start(self, spec: Spec, blueprint: Blueprint, choice: Choice, say: Say, *, keep: bool) -> None:
         begun = await composed(self._maker, spec, blueprint, choice, say, keep=keep)
