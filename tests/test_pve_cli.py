@@ -77,6 +77,14 @@ def test_check_says_that_labs_can_be_made(shell: Shell) -> None:
     assert found["nesting on pve1"] is None, "9.1 does not tell whether `nested` is on"
 
 
+def test_check_names_a_node_that_is_off(shell: Shell, fake: FakePve) -> None:
+    fake.node_down("pve2")
+    said = shell.run("pve", "check", shell.on).stdout
+    assert "-     node pve2" in said
+    assert "it is offline: no machine of a lab can be there until it is back" in said
+    assert "ready: labs can be made there" in said
+
+
 @pytest.mark.parametrize(
     ("spoil", "what", "said"),
     [

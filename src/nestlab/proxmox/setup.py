@@ -250,7 +250,8 @@ async def check(api: Api, on: Pve, bridges: Sequence[str] = (), *, hypervisors: 
     points.append(Point("pool", on.pool in pools, on.pool if on.pool in pools else f"there is no {on.pool}", make))
     points.append(await _zone(api, on))
     found = await nodes.rooms(api, on, rows)
-    usable = [room for room in found if room.online and (not on.nodes or room.node in on.nodes)]
+    meant = [room for room in found if not on.nodes or room.node in on.nodes]
+    usable = [room for room in meant if room.online]
     depot = Uploads(api, on, "0" * 8, _no_locks())
     for room in usable:
         points.append(_nests(room.processor, hypervisors))
@@ -263,6 +264,11 @@ async def check(api: Api, on: Pve, bridges: Sequence[str] = (), *, hypervisors: 
         lack = f"{on.storage or 'no storage'} does not take disks (content `images`) there"
         do = "Name another: `storage:`." if room.stores else "See above: what may be used there must be seen first."
         points.append(Point(f"disks on {room.node}", bool(mine), names or lack, do))
+    points += [
+        Point(f"node {room.node}", None, "it is offline: no machine of a lab can be there until it is back")
+        for room in meant
+        if not room.online and usable
+    ]
     strange = [node for node in on.nodes if node not in {room.node for room in found}]
     if strange:
         has = ", ".join(room.node for room in found) or "none that can be seen"
