@@ -50,9 +50,17 @@ Node = File | Folder | str
 
 class Disk:
     """The tree below `root`, as it is and as it is kept. `gate` is asked before each call that changes it, `done`
-    called after it; `versions` are all contents that a path ever had under its own name."""
+    called after it; `versions` are all contents that a path ever had under its own name. `others_keep`: what is done by
+    programs and calls that are not recorded counts as kept; else it is lost until somebody syncs it."""
 
-    def __init__(self, root: Path, gate: Gate = lambda *_: None, done: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        gate: Gate = lambda *_: None,
+        done: Callable[[], None] = lambda: None,
+        *,
+        others_keep: bool = True,
+    ) -> None:
         self.root = root
         self.gate = gate
         self.done = done
@@ -62,7 +70,9 @@ class Disk:
         self._lock = threading.RLock()
         self._top = Folder()
         self._open: dict[int, Node] = {}
+        self._others_keep = True  # what is there already
         self.adopt()
+        self._others_keep = others_keep
 
     # -- what a cut leaves
 
@@ -100,8 +110,8 @@ class Disk:
     # -- what is done
 
     def adopt(self) -> None:
-        """What programs that are not recorded did counts as kept."""
-        _adopt(self._top, self.root)
+        """What was done that is not recorded."""
+        _adopt(self._top, self.root, kept=self._others_keep)
 
     def node(self, path: str) -> tuple[Folder, str]:
         folder, parts = self._top, Path(path).relative_to(self.root).parts
@@ -167,27 +177,40 @@ class Disk:
         walk(self._top)
 
 
-def _adopt(folder: Folder, place: Path) -> None:
+def _adopt(folder: Folder, place: Path, *, kept: bool) -> None:
     there = {each.name: each for each in os.scandir(place)} if place.is_dir() else {}
     for name in [name for name in folder.now if name not in there]:
         folder.now.pop(name)
-        folder.kept.pop(name, None)
+        if kept:
+            folder.kept.pop(name, None)
     for name, entry in there.items():
         node = folder.now.get(name)
         if entry.is_symlink():
-            if node is None:
-                folder.now[name] = folder.kept[name] = os.readlink(entry.path)
+            new: Node | None = os.readlink(entry.path) if node is None else None
         elif entry.is_dir():
-            if not isinstance(node, Folder):
-                node = folder.now[name] = folder.kept[name] = Folder(mode=entry.stat().st_mode & 0o777)
-            _adopt(node, Path(entry.path))
+            new = None if isinstance(node, Folder) else Folder(mode=entry.stat().st_mode & 0o777)
+            inner = new or node
+            assert isinstance(inner, Folder)
+            _adopt(inner, Path(entry.path), kept=kept)
         elif entry.is_file():
-            data = Path(entry.path).read_bytes()
-            if not isinstance(node, File):
-                node = folder.now[name] = folder.kept[name] = File(data, data)
-            elif node.now != data:
-                node.now = node.kept = data
-            node.mode = stat.S_IMODE(entry.stat().st_mode)
+            new = _adopted(node, Path(entry.path), kept=kept)
+        else:
+            continue
+        if new is not None:
+            folder.now[name] = new
+            if kept:
+                folder.kept[name] = new
+
+
+def _adopted(node: Node | None, path: Path, *, kept: bool) -> File | None:
+    """A file that is new; None where it was there, with what it has now."""
+    data = path.read_bytes()
+    found = node if isinstance(node, File) else File()
+    if found.now != data:
+        found.now = data
+        found.kept = data if kept else found.kept
+    found.mode = stat.S_IMODE(path.stat().st_mode)
+    return None if found is node else found
 
 
 def put(image: Image, root: Path) -> None:
@@ -301,7 +324,7 @@ def _naming(disk: Disk, name: str, real: Callable[..., Any], path_of: Callable[.
                 if name == "mkdir":
                     folder.now[last] = Folder()
                 else:
-                    folder.now.pop(last)
+                    folder.now.pop(last, None)  # a socket is no part of the tree
 
     return call
 

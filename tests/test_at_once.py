@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import test_migration_killed
 from fake_root import FakeRoot, fix, undo
-from nestlab.base.errors import Busy
-from nestlab.home import lock
-from nestlab.verbs import leftovers, session
+from nestlab.base.errors import Busy, LabError
+from nestlab.home import lock, moved_machines
+from nestlab.home.targets import expand
+from nestlab.lab.moved_machines import Passage
+from nestlab.plan.migration import arrival, check_places
+from nestlab.verbs import leftovers, migrations, session
+from nestlab.verbs.session import Session
 from test_session import ALL, Bench, quiet, until
 
 
@@ -94,6 +99,79 @@ async def test_a_migration_during_up_waits_for_it_and_up_during_a_migration_leav
     gate.set()
     await asyncio.gather(first, second, third)
     assert bench.running() == {*test_migration_killed.ALL, "hv2/web"}
+    assert await change(bench, "up", []) == 0
+
+
+class _MovesOfEach(test_migration_killed.Moves):
+    """What moves several machines of a pretended world; `gate`: the first of them waits for it before it is moved."""
+
+    def __init__(self, bench: Bench) -> None:
+        super().__init__(bench)
+        self.gate, self.order = asyncio.Event(), list[str]()
+
+    async def mover(self, opened: Session, passage: Passage, say: Any) -> test_migration_killed.Performer:
+        self.order.append(passage.source)
+        if len(self.order) == 1:
+            await self.gate.wait()
+        return await test_migration_killed.Moves(self.bench).mover(opened, passage, say)
+
+
+async def _migrate(bench: Bench, machine: str, target: str, said: list[str], wait: float | None = None) -> None:
+    """As `nestlab migrate` does it: what may be moved is looked at once nobody else is at work."""
+    async with session.changing(bench.site, "migrate", name="pair", wait=wait, say=said.append) as opened:
+        [machine] = expand([machine], [spec.path for spec in opened.blueprint.specs], "pair")
+        check_places(opened.blueprint, opened.observed, machine, target)
+        passage = Passage(machine, arrival(machine, target), live=True, ran=True)
+        await migrations.go(opened, passage, lambda _: None)
+        await opened.look()
+
+
+@pytest.fixture
+async def moves(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> _MovesOfEach:
+    bench.file.write_text(test_migration_killed.LAB)
+    await change(bench, "up", [])
+    found = _MovesOfEach(bench)
+    test_migration_killed._use(monkeypatch, found)
+    return found
+
+
+async def test_of_two_migrations_of_one_machine_one_is_done_and_the_other_is_told_where_it_is(
+    bench: Bench, moves: _MovesOfEach
+) -> None:
+    said: list[str] = []
+    first = asyncio.ensure_future(_migrate(bench, "hv1/web", "hv2", []))
+    await until(lambda: moves.order == ["hv1/web"])
+    second = asyncio.ensure_future(_migrate(bench, "hv1/web", "hv2", said))
+    await until(lambda: bool(said))
+    assert said[0].startswith("waiting for `nestlab migrate` (process ")
+    with pytest.raises(Busy):
+        await _migrate(bench, "hv1/web", "hv2", [], wait=0)
+    moves.gate.set()
+    await first
+    with pytest.raises(LabError, match="Lab pair has no machine hv1/web") as told:
+        await second
+    assert told.value.hint == "Did you mean hv2/web?"
+    assert moves.order == ["hv1/web"]
+    assert bench.running() == {*test_migration_killed.ALL, "hv2/web"}
+    assert await change(bench, "up", []) == 0
+
+
+async def test_two_machines_that_change_places_at_once_are_moved_one_after_the_other(
+    bench: Bench, moves: _MovesOfEach
+) -> None:
+    first = asyncio.ensure_future(_migrate(bench, "hv1/web", "hv2", []))
+    await until(lambda: moves.order == ["hv1/web"])
+    said: list[str] = []
+    second = asyncio.ensure_future(_migrate(bench, "hv2/other", "hv1", said))
+    await until(lambda: bool(said))
+    assert moves.order == ["hv1/web"]
+    moves.gate.set()
+    await asyncio.gather(first, second)
+    assert moves.order == ["hv1/web", "hv2/other"]
+    assert bench.running() == {"hv1", "hv2", "hv2/web", "hv1/other"}
+    kept = moved_machines.load(bench.home.existing("pair"))
+    assert {(each.home, each.path) for each in kept.aways} == {("hv1/web", "hv2/web"), ("hv2/other", "hv1/other")}
+    assert kept.passages == ()
     assert await change(bench, "up", []) == 0
 
 

@@ -101,7 +101,10 @@ def test_removing_what_is_not_there_is_fine(tmp_path: Path) -> None:
     remove(tmp_path / "none")
 
 
-@pytest.mark.parametrize(("number", "words"), [(errno.ENOSPC, "is full"), (errno.EACCES, "cannot be written")])
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(errno.ENOSPC, "is full"), (errno.EACCES, "cannot be written"), (errno.EIO, "/cache: …")],
+)
 def test_errors_of_the_disk_become_sentences(number: int, words: str) -> None:
     with pytest.raises(LabError, match=words), disk_errors("The image x", Path("/cache")):
         raise OSError(number, "…")

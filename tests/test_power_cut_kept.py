@@ -14,19 +14,21 @@ from typing import Any
 
 import pytest
 
+from blueprints import pair
 from nestlab.base import files
 from nestlab.base.errors import LabError
-from nestlab.home import cache, consents, faults, last_seen, moved_machines, ports
+from nestlab.home import cache, consents, faults, lab_keys, last_seen, moved_machines, ports, step_times
 from nestlab.home.directories import Home, LabHome
+from nestlab.home.lab_keys import LabKeys
 from nestlab.home.speeds import Speeds
 from nestlab.images import package_names
 from nestlab.lab import pve_address
 from nestlab.lab.faults import Fault
 from nestlab.lab.model import Taken
 from nestlab.lab.moved_machines import Away, Passage
-from nestlab.plan.steps import Seen
+from nestlab.plan.steps import Boot, Plan, Seen
 from nestlab.wire.pve import credentials
-from power import Disk, Image, put, recorded
+from power import Disk, Gate, Image, put, recorded
 from test_migration_killed import ALL, LAB, Moves, _migrate, _moves, _use
 from test_power_cut import failing
 from test_session import Bench
@@ -64,6 +66,15 @@ def _speeds(place: LabHome) -> Speeds:
     return Speeds(place.root / "speeds.json")
 
 
+def _times(place: LabHome, number: int) -> None:
+    todo = Plan("pair", (Boot("why", "hv1"),))
+    step_times.remember(Home(place.root, place.root), todo, pair(), {todo.steps[0].id: float(number)})
+
+
+def _last_times(place: LabHome) -> list[float]:
+    return [each[-1] for each in step_times.load(Home(place.root, place.root)).values()]
+
+
 KINDS = {
     "faults": Kind(lambda place, n: faults.save(place, (Fault("cut", _machine(n), "wire", 1.0),)), faults.load),
     "machines that moved": Kind(lambda place, n: moved_machines.save(place, _moves_of(n)), moved_machines.load),
@@ -81,6 +92,7 @@ KINDS = {
         lambda place: {path: each.slowness for path, each in _speeds(place).all().items()},
         worked_out=True,
     ),
+    "how long steps take": Kind(_times, _last_times, worked_out=True),
     "credentials of a Proxmox VE": Kind(
         lambda place, n: credentials.keep(place.root, PVE, {"token": f"a@pve!b={n}"}),
         lambda place: credentials.held(place.root, PVE),
@@ -182,6 +194,75 @@ def test_several_nestlabs_at_once_leave_what_one_of_them_wrote(kind: Kind, tmp_p
     assert not [*tmp_path.rglob("*.new")]
 
 
+# -- the secrets of a node
+
+
+@pytest.fixture
+def nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes whose keys are made at once: what is tested is what becomes of them."""
+    numbers = itertools.count()
+
+    def node(machine: str) -> dict[str, str]:
+        return {
+            name: f"{name} {next(numbers)} of {machine}"
+            for name in ("password", "host", "host_public", "root", "root_public")
+        }
+
+    monkeypatch.setattr(lab_keys, "new_node", node)
+
+
+@pytest.mark.usefixtures("nodes")
+def test_a_power_cut_leaves_a_node_all_of_its_secrets_and_what_it_was_told_stays(tmp_path: Path) -> None:
+    root = tmp_path / "disk"
+    root.mkdir()
+    place = _place(root)
+    old = LabKeys(place.root).node("hv1")
+    found: list[Image] = []
+    disk = Disk(root, done=lambda: found.extend(disk.images()), others_keep=False)
+    with pytest.MonkeyPatch.context() as patch, recorded(disk, patch):
+        told = LabKeys(place.root).node("hv2")
+        LabKeys(place.root).hand_on("hv2", "hv3")
+    after = list(disk.images())
+    assert len(found) > 8
+    for image in (*found, *after):
+        put(image, root)
+        keys = LabKeys(place.root)
+        assert keys.node("hv1") == old
+        node = keys.node("hv2")
+        assert node.password.endswith("of hv2")
+        assert image not in after or (node == told == keys.node("hv3"))
+        assert LabKeys(place.root).node("hv2") == node
+
+
+@pytest.mark.usefixtures("nodes")
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO])
+def test_secrets_of_a_node_that_cannot_be_written_are_one_message_and_none(number: int, tmp_path: Path) -> None:
+    for at in itertools.count():
+        root = tmp_path / str(at)
+        root.mkdir()
+        place, calls, told, error = _place(root), itertools.count(), None, None
+        fails = failing(number, at, lasting=True)
+
+        def gate(name: str, path: str, fails: Gate = fails, calls: Iterator[int] = calls) -> None:
+            next(calls)
+            fails(name, path)
+
+        with pytest.MonkeyPatch.context() as patch, recorded(Disk(root, gate), patch):
+            try:
+                told = LabKeys(place.root).node("hv1")
+            except LabError as refused:
+                error = refused
+        if error is not None:
+            assert os.strerror(number) in error.what
+            assert error.hint
+        assert LabKeys(place.root).node("hv1").password
+        if told is not None:
+            assert LabKeys(place.root).node("hv1") == told
+        if next(calls) <= at:
+            assert at > 4
+            return
+
+
 # -- folders of the cache
 
 
@@ -225,6 +306,26 @@ async def test_a_list_of_packages_that_cannot_be_written_is_none_and_is_asked_fo
         if next(calls) <= at:
             assert at > 3
             return
+
+
+async def test_a_power_cut_leaves_a_whole_list_of_packages_or_none(tmp_path: Path) -> None:
+    archive, root = package_names.Archive("trixie", None), tmp_path / "disk"
+    root.mkdir()
+    await _names(archive, root)
+    found: list[Image] = []
+    disk = Disk(root, done=lambda: found.extend(disk.images()), others_keep=False)
+    with pytest.MonkeyPatch.context() as patch, recorded(disk, patch):
+        await _names(archive, root)
+    seen = set()
+    for image in found:
+        put(image, root)
+        names = package_names.load(archive, root)
+        assert names is None or names.known == {"aptitude", "bash"}
+        seen.add(names is None)
+        await _names(archive, root)
+        assert cache.left_behind(root / package_names.PLACE) == []
+        assert package_names.load(archive, root) is not None
+    assert seen == {True, False}
 
 
 # -- a migration

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nestlab.base import files
 from nestlab.base.errors import LabError
 from nestlab.base.events import Say
 from nestlab.home import cache
@@ -287,7 +288,8 @@ def _end_of(lines: Iterable[str]) -> str:
 
 @contextlib.contextmanager
 def disk_errors(what: str, place: Path) -> Iterator[None]:
-    """A full disk, a full quota or a read-only place becomes a LabError; other errors of the system stay."""
+    """A full disk, a full quota, a read-only place or a disk with errors becomes a LabError; other errors of the system
+    stay."""
     import errno
 
     try:
@@ -299,6 +301,9 @@ def disk_errors(what: str, place: Path) -> Iterator[None]:
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
             hint = "Make it writable for this user, or name another cache folder."
             raise LabError(f"{what} cannot be made: {place} cannot be written.", hint=hint) from error
+        if error.errno == errno.EIO:
+            where = error.filename if isinstance(error.filename, str) else place
+            raise LabError(f"{what} cannot be made: {where}: {error.strerror}.", hint=files.hint_for(error)) from error
         raise
 
 

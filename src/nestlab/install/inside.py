@@ -33,9 +33,8 @@ from nestlab.install import command, relay, runner
 from nestlab.install.answer_server import Sockets
 from nestlab.install.command import Placed
 from nestlab.install.medium import Medium
-from nestlab.install.stage import LOOK, Seen, Stage
+from nestlab.install.stage import LOOK, Seen, Stage, make_disk
 from nestlab.lab.model import GIB, MIB
-from nestlab.wire import proc
 from nestlab.wire.passing import Far, Passing
 from nestlab.wire.shapes import Unfit, count, maybe, odd, read, record, status
 
@@ -179,8 +178,7 @@ class There:
             tell = _tenths(say, f"fetching its disk from {self.where}", self._size)
             await sparse_copy.fetch(self.host, f"{self.folder}/{runner.DISK}", raw, self._size, tell)
             words = ["convert", "-f", "raw", "-O", "qcow2", str(raw), str(self._disk)]
-            await proc.run([*self._img.argv, *words], env=self._img.env)
-            self._disk.chmod(0o600)
+            await make_disk(self._img, self._disk, *words)
         finally:
             raw.unlink(missing_ok=True)
 

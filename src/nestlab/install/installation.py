@@ -118,8 +118,10 @@ async def install(job: Job, disk: Path, cache: Path, means: Means, say: Say, ins
                 await _watch(job, server, stage, means)
                 await stage.end()
                 await stage.deliver(say)
-    finally:
-        await asyncio.to_thread(_remove, scratch)
+    except BaseException:
+        await asyncio.to_thread(_remove, scratch, ignore_errors=True)  # who made its folder sees to what stays
+        raise
+    await asyncio.to_thread(_remove, scratch)  # an image is whole without it: there are keys and answers in it
 
 
 def _stage(job: Job, disk: Path, means: Means, inside: Inside | None) -> AbstractAsyncContextManager[Stage]:
@@ -213,7 +215,7 @@ def shown_by(console: bytes) -> bytes:
     return _CLOCK.sub(b"", ESCAPES.sub(b"", console)).rstrip()
 
 
-def _remove(folder: Path) -> None:
+def _remove(folder: Path, *, ignore_errors: bool = False) -> None:
     import shutil
 
-    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=ignore_errors)

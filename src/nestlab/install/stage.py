@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from nestlab.base.errors import LabError
 from nestlab.base.events import Say
 from nestlab.base.frozen import frozen
 from nestlab.home.cache import working
@@ -35,6 +36,21 @@ class Seen:
     errors: bytes = b""
     written: int = 0
     free: int = 0
+
+
+async def make_disk(qemu_img: Tool, disk: Path, *words: str) -> None:
+    """Run this machine's qemu-img with words that make `disk`. LabError if that fails."""
+    done = await proc.run([*qemu_img.argv, *words], env=qemu_img.env, check=False)
+    if done.status == 0:
+        disk.chmod(0o600)
+        return
+    said = (done.stderr or done.stdout).decode(errors="replace").strip()[-500:]
+    full = "No space left" in said
+    hint = "Make room (`nestlab images gc` removes images nobody uses), then repeat."
+    what = f"The installer's disk cannot be made: the disk of {disk.parent} is full."
+    if not full:
+        what, hint = f"The installer's disk cannot be made in {disk.parent}.", "What qemu-img said follows."
+    raise LabError(what, hint=hint, detail=said)
 
 
 class Stage(Protocol):
@@ -71,8 +87,7 @@ class Here:
         self._process: asyncio.subprocess.Process | None = None
 
     async def place(self, medium: Medium, sockets: Sockets, size: int, say: Say) -> Placed:
-        await proc.run([*self._img.argv, "create", "-q", "-f", "qcow2", str(self._disk), str(size)], env=self._img.env)
-        self._disk.chmod(0o600)
+        await make_disk(self._img, self._disk, "create", "-q", "-f", "qcow2", str(self._disk), str(size))
         return Placed(
             folder=str(self._scratch),
             disk=str(self._disk),
