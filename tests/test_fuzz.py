@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -11,7 +14,7 @@ import pytest
 
 from fuzz import mutate, runner
 from fuzz.shrink import shrunk
-from fuzz.target import NAMES, Outcome, case_of, load, outcome
+from fuzz.target import NAMES, ROOT, Outcome, case_of, load, outcome
 from nestlab.base.errors import LabError
 from waiting import LONG
 
@@ -83,6 +86,25 @@ class Fake:
         return "taken"
 
     def close(self) -> None: ...
+
+
+WORK = """
+import faulthandler, select, signal
+from fuzz import worker
+faulthandler.register(signal.SIGPROF, chain=True)
+with worker._watched(SECONDS):
+    while True:
+        WORK
+"""
+
+
+@pytest.mark.parametrize(("work", "seconds"), [("pass", 0.2), ("select.select([], [], [], 1000)", 0.02)])
+def test_a_case_that_takes_too_long_is_ended_and_tells_where_it_was(work: str, seconds: float) -> None:
+    text = WORK.replace("WORK", work).replace("SECONDS", str(seconds))
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(runner.HERE.parent), str(ROOT.parent)])}
+    ended = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False, env=environ)
+    assert ended.returncode == (-signal.SIGPROF if work == "pass" else 1)
+    assert "most recent call first" in ended.stderr
 
 
 def test_only_nestlabs_own_errors_are_refusals(tmp_path: Path) -> None:

@@ -229,6 +229,33 @@ async def test_what_a_guest_says_of_its_cpus_is_a_number_or_none(odd: str) -> No
         await there.sizes().settle(wanted(cpus=1), print)
 
 
+class Restless(Pretended):
+    """Its machine says something else at each look, and takes memory and gives it back: it seems to be at work."""
+
+    looks = 0
+
+    async def run(self, argv: Any, **_: Any) -> Result:
+        self.looks += 1
+        return Result(("sh",), 0, f"{3 + self.looks % 2}\n".encode(), b"")
+
+    def _progress(self) -> None:
+        if self.device is not None:
+            self.device["size"] = (self.looks % 3) * MIB
+
+
+async def test_a_machine_that_says_something_else_at_each_look_keeps_nobody_waiting() -> None:
+    there = Restless()
+    with pytest.raises(LabError, match="does not get to what is wanted"):
+        await there.sizes().settle(wanted(768 * MIB, 2), print)
+
+
+async def test_a_machine_that_comes_nearer_for_ever_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_sizes, "LONGEST", 3.0)
+    there = Pretended(step=1)
+    with pytest.raises(LabError, match="does not get to what is wanted"):
+        await there.sizes().settle(wanted(4 * GIB), print)
+
+
 async def test_a_container_gets_other_limits() -> None:
     there = Pretended(room.of(wanted(container=True), "kvm", by_kernel=False))
     assert await there.sizes().settle(wanted(192 * MIB, 2, container=True), print)

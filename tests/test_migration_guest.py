@@ -5,6 +5,8 @@ One lab for the whole file, brought up once; the tests run in the order they sta
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -86,3 +88,30 @@ def test_it_is_away_from_home_which_everybody_says_and_up_leaves_it_there(cli: C
     assert ("hv2/web", "place") in proofs
     assert False not in proofs.values()
     assert "There is a machine" not in cli.error("migrate", "hv2/web", "hv2")
+
+
+def test_migrations_at_once_take_turns_and_who_comes_too_late_is_told_where_the_machine_is(cli: Cli) -> None:
+    at_once = [("hv2/web", "hv1"), ("hv2/web", "hv1"), ("hv2/other", "hv1")]
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-m", "nestlab", "migrate", *words],
+            env=cli.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for words in at_once
+    ]
+    told = [each.communicate()[1] for each in running]
+    assert sorted(each.returncode for each in running) == [0, 0, 2], told
+    assert running[2].returncode == 0
+    [late] = [text for each, text in zip(running, told, strict=True) if each.returncode]
+    assert "Lab move has no machine hv2/web.\nDid you mean hv1/web?" in late
+    assert sum("waiting for `nestlab migrate` (process " in text for text in told) == 2
+    found = machines(cli)
+    assert {path: row["state"] for path, row in found.items() if "/" in path} == {
+        "hv1/web": "running",
+        "hv1/other": "running",
+    }
+    assert _answers(cli, "hv1/web", found["hv1/other"]["addresses"][0])

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fuzz.target import ROOT, case_of, counted, load
+from fuzz.target import ROOT, WAITED, case_of, counted, load
 from waiting import STRETCH
 
 HERE = Path(__file__).parent
@@ -145,7 +146,7 @@ def _batch(found: Sum, row: dict[str, Any]) -> int | None:
         assert worker.stdout is not None
         worker.stdin.write(json.dumps(job))
         worker.stdin.close()
-        watch = _Watch(worker, 2 * row["seconds"] + MORE)
+        watch = _Watch(worker, 2 * WAITED * row["seconds"] + MORE)
         for line in worker.stdout:
             watch.alive()
             said = json.loads(line)
@@ -196,7 +197,7 @@ def _learn(found: Sum, said: dict[str, Any]) -> None:
 
 def _died(found: Sum, number: int, status: int, told: str, row: dict[str, Any]) -> None:
     """A worker that ended in the middle of a case."""
-    late = "Timeout (" in told
+    late = "Timeout (" in told or status == -signal.SIGPROF
     inner = re.findall(r'File "[^"]*?/nestlab/([\w/]+)\.py", line \d+ in (\w+)', told)
     at = f" in {inner[0][0].replace('/', '.')}.{inner[0][1]}" if inner else ""
     what = f"over {row['seconds']:g} s{at}" if late else f"the process ended with status {status}"

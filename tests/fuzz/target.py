@@ -20,6 +20,9 @@ NAMES = ("labfile", "facts", "logs", "pve", "agent", "reports", "tar", "state", 
 
 ROOT = Path(nestlab.__file__).parent
 
+WAITED = 10
+"""How many times as long as a processor may work on a case it may wait: also for a processor, where others work."""
+
 
 class Target(Protocol):
     """One kind of input. `make` gives a case, decided by the generator alone; `run` gives it to nestlab and returns a

@@ -1,5 +1,8 @@
 """Runs a row of cases of one target in this process, which has so much memory, and so long for each case.
 
+That this computer is busy with something else is no fault of a case: what counts is the time that a processor worked on
+it, and the time that it waited without one to be free for it.
+
 python -m fuzz.worker: a job as JSON on stdin; a line of JSON for each case's begin and outcome on stdout.
 """
 
@@ -12,6 +15,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -21,9 +25,10 @@ from typing import IO, Any
 
 from fuzz import clock
 from fuzz.shrink import shrunk
-from fuzz.target import Outcome, Target, case_of, load, outcome
+from fuzz.target import WAITED, Outcome, Target, case_of, load, outcome
 
-_now = time.perf_counter
+_STARVED = Path("/proc/self/schedstat")
+"""Its second number: nanoseconds for which this process could run, and no processor was free."""
 
 
 def main() -> None:
@@ -31,6 +36,7 @@ def main() -> None:
     told = os.fdopen(os.dup(1), "w", buffering=1)
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - what nestlab prints is looked at by targets
     faulthandler.enable()
+    faulthandler.register(signal.SIGPROF, chain=True)  # it tells where it was, and ends this process
     clock.install()
     target = load(job["target"])
     _limit(job["memory"])
@@ -54,7 +60,8 @@ def _work(job: dict[str, Any], target: Target, told: IO[str]) -> None:
         before, began = peak(), _now()
         with place(job["place"]) as folder, _watched(job["seconds"]):
             found = outcome(target, case, folder)
-        line: dict[str, Any] = {"end": number, "word": found.word, "seconds": _now() - began}
+        took = _now() - began
+        line: dict[str, Any] = {"end": number, "word": found.word, "seconds": took}
         if (after := peak()) > before:
             line["peak"] = after
         if found.finding:
@@ -91,13 +98,25 @@ def place(inside: str) -> Iterator[Path]:
         shutil.rmtree(top, ignore_errors=True)
 
 
+def _now() -> float:
+    """Seconds, less those for which no processor was free."""
+    try:
+        starved = int(_STARVED.read_text().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        starved = 0.0
+    return time.perf_counter() - starved
+
+
 @contextlib.contextmanager
 def _watched(seconds: float) -> Iterator[None]:
-    """A case that takes longer ends the process, which tells on stderr where it was."""
-    faulthandler.dump_traceback_later(seconds, exit=True)
+    """A case on which a processor works for longer, or that waits for far longer, ends the process, which tells on
+    stderr where it was."""
+    faulthandler.dump_traceback_later(WAITED * seconds, exit=True)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_PROF, 0.0)
         faulthandler.cancel_dump_traceback_later()
 
 

@@ -31,8 +31,14 @@ REMAINS, SOON = 32 << 20, 5.0
 """Bytes that a machine may keep of what it was to give up, when nothing more has gone for so many nominal seconds: some
 pages cannot be moved now. Its kernel goes on trying."""
 
+LONGEST = 10.0
+"""Times GRACE, after which it is not waited for any more: a machine can come nearer for ever."""
+
 TICK = 0.5
 """Seconds between two looks."""
+
+_NOWHERE = (1 << 62, 1 << 62)
+"""Bytes and CPUs that a machine of which nothing is known yet is away from what is wanted."""
 
 USE = r"""
 [ "$1" = 0 ] || modprobe -q virtio_mem || echo nestlab: no virtio_mem
@@ -118,27 +124,30 @@ class LiveSizes:
         await monitor.command("device_add", room.device(above, **({"bus": room.PORT} if on_port else {})))
 
     async def _until(self, spec: Spec, there: Room, say: Say) -> None:
-        """Wait until it is so, as long as it gets nearer."""
+        """Wait until it is so, as long as it gets nearer than it ever was."""
         machine, now = spec.machine, (-1, -1)
         above, wanted = max(0, machine.memory - there.memory), machine.cpus if there.cores else 0
         allowed = patience.allowed(GRACE, self.host.slowness)
-        left, before = allowed, now
+        left, nearest = allowed, _NOWHERE
+        clock = asyncio.get_running_loop().time
+        ends = clock() + LONGEST * allowed
         while True:
             try:
                 now = await self._now(above > 0, wanted)
             except Unreachable:  # QEMU or the machine is busy with what it was asked for
-                if left <= 0:
+                if left <= 0 or clock() >= ends:
                     raise
             if now[0] == above and (not wanted or now[1] == wanted):
                 return
-            left = allowed if now != before else left - TICK
-            before = now
+            off = (abs(now[0] - above), abs(now[1] - wanted))
+            left = allowed if off[0] < nearest[0] or off[1] < nearest[1] else left - TICK
+            nearest = (min(off[0], nearest[0]), min(off[1], nearest[1]))
             kept, idle = now[0] - above, allowed - left
             few = 0 < kept <= REMAINS and (not wanted or now[1] == wanted)
             if few and idle >= patience.allowed(SOON, self.host.slowness):
                 say(f"it keeps {format_size(kept)} of that for now: it cannot move what is there")
                 return
-            if left <= 0:
+            if left <= 0 or clock() >= ends:
                 raise self._refused(spec, there, now)
             await asyncio.sleep(TICK)
 
