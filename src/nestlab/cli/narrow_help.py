@@ -11,10 +11,14 @@ from typer.core import TyperCommand, TyperGroup
 
 from nestlab.base.wrap import fit
 from nestlab.cli.exit_status import width
+from nestlab.cli.lab_and_machine import joined
 
 
 class FittedCommand(TyperCommand):
     """A command whose help has no line that is wider than the terminal."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, joined(self, ctx, args))
 
     def get_help(self, ctx: Any) -> str:
         return fit(super().get_help(ctx), width(sys.stdout))
