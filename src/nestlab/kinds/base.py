@@ -34,7 +34,7 @@ class Kind:
     """How it makes clusters; None: nestlab makes none of it."""
 
 
-SMP_EMULATED = "; with more than one CPU such a hypervisor was seen to panic, rarely: `cpus: 1` is safe"
+SMP_EMULATED = "; with more than one CPU such a hypervisor was seen to panic or to end, rarely: `cpus: 1` is safe"
 """The cost of emulation for a hypervisor with several virtual CPUs, beside that for every one. Seen with QEMU 10.0.13
 (thread=multi): an interrupt taken right after VMRUN found the guest's GS, and the kernel faulted for ever."""
 

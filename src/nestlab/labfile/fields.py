@@ -87,7 +87,8 @@ MACHINE = Record(
         Field(
             "cpus",
             Integer(1, 512),
-            "Virtual CPUs. Where a hypervisor may be emulated, leave it at 1: with more, it was seen to panic, rarely.",
+            "Virtual CPUs. Where a hypervisor may be emulated, leave it at 1: with more, it was seen to panic or to"
+            " end, rarely.",
             default="1",
             example="2",
             misnomers=("vcpus", "cores", "smp", "vcpu", "processors"),
