@@ -93,7 +93,7 @@ MACHINE = [
     ("segments: {wire: {address: 'fd77::1'}}", "segments.wire.address", "expected an IPv4", "belongs under `address6`"),
     ("segments: {wire: {mac: 01:00:00:00:00:01}}", "segments.wire.mac", "is a multicast address", "even number"),
     ("segments: {wire: {mac: '52:54'}}", "segments.wire.mac", "expected a MAC address", ""),
-    ("segments: {wire: {ip: 10.77.0.9}}", "segments.wire.ip", "`ip` is not a key of a card", "There is `address`"),
+    ("segments: {wire: {ip: 10.77.0.9}}", "segments.wire.ip", "`ip` is not a key of a card", "Did you mean `address`?"),
     ("machines: {a: {}}", "machines", "machines inside m, which is a plain guest", "hypervisor: kvm"),
     ("hypervisor: kvm, machines: {A: {}}", "machines.A", '"A" is no name for the machine', "Did you mean `a`?"),
     (
@@ -360,3 +360,28 @@ def test_more_machines_than_a_lab_may_have_are_a_mistake() -> None:
 def test_a_name_with_more_in_a_list_is_told_how_it_is_written(item: str) -> None:
     [mistake] = mistakes(f"lab: x\nsegments: {{wire: {{}}}}\nmachines: {{a: {{image: tiny, segments: [{item}]}}}}\n")
     assert mistake.hint == "With more than names, write a mapping: `segments: {NAME: {…}}`."
+
+
+OTHERS = [
+    ("machines: {a: {image: tiny, count: 3}}", "Each machine has its own name, and an anchor repeats the rest"),
+    ("machines: {a: {image: tiny, nested: true}}", "Leave it out: every machine with `hypervisor:`"),
+    ("machines: {a: {image: tiny, onboot: 1}}", "Leave it out: `nestlab start` starts a lab"),
+    ("machines: {a: {image: tiny, ip: 10.0.0.1}}", "It is said of a card"),
+    ("machines: {a: {image: tiny, hostname: b}}", "What stands before the colon is its name."),
+    ("machines: {a: {image: tiny, version: 9}}", "It is said of an image: `image: {from: pve, version: 8}`"),
+    ("machines: {a: {image: tiny, segments: wire}}", "Write a list: [wire]"),
+    ("machines: {a: tiny}", "Write a mapping: {image: tiny}"),
+    ("machines: {a: {image: tiny, segments: {wire: {ip: 10.0.0.1}}}}", "Did you mean `address`?"),
+    ("segments: {lan: {gateway: 10.0.0.1}}", "Nothing leaves a segment."),
+    ("segments: {lan: {dhcp: true}}", "nestlab gives machines their addresses."),
+    ("segments: {lan: 10.0.0.0/24}", "Write a mapping: {cidr: 10.0.0.0/24}"),
+    ("clusters: {c: {members: [a], name: d}}", "What stands before the colon is its name."),
+    ("clusters: {c: {nodes: [a]}}", "Did you mean `members`?"),
+]
+
+
+@pytest.mark.parametrize(("text", "hint"), OTHERS)
+def test_what_other_tools_call_it_is_told_how_it_is_said_here(text: str, hint: str) -> None:
+    rest = "segments: {wire: {}}\n" if not text.startswith("segments") else ""
+    rest += "machines: {a: {image: tiny}}\n" if not text.startswith("machines") else ""
+    assert any(each.hint.startswith(hint) for each in mistakes(f"lab: x\n{rest}{text}\n"))

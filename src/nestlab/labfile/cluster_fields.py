@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nestlab.lab.clusters import NAME_LIMIT
+from nestlab.labfile import words_of_others
 from nestlab.labfile.shapes import Either, Field, ListOf, MapOf, Name, Nothing, Record, Ref, Reference
 
 _SEGMENT = Reference("segment")
@@ -51,6 +52,7 @@ CLUSTER = Record(
 clusters:
   trio: [hv1, hv2, hv3]
 """,
+    refused=words_of_others.OF_CLUSTER,
 )
 
 CLUSTER_NETWORKS = Record(

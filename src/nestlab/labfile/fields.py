@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nestlab import kinds
 from nestlab.lab.model import LAB_NAME_LIMIT, MIB, TIB
+from nestlab.labfile import words_of_others
 from nestlab.labfile.cluster_fields import CLUSTER, CLUSTER_NETWORKS, CLUSTERS
 from nestlab.labfile.drive_fields import DISK_RECORD, DISK_SIZE, DRIVES, MEDIUM_RECORD
 from nestlab.labfile.hardware_fields import CARD, HARDWARE, SMBIOS, TOPOLOGY
@@ -154,7 +155,7 @@ MACHINE = Record(
             "machines",
             Either((MapOf(Name("machine"), Ref("machine")), Nothing())),
             "The machines that run inside it; for a hypervisor only.",
-            misnomers=("guests", "vms", "nested", "children", "nodes"),
+            misnomers=("guests", "vms", "children", "nodes"),
         ),
     ),
     example="""\
@@ -175,6 +176,7 @@ machines:
         "user_data": _OF_IMAGE,
         "cloud-init": _OF_IMAGE,
         "user": "It is said of an image: `image: {file: ./disk.qcow2, user: admin}`.",
+        **words_of_others.OF_MACHINE,
     },
 )
 
@@ -183,7 +185,13 @@ LINK = Record(
     "a card",
     "A machine's card on a segment. What is left out is chosen once and kept.",
     (
-        Field("address", Address(4), "Its IPv4 address, inside the `cidr` of the segment.", example="10.77.0.11"),
+        Field(
+            "address",
+            Address(4),
+            "Its IPv4 address, inside the `cidr` of the segment.",
+            example="10.77.0.11",
+            misnomers=("ip", "ipv4", "ip_address", "ipaddr"),
+        ),
         Field("address6", Address(6), "Its IPv6 address, inside the `cidr6` of the segment.", example="fd77::11"),
         Field("mac", Mac(), "The address of the card.", default="made from the names", example='"52:54:00:aa:bb:cc"'),
         CARD,
@@ -231,6 +239,7 @@ segments:
   lan: {vlans: [10, {vlan: 20, cidr: 10.20.0.0/24}]}
   back:
 """,
+    refused=words_of_others.OF_SEGMENT,
 )
 
 DEFAULTS = Record(

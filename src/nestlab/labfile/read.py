@@ -101,7 +101,7 @@ class Reader:
             return self._settings(node, key)
         if isinstance(shape, Either | Ref | MapOf | ListOf | Nothing) or not isinstance(node, Scalar):
             if not (isinstance(shape, Nothing) and _fits(shape, node)):
-                self.wrong(node, key, f"found {found(node)}, expected {shape.words}")
+                self.wrong(node, key, f"found {found(node)}, expected {shape.words}", self._wrapped(shape, node))
                 return BAD
             return None
         try:
@@ -112,6 +112,24 @@ class Reader:
         if isinstance(shape, LocalPath):
             self._names(node, value, key)
         return value
+
+    def _wrapped(self, shape: Shape, node: Node) -> str:
+        """How a scalar is written where a list of such is wanted, or a mapping whose first key is that: a hint."""
+        if not isinstance(node, Scalar) or node.value is None:
+            return ""
+        text = shortened(node.text)[1:-1]
+        for each in shape.shapes if isinstance(shape, Either) else (shape,):
+            if isinstance(each, ListOf) and self._right(each.of, node):
+                return f"Write a list: [{text}]"
+            if isinstance(each, Ref):
+                first = next((one for one in RECORDS[each.record].fields if self._right(one.shape, node)), None)
+                return f"Write a mapping: {{{first.name}: {text}}}" if first else ""
+        return ""
+
+    def _right(self, shape: Shape, node: Node) -> bool:
+        """Whether a node is such a value."""
+        trial = Reader(self.intake)
+        return trial.read(shape, node, "") is not BAD and not trial.mistakes
 
     def _list(self, shape: ListOf, node: Items, key: str, *, mapped: bool) -> list[tuple[Node, Any]]:
         """`mapped`: names with their values would do, too."""
@@ -166,7 +184,8 @@ class Reader:
             else:
                 self._one_or_many(record, name, value_node, path, node)
         for wanted in record.fields:
-            if wanted.required and wanted.name not in node.pairs:
+            said = {wanted.name, *wanted.misnomers} & {*node.pairs}  # what is misnamed is not missing, too
+            if wanted.required and not said:
                 hint = f"Add {wanted.name}: {wanted.example}" if wanted.example else f"Add `{wanted.name}:`."
                 self.wrong(node, wanted.name, f"`{wanted.name}` is missing: {wanted.shape.words}", hint)
         return section
@@ -179,8 +198,7 @@ class Reader:
             return
         if told.hint and not told.hint.startswith(AS_TEXT):  # it says more
             return
-        trial = Reader(self.intake)
-        if trial.read(record.by_name[other].shape, value, path) is not BAD and not trial.mistakes:
+        if self._right(record.by_name[other].shape, value):
             self.mistakes[-1] = replace(told, hint=f"Did you mean `{other}`?")
 
     def _unknown(self, record: Record, node: Scalar, path: str) -> None:
