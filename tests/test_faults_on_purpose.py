@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -280,3 +281,19 @@ def test_what_a_link_is_impaired_by() -> None:
 def test_what_impairs_nothing_is_a_mistake(words: tuple[str, str, str, str], says: str) -> None:
     with pytest.raises(LabError, match=says):
         impairment(*words)
+
+
+async def test_what_cannot_be_seen_to_run_is_neither_cut_off_nor_said_to_be(bench: Bench) -> None:
+    """Its hypervisor does not answer: it may run on with its link up, and who cuts it off relies on that."""
+    await _up(bench)
+    async with session.changing(bench.site, "cut", name="pair") as opened:
+        machines = opened.observed.machines
+        unseen = replace(machines["hv1/web"], state="unknown", why="hv1 did not answer within 12 s\x1b[2J")
+        opened.observed = replace(opened.observed, machines={**machines, "hv1/web": unseen})
+        refused = "Whether hv1/web runs cannot be told: hv1 did not answer within 12 s"
+        with pytest.raises(LabError, match=refused) as told:
+            await faults.cut(opened, "hv1/web", "wire")
+        assert "\x1b" not in told.value.what
+        with pytest.raises(LabError, match=refused):
+            await faults.impair(opened, "hv1/web", "wire", Impairment(0.04))
+    assert _kept(bench) == set()

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -17,23 +18,25 @@ from liars import engine_on, honest, nest_with, report, told, up
 from nestlab.base import patience
 from nestlab.base.errors import LabError, Overdue
 from nestlab.engines.pve import connections, tags
-from nestlab.engines.qemu import boot, records, wait
+from nestlab.engines.qemu import boot, readiness, records, wait
 from nestlab.engines.qemu.cargo import CARGO_PLACE, Cargo, serial_of
 from nestlab.engines.qemu.first_guest import Opening
 from nestlab.home import last_seen
 from nestlab.home.directories import LabHome
-from nestlab.home.paths import short_id
+from nestlab.home.paths import Place, short_id
 from nestlab.hosts import gather_facts, starvation
 from nestlab.hosts.host import Result
 from nestlab.hosts.local import LocalHost
 from nestlab.images.image_files import Cache, ImageFiles
 from nestlab.lab.model import Setup
+from nestlab.lab.readiness import Ready
 from nestlab.network import pcap
 from nestlab.plan.steps import Seen, Written
 from nestlab.show.render import Acceleration
 from nestlab.show.ssh_config import SshEntry, ssh_config
 from nestlab.testing.fake_engine import FakeHost
 from nestlab.verbs import capture, logs, machine_setup, verify
+from nestlab.wire import qmp
 from nestlab.wire.pve import agent
 from test_hostile_reports import LAB, VICTIM
 
@@ -277,6 +280,29 @@ async def test_a_setup_that_says_nothing_for_ever_is_ended(monkeypatch: pytest.M
         await machine_setup.set_up(host, spec, lambda _: None)
 
 
+async def test_a_console_that_never_ends_keeps_no_search_at_work(tmp_path: Path) -> None:
+    """Its hypervisor says that there is more, whatever was read; on this computer its guest writes it meanwhile."""
+
+    class Endless(FakeHost):
+        asked = 0
+
+        async def run(self, argv: Sequence[str], **_: Any) -> Result:
+            self.asked += 1
+            assert self.asked < 1000
+            data = f"{argv[-1]}\n".encode() + b"\n" * readiness.PART
+            return Result(tuple(argv), 0, data, b"")
+
+    ready = Ready("console", pattern="login:")
+    host = Endless(up(LAB), "pair", "hv1")
+    paths = Place("/labs/pair").of("hv1/web")
+    assert not await readiness.Knocking(host, paths, "hv1/web", ready).up()
+    assert not await readiness.is_up(readiness.Knocking(host, paths, "hv1/web", ready))
+    here = Place(str(tmp_path)).of("web")
+    Path(here.root).mkdir(parents=True)
+    Path(here.log).symlink_to("/dev/zero")
+    assert not readiness.is_up_here(here, ready, 1.0)
+
+
 @pytest.mark.parametrize("path", ["", "?", "hv1/", "hv1/../x", "/hv1", "../x", "victim\n", "Hv1", "x" * 100])
 def test_a_guest_of_a_proxmox_ve_is_no_machine_by_a_path_that_is_none(path: str) -> None:
     line = tags.PREFIX + json.dumps({"lab": "pair", "path": path, "vmid": 100})
@@ -317,3 +343,13 @@ async def test_of_the_addresses_that_a_guest_says_a_few_are_tried(monkeypatch: p
     monkeypatch.setattr(door, "outside", outside)
     assert await door.open(22) == []
     assert len(tried) == connections.MOST
+
+
+async def test_a_qemu_that_says_it_has_no_cpu_shows_no_virtualization() -> None:
+    class Without(qmp.Monitor):
+        def __init__(self) -> None: ...
+
+        async def execute(self, command: str, /, **arguments: Any) -> Any:
+            return qmp._answered([], "hv1/web", command)
+
+    assert await Without().virtualization() == ""

@@ -24,6 +24,9 @@ T = TypeVar("T")
 LOGIN = 30.0
 """Nominal seconds that a login may take."""
 
+FILE, FILE_BYTES = 120.0, 1 << 20
+"""Nominal seconds in which a file is read or written, and bytes for each of which a written one gets one more."""
+
 
 class SshHost:
     """A machine reached by ssh. It connects when it is first needed, and again if the connection was lost.
@@ -95,13 +98,18 @@ class SshHost:
             yield await self._begin(enter)
 
     async def read(self, path: str) -> bytes:
-        return await self._repeat(lambda there: there.read(path))
+        return await self._repeat(lambda there: there.read(path, timeout=self._file_time()))
 
     async def write(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
-        await self._repeat(lambda there: there.write(path, data, mode=mode))
+        await self._repeat(lambda there: there.write(path, data, mode=mode, timeout=self._file_time(len(data))))
 
     async def write_many(self, files: Mapping[str, tuple[bytes, int]]) -> None:
-        await self._repeat(lambda there: there.write_many(files))
+        size = sum(len(data) for data, _ in files.values())
+        await self._repeat(lambda there: there.write_many(files, timeout=self._file_time(size)))
+
+    def _file_time(self, size: int = 0) -> float:
+        """Seconds in which a file is read, or `size` bytes are written: it may be a pipe, and `cat` a trap."""
+        return patience.allowed(FILE + size / FILE_BYTES, self.slowness)
 
     async def put(self, source: Path, path: str, *, mode: int = 0o600) -> None:
         await self._repeat(lambda there: there.put(source, path, mode=mode))

@@ -13,6 +13,7 @@ from contextlib import suppress
 
 from nestlab.base.did_you_mean import closest
 from nestlab.base.errors import LabError
+from nestlab.base.printable import one_line
 from nestlab.engines import Failing
 from nestlab.home import faults as kept
 from nestlab.lab.blueprint import Spec
@@ -57,8 +58,9 @@ async def kill(session: Session, paths: Sequence[str]) -> Faults:
 
 async def cut(session: Session, path: str, segment: str) -> Fault:
     """Take the links of a machine to a segment down. One that does not run comes up without. LabError where it has none
-    or they are down already."""
+    or they are down already, and where nobody can tell whether it runs: then it is not cut off."""
     spec = on_segment(session, path, segment)
+    _seen(session, path)
     known = next((each for each in session.faults if each.key == ("cut", path, segment)), None)
     fault = known or Fault("cut", path, segment, time.time())
     before = _keep(session, fault)
@@ -82,6 +84,7 @@ async def impair(session: Session, path: str, segment: str, impairment: Impairme
     if isinstance(session.blueprint.on, Pve) and not parent_of(path):
         what = f"Frames on {segment} cannot be impaired: the networks of a Proxmox VE carry them, and its API cannot."
         raise LabError(what, hint="`nestlab cut MACHINE SEGMENT` takes a cable out there, too.")
+    _seen(session, path)
     fault = Fault("impair", path, segment, time.time(), impairment)
     before = _keep(session, fault)
     try:
@@ -236,6 +239,14 @@ def _running(session: Session, path: str, why: str) -> None:
     if not runs(session, path):
         state = states.said(session.observed.machines.get(path))
         raise LabError(f"{path} does not run: {state}.", hint=why)
+
+
+def _seen(session: Session, path: str) -> None:
+    """LabError where it cannot be told whether a machine runs: what it is in does not answer."""
+    seen = session.observed.machines.get(path)
+    if seen is not None and seen.state == "unknown":
+        what = f"Whether {path} runs cannot be told: {one_line(seen.why) or 'what it is in does not answer'}."
+        raise LabError(what, hint=f"Nothing was done to it. See: nestlab status {session.blueprint.lab}")
 
 
 async def _engine(session: Session, path: str) -> Failing:

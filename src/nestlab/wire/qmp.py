@@ -71,10 +71,10 @@ class Monitor:
 
     async def virtualization(self) -> str:
         """`vmx` or `svm`, if its guest's first CPU shows it; else ""."""
-        cpu = (await self.execute("query-cpus-fast"))[0]["qom-path"]
-        for flag in ("vmx", "svm"):
-            if await self.execute("qom-get", path=cpu, property=flag) is True:
-                return flag
+        for cpu in (await self.execute("query-cpus-fast"))[:1]:
+            for flag in ("vmx", "svm"):
+                if await self.execute("qom-get", path=cpu["qom-path"], property=flag) is True:
+                    return flag
         return ""
 
     async def powerdown(self) -> None:

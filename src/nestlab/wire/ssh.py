@@ -111,19 +111,20 @@ class Connection:
         async with self.start(argv) as command:
             yield lines_of(command, f" on {self.where}")
 
-    async def read(self, path: str) -> bytes:
+    async def read(self, path: str, *, timeout: float | None = None) -> bytes:
         """See `host.Host.read`."""
-        return (await self.run(["cat", "--", path])).stdout
+        return (await self.run(["cat", "--", path], timeout=timeout)).stdout
 
-    async def write(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
+    async def write(self, path: str, data: bytes, *, mode: int = 0o600, timeout: float | None = None) -> None:
         """See `host.Host.write`."""
-        await self.run(["write", path], line=shell.store(path, len(data), mode), input=data)
+        await self.run(["write", path], line=shell.store(path, len(data), mode), input=data, timeout=timeout)
 
-    async def write_many(self, files: Mapping[str, tuple[bytes, int]]) -> None:
+    async def write_many(self, files: Mapping[str, tuple[bytes, int]], *, timeout: float | None = None) -> None:
         """See `host.Host.write_many`."""
         if files:
             token = f".{os.urandom(4).hex()}.new"
-            await self.run(["write", *files], line=shell.unpack(files, token), input=_archive(files, token))
+            data = _archive(files, token)
+            await self.run(["write", *files], line=shell.unpack(files, token), input=data, timeout=timeout)
 
     async def put(self, source: Path, path: str, *, mode: int = 0o600) -> None:
         """See `host.Host.put`."""

@@ -8,15 +8,23 @@ import json
 import re
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 from fuzz import clock, mutate
 from fuzz.target import shown
 from nestlab.base.printable import printable
-from nestlab.engines.qemu import attached_disk
+from nestlab.engines.port_rules import Rule
+from nestlab.engines.qemu import attached_disk, records
+from nestlab.engines.qemu.live_sizes import LiveSizes
+from nestlab.engines.qemu.usernet import Usernet
+from nestlab.home.paths import Place
+from nestlab.hosts.host import Host, Result
+from nestlab.lab.blueprint import Spec
+from nestlab.lab.model import GIB, MIB, Machine
+from nestlab.plan.room import Room
 from nestlab.wire import qga, qmp
 
 ID = '"@ID@"'
@@ -41,6 +49,23 @@ EVENT = {"event": "STOP", "timestamp": {"seconds": 1, "microseconds": 2}}
 DONE: dict[str, Any] = {"return": {}}
 PCI = {"return": [{"bus": 0, "devices": [{"qdev_id": "x", "slot": 1}, {"qdev_id": ""}]}]}
 NODES = {"return": [{"node-name": "d0", "drv": "qcow2"}]}
+CPUS = {"return": [{"cpu-index": 0, "qom-path": "/machine/unattached/device[0]"}]}
+NO, YES = {"return": False}, {"return": True}
+PLACES = [{"socket-id": at, "core-id": 0, "thread-id": 0} for at in range(3)]
+SLOTS = {
+    "return": [
+        {"type": "host-x86_64-cpu", "vcpus-count": 1, "props": place, **({"qom-path": "/cpu"} if not at else {})}
+        for at, place in enumerate(PLACES)
+    ]
+}
+DEVICE = {"id": "more-memory", "size": 1 << 28, "requested-size": 1 << 28, "memdev": "/objects/more"}
+MORE = {"return": [{"type": "virtio-mem", "data": DEVICE}]}
+NONE: dict[str, Any] = {"return": []}
+OBJECTS = {"return": [{"name": "more", "type": "child<memory-backend-ram>"}]}
+FORWARDS = "Hub -1 (mgmt):\n  Protocol[State]\n  TCP[HOST_FORWARD] 12 127.0.0.1 20022 10.0.2.15 22 0 0\n"
+USERNET = {"return": FORWARDS}
+ADDED = {"return": FORWARDS + "  TCP[HOST_FORWARD] 13 127.0.0.1 8080 10.0.2.15 80 0 0\n"}
+SAID = {"return": ""}
 
 QUIET = 0.1
 """Seconds after which who says nothing is taken to wait for an answer, and hung up on."""
@@ -51,8 +76,49 @@ TALKS: dict[str, list[list[Any]]] = {
     "ask": [[GREETING], [DONE], [STATUS], [KVM], [BLOCK]],
     "talk": [[GREETING], [DONE], [STATUS], [EVENT, KVM], [BLOCK], [DONE], [DONE]],
     "plug": [[GREETING], [DONE], [NODES], [DONE], [PCI], [DONE], [DONE], [DONE]],
+    "show": [[GREETING], [DONE], [CPUS], [NO], [YES]],
+    "size": [
+        [GREETING],
+        [DONE],
+        [SLOTS],
+        [DONE],
+        [NONE],
+        [PCI],
+        [NONE],
+        [DONE],
+        [DONE],
+        [MORE],
+        [CPUS],
+        [MORE],
+        [SLOTS],
+    ],
+    "ports": [[GREETING], [DONE], [USERNET], [SAID], [ADDED], [SAID], [USERNET]],
 }
-ALL = (SYNC, GREETING, EXEC, RUNNING, EXITED, KILLED, REFUSED, BLOCK, STATUS, KVM, EVENT, DONE, PCI, NODES)
+ALL: tuple[dict[str, Any], ...] = (
+    SYNC,
+    GREETING,
+    EXEC,
+    RUNNING,
+    EXITED,
+    KILLED,
+    REFUSED,
+    BLOCK,
+    STATUS,
+    KVM,
+    EVENT,
+    DONE,
+    PCI,
+    NODES,
+    CPUS,
+    YES,
+)
+ALL += (SLOTS, MORE, NONE, OBJECTS, USERNET, SAID)
+
+TALKED = ("talk", "plug", "show", "size", "ports")
+"""What is asked in a conversation by qemu.qmp."""
+
+ROOM = Room(512 * MIB, 4 * GIB, 1, 8)
+PATHS = Place("/labs/x").of("hv1/web")
 
 
 class Fuzzed:
@@ -88,7 +154,7 @@ class Fuzzed:
         return json.dumps({"ask": asked, "says": texts}).encode()
 
     def _line(self, rng: Random, asked: str, message: Any) -> str:
-        if asked in ("talk", "plug") and isinstance(message, dict) and "QMP" not in message and "event" not in message:
+        if asked in TALKED and isinstance(message, dict) and "QMP" not in message and "event" not in message:
             message = {**message, "id": ID.strip('"')}
         start = "\xff" if message == SYNC else ""
         return f"{start}{mutate.json_text(rng, message)}\n".encode("latin-1", "replace").decode("latin-1")
@@ -104,7 +170,7 @@ class Fuzzed:
         if asked not in TALKS:
             return "nothing asked"
         path = str(place / "s")
-        if asked in ("talk", "plug"):
+        if asked in TALKED:
             self._loop.run(_talk(path, says, asked))
             return str(asked)
         with _serving(path, says):
@@ -148,6 +214,18 @@ async def _talk(path: str, says: list[bytes], asked: str) -> None:
                 pass
             return
         async with qmp.connect(path, timeout=30, where="hv1") as monitor:
+            if asked == "show":
+                assert await monitor.virtualization() in ("", "vmx", "svm")
+                return
+            if asked == "size":
+                await _size(monitor)
+                return
+            if asked == "ports":
+                rules = Usernet(monitor, "hv1/web")
+                rule = await rules.add(Rule("127.0.0.1", 0, "10.0.2.15", 80))
+                assert rule.port == 80
+                await rules.remove(rule)
+                return
             assert isinstance(await monitor.status(), str)
             assert isinstance(await monitor.kvm(), bool)
             await monitor.grow("d0", 10)
@@ -157,11 +235,39 @@ async def _talk(path: str, says: list[bytes], asked: str) -> None:
         server.close()
 
 
+async def _size(monitor: qmp.Monitor) -> None:
+    """The machine gets other memory and CPUs; its hypervisor's files and itself are honest."""
+
+    class There:
+        slowness, path = 1.0, "hv1"
+        boot = records.with_room("{}", ROOM)
+
+        async def read(self, _: str) -> bytes:
+            return self.boot
+
+        async def write(self, _: str, data: bytes) -> None:
+            self.boot = data
+
+        async def run(self, *_: Any, **__: Any) -> Result:
+            return Result(("sh",), 0, b"2\n", b"")
+
+    @contextlib.asynccontextmanager
+    async def talk() -> AsyncIterator[qmp.Monitor]:
+        yield monitor
+
+    async def guest() -> Host:
+        return there
+
+    there = cast("Host", There())
+    spec = Spec("hv1/web", Machine("web", memory=768 * MIB, cpus=2), (), "10.100.1.0/24", "k", (), "new")
+    await LiveSizes(there, "hv1/web", PATHS, talk, guest).settle(spec, lambda text: shown(printable(text)))
+
+
 def _answering(piece: bytes, line: bytes) -> bytes:
-    found = re.search(rb'"id": ?("[^"]*"|\d+)', line)
+    found = re.findall(rb'"id": ?("[^"]*"|\d+)', line)  # the last is its own: devices have some, too
     if not found:  # what has none is answered without
         piece = re.sub(rb', "id": "@ID@"', b"", piece)
-    return piece.replace(ID.encode(), found[1] if found else b"0")
+    return piece.replace(ID.encode(), found[-1] if found else b"0")
 
 
 @contextlib.contextmanager

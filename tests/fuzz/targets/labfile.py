@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
-from fuzz import clock, mutate
+from fuzz import clock, lab_values, mutate
 from fuzz.said import REPO, instead, printed, printed_json
 from nestlab.base.errors import LabError
 from nestlab.cli import consent, lab_work
@@ -91,7 +92,7 @@ VALUES = (
         "[common.yaml, loop.yaml]",
     ),
 )
-GOOD = {
+GOOD: dict[str, Sequence[str]] = {
     "machines": ("{a: {image: tiny}}", "*node",
                  "{a: {hypervisor: kvm, machines: {b: {image: tiny, segments: [wire]}}}}"),
     "memory": ("64M", "128M", "1G", "300G", "1024M"),
@@ -106,12 +107,16 @@ GOOD = {
     "cmdline": ("quiet", "'a=\"b c\" --'", "console=ttyS0"),
     "include": ("common.yaml", "[common.yaml, common.yaml]"),
     "defaults": ("{cpus: 2}", "{memory: 2G, internet: true}", ""),
+    **lab_values.NAMED,
 }  # fmt: skip
 """What is mostly right, by key; of other keys the table's own example is."""
 
 USUAL = ("memory", "image", "setup", "ssh_keys", "cmdline", "cpus", "internet", "accel", "disk")
 
-NAMES = ("hv1", "web", "wire", "a", "A", "x" * 64, "localhost", "1", "-", "é", "true", "hv1/web", "", "..", "0")
+NAMES = (
+    *("hv1", "web", "wire", "a", "A", "x" * 64, "localhost", "1", "-", "é", "true", "hv1/web", "", "..", "0"),
+    *lab_values.NAMES,
+)
 
 
 class Fuzzed:

@@ -19,6 +19,7 @@ from nestlab.engines.libvirt import observed, scripts, start
 from nestlab.engines.libvirt.virsh import SYSTEM, TAKES, Libvirt, VirshMonitor
 from nestlab.engines.libvirt.xml import element, written
 from nestlab.engines.qemu import screen
+from nestlab.engines.qemu import scripts as qemu_scripts
 from nestlab.engines.qemu.argv import name_of
 from nestlab.engines.qemu.booting import Boot
 from nestlab.engines.qemu.engine import QemuEngine
@@ -140,7 +141,7 @@ class LibvirtEngine(QemuEngine):
         paths, name = self.environment.place.of(path), name_of(self.environment.lab, path)
         known = self.libvirt
         words = (name, paths.root, known.uri, known.uuid(path), known.owner)
-        ended = await self.parent.run(("sh", "-c", scripts.KILL, "kill", *words))
+        ended = await self.parent.run(("sh", "-c", scripts.KILL, "kill", *words), timeout=qemu_scripts.KILLED)
         return "absent" not in ended.text
 
     async def link(self, spec: Spec, segment: str, *, up: bool) -> None:

@@ -97,7 +97,7 @@ class ByMonitor:
     async def kill(self, path: str) -> bool:
         """See `nestlab.engines.Failing`."""
         paths, name = self.environment.place.of(path), name_of(self.environment.lab, path)
-        ended = await self.parent.run(("sh", "-c", scripts.KILL, "kill", name, paths.root))
+        ended = await self.parent.run(("sh", "-c", scripts.KILL, "kill", name, paths.root), timeout=scripts.KILLED)
         return "absent" not in ended.text
 
     async def link(self, spec: Spec, segment: str, *, up: bool) -> None:

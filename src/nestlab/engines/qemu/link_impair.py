@@ -45,6 +45,9 @@ done
 """For each link: the machine's directory, its bridge, a name for its device, and netem's words. Links that are not
 named are impaired no more; of what does not run, nothing is done."""
 
+IN_TIME = 60.0
+"""Nominal seconds for all of it: root of a hypervisor decides what its programs do."""
+
 BEHIND = 4096
 """Frames that wait at most: with less, a long delay would lose what it is not told to lose."""
 
@@ -74,7 +77,7 @@ def netem(impairment: Impairment) -> str:
 async def apply(host: Host, arguments: list[str], user: str) -> None:
     """Have links be impaired so, and no others. `user`: who nestlab is there. LabError where that cannot be done."""
     root = [] if user == "root" else ["sudo", "-n"]
-    done = await host.run((*root, "sh", "-c", SCRIPT, "impair", *arguments), check=False)
+    done = await host.run((*root, "sh", "-c", SCRIPT, "impair", *arguments), check=False, timeout=IN_TIME)
     if done.status:
         said = done.stderr.decode(errors="replace").strip().splitlines()
         what = f"Links in {host.path} cannot be impaired: {said[-1][:200] if said else 'it does not say why'}."

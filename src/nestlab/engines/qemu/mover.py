@@ -244,7 +244,7 @@ class Mover:
         """The sockets at the source lead to those at the target, and what its console says goes on there."""
         here, there = self.source.at, self.target.at
         froms, tos = self.source.sockets, self.target.sockets
-        await here.parent.run(("rm", "-f", froms.stream, froms.disks))
+        await here.parent.run(("rm", "-f", froms.stream, froms.disks), timeout=machine_files.SILENT)
         near, far = [await self._own(engine.parent) for engine in (here, there)]
         for mine, other in ((froms.stream, tos.stream), (froms.disks, tos.disks)):
             local = await self._stack.enter_async_context(far.unix(other))

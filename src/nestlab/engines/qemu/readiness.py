@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import re
 import time
@@ -38,6 +39,10 @@ LINE = 4096
 
 PART = 1 << 18
 """Bytes of a console that are read at one time."""
+
+PARTS = 128
+"""Parts that are read for one look: twice of what a console has where it is cut. Root of a hypervisor decides what
+comes."""
 
 READ = f"""
 cd "$1" && n=$2 || exit
@@ -84,7 +89,7 @@ class Search:
             lines.append(rest[:LINE])
             rest = rest[LINE:]
         self._rest = rest
-        return any(map(self._has, lines))
+        return any(map(self._has, set(lines)))
 
     def stands(self) -> bool:
         """Whether the line that is not complete has it: a prompt waits for somebody at its end."""
@@ -139,7 +144,7 @@ class Knocking:
 
     async def _shown(self) -> bool:
         """All that its console shows by now is searched."""
-        while True:
+        for _ in range(PARTS):
             before = self._at
             argv = ("sh", "-c", READ, "read", self.paths.root, str(self._at))
             said = await self.host.run(argv, check=False, timeout=60)
@@ -153,6 +158,7 @@ class Knocking:
                 return True
             if len(data) < PART:  # that is all
                 return self._at == before and self._search.stands()
+        return False
 
     async def _looked(self) -> bool:
         """Whether its screen stood still for its time, with this look."""
@@ -212,8 +218,8 @@ def is_up_here(paths: MachinePaths, ready: Ready, limit: float) -> bool:
             case "console":
                 with Path(paths.log).open("rb") as console:
                     search = Search(ready.pattern or "")
-                    found = any(search.feed(part) for part in iter(lambda: console.read(PART), b""))
-                    return found or search.stands()
+                    parts = itertools.islice(iter(lambda: console.read(PART), b""), PARTS)  # it grows meanwhile
+                    return any(map(search.feed, parts)) or search.stands()
     except (LabError, OSError):
         pass
     return False

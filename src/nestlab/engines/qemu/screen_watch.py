@@ -110,7 +110,7 @@ class Screen:
     async def _read(self) -> None:
         """What stands on its console in a line that has no end, which nobody else hears of."""
         with contextlib.suppress(LabError, OSError):
-            said = await self.host.run(("tail", "-c", str(_BOX), self.launch.paths.log), check=False)
+            said = await self.host.run(("tail", "-c", str(_BOX), self.launch.paths.log), check=False, timeout=LOOK)
             shown = drawn(said.stdout)
             if shown.fatal:
                 raise Ended(shown.fatal, shown.tail)

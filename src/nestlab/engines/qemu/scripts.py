@@ -286,6 +286,9 @@ untpm
 """Arguments: name, directory. Ends it as a power cut does: nobody in it, nor its QEMU, is told. Prints `absent` where
 it does not run."""
 
+KILLED = 60.0
+"""Nominal seconds for KILL: root of a hypervisor decides what its programs do."""
+
 
 def forced(told: str, seconds: float) -> str | None:
     """What STOP's output says of how a machine ended that had `seconds` to shut down; None where it did by itself."""

@@ -49,6 +49,9 @@ aware() {{
 """
 """`aware BRIDGE`."""
 
+IN_TIME = 60.0
+"""Nominal seconds for the ports of a machine: root of a hypervisor decides what its programs do."""
+
 PORTS = (
     CARD_OF
     + AWARE
@@ -128,7 +131,7 @@ async def set_up(host: Host, spec: Spec, outer: Spec, directory: str, ports: Seq
 
 async def _as_root(host: Host, spec: Spec, outer: Spec, argv: Sequence[str]) -> None:
     root = [] if outer.machine.image.user == "root" else ["sudo", "-n"]
-    done = await host.run((*root, *argv), check=False)
+    done = await host.run((*root, *argv), check=False, timeout=IN_TIME)
     if done.status:
         said = done.stderr.decode(errors="replace").strip().splitlines()
         what = f"{spec.path} cannot be put on its VLANs in {outer.path}: {said[-1] if said else 'it does not say why'}."
