@@ -7,7 +7,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -167,7 +167,7 @@ def prepare(folder: Path) -> World:
     os.chdir(folder)
     world = World(Facts(cpus=4, memory=64 * GIB, memory_available=64 * GIB))
 
-    def site(home: Home) -> Site:
+    def site(home: Home, *, consent: Callable[[str], bool] | None = None) -> Site:
         return Site(home, world.host, world.engine, {"kvm": world.engine}, needs=lambda: ())
 
     local.site = site

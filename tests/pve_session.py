@@ -11,7 +11,7 @@ from nestlab.base.events import Event
 from nestlab.engines.pve.tags import LabNames
 from nestlab.home import former_names
 from nestlab.home.directories import Home, LabHome
-from nestlab.lab.places import Pve
+from nestlab.lab.places import On, Pve
 from nestlab.plan.steps import Plan, Want
 from nestlab.proxmox.platform import ProxmoxPlatform, Reached
 from nestlab.testing.fake_engine import FakeWorld
@@ -41,7 +41,8 @@ class Labs:
 
     @property
     def site(self) -> Site:
-        def platform(place: LabHome, on: Pve, named: bool) -> ProxmoxPlatform:
+        def platform(place: LabHome, on: On, named: bool) -> ProxmoxPlatform:
+            assert isinstance(on, Pve)
             self.bench.on = on
             names = LabNames(place.name, former_names.load(place), *former_names.intended(place))
             engine = self.bench.engine(place.name, memory=place.root / "pve.json", names=names)

@@ -99,7 +99,7 @@ def test_an_image_of_the_users_is_no_container(tmp_path: Path) -> None:
 
 
 def test_an_outermost_container_is_a_mistake_on_this_computer() -> None:
-    with pytest.raises(Mistakes, match="a container on this computer itself"):
+    with pytest.raises(Mistakes, match="a container on the lab's own host itself"):
         parse_text("lab: x\nmachines: {m: {container: true}}\n", environ={})
 
 

@@ -27,9 +27,10 @@ def home() -> Home:
 
 def site() -> Site:
     """This machine, with the engines that nestlab has."""
+    from nestlab.cli.exit_status import answered, on_terminal
     from nestlab.verbs import local
 
-    return local.site(home())
+    return local.site(home(), consent=answered if on_terminal() else None)
 
 
 def meant(words: Sequence[str] | None) -> Which:

@@ -157,6 +157,7 @@ async def change(
         async with shown(session, todo, as_json=as_json) as emit:
             await session.apply(todo, emit, verb=verb)
         if want == "gone" and not machines:
+            await session.platform.leave()
             verbs.forget(session.place)
             if not as_json:
                 show(f"{name}: nothing of it is left")

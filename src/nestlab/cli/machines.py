@@ -247,13 +247,12 @@ async def below(found: Which) -> AsyncIterator[tuple[str, Host, Place, Afar | No
     Proxmox VE, where it is directly on one."""
     from nestlab.engines.qemu.quick_status import guest_place
     from nestlab.home import former_names
-    from nestlab.home.paths import Place
     from nestlab.verbs import session as verbs
 
     async with verbs.looking(site(), name=lab_named(found)) as session:
         path = the_one(session, found)
         outer = parent_of(path)
-        place = guest_place(former_names.first(session.place)) if outer else Place(str(session.place.root))
+        place = guest_place(former_names.first(session.place)) if outer else session.platform.place
         yield path, await session.nest.host(outer), place, await _afar(session, path)
 
 

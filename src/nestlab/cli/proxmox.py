@@ -111,7 +111,7 @@ def meant_by(word: str) -> Meant:
 
     from nestlab.home import labs
     from nestlab.lab import blueprint_file
-    from nestlab.lab.places import Pve
+    from nestlab.lab.places import Pve, called
 
     if word.startswith(("pve://", "pve+")):
         return Meant(Pve(word))
@@ -128,6 +128,6 @@ def meant_by(word: str) -> Meant:
         nests = any(placed.machine.hypervisor for placed in lab.walk())
     else:
         raise LabError(f"{word} is neither an address nor a lab.", hint="Such as pve://pve1.example.org, or lab.yaml.")
-    if on is None:
-        raise LabError(f"{word} is a lab on this machine.", hint="Say `on: pve://HOST` in its lab file.")
+    if not isinstance(on, Pve):
+        raise LabError(f"{word} is a lab on {called(on)}.", hint="Say `on: pve://HOST` in its lab file.")
     return Meant(on, tuple(dict.fromkeys(each.bridge for each in segments if each.bridge)), nests, named)

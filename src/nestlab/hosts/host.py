@@ -16,7 +16,12 @@ from nestlab.wire.result import Result, Running
 if TYPE_CHECKING:  # its import takes a twentieth of `nestlab doctor`
     from pathlib import Path
 
-__all__ = ["Host", "Result", "Running"]
+__all__ = ["Host", "Result", "Running", "called"]
+
+
+def called(host: Host) -> str:
+    """What messages call a host: by its place in the nest, or where it is reached if it is the lab's own."""
+    return host.path or getattr(host, "address", "") or "this machine"
 
 
 class Host(Protocol):

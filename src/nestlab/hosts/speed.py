@@ -39,7 +39,9 @@ async def measure(host: Host) -> float:
     said = (await host.run(("sh", "-c", script()), timeout=LIMIT)).text
     found = parse(said)
     if found is None:
-        where = host.path or "this machine"
+        from nestlab.hosts.host import called
+
+        where = called(host)
         raise LabError(f"The speed of {where} is not known: its shell said {said[:60]!r}.", hint="Is /proc there?")
     return found
 

@@ -33,7 +33,8 @@ class SshHost:
 
     What was under way when the connection was lost fails as Unreachable and is not repeated, for it may have been
     done; except reading and replacing files, which may be done twice. `level`: one below its parent's, unless said.
-    `connect` is given the slowness that it has then.
+    `address`: what messages call the lab's own host (whose path is ""), where that is not this machine. `connect` is
+    given the slowness that it has then.
     """
 
     def __init__(
@@ -43,8 +44,10 @@ class SshHost:
         *,
         level: int | None = None,
         slowness: float = 1.0,
+        address: str = "",
     ) -> None:
         self.slowness = slowness
+        self.address = address
         self.path = path
         self.level = path.count("/") + 1 if level is None else level
         self._make = connect
@@ -117,6 +120,12 @@ class SshHost:
     @contextlib.asynccontextmanager
     async def unix(self, path: str) -> AsyncIterator[str]:
         async with (await self.connect()).unix(path) as here:
+            yield here
+
+    @contextlib.asynccontextmanager
+    async def port(self, port: int) -> AsyncIterator[str]:
+        """A local path of a unix socket that leads to 127.0.0.1:`port` there while the context is open."""
+        async with (await self.connect()).port(port) as here:
             yield here
 
     async def tcp(self, port: int) -> tuple[Any, Any]:
@@ -210,10 +219,10 @@ def inside(
     return SshHost(path, connect, slowness=slowness)
 
 
-def at(url: str, *, ask: Callable[[str], bool] | None = None, timeout: float = LOGIN) -> SshHost:
+def at(url: str, *, ask: Callable[[str], bool] | None = None, timeout: float = LOGIN, of_lab: bool = False) -> SshHost:
     """A machine of the user's own, `ssh://[user@]host[:port]`, as a host of level 0 that is reached as the user's
-    OpenSSH reaches it: see `hosts.remote`, also for `ask`. LabError if the url is malformed; nothing is connected yet.
-    """
+    OpenSSH reaches it: see `hosts.remote`, also for `ask`. `of_lab`: its path is that of a lab's own host. LabError if
+    the url is malformed; nothing is connected yet."""
     from nestlab.hosts import remote
 
     address = remote.parse(url)
@@ -221,4 +230,4 @@ def at(url: str, *, ask: Callable[[str], bool] | None = None, timeout: float = L
     async def connect(slowness: float) -> Connection:
         return await remote.connect(address, ask=ask, timeout=patience.allowed(timeout, slowness))
 
-    return SshHost(str(address), connect, level=0)
+    return SshHost("" if of_lab else str(address), connect, level=0, address=address.url)

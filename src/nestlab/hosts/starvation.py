@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from nestlab.base.errors import LabError
 from nestlab.base.frozen import frozen
-from nestlab.hosts.host import Host
+from nestlab.hosts.host import Host, called
 
 SCRIPT = r"""
 for k in cpu memory io; do
@@ -92,11 +92,11 @@ def _numbers(words: Sequence[str]) -> list[float]:
 async def cause(host: Host) -> str:
     """Why a host is late, in a sentence; "" if it has what it needs. Never an error: it is asked when something went
     wrong already."""
-    where = host.path or "this machine"
+    where = called(host)
     try:
         result = await host.run(("sh", "-c", SCRIPT), check=False, timeout=LIMIT)
     except (LabError, OSError):
         return f"{where} itself does not answer in time."
     found = parse(result.text).causes()
-    named = host.path or "This machine"
+    named = where[0].upper() + where[1:] if where == "this machine" else where
     return f"{named} is starved: {', '.join(found)}." if found else ""

@@ -128,6 +128,14 @@ async def runtime(cache: Path, say: Say) -> Runtime:
     return found
 
 
+def moved(runtime: Runtime, folder: Path) -> Runtime:
+    """nestlab's own QEMU, of which there is a copy in another folder, perhaps of another host."""
+    tools = {"qemu": runtime.qemu, "qemu_img": runtime.qemu_img, "mke2fs": runtime.mke2fs}
+    return Runtime(
+        **{name: Tool(argv, env, tools[name].version) for name, (argv, env) in _commands(folder).items()}, own=True
+    )
+
+
 def digest() -> str:
     """16 hex digits over what the runtime is made of."""
     text = json.dumps([_LAYOUT, SUITE, PACKAGES, _UNWANTED])

@@ -22,7 +22,7 @@ from nestlab.lab.hardware import Hardware, Smbios, Topology
 from nestlab.lab.install import Install
 from nestlab.lab.model import File, Image, Link, Machine, Segment, Setup, Vlan, plain
 from nestlab.lab.netboot import Netboot
-from nestlab.lab.places import Pve
+from nestlab.lab.places import place_of
 from nestlab.lab.ports import Port
 from nestlab.lab.pve_packages import PvePackages
 from nestlab.lab.readiness import Ready
@@ -76,7 +76,7 @@ def blueprint_from_json(text: str) -> Blueprint:
             tuple(map(_segment, data["segments"])),
             tuple(_spec(each, data["hosts"]) for each in data["specs"]),
             MappingProxyType({key: _image(each) for key, each in data["images"].items()}),
-            Pve(**_tuples(data["on"], "nodes")) if data.get("on") is not None else None,
+            place_of(data["on"]) if data.get("on") is not None else None,
             max(1, int(data.get("patience", 1))),
             tuple(Cluster(**_tuples(each, "members", "links")) for each in data.get("clusters", ())),
         )

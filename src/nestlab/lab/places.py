@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
 
 from nestlab.base.frozen import frozen
 
@@ -34,8 +35,23 @@ class Pve:
     """The CPU of hypervisors in PVE's own words, such as `EPYC,flags=+nested-virt`."""
 
 
-On: TypeAlias = Pve
+@frozen
+class Ssh:
+    """Another Linux host that ssh reaches, on which the embedded engine works. `address`: `ssh://[USER@]HOST[:PORT]`,
+    as `ssh_address` writes it."""
+
+    address: str
+
+
+On: TypeAlias = Pve | Ssh
 """A place other than this machine."""
+
+
+def place_of(data: Mapping[str, Any]) -> On:
+    """The place in JSON data, as `plain` made them. TypeError or KeyError for anything else."""
+    if str(data["address"]).startswith("ssh://"):
+        return Ssh(**data)
+    return Pve(**{**data, "nodes": tuple(data.get("nodes", ()))})
 
 
 def called(on: On | None) -> str:

@@ -24,11 +24,11 @@ class Pick(Protocol):
 
 @frozen
 class Place:
-    """Where a machine is to be, and what it is there. `local`: the lab runs on this computer."""
+    """Where a machine is to be, and what it is there. `embedded`: the lab is on no Proxmox VE."""
 
     path: str
     kind: str | None
-    local: bool
+    embedded: bool
     inside: str | None = None
     """The kind of what it is right inside of."""
 
@@ -39,7 +39,7 @@ class Place:
     @property
     def on_pve(self) -> bool:
         """It is on a Proxmox VE itself."""
-        return self.outermost and not self.local
+        return self.outermost and not self.embedded
 
     @property
     def in_node(self) -> bool:
@@ -68,8 +68,8 @@ _MEANINGLESS: Mapping[str, str] = {
 
 def wanted(section: Section, place: Place, pick: Pick, image: Image | None) -> bool:
     """Whether a machine is a container. What `defaults` say is passed over where none can be: of machines inside others
-    on a Proxmox VE, of outermost ones on this computer, of hypervisors, of images that none is made from."""
-    said, node, _ = pick(section, "container", own_only=not place.possible or place.local == place.outermost)
+    on a Proxmox VE, of outermost ones elsewhere, of hypervisors, of images that none is made from."""
+    said, node, _ = pick(section, "container", own_only=not place.possible or place.embedded == place.outermost)
     if said and "container" not in section.at and not place.on_pve and image is not None:
         return node is not None and kinds.makes_containers(image)
     return bool(said) and place.possible
@@ -84,7 +84,7 @@ def in_place(section: Section, place: Place) -> Iterator[Complaint]:
         what = f"{name} is a hypervisor, and a container cannot be one: it has no kernel of its own"
         yield section.keys["container"], key, what, "Leave out `container`, or `hypervisor`."
     else:
-        what = f"{name} would be a container on this computer itself; nestlab makes them inside hypervisors"
+        what = f"{name} would be a container on the lab's own host itself; nestlab makes them inside hypervisors"
         hint = f"Put it inside a machine with `hypervisor: {min(kinds.kinds())}`, or leave `container` out."
         yield section.keys["container"], key, what, hint
 

@@ -25,7 +25,7 @@ _ISO = (b"CD001", b"BEA01", b"NSR02", b"NSR03")
 class Builder(Protocol):
     """As much of what builds a lab as is needed here."""
 
-    local: bool
+    embedded: bool
 
     def wrong(self, node: Node, key: str, what: str, hint: str = "") -> None: ...
 

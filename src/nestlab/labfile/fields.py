@@ -248,7 +248,7 @@ DEFAULTS = Record(
     "What machines say when they do not say it themselves. `image` is for plain guests only, and a `memory` too small"
     " for a hypervisor's machines does not count for that hypervisor. `disk` and `cmdline` pass over images that have"
     " no use for them, `node` over machines inside others, and `container` over hypervisors, over images that no"
-    " container is made from, over machines inside others on a Proxmox VE, and over outermost ones on this computer.",
+    " container is made from, over machines inside others on a Proxmox VE, and over outermost ones elsewhere.",
     tuple(field for field in MACHINE.fields if field.name != "machines"),
     example="defaults: {cpus: 2, memory: 2G, segments: [wire]}\n",
 )
@@ -269,7 +269,8 @@ LAB = Record(
         Field(
             "on",
             Either((PveAddress(local=True), Ref("pve"))),
-            "Where the outermost machines run: on this computer (`local`), or on a Proxmox VE.",
+            "Where the outermost machines run: on this computer (`local`), on another Linux host (`ssh://[USER@]HOST[:22]`),"
+            " or on a Proxmox VE.",
             default="local",
             example="pve://root@pam!lab@pve1",
             misnomers=("where", "target", "provider"),

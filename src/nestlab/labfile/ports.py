@@ -26,7 +26,7 @@ class Ports:
         if given is None or node is None:
             return (), []
         if not self._local:
-            what = "`ports` means nothing here: on a Proxmox VE nothing keeps a port of this computer open"
+            what = "`ports` means nothing here: of a lab elsewhere nothing keeps a port of this computer open"
             hint = f"Leave it out; `nestlab forward {path} PORT` does it while it runs."
             return (), [(node, key, what, hint)] if own else []
         found: dict[int, Port] = {}

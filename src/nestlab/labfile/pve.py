@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nestlab.base.did_you_mean import meant
-from nestlab.lab.places import Pve
+from nestlab.lab.places import On, Pve, Ssh
 from nestlab.labfile.network import Complaint
 from nestlab.labfile.nodes import Items, Scalar
 from nestlab.labfile.read import Section
@@ -18,11 +18,22 @@ def is_local(root: Section) -> bool:
     return "on" not in root.at or root.values.get("on") == "local"
 
 
-def place(root: Section) -> Pve | None:
-    """The Proxmox VE of the lab; None for this computer, or when its address is wrong."""
+def is_embedded(root: Section) -> bool:
+    """Whether the embedded engine makes the outermost machines: on this computer, or on a host that ssh reaches."""
+    return is_local(root) or is_ssh(root)
+
+
+def is_ssh(root: Section) -> bool:
+    """Whether the lab runs on a host that ssh reaches."""
+    on = root.values.get("on")
+    return isinstance(on, str) and on.startswith("ssh://")
+
+
+def place(root: Section) -> On | None:
+    """The place of the lab; None for this computer, or when its address is wrong."""
     on = root.values.get("on", "local")
     if not isinstance(on, Section):
-        return None if on == "local" else Pve(on)
+        return None if on == "local" else Ssh(on) if is_ssh(root) else Pve(on)
     if "pve" not in on.values:
         return None
     said = {name: value for name, value in on.values.items() if name not in ("pve", "nodes")}
@@ -50,19 +61,23 @@ def of_lab(root: Section) -> Iterator[Complaint]:
             if name in seen:
                 yield node, "on.nodes", f"`{name}` is here twice", "Name each node once."
             seen.add(name)
-    if isinstance(defaults, Section) and is_local(root):
+    if isinstance(defaults, Section) and is_embedded(root):
         yield from _elsewhere(defaults, "node")
 
 
-def of_segment(section: Section, local: bool) -> Iterator[Complaint]:
-    """Mistakes in a segment's `bridge` and `vlan`."""
-    if local:
+def of_segment(section: Section, root: Section) -> Iterator[Complaint]:
+    """Mistakes in a segment's `bridge` and `vlan`, and what it says that only this computer has."""
+    if is_embedded(root):
         yield from _elsewhere(section, "bridge", "vlan")
+    if is_ssh(root) and section.values.get("netboot"):
+        what = "`netboot` means nothing here: what serves it works on this computer alone"
+        hint = "Leave it out, and attach an ISO (`cdroms`), or run a DHCP and TFTP server in a machine of the lab."
+        yield section.keys["netboot"], f"{section.key}.netboot", what, hint
 
 
 def of_machine(section: Section, path: str, root: Section) -> Iterator[Complaint]:
     """Mistakes in a machine's own `node`, at its place in the nest."""
-    if is_local(root):
+    if is_embedded(root):
         yield from _elsewhere(section, "node")
     elif "/" in path and section.values.get("node"):
         name = path.rpartition("/")[2]
@@ -83,5 +98,5 @@ def _elsewhere(section: Section, *keys: str) -> Iterator[Complaint]:
     for key in keys:
         # What is false, or wrong and told already, asks for nothing.
         if section.values.get(key):
-            what = f"`{key}` means nothing here: the lab runs on this computer"
+            what = f"`{key}` means nothing here: the lab runs on no Proxmox VE"
             yield section.keys[key], f"{section.key}.{key}", what, _ELSEWHERE

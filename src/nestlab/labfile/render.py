@@ -27,7 +27,7 @@ def render(lab: Lab) -> str:
     """YAML that `parse_text` reads as an equal Lab (as long as the files that it names are there)."""
     lines = [f"lab: {_text(lab.name)}"]
     if lab.on is not None:
-        lines.append(f"on: {_pve(lab.on)}")
+        lines.append(f"on: {_pve(lab.on) if isinstance(lab.on, Pve) else _text(lab.on.address)}")
     if lab.patience != 1:
         lines.append(f"patience: {lab.patience}")
     if lab.segments:

@@ -17,6 +17,7 @@ from typing import Any
 from nestlab.base import regular
 from nestlab.base.did_you_mean import meant
 from nestlab.base.errors import LabError
+from nestlab.lab import ssh_address
 from nestlab.lab.model import NAME, format_size, parse_size
 from nestlab.lab.pve_address import parse
 from nestlab.labfile.nodes import Scalar, found, resolve, shortened
@@ -345,9 +346,16 @@ def _pve_address(shape: PveAddress, node: Scalar) -> str:
             )
         return text
     scheme = text.partition(":")[0].lower()
-    if scheme in ("ssh", "qemu", "qemu+ssh", "qemu+tcp", "qemu+tls", "libvirt"):
-        what = f"{scheme}: is not supported: a lab runs on this computer or on a Proxmox VE"
-        raise Wrong(what, "Run nestlab on that machine; a Proxmox VE is reached by pve+ssh://[USER@]HOST too.")
+    if scheme == "ssh":
+        if not shape.local:
+            raise Wrong(f"{scheme}: is no Proxmox VE", "A node of one is reached by pve+ssh://[USER@]HOST.")
+        try:
+            return ssh_address.of_lab(text).url
+        except LabError as error:
+            raise Wrong(error.what.removesuffix("."), error.hint) from None
+    if scheme in ("qemu", "qemu+ssh", "qemu+tcp", "qemu+tls", "libvirt"):
+        what = f"{scheme}: is not supported: a lab runs here, on a host that ssh reaches, or on a Proxmox VE"
+        raise Wrong(what, "Say ssh://[USER@]HOST: nestlab's own engine then works there.")
     if not scheme.startswith("pve"):
         raise _expected(shape, node, "" if "://" in text else meant(text, ("local",) * shape.local))
     try:

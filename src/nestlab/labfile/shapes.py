@@ -173,13 +173,15 @@ class Mac:
 
 @frozen
 class PveAddress:
-    """The address of a Proxmox VE; `local`: or the word `local`, for this computer."""
+    """The address of a Proxmox VE; `local`: or the word `local`, for this computer, or the address of a host that ssh
+    reaches."""
 
     local: bool = False
 
     @property
     def words(self) -> str:
-        return f"{'`local` or ' * self.local}the address of a Proxmox VE such as pve://root@pam!lab@pve1"
+        others = "`local`, a host such as ssh://lab@server or " * self.local
+        return f"{others}the address of a Proxmox VE such as pve://root@pam!lab@pve1"
 
 
 @frozen

@@ -53,9 +53,9 @@ class _Builder:
         self.uses: list[Use] = []
         self.defaults: Section | None = root.values.get("defaults")
         self.segments: Section | None = root.values.get("segments")
-        self.local = pve.is_local(root)
+        self.embedded = pve.is_embedded(root)
         self.packages = pve_packages.of_lab(root)
-        self.ports = Ports(local=self.local)
+        self.ports = Ports(local=pve.is_local(root))
         self.images: dict[str, Image | None] = {}
         self.inline: dict[int, Image | None] = {}
         self.setups: dict[int, Setup] = {}
@@ -93,7 +93,7 @@ class _Builder:
 
     def segment(self, name: str, section: Section | None) -> Segment:
         if section is not None:
-            self.complain((*pve.of_segment(section, self.local), *vlans.of_segment(section, self.local)))
+            self.complain((*pve.of_segment(section, self.root), *vlans.of_segment(section, self.embedded)))
         return vlans.segment(name, section)
 
     # Images
@@ -237,7 +237,7 @@ class _Builder:
         if kind is None and inner is not None and inner.keys and not self.is_bad(section, "hypervisor"):
             self.complain(of_kind.not_inside(section, name, container=bool(self.pick(section, "container")[0])))
         self.complain((*of_kind.mistakes(section, kind, image, image_at), *of_kind.unfit(section, kind, machines)))
-        place = containers.Place(path, kind, self.local, inside)
+        place = containers.Place(path, kind, self.embedded, inside)
         container = self.contained(section, place, image, image_at)
         image = image or pve_packages.own(kinds.default_image(kind), self.packages)
         nested = container and not place.on_pve

@@ -21,6 +21,7 @@ from nestlab.engines.pve.tags import LabNames
 from nestlab.home import former_names
 from nestlab.home.directories import Home, LabHome
 from nestlab.home.lab_keys import LabKeys
+from nestlab.home.paths import Place
 from nestlab.hosts.host import Host
 from nestlab.hosts.local import LocalHost
 from nestlab.hosts.ssh import at
@@ -92,7 +93,7 @@ def narrowed(on: Pve) -> Pve:
 class ProxmoxPlatform:
     """See `platform.Platform`. One lab's; its engine is made once."""
 
-    place: LabHome
+    lab: LabHome
     pve: Pve
     home: Home
     open: Callable[[], Reached]
@@ -112,13 +113,21 @@ class ProxmoxPlatform:
     @property
     def engine(self) -> PveEngine:
         if self._engine is None:
-            library, lab_keys = Cache(self.home.cache, install.make), LabKeys(self.place.root)
-            memory = self.place.root / MEMORY
-            name, api = self.place.name, self.reached.api
-            known = LabNames(name, former_names.load(self.place), *former_names.intended(self.place))
+            library, lab_keys = Cache(self.home.cache, install.make), LabKeys(self.lab.root)
+            memory = self.lab.root / MEMORY
+            name, api = self.lab.name, self.reached.api
+            known = LabNames(name, former_names.load(self.lab), *former_names.intended(self.lab))
             environment = pve.environment(name, self.pve, api, lab_keys, library, memory, self.home.cache, known)
             self._engine = PveEngine(environment)
         return self._engine
+
+    @property
+    def place(self) -> Place:
+        return Place(str(self.lab.root))
+
+    async def enter(self) -> None: ...
+
+    async def leave(self) -> None: ...
 
     async def routes(self) -> tuple[str, ...]:
         return await self.engine.routes()

@@ -7,6 +7,7 @@ machine directly on a Proxmox VE it is read in the machine itself.
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
@@ -18,7 +19,9 @@ from nestlab.base.errors import LabError, Overdue
 from nestlab.engines.qemu.quick_status import guest_place
 from nestlab.engines.qemu.vlan_ports import CARD_OF
 from nestlab.home import former_names
+from nestlab.hosts.host import called
 from nestlab.lab.blueprint import Nic, Spec
+from nestlab.lab.places import Ssh
 from nestlab.network import pcap
 from nestlab.network.network_script import bridge_name
 
@@ -149,6 +152,10 @@ async def _opened(session: Session, spec: Spec, nic: Nic, captured: Captured) ->
         script = CARD_OF_GUEST + READ
         async with _read(host, spec.path, ("sh", "-c", script, "capture", place, bridge_name(nic.segment))) as frames:
             yield frames
+    elif isinstance(session.blueprint.on, Ssh):
+        argv = await _from_switch_afar(session, spec, nic)
+        async with _read(session.platform.host, spec.path, argv) as frames:
+            yield frames
     elif session.blueprint.on is not None:
         host = await session.nest.host(spec.path)
         async with _read(host, spec.path, ("sh", "-c", OWN_CARD + READ, "capture", nic.mac)) as frames:
@@ -156,6 +163,16 @@ async def _opened(session: Session, spec: Spec, nic: Nic, captured: Captured) ->
     else:
         async with _from_switch(session, spec, nic, captured) as frames:
             yield frames
+
+
+async def _from_switch_afar(session: Session, spec: Spec, nic: Nic) -> tuple[str, ...]:
+    """The command that captures at the switch, on the lab's own host."""
+    from nestlab.verbs.afar_platform import AfarPlatform
+
+    assert isinstance(session.platform, AfarPlatform)
+    seen = (await session.look()).machines.get(spec.path)
+    asked = {"segment": nic.segment, "mac": nic.mac, "pid": seen.pid if seen else None}
+    return (*await session.platform.depot.program("capture"), json.dumps(asked))
 
 
 @asynccontextmanager
@@ -194,13 +211,13 @@ async def _read(host: Host, path: str, argv: tuple[str, ...]) -> AsyncIterator[F
                     head = chunk
                     break
         except TimeoutError:
-            what = f"{host.path or 'this machine'} did not begin to capture {path} within {patience.said(limit)}."
+            what = f"{called(host)} did not begin to capture {path} within {patience.said(limit)}."
             raise Overdue(what, hint=patience.LONGER) from None
         if not head:
             said = (await command.result()).stderr.decode(errors="replace").strip().splitlines()
-            where = host.path or "this machine"
+            where = called(host)
             what = f"Nothing of {path} can be captured on {where}: {said[-1] if said else 'it said nothing'}."
-            raise LabError(what, hint=f"Try by hand: nestlab ssh {where}")
+            raise LabError(what, hint=f"Try by hand: nestlab ssh {where}" if host.path else "Does it run?")
 
         async def frames() -> Frames:
             try:

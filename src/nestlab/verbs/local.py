@@ -27,7 +27,7 @@ from nestlab.images import package_names, qemu_runtime
 from nestlab.images.image_files import Cache
 from nestlab.images.qemu_runtime import Tool, choose_qemu, choose_qemu_img
 from nestlab.install import make as install_image
-from nestlab.lab.places import Pve
+from nestlab.lab.places import On, Ssh
 from nestlab.verbs.platform import Platform
 from nestlab.verbs.site import Site
 
@@ -103,8 +103,8 @@ def _own_qemu(home: Home) -> OwnQemu:
     return OwnQemu(lacking, install)
 
 
-def site(home: Home) -> Site:
-    """The site of labs on this machine."""
+def site(home: Home, *, consent: Callable[[str], bool] | None = None) -> Site:
+    """The site of labs on this machine. `consent`: asks the person at the terminal; None where there is nobody."""
     library = Cache(home.cache, install_image)
 
     @cache
@@ -117,14 +117,15 @@ def site(home: Home) -> Site:
 
     here, own = _programs_here(home), _own_qemu(home)
 
-    def on(lab: str, parent: Host) -> Engine:
+    def outer(lab: str) -> Environment:
         at = home.lab(lab)
         place, first = Place(str(at.root)), former_names.first(at)
         wires = Wires(lab, Path(place.switch))
         kept = partial(faults.load, at)
-        return QemuEngine(
-            parent, Environment(lab, place, lab_keys(lab), library, here, wires, speeds(lab), own, kept, first)
-        )
+        return Environment(lab, place, lab_keys(lab), library, here, wires, speeds(lab), own, kept, first)
+
+    def on(lab: str, parent: Host) -> Engine:
+        return QemuEngine(parent, outer(lab))
 
     there = guest_programs(home.cache)
 
@@ -149,7 +150,13 @@ def site(home: Home) -> Site:
 
     makers = {**dict.fromkeys(kinds.kinds(), inside), "libvirt": by_libvirt, "pve": in_node}
 
-    def elsewhere(place: LabHome, on: Pve, named: bool) -> Platform:
+    def elsewhere(place: LabHome, on: On, named: bool) -> Platform:
+        if isinstance(on, Ssh):
+            from nestlab.verbs import afar_platform as afar  # labs on this machine need nothing of it
+
+            return afar.platform(
+                home, place, on, lambda depot: afar.environment(outer(place.name), depot), named=named, ask=consent
+            )
         from nestlab.proxmox import platform  # labs on this machine need nothing of it
 
         return platform.platform(home, place, on, asked(), named=named)

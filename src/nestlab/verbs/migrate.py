@@ -10,6 +10,7 @@ from nestlab.base.frozen import frozen
 from nestlab.engines.pve.engine import PveEngine
 from nestlab.engines.pve.migration import Move, Ruling, judge
 from nestlab.lab.model import parent_of, within
+from nestlab.lab.places import called
 from nestlab.proxmox.platform import ProxmoxPlatform
 from nestlab.verbs.session import Emit, Session
 
@@ -62,7 +63,8 @@ async def go(session: Session, crossing: Crossing, emit: Emit, say: Callable[[st
 def _engine(session: Session, path: str) -> PveEngine:
     platform = session.platform
     if not isinstance(platform, ProxmoxPlatform):
-        what = f"Lab {session.blueprint.lab} is on this machine, where there is nowhere to migrate to."
+        where = called(session.blueprint.on)
+        what = f"Lab {session.blueprint.lab} is on {where}, where there is nowhere to migrate to."
         raise LabError(what, hint="Machines migrate between the nodes of a Proxmox VE: `on: pve://…`.")
     if parent_of(path):
         what = f"{path} is inside {parent_of(path)}, and moves with it."

@@ -11,6 +11,7 @@ from nestlab.base.frozen import frozen
 from nestlab.base.proofs import Proof
 from nestlab.engines import Inside
 from nestlab.engines.qemu.accel import choose, contained, surely_emulated, why_not
+from nestlab.home.paths import Place
 from nestlab.hosts.facts import Facts
 from nestlab.hosts.host import Host
 from nestlab.lab.blueprint import Blueprint, Spec
@@ -29,6 +30,13 @@ class Platform(Protocol):
     @property
     def on(self) -> Inside:
         """Makes the engine of the outermost machines."""
+
+    async def enter(self) -> None:
+        """Reach what it is, before anything else is asked of it. LabError where that cannot be, or is not wanted."""
+
+    @property
+    def place(self) -> Place:
+        """The directory of the lab's machines on `host`, where the embedded engine makes them."""
 
     async def routes(self) -> tuple[str, ...]:
         """The networks that no segment should have: see `addresses.lease`."""
@@ -52,16 +60,24 @@ class Platform(Protocol):
     async def glance(self) -> Mapping[str, Seen] | None:
         """The outermost machines as far as a few requests tell; None where looking at all of them is as quick."""
 
+    async def leave(self) -> None:
+        """Nothing of the lab is left there but what others may use: all its machines are gone."""
+
     async def close(self) -> None: ...
 
 
 @frozen
 class LocalPlatform:
-    """This machine. `cache`: where images and disks go."""
+    """This machine. `cache`: where images and disks go; `place`: the lab's directory."""
 
     host: Host
     on: Inside
     cache: Path
+    place: Place
+
+    async def enter(self) -> None: ...
+
+    async def leave(self) -> None: ...
 
     async def routes(self) -> tuple[str, ...]:
         return (await self.host.facts()).routes
@@ -78,12 +94,7 @@ class LocalPlatform:
         return tuple(accelerated(spec, facts, "this machine") for spec in specs)
 
     async def proofs(self, blueprint: Blueprint) -> tuple[Proof, ...]:
-        facts = await self.host.facts()
-        reason = why_not(facts, hypervisor=any(spec.machine.hypervisor for spec in blueprint.children("")))
-        claim = "hardware virtualization"
-        if not reason:
-            return (Proof("", 0, claim, True, f"{facts.provider} ran a 64-bit guest"),)
-        return (Proof("", 0, claim, None, reason, _emulated(blueprint.children(""), facts)),)
+        return level_0(blueprint, await self.host.facts())
 
     async def boots(self) -> int | None:
         return None
@@ -93,6 +104,15 @@ class LocalPlatform:
 
     async def close(self) -> None:
         await self.host.close()
+
+
+def level_0(blueprint: Blueprint, facts: Facts, *, where: str = "this machine") -> tuple[Proof, ...]:
+    """What a computer, of which these are the facts, does for the machines that run on it. `where`: see `Proof`."""
+    reason = why_not(facts, hypervisor=any(spec.machine.hypervisor for spec in blueprint.children("")))
+    claim = "hardware virtualization"
+    if not reason:
+        return (Proof("", 0, claim, True, f"{facts.provider} ran a 64-bit guest", where=where),)
+    return (Proof("", 0, claim, None, reason, _emulated(blueprint.children(""), facts), where=where),)
 
 
 def _emulated(outer: Sequence[Spec], facts: Facts) -> str:

@@ -20,6 +20,7 @@ from nestlab.home.ports import Kept
 from nestlab.hosts.listeners import listener
 from nestlab.hosts.port_relay import relay, unrelay
 from nestlab.lab.model import parent_of
+from nestlab.lab.places import called
 from nestlab.lab.ports import LOWEST
 from nestlab.verbs import port_changes
 from nestlab.verbs.session import Session
@@ -213,7 +214,9 @@ def _address(session: Session, machine: str) -> str:
 
 async def _engine(session: Session, machine: str) -> Forwarding:
     if machine not in session.blueprint.by_path() or session.blueprint.on is not None:
-        what = f"Nothing keeps a port open for {machine}: it is on a Proxmox VE, whose API has no such thing."
+        what = (
+            f"Nothing keeps a port of this computer open for {machine}: its lab is on {called(session.blueprint.on)}."
+        )
         raise LabError(what, hint=f"`nestlab forward {machine} PORT` does it while it runs.")
     engine = await session.nest.engine(parent_of(machine))
     if not isinstance(engine, Forwarding):

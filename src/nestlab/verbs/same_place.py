@@ -7,22 +7,25 @@ from nestlab.home.directories import LabHome
 from nestlab.lab import pve_address
 from nestlab.lab.blueprint import Blueprint
 from nestlab.lab.model import Lab
-from nestlab.lab.places import Pve, called
+from nestlab.lab.places import On, Pve, Ssh, called
 from nestlab.plan.steps import Observed
 from nestlab.wire.pve import known_addresses
 
 
 def stays_in_place(place: LabHome, made: Blueprint, lab: Lab) -> None:
-    """A lab does not move between this machine and a Proxmox VE: what was made there would stay behind."""
-    if (made.on is None) != (lab.on is None):
+    """A lab does not move between places, but from one Proxmox VE to another: what was made there would stay behind."""
+    one, other = made.on, lab.on
+    if one != other and not (isinstance(one, Pve) and isinstance(other, Pve)):
         was, now = (called(on) for on in (made.on, lab.on))
         hint = f"`nestlab down {place.name}` ends it there, then `nestlab up` makes it anew; or give it another name."
         raise LabError(f"Lab {place.name} was made on {was}, and its lab file now says {now}.", hint=hint)
 
 
-def same_door(made: Pve, on: Pve | None) -> bool:
+def same_door(made: On, on: On | None) -> bool:
     """Whether a lab that was made goes on at the same host and port: then the user let it in there before."""
-    return on is not None and known_addresses.same(pve_address.parse(made.address), pve_address.parse(on.address))
+    if isinstance(made, Ssh) or not isinstance(on, Pve):
+        return made == on
+    return known_addresses.same(pve_address.parse(made.address), pve_address.parse(on.address))
 
 
 def left_behind(place: LabHome, made: Blueprint | None, wanted: Blueprint, observed: Observed) -> None:

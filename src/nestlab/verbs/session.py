@@ -36,6 +36,7 @@ from nestlab.lab.blueprint import Blueprint, Leases, Spec, images_of
 from nestlab.lab.faults import Faults
 from nestlab.lab.model import Lab
 from nestlab.lab.moved_machines import placed
+from nestlab.lab.places import Pve
 from nestlab.plan import planner
 from nestlab.plan.faults import blamed, marked
 from nestlab.plan.moved_machines import noted, settled_only
@@ -154,7 +155,7 @@ class Session:
         wanted = (run - ends) | starts
         tight = await self.platform.check(self.blueprint, self.observed, wanted, sizes)
         made = {step.path for step in todo.steps if step.verb in ("create", "update")}
-        host = self.platform.host if self.blueprint.on is None else None
+        host = None if isinstance(self.blueprint.on, Pve) else self.platform.host
         foreign = await foreign_notes.notes(self.blueprint, made, host)
         even = (note for cluster in self.blueprint.clusters if (note := clusters.even(cluster)))
         return (*tight, *foreign, *even, *netboot_notes.notes(self.blueprint, made))
@@ -376,6 +377,7 @@ async def _open(
     named = lab is None or lab.named or (made is not None and made.on is not None and same_door(made.on, on))
     platform = site.platform(place, on, named=named)
     try:
+        await platform.enter()
         wanted = await wanted_lab.wanted(place, lab, made, platform)
         aways = moved_machines.load(place).aways
         before, last = (placed(each, aways) if each is not None else None for each in (made, applied or made))

@@ -149,6 +149,17 @@ class Connection:
                 listener.close()
 
     @contextlib.asynccontextmanager
+    async def port(self, port: int) -> AsyncIterator[str]:
+        """A local socket that leads to 127.0.0.1:`port` there."""
+        with temporary.folder() as folder:
+            here = f"{folder}/s"
+            listener = await self.asyncssh.forward_local_path_to_port(here, "127.0.0.1", port)
+            try:
+                yield here
+            finally:
+                listener.close()
+
+    @contextlib.asynccontextmanager
     async def back(self, path: str, here: str) -> AsyncIterator[None]:
         """A unix socket `path` there that leads to the unix socket `here` on this machine. OpenSSH only. Unreachable
         where its sshd does not do that."""

@@ -23,6 +23,7 @@ from nestlab.lab import addresses
 from nestlab.lab.blueprint import PROBE, Blueprint, Leases, settle
 from nestlab.lab.blueprint_file import blueprint_from_json, blueprint_to_json
 from nestlab.lab.model import Image, Lab
+from nestlab.lab.places import Pve
 from nestlab.labfile import check, parse_text, render
 from nestlab.labfile.fields import RECORDS
 from nestlab.network import network_script
@@ -300,7 +301,7 @@ def _compiled(blueprint: Blueprint) -> None:
         cloud_init.user_data(spec, "ssh-ed25519 AAAA\n", "private", "public")
         cloud_init.network_config(spec, MAC)
         cloud_init.meta_data(spec)
-    if blueprint.on is not None:
+    if isinstance(blueprint.on, Pve):
         try:
             hardware.refused(blueprint, blueprint.on)
         except LabError:

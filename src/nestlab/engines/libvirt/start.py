@@ -16,6 +16,7 @@ from nestlab.engines.libvirt.xml import parsed
 from nestlab.engines.qemu import booting
 from nestlab.engines.qemu.argv import Launch
 from nestlab.engines.qemu.scripts import on_host
+from nestlab.hosts.host import called
 from nestlab.plan.room import NO_ROOM
 from nestlab.plan.steps import NO_PLUGS
 
@@ -46,7 +47,7 @@ class Boot(booting.Boot):
         wanted = parsed(text)
         made = await self.libvirt.define(self.path, directory, text)
         if changed := drift.changes(wanted, made):
-            what = f"libvirt on {self.host.path or 'this machine'} makes of {self.path} what it was not asked for: "
+            what = f"libvirt on {called(self.host)} makes of {self.path} what it was not asked for: "
             hint = f"See: virsh -c {self.libvirt.uri} dumpxml {self.libvirt.name(self.path)}"
             raise LabError(f"{what}{changed[0].what}.", hint=hint)
         known = self.libvirt

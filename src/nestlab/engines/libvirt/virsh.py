@@ -13,7 +13,7 @@ from nestlab.base.printable import one_line
 from nestlab.engines.libvirt import scripts
 from nestlab.engines.libvirt.mark import domain_name, domain_uuid, owner_of
 from nestlab.engines.libvirt.xml import Unreadable, parsed
-from nestlab.hosts.host import Host
+from nestlab.hosts.host import Host, called
 from nestlab.wire import qmp
 from nestlab.wire.qmp import Monitor
 
@@ -93,7 +93,7 @@ class Libvirt:
 
     @property
     def _where(self) -> str:
-        return self.host.path or "this machine"
+        return called(self.host)
 
 
 _CAUSES = (

@@ -20,6 +20,7 @@ from nestlab.engines.qemu.console import Watch
 from nestlab.engines.qemu.readiness import Knocking
 from nestlab.engines.qemu.screen_watch import Ended, Screen
 from nestlab.engines.qemu.wait import Wait, waiting
+from nestlab.hosts.host import called
 from nestlab.hosts.ssh import SshHost
 from nestlab.hosts.starvation import cause
 from nestlab.lab.model import plain
@@ -98,7 +99,7 @@ async def start(boot: Boot, reach: Callable[[int], SshHost], say: Say) -> None:
                 watch.tail.extend(end.lines)
             raise await _given_up(boot, watch, screen) from None
     raise LabError(
-        f"{boot.path}: no free port for ssh among {TRIES} tried on 127.0.0.1 of {boot.host.path or 'this machine'}.",
+        f"{boot.path}: no free port for ssh among {TRIES} tried on 127.0.0.1 of {called(boot.host)}.",
         hint=f"Free some of {FIRST_PORT}-{FIRST_PORT + PORTS - 1}.",
     )
 
@@ -230,12 +231,10 @@ def _failure(boot: Boot, said: Iterable[str]) -> Exception:
     from nestlab.explain.explain import with_advice
 
     if not text.strip():
-        what = (
-            f"{boot.path} did not come up: its {boot.by} on {boot.host.path or 'this machine'} ended before it was up."
-        )
+        what = f"{boot.path} did not come up: its {boot.by} on {called(boot.host)} ended before it was up."
         return LabError(what, hint="It said nothing: somebody ended it, or the kernel did, as when memory is short.")
     return LabError(
-        f"{boot.path}: {boot.by} did not start on {boot.host.path or 'this machine'}.",
+        f"{boot.path}: {boot.by} did not start on {called(boot.host)}.",
         hint=with_advice(f"The last lines are {boot.by}'s own.", text),
         detail="\n".join(f"  | {line}" for line in text.splitlines()[-12:]),
     )
@@ -261,7 +260,7 @@ async def _goes_on(boot: Boot) -> bool:
             await asyncio.sleep(1)  # the guest repeats what failed at once
             if await monitor.status() == "io-error":
                 what = f"{boot.path} cannot go on: writing to its disk fails in {boot.launch.paths.root}"
-                where = boot.host.path or "this machine"
+                where = called(boot.host)
                 raise LabError(f"{what} on {where}.", hint="Make room there, then repeat `nestlab up`.")
         return observed.RUN_STATES.get(status, ("running", ""))[0] != "died"
 
@@ -297,7 +296,7 @@ class _Hopeless(LabError):
 
 
 def _hopeless(boot: Boot, watch: Watch) -> _Hopeless:
-    where = boot.host.path or "this machine"
+    where = called(boot.host)
     what = watch.fatal or f"its {boot.by} on {where} ended before it was up"
     from nestlab.explain.explain import with_advice
 

@@ -20,7 +20,7 @@ from nestlab.engines.qemu.machine_files import Below
 from nestlab.home.paths import MachinePaths
 from nestlab.hosts import gather_facts
 from nestlab.hosts.facts import Facts
-from nestlab.hosts.host import Host, Result
+from nestlab.hosts.host import Host, Result, called
 from nestlab.images.image_files import ImageFiles
 from nestlab.lab.blueprint import Blueprint, Spec
 from nestlab.lab.model import plain
@@ -160,7 +160,7 @@ class Maker:
         return said.strip()
 
     def _odd(self, path: str, why: str) -> LabError:
-        where = self.host.path or "this machine"
+        where = called(self.host)
         hint = f"Somebody changed programs of nestlab's in {where}."
         return LabError(f"{where} does not make {path} as it was asked: {why}.", hint=hint)
 
@@ -192,6 +192,6 @@ class Maker:
 
             short = "No space left" in said
             hint = "Make room there." if short else with_advice("What the commands there said follows.", said)
-            where = f" on {self.host.path}" if self.host.path else ""
+            where = f" on {called(self.host)}" if called(self.host) != "this machine" else ""
             raise LabError(f"The files in {paths.root}{where} cannot be made.", hint=hint, detail=said)
         return result

@@ -34,7 +34,7 @@ from nestlab.engines.qemu.observed import Look, Report
 from nestlab.engines.qemu.observer import Observer, Said
 from nestlab.engines.qemu.slowness import Slowness
 from nestlab.engines.qemu.starting import Start, composed
-from nestlab.hosts.host import Host
+from nestlab.hosts.host import Host, called
 from nestlab.hosts.ssh import SshHost
 from nestlab.lab.blueprint import Blueprint, Spec
 from nestlab.lab.faults import cut_off
@@ -86,7 +86,7 @@ class QemuEngine(ByMonitor):
     _slow: Slowness = field(init=False)
 
     def __post_init__(self) -> None:
-        self._stock = Cargo(self.parent, self.environment.library)
+        self._stock = Cargo(self.parent, self.environment.library, self.environment.depot)
         self._maker = Maker(self.parent, self.environment, self._stock)
         self._observer = Observer(self.parent, self.environment)
         self._slow = Slowness(self.parent, self.environment.speeds)
@@ -188,7 +188,7 @@ class QemuEngine(ByMonitor):
 
     async def choice(self, spec: Spec) -> Choice:
         """The accelerator of a machine on this host, and why."""
-        where = self.parent.path or "this machine"
+        where = called(self.parent)
         if spec.machine.container:
             return Choice("kvm", contained(where))  # as fast as that
         presumed = presume(self._maker.glance, spec.machine, where) if self._maker.glance else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from nestlab.base.events import Say
 from nestlab.base.frozen import frozen
@@ -92,6 +92,16 @@ class OwnQemu:
     install: Callable[[Say], Awaitable[None]]
 
 
+class Depot(Protocol):
+    """What keeps files of this machine on the lab's own host, where that is another one."""
+
+    async def file(self, source: Path, say: Say) -> str:
+        """The path there of a file with this content, which is sent if it is not there. LabError where that fails."""
+
+    def software_tpm(self) -> tuple[str, ...]:
+        """The command of the swtpm that is installed there. LabError where none is."""
+
+
 @frozen
 class Environment:
     """The engine's surroundings on its host. `wires`: None inside a hypervisor,
@@ -111,6 +121,8 @@ class Environment:
     """Those that the user wants the lab to have."""
     first_name: str = ""
     """What the lab was called when it was made, if it was renamed since (see `home.former_names`)."""
+    depot: Depot | None = None
+    """None on this machine, and inside hypervisors."""
 
     def management_mac(self, spec: Spec) -> str:
         """The MAC address of the card between a machine and its host."""

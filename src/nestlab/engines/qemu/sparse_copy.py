@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nestlab.base import patience
 from nestlab.base.errors import LabError, Overdue
-from nestlab.hosts.host import Host, Running
+from nestlab.hosts.host import Host, Running, called
 from nestlab.wire.result import tail
 from nestlab.wire.shapes import odd
 
@@ -19,8 +19,9 @@ CHUNK = 1 << 18
 RECEIVE = r"""
 import os, sys
 path, size = sys.argv[1], int(sys.argv[2])
+new = path + "." + (sys.argv[3:] or [""])[0] + "new"
 os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
-out = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+out = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
 os.truncate(out, size)
 while True:
     head = sys.stdin.buffer.read(16)
@@ -35,10 +36,11 @@ while True:
         at, data = at + count, data[count:]
 os.fsync(out)
 os.close(out)
-os.rename(path + ".new", path)
+os.rename(new, path)
 os.fsync(os.open(os.path.dirname(path), os.O_RDONLY))
 """
-"""A Python program there. Arguments: the file, its size. Reads pieces, each after its offset and its length (8 bytes
+"""A Python program there. Arguments: the file, its size, and what makes the name of a half written one this writer's
+own, where several may write. Reads pieces, each after its offset and its length (8 bytes
 each, big-endian); one of length 0 is the end, without which the file is not put in place."""
 
 
@@ -72,9 +74,11 @@ Seen = Callable[[int], None]
 """Is told how many bytes have gone over."""
 
 
-async def copy(source: Path, host: Host, path: str, seen: Seen = lambda _: None) -> None:
-    """Copy a local file to `path` on the host, whole or not at all. LabError if either side fails, Overdue where
-    nothing is taken."""
+async def copy(
+    source: Path, host: Host, path: str, seen: Seen = lambda _: None, *, python: str = "python3", token: str = ""
+) -> None:
+    """Copy a local file to `path` on the host, whole or not at all. `token`: this one's, where several may send it.
+    LabError if either side fails, Overdue where nothing is taken."""
     try:
         descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
@@ -84,7 +88,7 @@ async def copy(source: Path, host: Host, path: str, seen: Seen = lambda _: None)
     try:
         size = os.fstat(descriptor).st_size
         silence, clock = patience.allowed(SILENCE, host.slowness), asyncio.get_running_loop().time
-        receive = ("python3", "-c", RECEIVE, path, str(size))
+        receive = (python, "-c", RECEIVE, path, str(size), token)
         async with asyncio.timeout(silence) as late, host.start(receive) as receiver:
             for at, count in pieces(descriptor, size):
                 data = os.pread(descriptor, count, at)
@@ -95,14 +99,15 @@ async def copy(source: Path, host: Host, path: str, seen: Seen = lambda _: None)
             late.reschedule(clock() + SYNCED * silence)
             result = await receiver.result()
     except TimeoutError:
-        what = f"{host.path} does not take the file {source.name} any more."
+        what = f"{called(host)} does not take the file {source.name} any more."
         raise Overdue(what, hint=patience.LONGER) from None
     finally:
         os.close(descriptor)
     if result.status != 0:
         said = result.stderr.decode(errors="replace").strip()
-        hint = "Give it a larger `disk:`." if "No space left" in said else "What it said follows."
-        raise LabError(f"{source.name} cannot be copied to {path} on {host.path}.", hint=hint, detail=said)
+        short = "Give it a larger `disk:`." if host.path else "Make room there."
+        hint = short if "No space left" in said else "What it said follows."
+        raise LabError(f"{source.name} cannot be copied to {path} on {called(host)}.", hint=hint, detail=said)
 
 
 async def fetch(host: Host, path: str, target: Path, size: int, seen: Seen = lambda _: None) -> None:

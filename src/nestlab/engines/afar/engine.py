@@ -1,0 +1,50 @@
+"""The embedded engine of a lab's own level on a host that ssh reaches."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+from nestlab.base.events import Say
+from nestlab.engines import Sshd
+from nestlab.engines.afar.depot import Depot
+from nestlab.engines.qemu.engine import QemuEngine
+from nestlab.lab.blueprint import Blueprint
+from nestlab.plan.steps import Build, Step
+
+
+@dataclass
+class AfarEngine(QemuEngine):
+    """See `QemuEngine`. `depot`: of its host."""
+
+    depot: Depot | None = None
+    _claimed: bool = False
+
+    async def perform(self, step: Step, blueprint: Blueprint, say: Say) -> str | None:
+        if self.depot is not None and not self._claimed and not isinstance(step, Build):
+            await self.depot.claim()
+            self._claimed = True
+        return await super().perform(step, blueprint, say)
+
+    async def sshds(self) -> tuple[Sshd, ...]:
+        """See `nestlab.engines.Listening`: no network of this computer's leads to 127.0.0.1 there."""
+        return tuple(replace(each, carried=True) for each in await super().sshds())
+
+    @asynccontextmanager
+    async def carried(self, path: str) -> AsyncIterator[socket.socket]:
+        """See `nestlab.engines.Carrying`."""
+        from nestlab.hosts.ssh import SshHost
+
+        assert isinstance(self.parent, SshHost)
+        listening = {each.path: each for each in await super().sshds()}
+        if path not in listening:
+            await self.host(path)  # which says why it is not reached
+        async with self.parent.port(listening[path].port) as here:
+            far = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                far.connect(here)
+                yield far
+            finally:
+                far.close()

@@ -1,0 +1,189 @@
+"""A lab on a host that ssh reaches, as far as it goes without booting anything: a real sshd, a real switch there."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from nestlab.base.errors import LabError
+from nestlab.engines.afar.depot import Depot
+from nestlab.engines.afar.engine import AfarEngine
+from nestlab.engines.afar.wires import wires
+from nestlab.home.content_digests import ContentDigests
+from nestlab.home.directories import Home, LabHome
+from nestlab.hosts.local import LocalHost
+from nestlab.hosts.ssh import at
+from nestlab.lab.faults import Impairment
+from nestlab.lab.places import Ssh
+from nestlab.verbs import afar_platform, local
+from remotes import give_key, know, make_home, needs_sshd, url
+from sshd import Sshd, sshd
+
+pytestmark = needs_sshd
+
+
+@dataclass
+class Far:
+    """`home`: of nestlab, on the far side of the sshd."""
+
+    server: Sshd
+    folder: Path
+
+    @property
+    def home(self) -> Path:
+        return self.server.folder / ".local/state/nestlab/afar"
+
+    def depot(self, lab: str = "0123456789ab", name: str = "pair") -> Depot:
+        cache = self.folder / "cache"
+        host = at(url(self.server), of_lab=True)
+        return Depot(host, name, lab, ContentDigests(cache), cache, lambda: None)
+
+
+@pytest.fixture
+def far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Far]:
+    home = make_home(tmp_path, monkeypatch)
+    # Short, for the paths of sockets.
+    with tempfile.TemporaryDirectory(prefix="nl-", dir="/tmp") as folder, sshd(Path(folder)) as server:
+        give_key(home, server)
+        know(home, server)
+        yield Far(server, tmp_path)
+
+
+async def test_a_file_is_sent_once_by_what_it_holds(far: Far) -> None:
+    one, other = far.folder / "one.img", far.folder / "other.img"
+    with one.open("wb") as file:
+        file.truncate(64 << 20)
+        file.seek(32 << 20)
+        file.write(b"in the middle")
+    other.write_bytes(one.read_bytes()[: 1 << 20])
+    said: list[str] = []
+    depot = far.depot()
+    try:
+        await depot.look()
+        path = Path(await depot.file(one, said.append))
+        assert path.read_bytes() == one.read_bytes()
+        assert path.stat().st_blocks * 512 < 1 << 20, "holes are holes there"
+        assert path.stat().st_mode & 0o077 == 0
+        assert len(said) == 1
+        assert await depot.file(one, said.append) == str(path)
+        assert await depot.file(other, said.append) != str(path)
+    finally:
+        await depot.host.close()
+    again = far.depot("ba9876543210", "another")
+    try:
+        await again.look()
+        before = len(said)
+        assert await again.file(one, said.append) == str(path)
+        assert len(said) == before, "another lab finds it there"
+    finally:
+        await again.host.close()
+    assert {each.parent.name for each in far.home.glob("labs/*/uses/*")} == {"uses"}
+    assert len(list(far.home.glob("labs/*"))) == 2
+    assert far.home.stat().st_mode & 0o077 == 0
+
+
+async def test_a_switch_serves_segments_there_until_the_last_one_goes(far: Far) -> None:
+    depot = far.depot()
+    try:
+        await depot.look()
+        there = wires(depot)
+        assert await there.observe() == frozenset()
+        await depot.claim()
+        await there.ensure(["lan", "wan"], depot.host, {"lan": [20]})
+        await there.ensure(["lan"], depot.host, {})
+        assert await there.observe() == {"lan", "wan"}
+        await there.impair({"lan": {"": Impairment(0.01)}, "wan": {}})
+        switch = far.home / "labs/0123456789ab/switch"
+        assert (switch / "lan.20.sock").is_socket()
+        pid = int((switch / "switch.pid").read_text())
+        assert "nestlab-switch:pair" in Path(f"/proc/{pid}/cmdline").read_text()
+        await there.remove("lan")
+        await there.remove("wan")
+        assert await there.observe() == frozenset()
+        while Path(f"/proc/{pid}").exists():  # noqa: ASYNC110 (it was told to quit, and nobody here is its parent)
+            await asyncio.sleep(0.02)
+        await depot.leave()
+        assert list((far.home / "labs").iterdir()) == []
+    finally:
+        await depot.host.close()
+
+
+async def test_what_nestlab_there_cannot_do_is_told_in_the_name_of_the_host(far: Far) -> None:
+    depot = far.depot()
+    try:
+        await depot.look()
+        await depot.claim()
+        (far.home / "labs/0123456789ab/switch").write_text("in the way")
+        with pytest.raises(LabError, match=r"127\.0\.0\.1"):
+            await wires(depot).ensure(["lan"], depot.host, {})
+    finally:
+        await depot.host.close()
+
+
+async def test_a_host_without_a_new_python_is_refused_with_what_to_install(
+    far: Far, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nestlab.engines.afar.survey.PYTHON", (99, 0))
+    depot = far.depot()
+    try:
+        await depot.look()
+        with pytest.raises(LabError, match="has Python 3") as caught:
+            depot.needs()
+        assert "apt-get install python3" in caught.value.hint
+        with pytest.raises(LabError, match="has Python 3"):
+            await wires(depot).ensure(["lan"], depot.host, {})
+    finally:
+        await depot.host.close()
+    assert not far.home.exists()
+
+
+async def test_an_address_that_only_a_lab_file_names_is_asked_about_and_left_alone_until_then(far: Far) -> None:
+    home = Home(far.folder / "state", far.folder / "cache")
+    place, on, asked = LabHome("pair", far.folder / "state/labs/pair"), Ssh(url(far.server)), list[str]()
+
+    def answer(question: str) -> bool:
+        asked.append(question)
+        return len(asked) > 1
+
+    def platform(*, named: bool) -> afar_platform.AfarPlatform:
+        return afar_platform.platform(home, place, on, lambda _: pytest.fail("no engine"), named=named, ask=answer)
+
+    for _ in range(2):
+        first = platform(named=False)
+        if not asked:
+            with pytest.raises(LabError, match="nothing was sent there"):
+                await first.enter()
+            assert first.reached.path == ""
+        else:
+            await first.enter()
+        await first.close()
+    third = platform(named=False)
+    await third.enter()
+    await third.close()
+    assert len(asked) == 2, "what was agreed to once is not asked again"
+
+
+async def test_an_engine_there_sees_nothing_and_makes_nothing_before_its_first_step(far: Far) -> None:
+    home = Home(far.folder / "state", far.folder / "cache")
+    site = local.site(home)
+    place = home.lab("pair")
+    platform = site.platform(place, Ssh(url(far.server)), named=True)
+    try:
+        await platform.enter()
+        engine = platform.on("pair", platform.host)
+        assert isinstance(engine, AfarEngine)
+        seen = await engine.observe()
+        assert not seen.machines
+        assert not seen.links
+        assert list(await platform.routes()) == list((await LocalHost().facts()).routes)
+        assert not far.home.exists()
+        assert not (place.root / "afar.json").exists()
+        await engine.close()
+    finally:
+        await platform.close()
+    assert list(place.root.iterdir()) == []
