@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from nestlab.base.events import Say
 from nestlab.engines import Sshd
@@ -21,11 +22,14 @@ class AfarEngine(QemuEngine):
 
     depot: Depot | None = None
     _claimed: bool = False
+    _claiming: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def perform(self, step: Step, blueprint: Blueprint, say: Say) -> str | None:
-        if self.depot is not None and not self._claimed and not isinstance(step, Build):
-            await self.depot.claim()
-            self._claimed = True
+        if self.depot is not None and not isinstance(step, Build):
+            async with self._claiming:
+                if not self._claimed:
+                    await self.depot.claim()
+                    self._claimed = True
         return await super().perform(step, blueprint, say)
 
     async def sshds(self) -> tuple[Sshd, ...]:
