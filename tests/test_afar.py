@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from nestlab.base.errors import LabError
+from nestlab.engines.afar import unused
 from nestlab.engines.afar.depot import Depot
 from nestlab.engines.afar.engine import AfarEngine
 from nestlab.engines.afar.wires import wires
@@ -187,3 +188,30 @@ async def test_an_engine_there_sees_nothing_and_makes_nothing_before_its_first_s
     finally:
         await platform.close()
     assert list(place.root.iterdir()) == []
+
+
+async def test_what_no_lab_there_uses_is_found_and_removed_and_nothing_else(far: Far) -> None:
+    one, other = far.folder / "one.img", far.folder / "other.img"
+    one.write_bytes(b"1" * 9000)
+    other.write_bytes(b"2" * 9000)
+    depot, second = far.depot(), far.depot("ba9876543210", "another")
+    try:
+        for each, file in ((depot, one), (second, other)):
+            await each.look()
+            await each.file(file, lambda _: None)
+        await depot.program("observe")
+        assert await unused.unused(depot.host) == ()
+        await depot.leave()
+        (gone,) = await unused.unused(second.host)
+        assert (far.home / gone.name / "one.img").read_bytes() == one.read_bytes()
+        (far.home / "labs/ba9876543210/uses" / gone.name.removeprefix("files/")).touch()
+        await unused.remove(second.host, [gone])
+        assert (far.home / gone.name).exists(), "a lab took it meanwhile"
+        await second.leave()
+        found = await unused.unused(second.host)
+        assert {each.name.partition("/")[0] for each in found} == {"files", "lib"}
+        await unused.remove(second.host, found)
+        assert list((far.home / "files").iterdir()) == list((far.home / "lib").iterdir()) == []
+    finally:
+        await depot.host.close()
+        await second.host.close()

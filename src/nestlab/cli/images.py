@@ -216,7 +216,7 @@ def images_rm(words: Chosen, debug: Debug = False) -> int | None:
 
 
 On = Annotated[
-    str, typer.Option("--on", metavar="ADDRESS|FILE|LAB", help="Those on a Proxmox VE, instead of this machine's.")
+    str, typer.Option("--on", metavar="ADDRESS|FILE|LAB", help="Those on a Proxmox VE or ssh://HOST, not this one's.")
 ]
 
 
@@ -230,6 +230,7 @@ def images_gc(on: On = "", yes: Yes = False, as_json: Json = False, debug: Debug
     Examples:
       nestlab images gc
       nestlab images gc --on pve://pve1.example.org    templates and uploads there
+      nestlab images gc --on ssh://lab@server          files that no lab there uses
     """
     from nestlab.images import inventory
     from nestlab.show import render
@@ -237,6 +238,8 @@ def images_gc(on: On = "", yes: Yes = False, as_json: Json = False, debug: Debug
     if on:
         from nestlab.cli.proxmox import meant_by
 
+        if on.startswith("ssh://"):
+            return run(_gc_by_ssh(on, yes=yes))
         there = meant_by(on)
         return run(_gc_there(there.on, yes=yes, named=there.named))
     found = inventory.unused(home())
@@ -274,6 +277,29 @@ async def _gc_there(on: Pve, *, yes: bool, named: bool) -> int | None:
         for each in found:
             await stock.remove(each)
     out(f"removed {len(found)}")
+    return None
+
+
+async def _gc_by_ssh(address: str, *, yes: bool) -> int | None:
+    """What no lab on a host uses, of this user or another who shares that account."""
+    from nestlab.cli.exit_status import answered, on_terminal
+    from nestlab.engines.afar import unused
+    from nestlab.hosts import ssh
+
+    host = ssh.at(address, ask=answered if on_terminal() else None, of_lab=True)
+    try:
+        found = await unused.unused(host)
+        for each in found:
+            out(f"{each.name}: {human(each.size)}")
+        if not found:
+            out(f"all that is kept on {address} is used")
+            return None
+        if not agreed(yes, f"Remove these {len(found)} from {address}?", KEPT):
+            return None
+        await unused.remove(host, found)
+    finally:
+        await host.close()
+    out(f"freed {human(sum(each.size for each in found))}")
     return None
 
 
