@@ -6,6 +6,8 @@ import asyncio
 import os
 import socket
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
@@ -13,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from nestlab.hosts.local import LocalHost
-from nestlab.network import dhcp, netboot_control, packets, switch_control
+from nestlab.network import dhcp, netboot_control, packets, switch_control, switch_ports
 from nestlab.network.netboot import Served, opened
 from nestlab.network.netboot_offer import Lease, Offer, from_json, to_json
 from nestlab.network.netboot_responder import CONNECTIONS, Responder
@@ -255,6 +257,25 @@ def test_it_ends_with_the_segment_and_when_nothing_is_to_be_served(directory: Pa
     asyncio.run(switch_control.stop(directory))
     until(lambda: not netboot_control.serves(directory, "wire"))
     assert netboot_control.observe(directory) == {}
+
+
+SAYS = """
+from nestlab.network.switch_ports import say
+for _ in range(30_000):
+    say("DHCP 52:54:00:99:99:99: no card of the lab's, not answered")
+"""
+
+
+@pytest.mark.parametrize("disk", ["a disk", "a full one"])
+def test_a_machine_that_asks_for_ever_fills_no_disk_with_the_log_and_a_full_one_ends_nothing(
+    tmp_path: Path, disk: str
+) -> None:
+    log = tmp_path / "wire.netboot.log" if disk == "a disk" else Path("/dev/full")
+    with log.open("ab") as file:
+        done = subprocess.run([sys.executable, "-c", SAYS], stderr=file, check=False)
+    assert done.returncode == 0
+    if disk == "a disk":
+        assert 0 < log.stat().st_size < switch_ports.LOG + 1000
 
 
 def test_it_survives_what_a_machine_floods_it_with(directory: Path) -> None:

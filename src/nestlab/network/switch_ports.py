@@ -9,7 +9,6 @@ import os
 import select
 import socket
 import struct
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -31,11 +30,14 @@ _size = struct.Struct(">I").unpack_from
 
 
 def say(text: str) -> None:
-    """A line for the log, which begins anew when it has grown to `LOG` bytes."""
-    if os.fstat(2).st_size > LOG:
-        os.ftruncate(2, 0)
-    sys.stderr.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}\n")
-    sys.stderr.flush()
+    """A line for the log, which begins anew when it has grown to `LOG` bytes. What a full disk does not take is lost:
+    frames pass on."""
+    try:
+        if os.fstat(2).st_size > LOG:
+            os.ftruncate(2, 0)
+        os.write(2, f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}\n".encode(errors="replace"))
+    except OSError:
+        pass
 
 
 class Loop:
