@@ -378,6 +378,21 @@ def test_each_file_and_variable_that_machines_get_is_named(tmp_path: Path) -> No
     assert str(outside / "id_rsa") not in {each.what for each in taken(inside, text, environ, by_option)}
 
 
+def test_a_folder_from_elsewhere_that_machines_load_files_from_is_agreed_to_whatever_its_mode(tmp_path: Path) -> None:
+    """/etc is for everybody, and what is in it is not: nestlab reads what its user may."""
+    inside, outside = tmp_path / "lab", tmp_path / "etc"
+    for folder in (inside / "boot", outside):
+        folder.mkdir(parents=True, mode=0o755)
+        (folder / "shadow").write_text("root:x\n")
+        (folder / "shadow").chmod(0o600)
+    text = "lab: x\nsegments: {wire: {netboot: {files: FOLDER, bios: shadow}}}\nmachines: {a: {image: tiny}}\n"
+    assert taken(inside, text.replace("FOLDER", "./boot")) == ()
+    [found] = taken(inside, text.replace("FOLDER", "../etc"))
+    assert (found.what, found.private) == (f"{outside}/", True)
+    with pytest.raises(LabError, match=f"others here may not read: the folder {outside}/"):
+        may_take(Lab("x", taken=(found,)), Consent(), as_json=True)
+
+
 def test_what_is_private_is_agreed_to_once_for_a_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nobody can be asked; what the file takes besides, later, is asked for again."""
     monkeypatch.setenv("NESTLAB_HOME", str(tmp_path / "state"))

@@ -263,8 +263,9 @@ class Placed:
 @frozen
 class Taken:
     """Something of this computer, from outside of the lab file's folder, that the lab file gives to its machines: a
-    file (`what` is its path), or a variable of the environment (`what` is `$NAME`). `key`: where the lab file says so.
-    `private`: others on this computer may not read it."""
+    file (`what` is its path), a folder (its path and `/`) with all that is in it, or a variable of the environment
+    (`what` is `$NAME`). `key`: where the lab file says so. `private`: others on this computer may not read it, as far
+    as that is known."""
 
     what: str
     key: str

@@ -113,9 +113,10 @@ are no variables.
 **What it takes from this computer.** `validate`, `plan` and `up` name each file outside of the lab file's folder (or
 hidden in it, as `.ssh` is) and each variable whose value machines get: `file`, `source`, a `cloud_init` that is a file.
 Before machines get a file that its mode lets only some users read, or a variable that is named like a secret (TOKEN,
-PASSWORD, …), `up` asks, once for a lab; where nobody can be asked it needs `--private`. What `--set` names is agreed
-to. All of these are regular files on a disk, of at most {format_size(SOURCE_LIMIT)} (a disk of yours: of any size), and
-{format_size(SOURCES_LIMIT)} together: nothing of /proc or /sys, no device, no FIFO.
+PASSWORD, …), or files out of a folder (`netboot:`), `up` asks, once for a lab; where nobody can be asked it needs
+`--private`. What `--set` names is agreed to. All of these are regular files on a disk, of at most
+{format_size(SOURCE_LIMIT)} (a disk of yours: of any size), and {format_size(SOURCES_LIMIT)} together: nothing of /proc
+or /sys, no device, no FIFO.
 
 **Includes** are read relative to the file that names them and may include others. Mappings are merged, key by key, at
 any depth; of anything else the later file wins, and the including file over all. An included file says everything but

@@ -20,7 +20,7 @@ def taken(lab: Lab, named: Mapping[str, str], variables: Mapping[str, str], fold
     given = set(_given(lab))
     for path, key in named.items():
         if (path in given or key.endswith("cloud_init")) and not _inside(path, folder):
-            yield Taken(path, key, _private(path))
+            yield Taken(path + "/" * Path(path).is_dir(), key, _private(path))
     for name, key in variables.items():
         if key.partition(".")[0] not in _OURS:
             yield Taken(f"${name}", key, _SECRET.search(name) is not None)
@@ -54,8 +54,9 @@ def _inside(path: str, folder: Path) -> bool:
 
 
 def _private(path: str) -> bool:
-    """Whether its mode lets only some users read it."""
+    """Whether its mode lets only some users read it. Of what is in a folder nobody knows."""
     try:
-        return not Path(path).stat().st_mode & stat.S_IROTH
+        mode = Path(path).stat().st_mode
+        return stat.S_ISDIR(mode) or not mode & stat.S_IROTH
     except OSError:
         return True

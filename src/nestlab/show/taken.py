@@ -30,10 +30,17 @@ def data(found: Sequence[Taken]) -> list[dict[str, object]]:
 
 
 def _what(each: Taken) -> str:
-    return one_line(each.what) if each.what.startswith("$") else f"the file {one_line(each.what)}"
+    if each.what.startswith("$"):
+        return one_line(each.what)
+    kind = "folder" if each.what.endswith("/") else "file"
+    return f"the {kind} {one_line(each.what)}"
 
 
 def _whose(each: Taken) -> str:
     if not each.private:
         return ""
-    return ", which is named like a secret" if each.what.startswith("$") else ", which others here may not read"
+    if each.what.startswith("$"):
+        return ", which is named like a secret"
+    if each.what.endswith("/"):
+        return ", and all that is in it, which others here may not be able to read"
+    return ", which others here may not read"
