@@ -65,7 +65,7 @@ class Console:
         path.write_text(PAIR.replace("lab: pair", f"lab: {name}"))
         return path
 
-    def site(self, home: Home) -> Site:
+    def site(self, home: Home, consent: object = None) -> Site:
         return Site(home, self.world.host, self.world.engine, {"kvm": self.world.engine}, needs=lambda: ())
 
     def run(self, *words: str, status: int = 0, input: str = "") -> Result:
@@ -322,7 +322,7 @@ def test_completion_says_nothing_where_there_is_nothing(tmp_path: Path, monkeypa
 def test_a_bug_is_status_1_and_leaves_a_report_for_the_user_alone(
     console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(home: Home) -> Site:
+    def broken(home: Home, **_: object) -> Site:
         raise ZeroDivisionError("oops")
 
     monkeypatch.setattr(local, "site", broken)
@@ -445,7 +445,7 @@ from nestlab.testing.fake_engine import FakeWorld
 from nestlab.hosts.facts import Facts
 world = FakeWorld(Facts(cpus=4, memory=1 << 36, memory_available=1 << 36))
 world.hold("boot:hv2")
-local.site = lambda home: site.Site(home, world.host, world.engine, {"kvm": world.engine}, needs=lambda: ())
+local.site = lambda home, **_: site.Site(home, world.host, world.engine, {"kvm": world.engine}, needs=lambda: ())
 if sys.argv[1] == "deaf":
     import nestlab.verbs.apply
     async def deaf(*args, **kwargs):
