@@ -104,13 +104,13 @@ async def show_plan(found: Which, sets: list[str], *, as_json: bool, consent: Co
         cost = restart_cost(session.blueprint, session.observed, todo)
         notes = (*notes, cost) if cost else notes
         ports = _ports(session)
+        usual, in_all = await _usual(session, todo)
         if as_json:
             told = {"what": refused.what, "hint": refused.hint} if refused else None
-            planned = render.plan_data(todo, accelerated, session.usual(todo), ports)
+            planned = render.plan_data(todo, accelerated, usual, ports, in_all)
             print_json({**planned, "notes": list(notes), "taken": taken.data(lab.taken), "refused": told})
             return
-        usual = session.usual(todo)
-        show(render.plan(todo, session.blueprint, paint(), usual=usual, left=leave, ports=ports))
+        show(render.plan(todo, session.blueprint, paint(), usual=usual, left=leave, ports=ports, in_all=in_all))
         show(render.accelerations(accelerated, paint()))
         for note in (*notes, *taken.lines(lab.taken)):
             show(f"note: {note}")
@@ -229,6 +229,15 @@ def _wanted(found: Which, sets: list[str], consent: Consent) -> tuple[Lab, Origi
     return lab, source
 
 
+async def _usual(session: Session, todo: Plan) -> tuple[Mapping[str, float], float | None]:
+    """Seconds that steps usually take, by id, and all of them together, as far as that is known."""
+    from nestlab.plan.duration import in_all
+
+    usual = session.usual(todo)
+    outer = await session.platform.boots() if usual else None
+    return usual, in_all(todo, usual, session.blueprint, os.cpu_count() or 1, outer) if todo else None
+
+
 def _ports(session: Session) -> dict[str, str]:
     """What `up` changes with the ports of machines, by path."""
     from nestlab.verbs import port_changes
@@ -255,11 +264,11 @@ async def _announce(
     from nestlab.show import render
 
     accelerated = await session.outer_accelerations(todo)
-    usual = session.usual(todo)
+    usual, in_all = await _usual(session, todo)
     if as_json:
-        _print_event("plan", {**render.plan_data(todo, accelerated, usual, ports), "notes": list(notes)})
+        _print_event("plan", {**render.plan_data(todo, accelerated, usual, ports, in_all), "notes": list(notes)})
         return
-    show(render.plan(todo, session.blueprint, paint(), most=MOST, usual=usual, left=left, ports=ports))
+    show(render.plan(todo, session.blueprint, paint(), most=MOST, usual=usual, left=left, ports=ports, in_all=in_all))
     if accelerated:
         show(render.accelerations(accelerated, paint()))
     for note in notes:

@@ -61,10 +61,11 @@ def plan(
     usual: Mapping[str, float] = MappingProxyType({}),
     left: Collection[str] = (),
     ports: Mapping[str, str] = MappingProxyType({}),
+    in_all: float | None = None,
 ) -> str:
     """The plan as text, one line per thing with its reason; `most`: so many lines, then how many more there are.
-    `usual`: seconds that steps usually take, by id; `left`: machines that were killed, and are left off; `ports`: what
-    changes with the ports of machines, by path."""
+    `usual`: seconds that steps usually take, by id, and `in_all` all of them (None: not known); `left`: machines that
+    were killed, and are left off; `ports`: what changes with the ports of machines, by path."""
     if not todo and ports:
         return "\n".join([f"{paint('bold', todo.lab)}: only ports change", *_ports(ports, paint)])
     if not todo and left:
@@ -77,7 +78,8 @@ def plan(
     words = [", ".join(_word(step, blueprint) for step in steps) for steps in shown]
     cells = [[subject(each[0], images), what, _why(each, usual)] for each, what in zip(shown, words, strict=True)]
     styles: list[list[Style | None]] = [["bold", _tint(steps), None] for steps in shown]
-    lines = [f"{paint('bold', todo.lab)}: {counted(len(todo.steps), 'step')} to do"]
+    head = usually(f"{counted(len(todo.steps), 'step')} to do", in_all)
+    lines = [f"{paint('bold', todo.lab)}: {head}"]
     lines += columns(cells, styles, paint, indent="  ")
     if len(shown) < len(groups):
         lines.append(f"  … and {len(groups) - len(shown)} more; `nestlab plan` shows them all")
@@ -351,15 +353,18 @@ def plan_data(
     accelerated: Sequence[Acceleration],
     usual: Mapping[str, float] = MappingProxyType({}),
     ports: Mapping[str, str] = MappingProxyType({}),
+    in_all: float | None = None,
 ) -> dict[str, Any]:
     """A plan with how its machines will run, as JSON data; of each step that was done before, the seconds that it
-    usually takes (`usual`); `ports`: what changes with the ports of machines, by path."""
+    usually takes (`usual`), and of all of them (`in_all`); `ports`: what changes with the ports of machines, by
+    path."""
     rows = [{"path": a.path, "accel": a.accel, "why": a.why, "cost": a.cost, **_place(a)} for a in accelerated]
     data = todo.data()
     for step in data["steps"]:
         if step["id"] in usual:
             step["usual"] = usual[step["id"]]
-    return {**data, "acceleration": rows, "ports": [{"path": path, "change": why} for path, why in ports.items()]}
+    changes = [{"path": path, "change": why} for path, why in ports.items()]
+    return {**data, "usual": in_all, "acceleration": rows, "ports": changes}
 
 
 def _place(of: Acceleration) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from nestlab.base.errors import LabError, Overdue, continued
 from nestlab.base.events import Began, Ended, Event, Failed, Finished, Said, Started
 from nestlab.lab.blueprint import Blueprint
 from nestlab.lab.model import parent_of
-from nestlab.plan.steps import Boot, Build, Plan, Remove, Step, Stop
+from nestlab.plan.duration import slot_of, slots
+from nestlab.plan.steps import Boot, Plan, Remove, Step, Stop
 from nestlab.show.render import subject
 from nestlab.verbs.nest import Nest
 
@@ -226,10 +227,10 @@ class _Slots:
         self._unlimited = asyncio.Semaphore(1 << 30)
 
     async def of(self, step: Step) -> asyncio.Semaphore:
-        """The semaphore for a step. Boots and builds keep CPUs busy; other steps wait for somebody else."""
-        if not isinstance(step, Boot | Build):
+        """The semaphore for a step."""
+        key = slot_of(step)
+        if key is None:
             return self._unlimited
-        key = (type(step), parent_of(step.path))
         async with self._asking:
             if key not in self._semaphores:
                 self._semaphores[key] = asyncio.Semaphore(await self._count(*key))
@@ -238,13 +239,8 @@ class _Slots:
     async def _count(self, kind: type[Step], parent: str) -> int:
         if kind is Boot and self._limit is not None:
             return max(1, self._limit)
-        if parent:
-            return max(1, self._cpus.get(parent, 1))
-        if kind is Boot and self._outer is not None:
-            return max(1, self._outer)
-        cpus = (await (await self._nest.host()).facts()).cpus
-        # A boot waits now and then, for ssh as for its cluster: three on two CPUs take a third less than two and one.
-        return max(2, cpus + cpus // 2) if kind is Boot else max(1, cpus // 2)
+        here = 1 if parent else (await (await self._nest.host()).facts()).cpus
+        return slots(kind, parent, self._cpus, self._outer, here)
 
 
 async def _first(*events: asyncio.Event) -> None:
