@@ -19,6 +19,7 @@ from nestlab.plan.faults import blamed
 from nestlab.plan.steps import Boot, Plan
 from nestlab.show import machine_table
 from nestlab.verbs import faults, session
+from nestlab.verbs.nest import Nest
 from test_session import Bench, quiet
 
 
@@ -297,3 +298,27 @@ async def test_what_cannot_be_seen_to_run_is_neither_cut_off_nor_said_to_be(benc
         with pytest.raises(LabError, match=refused):
             await faults.impair(opened, "hv1/web", "wire", Impairment(0.04))
     assert _kept(bench) == set()
+
+
+async def test_a_machine_that_says_it_is_slow_is_waited_for_no_longer_than_others_that_are(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host stretches a nominal time by the slowness that it is believed, and nobody does so once more."""
+    await _up(bench)
+    given: list[float] = []
+
+    class Slow:
+        slowness = 100.0
+
+        async def run(self, argv: Sequence[str], *, timeout: float, check: bool) -> Result:
+            given.append(timeout)
+            return Result(tuple(argv), 0, f"{round(time.time())}\n".encode(), b"")
+
+    async def host(_: object, path: str) -> Slow:
+        return Slow()
+
+    async with session.changing(bench.site, "clock", name="pair") as opened:
+        with monkeypatch.context() as patch:
+            patch.setattr(Nest, "host", host)
+            await faults.clock(opened, "hv1", 0)
+    assert given == [faults.ANSWER]
