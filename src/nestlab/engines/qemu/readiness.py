@@ -148,7 +148,7 @@ class Knocking:
             before = self._at
             argv = ("sh", "-c", READ, "read", self.paths.root, str(self._at))
             said = await self.host.run(argv, check=False, timeout=60)
-            head, _, data = said.stdout.partition(b"\n")
+            head, _, data = said.stdout[: PART + LINE].partition(b"\n")
             if said.status or not re.fullmatch(rb"[0-9]{1,15}", head):
                 return False
             if int(head) != self._at:

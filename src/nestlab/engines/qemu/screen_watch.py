@@ -111,7 +111,7 @@ class Screen:
         """What stands on its console in a line that has no end, which nobody else hears of."""
         with contextlib.suppress(LabError, OSError):
             said = await self.host.run(("tail", "-c", str(_BOX), self.launch.paths.log), check=False, timeout=LOOK)
-            shown = drawn(said.stdout)
+            shown = drawn(said.stdout[-_BOX:])
             if shown.fatal:
                 raise Ended(shown.fatal, shown.tail)
 
