@@ -16,6 +16,7 @@ from nestlab.home import ports as kept_ports
 from nestlab.home.ports import Kept
 from nestlab.hosts.listeners import listener
 from nestlab.hosts.ssh import SshHost
+from nestlab.lab.places import Pve, Ssh
 from nestlab.lab.ports import LOWEST
 from nestlab.verbs import ports
 from nestlab.verbs.session import Session
@@ -54,6 +55,15 @@ async def forwarded(
 
     LabError where the port is taken; Unreachable where the machine does not run."""
     host = await _host(session, path)
+    if host is None and isinstance(session.blueprint.on, Ssh):
+        afar = session.platform.host
+        assert isinstance(afar, SshHost)
+        async with (
+            ports.on_host(session, path, port) as there,
+            _any_of(port, local, lambda: afar.tcp(there), say, path) as got,
+        ):
+            yield got
+        return
     if host is None:
         got = await ports.open_port(session, path, port, local, kept_ports.load(session.place))
         try:
@@ -93,7 +103,7 @@ async def _host(session: Session, path: str) -> SshHost | None:
             await host.connect()
         await _knock(host)
     except (NoForwarding, Unreachable, TimeoutError):
-        if session.blueprint.on is not None:
+        if isinstance(session.blueprint.on, Pve):
             raise
         return None
     return host

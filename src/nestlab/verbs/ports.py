@@ -8,7 +8,8 @@ its sender, which the machine inside has no route to (slirp's tcp_connect).
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from ipaddress import IPv4Network
 
@@ -20,7 +21,7 @@ from nestlab.home.ports import Kept
 from nestlab.hosts.listeners import listener
 from nestlab.hosts.port_relay import relay, unrelay
 from nestlab.lab.model import parent_of
-from nestlab.lab.places import called
+from nestlab.lab.places import Pve, called
 from nestlab.lab.ports import LOWEST
 from nestlab.verbs import port_changes
 from nestlab.verbs.session import Session
@@ -55,7 +56,10 @@ async def open_port(session: Session, path: str, port: int, local: int | None, o
     is free, else any). What is so already stays. `others`: of which the numbers are not taken away: machines in one
     hypervisor have one QEMU here, and the system would not refuse them the same number.
 
-    LabError where it is another's, where the machine runs on a Proxmox VE, or does not run: then nothing is left."""
+    LabError where it is another's, where the lab is not on this machine, or the machine does not run: then nothing is
+    left."""
+    if session.blueprint.on is not None:
+        raise _elsewhere(session, path)
     theirs = {each.local: each for each in others if (each.path, each.port) != (path, port)}
     if local is not None:
         if local in theirs:
@@ -69,6 +73,18 @@ async def open_port(session: Session, path: str, port: int, local: int | None, o
         except _Taken:
             pass
     return await _chain(session, path, port, 0)
+
+
+@asynccontextmanager
+async def on_host(session: Session, path: str, port: int) -> AsyncIterator[int]:
+    """A port of 127.0.0.1 of the lab's own host, wherever that is, that leads to a machine's while the context is open.
+    LabError as of `open_port`."""
+    others = kept_ports.load(session.place)
+    got = await _chain(session, path, port, 0)
+    try:
+        yield got
+    finally:
+        await close_port(session, Kept(path, port, got), others)
 
 
 async def close_port(session: Session, kept: Kept, others: Iterable[Kept]) -> None:
@@ -212,12 +228,15 @@ def _address(session: Session, machine: str) -> str:
     return str(IPv4Network(session.blueprint[machine].management)[15])
 
 
+def _elsewhere(session: Session, machine: str) -> LabError:
+    where = called(session.blueprint.on)
+    what = f"Nothing keeps a port of this computer open for {machine}: its lab is on {where}."
+    return LabError(what, hint=f"`nestlab forward {machine} PORT` does it while it runs.")
+
+
 async def _engine(session: Session, machine: str) -> Forwarding:
-    if machine not in session.blueprint.by_path() or session.blueprint.on is not None:
-        what = (
-            f"Nothing keeps a port of this computer open for {machine}: its lab is on {called(session.blueprint.on)}."
-        )
-        raise LabError(what, hint=f"`nestlab forward {machine} PORT` does it while it runs.")
+    if machine not in session.blueprint.by_path() or isinstance(session.blueprint.on, Pve):
+        raise _elsewhere(session, machine)
     engine = await session.nest.engine(parent_of(machine))
     if not isinstance(engine, Forwarding):
         raise LabError(f"What runs {machine} forwards no ports.", hint="Forward it while nestlab runs: nestlab forward")
