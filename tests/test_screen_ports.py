@@ -78,7 +78,7 @@ def test_a_mistake_in_ports_has_its_place(said: str, what: str) -> None:
 
 def test_ports_mean_nothing_on_a_proxmox_ve() -> None:
     text = "lab: x\non: pve://root@pam!lab@pve1\nmachines: {m: {ports: [80]}}\n"
-    with pytest.raises(Mistakes, match="on a Proxmox VE nothing keeps a port"):
+    with pytest.raises(Mistakes, match="of a lab elsewhere nothing keeps a port"):
         parse_text(text, "lab.yaml", environ={})
 
 
