@@ -114,7 +114,12 @@ def test_default_containers_and_nodes_pass_over_what_cannot_have_them(tmp_path: 
 
 
 ON = [
-    ("", "", "found nothing, expected `local`, a host such as ssh://lab@server or the address of a Proxmox VE", ""),
+    (
+        "",
+        "",
+        "found nothing, expected `local`, `qemu:///system`, a host such as ssh://lab@server or the address of",
+        "",
+    ),
     ("5", "", "found 5, expected `local`", ""),
     ("[pve://h]", "", "found a list, expected `local`", ""),
     ("lokal", "", 'found the text "lokal", expected `local`', "Did you mean `local`?"),

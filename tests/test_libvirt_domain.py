@@ -40,19 +40,23 @@ LIBVIRT_CASES = {
     "own-disk": OF_THE_USER,
     "kept-if-it-fails": replace(INNER, keep=True),
     "network": replace(INNER, switch="nestlab-pair"),
+    "of-the-user": replace(CASES["level-1-emulated"], switch="nestlab-pair"),
     "topology": with_hardware(topology=Topology(2, 1, 2), board="q35", watchdog=True, display=True),
     "cpu": with_hardware(cpu="EPYC,+svm,-npt"),
     "generation": replace(CASES["level-1-kvm"], generation="8f5c6a1e-1d2b-4c3d-8e4f-5a6b7c8d9e0f"),
 }
 
+USERS = {"of-the-user": "+1000:+1000"}
+"""Whom QEMU runs as, where that is said."""
 
-def plan_of(launch: Launch) -> Plan:
-    return Plan(launch, Mark(OWNER, "pair", launch.spec.path, launch.spec.digest))
+
+def plan_of(launch: Launch, user: str = "") -> Plan:
+    return Plan(launch, Mark(OWNER, "pair", launch.spec.path, launch.spec.digest), user)
 
 
 @pytest.mark.parametrize("name", LIBVIRT_CASES)
 def test_the_domain_is_what_the_golden_file_says(name: str) -> None:
-    assert_golden(f"libvirt/{name}.xml", domain.xml(plan_of(LIBVIRT_CASES[name])))
+    assert_golden(f"libvirt/{name}.xml", domain.xml(plan_of(LIBVIRT_CASES[name], USERS.get(name, ""))))
 
 
 @pytest.mark.parametrize("name", LIBVIRT_CASES)

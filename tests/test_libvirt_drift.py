@@ -93,3 +93,13 @@ def test_what_one_domain_says_is_never_taken_for_anothers() -> None:
 def test_a_domain_that_cannot_be_read_tells_of_no_change() -> None:
     assert observed.drifts(f"@@y a\n{WANTED}@@y defined\nerror: no domain\n", "@@y", {"a": "hv/a"}) == {}
     assert observed.drifts("nonsense", "@@y", {"a": "hv/a"}) == {}
+
+
+def test_labels_that_libvirt_gives_a_machine_while_it_runs_are_no_change_and_another_user_is() -> None:
+    text = (GOLDEN / "of-the-user.xml").read_text()
+    apparmor = '<seclabel type="dynamic" model="apparmor" relabel="yes"><label>libvirt-1</label></seclabel>'
+    runs = text.replace('  <seclabel type="static"', f'  {apparmor}<seclabel type="static"')
+    assert runs != text
+    assert drift.changes(parsed(text), parsed(text), parsed(runs)) == ()
+    [told] = drift.changes(parsed(text), parsed(text.replace("+1000:+1000", "+0:+0")))
+    assert told.what == "seclabel dac label is +0:+0, wanted +1000:+1000"

@@ -6,7 +6,9 @@ import pytest
 
 from nestlab.base.errors import Mistakes
 from nestlab.lab.model import GIB, MIB, Lab
+from nestlab.lab.places import Libvirt
 from nestlab.labfile import parse_text
+from nestlab.labfile.render import render
 
 MISTAKES = [
     ("container: true", "container", "no containers in a libvirt hypervisor"),
@@ -50,3 +52,58 @@ def test_a_hypervisor_with_libvirt_has_its_image_and_what_it_needs_itself() -> N
     [hv] = lab("image: tiny, memory: 128M, cpu: 'EPYC,+svm'").machines
     assert (hv.image.base, hv.hypervisor, hv.nests) == ("libvirt", "libvirt", True)
     assert hv.memory == GIB + 128 * MIB
+
+
+ON = "lab: x\non: qemu:///system\n"
+
+
+def on_libvirt(rest: str) -> Lab:
+    return parse_text(ON + rest, environ={})
+
+
+def test_a_lab_on_a_libvirt_says_so_and_is_written_as_it_is_read() -> None:
+    read = on_libvirt("segments: {wire: {mtu: 1400}}\nmachines: {hv: {hypervisor: kvm, segments: [wire]}}\n")
+    assert read.on == Libvirt("qemu:///system")
+    assert parse_text(render(read), environ={}) == read
+
+
+@pytest.mark.parametrize(
+    ("said", "what"),
+    [
+        ("qemu:///session", "makes no networks"),
+        ("qemu:///sistem", "is no libvirt that nestlab knows"),
+        ("qemu://other/system", "is no libvirt that nestlab knows"),
+        ("qemu+tcp://other/system", "is not supported"),
+        ("{pve: 'qemu:///system'}", "a libvirt is no Proxmox VE"),
+    ],
+)
+def test_another_libvirt_than_the_systems_own_is_a_mistake_with_its_reason(said: str, what: str) -> None:
+    with pytest.raises(Mistakes, match=what):
+        parse_text(f"lab: x\non: {said}\nmachines: {{a: {{}}}}\n", environ={})
+
+
+@pytest.mark.parametrize(
+    ("rest", "key"),
+    [
+        ("segments: {w: {vlans: [20]}}\nmachines: {a: {}}", "segments.w.vlans"),
+        ("segments: {w: {transparent: true}}\nmachines: {a: {}}", "segments.w.transparent"),
+        ("segments: {w: {netboot: {image: tiny}}}\nmachines: {a: {}}", "segments.w.netboot"),
+        ("segments: {w: {}}\nmachines: {a: {segments: {w: {vlan: 20}}}}", "machines.a.segments.w.vlan"),
+        (
+            "segments: {w: {}}\nmachines: {h: {hypervisor: kvm, segments: {w: {trunk: true}}}}",
+            "machines.h.segments.w.trunk",
+        ),
+        ("machines: {a: {tpm: true}}", "machines.a.tpm"),
+        ("machines: {a: {firmware: uefi}}", "machines.a.firmware"),
+    ],
+)
+def test_what_no_network_and_no_machine_of_a_libvirt_can_is_a_mistake_at_its_place(rest: str, key: str) -> None:
+    with pytest.raises(Mistakes) as caught:
+        on_libvirt(rest)
+    assert key in {mistake.key for mistake in caught.value.mistakes}
+    assert all("libvirt" in mistake.what and "on: local" in mistake.hint for mistake in caught.value.mistakes)
+
+
+def test_machines_inside_a_hypervisor_on_a_libvirt_may_have_all_that_its_kind_gives() -> None:
+    [hv] = on_libvirt("machines: {h: {hypervisor: kvm, machines: {m: {tpm: true, firmware: uefi}}}}").machines
+    assert hv.machines[0].hardware.tpm

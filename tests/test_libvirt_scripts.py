@@ -3,7 +3,9 @@ libvirt's, which keeps its domains in a folder."""
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -19,6 +21,16 @@ VIRSH = r"""#!/bin/sh
 DOMAINS=@DOMAINS@; NEXT=@NEXT@
 # virsh -q -c URI COMMAND UUID …: domains are folders in $DOMAINS
 shift 3
+if [ $# = 0 ]; then # its own commands, which it shows as it reads them
+  while read -r line; do
+    printf 'virsh # %s\n' "$line"
+    printf '%s\n' "$line" >>"$DOMAINS/typed"
+    set -- $line
+    cat "$DOMAINS/$2/answer" 2>/dev/null || echo "error: failed to get domain '$2'" >&2
+    echo
+  done
+  exit
+fi
 command=$1; uuid=$2
 [ "$uuid" != --inactive ] || uuid=$3
 echo "$*" >>"$DOMAINS/asked"
@@ -34,7 +46,6 @@ case $command in
   destroy) [ -e running ] && rm running || { echo "error: domain is not running" >&2; exit 1; } ;;
   undefine) rm -rf "$DOMAINS/$uuid" ;;
   blockresize) echo "$*" >>resized ;;
-  qemu-monitor-command) cat answer ;;
 esac
 """
 UUID = domain_uuid("pair", "hv1/web")
@@ -78,7 +89,7 @@ async def test_a_domain_that_is_not_the_labs_is_neither_defined_anew_nor_ended_n
     domains: Path, libvirt: Libvirt, tmp_path: Path, text: str
 ) -> None:
     place = there(domains, text, "running")
-    theirs = "Somebody else's domain is in its place"
+    theirs = "Somebody else's is in its place"
     with pytest.raises(LabError, match=theirs):
         await libvirt.define("hv1/web", str(tmp_path), MINE.format(libvirt.owner))
     with pytest.raises(LabError, match=theirs):
@@ -109,6 +120,19 @@ async def test_a_qemu_is_asked_through_its_libvirt(domains: Path, libvirt: Libvi
         (place / "answer").write_text(nonsense)
         with pytest.raises(LabError):
             await libvirt.ask("hv1/web", {"execute": "query-kvm"})
+
+
+async def test_what_is_typed_into_a_machine_is_no_argument_of_virsh_and_stays_as_it_is(
+    domains: Path, libvirt: Libvirt
+) -> None:
+    place = there(domains, MINE.format(libvirt.owner))
+    (place / "answer").write_text('{"return":{},"id":"libvirt-1"}\n')
+    await libvirt.ask("hv1/web", {"execute": "set_link", "arguments": {"name": "a'b \" \\ \n é", "up": True}})
+    [typed] = (domains / "typed").read_text().splitlines()
+    words = shlex.split(typed)
+    assert words[:2] == ["qemu-monitor-command", UUID]
+    assert json.loads(words[2])["arguments"]["name"] == "a'b \" \\ \n é"
+    assert not (domains / "asked").exists()
 
 
 async def test_a_host_without_virsh_is_told_what_it_lacks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

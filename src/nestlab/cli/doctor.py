@@ -202,6 +202,7 @@ async def _walk(lab: str, want: Want, *, show_facts: bool, as_json: bool) -> int
     import asyncio
 
     from nestlab.doctor.report import Visit
+    from nestlab.lab.places import is_here
     from nestlab.plan import states
     from nestlab.verbs import session as verbs
 
@@ -220,7 +221,7 @@ async def _walk(lab: str, want: Want, *, show_facts: bool, as_json: bool) -> int
             except LabError as error:
                 return Visit(name, level, error=error.what)
 
-        far = session.blueprint.on is not None
+        far = not is_here(session.blueprint.on)
         platform = (await session.platform.proofs(session.blueprint))[0] if far else None
         visits = await asyncio.gather(*(one(path) for path in [*([] if far else [""]), *hypervisors]))
     visits = sorted(visits, key=lambda each: each.level)

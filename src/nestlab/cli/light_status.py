@@ -160,11 +160,13 @@ def look(place: LabHome, blueprint: Blueprint | None, *, deep: bool) -> Observed
     from nestlab.engines.qemu import quick_status
     from nestlab.home import former_names
     from nestlab.home.paths import Place
+    from nestlab.lab.places import is_here
 
     patience.of_lab(blueprint.patience if blueprint else 1)
     specs = blueprint.specs if blueprint else ()
-    far = blueprint is not None and blueprint.on is not None
-    if deep or far:
+    on = blueprint.on if blueprint is not None else None
+    far = not is_here(on)
+    if deep or on is not None:  # libvirt itself talks to its machines' agents
         return _asked(place, deep=deep, answer=FAR if far else ANSWER)
     nodes = {spec.path for spec in specs if spec.machine.hypervisor == "pve"}  # their API tells, and no agent
     hypervisors = frozenset(spec.parent for spec in specs if spec.parent)

@@ -90,13 +90,14 @@ def _known(name: str) -> _Known:
     from nestlab.home import labs
     from nestlab.home import ports as kept_ports
     from nestlab.lab import blueprint_file
+    from nestlab.lab.places import is_here
 
     try:
         place = home().existing(name)
         if place is None:
             raise LabError("it was just removed")
         blueprint = blueprint_file.load(place.blueprint, name)
-        far = blueprint is not None and blueprint.on is not None
+        far = blueprint is not None and not is_here(blueprint.on)
         machines = {} if far else light_status.look(place, blueprint, deep=False).machines
     except LabError as error:
         return _Known(name, 0, 0, "", "", error.what)

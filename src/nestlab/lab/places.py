@@ -43,14 +43,32 @@ class Ssh:
     address: str
 
 
-On: TypeAlias = Pve | Ssh
+LIBVIRT = "qemu:///system"
+
+
+@frozen
+class Libvirt:
+    """The libvirt of this machine, which runs the outermost machines of a lab as its domains. `address`:
+    `qemu:///system`."""
+
+    address: str
+
+
+On: TypeAlias = Pve | Ssh | Libvirt
 """A place other than this machine."""
+
+
+def is_here(on: On | None) -> bool:
+    """Whether the outermost machines run on this computer, and their files are here."""
+    return on is None or isinstance(on, Libvirt)
 
 
 def place_of(data: Mapping[str, Any]) -> On:
     """The place in JSON data, as `plain` made them. TypeError or KeyError for anything else."""
     if str(data["address"]).startswith("ssh://"):
         return Ssh(**data)
+    if str(data["address"]).startswith("qemu:"):
+        return Libvirt(**data)
     return Pve(**{**data, "nodes": tuple(data.get("nodes", ()))})
 
 

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 from nestlab.base.errors import Mistake
 from nestlab.lab.model import Lab, format_size
+from nestlab.lab.places import is_here
 from nestlab.labfile.read import Section
 
 
 def too_large(lab: Lab, root: Section, memory: int) -> Iterator[Mistake]:
     """Of a lab on this computer. `memory`: the bytes that this computer has; 0: not known."""
     machines = root.values.get("machines")
-    if lab.on is not None or not memory or not isinstance(machines, Section):
+    if not is_here(lab.on) or not memory or not isinstance(machines, Section):
         return
     here = f"{memory / (1 << 30):.1f}G of this computer"
     larger = False

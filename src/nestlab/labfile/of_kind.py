@@ -50,10 +50,20 @@ def unfit(section: Section, kind: str | None, machines: Sequence[Machine]) -> It
         return
     for machine in machines:
         if machine.container and not about.containers:
-            yield _said(inner[machine.name], "container", f"nestlab makes no containers in a {kind} hypervisor")
-        for key, has, thing in _NOT_BY_LIBVIRT if about.name == "libvirt" else ():
-            if has(machine):
-                yield _said(inner[machine.name], key, f"nestlab gives {thing} to no machine that libvirt runs")
+            what = f"nestlab makes no containers in a {kind} hypervisor"
+            yield _said(inner[machine.name], "container", what, _IN_KVM)
+        if about.name == "libvirt":
+            yield from not_by_libvirt(inner[machine.name], machine, _IN_KVM)
+
+
+def not_by_libvirt(section: Section, machine: Machine, hint: str) -> Iterator[Complaint]:
+    """What a machine that libvirt runs cannot have."""
+    for key, has, thing in _NOT_BY_LIBVIRT:
+        if has(machine):
+            yield _said(section, key, f"nestlab gives {thing} to no machine that libvirt runs", hint)
+
+
+_IN_KVM = "Leave it out, or put the machine into a `hypervisor: kvm`."
 
 
 _NOT_BY_LIBVIRT: Sequence[tuple[str, Callable[[Machine], bool], str]] = (
@@ -73,9 +83,8 @@ def _valued(cpu: str | None) -> bool:
     return cpu is not None and any(value not in ("on", "off") for value in flags_of(cpu).values())
 
 
-def _said(section: Section, key: str, what: str) -> Complaint:
+def _said(section: Section, key: str, what: str, hint: str) -> Complaint:
     """A mistake at a key of a machine, or at the machine where `defaults` say it."""
-    hint = "Leave it out, or put the machine into a `hypervisor: kvm`."
     if key in section.keys:
         return section.keys[key], f"{section.key}.{key}", what, hint
     return section.node, section.key, f"{what} (`{key}`)", hint

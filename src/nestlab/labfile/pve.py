@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from nestlab.base.did_you_mean import meant
-from nestlab.lab.places import On, Pve, Ssh
-from nestlab.labfile.network import Complaint
+from nestlab.lab.model import Machine
+from nestlab.lab.places import Libvirt, On, Pve, Ssh
+from nestlab.labfile import on_libvirt
+from nestlab.labfile.network import Complaint, Use
 from nestlab.labfile.nodes import Items, Scalar
 from nestlab.labfile.read import Section
 
@@ -19,8 +21,9 @@ def is_local(root: Section) -> bool:
 
 
 def is_embedded(root: Section) -> bool:
-    """Whether the embedded engine makes the outermost machines: on this computer, or on a host that ssh reaches."""
-    return is_local(root) or is_ssh(root)
+    """Whether the outermost machines are on no Proxmox VE: the embedded engine makes them, here or on a host that ssh
+    reaches, or a libvirt does."""
+    return is_local(root) or is_ssh(root) or is_libvirt(root)
 
 
 def is_ssh(root: Section) -> bool:
@@ -29,11 +32,19 @@ def is_ssh(root: Section) -> bool:
     return isinstance(on, str) and on.startswith("ssh://")
 
 
+def is_libvirt(root: Section) -> bool:
+    """Whether a libvirt runs the outermost machines."""
+    on = root.values.get("on")
+    return isinstance(on, str) and on.startswith("qemu")
+
+
 def place(root: Section) -> On | None:
     """The place of the lab; None for this computer, or when its address is wrong."""
     on = root.values.get("on", "local")
     if not isinstance(on, Section):
-        return None if on == "local" else Ssh(on) if is_ssh(root) else Pve(on)
+        if on == "local":
+            return None
+        return Ssh(on) if is_ssh(root) else Libvirt(on) if is_libvirt(root) else Pve(on)
     if "pve" not in on.values:
         return None
     said = {name: value for name, value in on.values.items() if name not in ("pve", "nodes")}
@@ -48,8 +59,12 @@ def is_named(root: Section) -> bool:
     return node is not None and (node.source.by_user or (isinstance(node, Scalar) and node.whole))
 
 
-def of_lab(root: Section) -> Iterator[Complaint]:
-    """Mistakes in `on` itself, and with `defaults` for a lab on this computer."""
+def of_lab(root: Section, machines: Sequence[Machine], uses: Sequence[Use]) -> Iterator[Complaint]:
+    """Mistakes in `on` itself, with `defaults` for a lab on no Proxmox VE, and in what machines and their cards say
+    that not every place can."""
+    if is_libvirt(root):
+        yield from on_libvirt.of_cards(uses)
+        yield from on_libvirt.of_machines(root, machines)
     on, defaults = root.values.get("on"), root.values.get("defaults")
     if isinstance(on, Section) and "nodes" in on.values:
         nodes = on.values["nodes"]
@@ -66,7 +81,9 @@ def of_lab(root: Section) -> Iterator[Complaint]:
 
 
 def of_segment(section: Section, root: Section) -> Iterator[Complaint]:
-    """Mistakes in a segment's `bridge` and `vlan`, and what it says that only this computer has."""
+    """Mistakes in a segment's `bridge` and `vlan`, and in what not every place can."""
+    if is_libvirt(root):
+        yield from on_libvirt.of_segment(section)
     if is_embedded(root):
         yield from _elsewhere(section, "bridge", "vlan")
     if is_ssh(root) and section.values.get("netboot"):

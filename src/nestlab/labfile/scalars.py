@@ -19,6 +19,7 @@ from nestlab.base.did_you_mean import meant
 from nestlab.base.errors import LabError
 from nestlab.lab import ssh_address
 from nestlab.lab.model import NAME, format_size, parse_size
+from nestlab.lab.places import LIBVIRT
 from nestlab.lab.pve_address import parse
 from nestlab.labfile.nodes import Scalar, found, resolve, shortened
 from nestlab.labfile.shapes import (
@@ -353,15 +354,28 @@ def _pve_address(shape: PveAddress, node: Scalar) -> str:
             return ssh_address.of_lab(text).url
         except LabError as error:
             raise Wrong(error.what.removesuffix("."), error.hint) from None
-    if scheme in ("qemu", "qemu+ssh", "qemu+tcp", "qemu+tls", "libvirt"):
+    if scheme == "qemu":
+        return _libvirt_address(shape, text)
+    if scheme in ("qemu+ssh", "qemu+tcp", "qemu+tls", "libvirt"):
         what = f"{scheme}: is not supported: a lab runs here, on a host that ssh reaches, or on a Proxmox VE"
-        raise Wrong(what, "Say ssh://[USER@]HOST: nestlab's own engine then works there.")
+        raise Wrong(what, f"Say ssh://[USER@]HOST: nestlab's own engine then works there. Here there is {LIBVIRT}.")
     if not scheme.startswith("pve"):
         raise _expected(shape, node, "" if "://" in text else meant(text, ("local",) * shape.local))
     try:
         return str(parse(text))
     except LabError as error:
         raise Wrong(error.what.removesuffix("."), error.hint) from None
+
+
+def _libvirt_address(shape: PveAddress, text: str) -> str:
+    if not shape.local:
+        raise Wrong("a libvirt is no Proxmox VE", "Say `on: qemu:///system`.")
+    if text.partition("?")[0] == "qemu:///session":
+        what = "a libvirt of the user's own makes no networks, which segments are on it"
+        raise Wrong(what, "Say `qemu:///system`, or leave `on` out: that takes no libvirt, and no root either.")
+    if text != LIBVIRT:
+        raise Wrong(f"{shortened(text)} is no libvirt that nestlab knows", f"That of this computer is {LIBVIRT}.")
+    return text
 
 
 _READERS: dict[type, Callable[..., Any]] = {

@@ -145,7 +145,7 @@ def _leaf(shape: Shape) -> dict[str, Any]:
         case Mac():
             return {"type": "string", "pattern": f"^{_HEX}{{2}}(:{_HEX}{{2}}){{5}}$"}
         case PveAddress():
-            words = r"local|ssh://[^=\s]+|pve\+local" if shape.local else r"pve\+local"
+            words = r"local|qemu:///system|ssh://[^=\s]+|pve\+local" if shape.local else r"pve\+local"
             return {"type": "string", "pattern": rf"^({words}|pve(\+ssh)?://[^=\s]+)$"}
         case Text():
             made = {"type": "string"}

@@ -173,14 +173,14 @@ class Mac:
 
 @frozen
 class PveAddress:
-    """The address of a Proxmox VE; `local`: or the word `local`, for this computer, or the address of a host that ssh
-    reaches."""
+    """The address of a Proxmox VE; `local`: or the word `local`, for this computer, its libvirt, or the address of a
+    host that ssh reaches."""
 
     local: bool = False
 
     @property
     def words(self) -> str:
-        others = "`local`, a host such as ssh://lab@server or " * self.local
+        others = "`local`, `qemu:///system`, a host such as ssh://lab@server or " * self.local
         return f"{others}the address of a Proxmox VE such as pve://root@pam!lab@pve1"
 
 

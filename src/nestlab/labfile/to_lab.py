@@ -55,7 +55,7 @@ class _Builder:
         self.segments: Section | None = root.values.get("segments")
         self.embedded = pve.is_embedded(root)
         self.packages = pve_packages.of_lab(root)
-        self.ports = Ports(local=pve.is_local(root))
+        self.ports = Ports(local=pve.is_local(root) or pve.is_libvirt(root))
         self.images: dict[str, Image | None] = {}
         self.inline: dict[int, Image | None] = {}
         self.setups: dict[int, Setup] = {}
@@ -76,7 +76,7 @@ class _Builder:
         segments = self.segments
         wanted = tuple(self.segment(name, segments.values.get(name)) for name in segments.keys) if segments else ()
         machines = tuple(self.machine(section, name) for name, section in sections_of(values.get("machines")))
-        self.complain((*pve.of_lab(self.root), *pve_packages.of_mirror(self.root)))
+        self.complain((*pve.of_lab(self.root, machines, self.uses), *pve_packages.of_mirror(self.root)))
         if self.defaults is not None:
             self.complain(pve.of_node(self.defaults, self.root))
         self.complain((*check(segments, self.uses), *vlans.of_cards(self.uses, segments, self.plain)))

@@ -32,6 +32,7 @@ from nestlab.hosts.copy_scripts import DISK
 from nestlab.hosts.host import Host
 from nestlab.hosts.unpack import Unpacking
 from nestlab.lab.model import parent_of
+from nestlab.lab.places import is_here
 from nestlab.show.transfer import Transfer
 from nestlab.verbs.session import Session
 
@@ -119,7 +120,7 @@ async def between(
 def _carries(session: Session, path: str, total: int) -> bool:
     """Whether it is worth a try to bring so much to or from a machine by a disk."""
     blueprint = session.blueprint
-    if total < LARGE or blueprint.on is not None:
+    if total < LARGE or not is_here(blueprint.on):
         return False
     if shutil.disk_usage(session.place.root).free < total + total // 4 + 2 * SLACK:
         return False

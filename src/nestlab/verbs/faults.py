@@ -19,7 +19,7 @@ from nestlab.home import faults as kept
 from nestlab.lab.blueprint import Spec
 from nestlab.lab.faults import Fault, Faults, Impairment, cut_off, span, with_fault, without
 from nestlab.lab.model import level_of, parent_of, within
-from nestlab.lab.places import Pve
+from nestlab.lab.places import Libvirt, Pve
 from nestlab.plan import states
 from nestlab.plan.steps import Plan
 from nestlab.verbs.session import Session
@@ -81,8 +81,9 @@ async def impair(session: Session, path: str, segment: str, impairment: Impairme
         on_segment(session, path, segment)
     elif segment not in {each.name for each in session.blueprint.segments}:
         raise no_such_segment(session, segment)
-    if isinstance(session.blueprint.on, Pve) and not parent_of(path):
-        what = f"Frames on {segment} cannot be impaired: the networks of a Proxmox VE carry them, and its API cannot."
+    if isinstance(session.blueprint.on, Pve | Libvirt) and not parent_of(path):
+        whose = "a Proxmox VE" if isinstance(session.blueprint.on, Pve) else "a libvirt"
+        what = f"Frames on {segment} cannot be impaired: the networks of {whose} carry them, and it cannot."
         raise LabError(what, hint="`nestlab cut MACHINE SEGMENT` takes a cable out there, too.")
     _seen(session, path)
     fault = Fault("impair", path, segment, time.time(), impairment)

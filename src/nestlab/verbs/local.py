@@ -27,7 +27,7 @@ from nestlab.images import package_names, qemu_runtime
 from nestlab.images.image_files import Cache
 from nestlab.images.qemu_runtime import Tool, choose_qemu, choose_qemu_img
 from nestlab.install import make as install_image
-from nestlab.lab.places import On, Ssh
+from nestlab.lab.places import Libvirt, On, Ssh
 from nestlab.verbs.platform import Platform
 from nestlab.verbs.site import Site
 
@@ -157,6 +157,10 @@ def site(home: Home, *, consent: Callable[[str], bool] | None = None) -> Site:
             return afar.platform(
                 home, place, on, lambda depot: afar.environment(outer(place.name), depot), named=named, ask=consent
             )
+        if isinstance(on, Libvirt):
+            from nestlab.verbs import libvirt_platform  # labs elsewhere need nothing of it
+
+            return libvirt_platform.platform(LocalHost(), outer(place.name), home.cache)
         from nestlab.proxmox import platform  # labs on this machine need nothing of it
 
         return platform.platform(home, place, on, asked(), named=named)

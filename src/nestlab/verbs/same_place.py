@@ -7,7 +7,7 @@ from nestlab.home.directories import LabHome
 from nestlab.lab import pve_address
 from nestlab.lab.blueprint import Blueprint
 from nestlab.lab.model import Lab
-from nestlab.lab.places import On, Pve, Ssh, called
+from nestlab.lab.places import On, Pve, called
 from nestlab.plan.steps import Observed
 from nestlab.wire.pve import known_addresses
 
@@ -23,7 +23,7 @@ def stays_in_place(place: LabHome, made: Blueprint, lab: Lab) -> None:
 
 def same_door(made: On, on: On | None) -> bool:
     """Whether a lab that was made goes on at the same host and port: then the user let it in there before."""
-    if isinstance(made, Ssh) or not isinstance(on, Pve):
+    if not isinstance(made, Pve) or not isinstance(on, Pve):
         return made == on
     return known_addresses.same(pve_address.parse(made.address), pve_address.parse(on.address))
 

@@ -33,10 +33,12 @@ _PREFIX: dict[Bus, str] = {"virtio": "vd", "scsi": "sd", "sata": "sd", "ide": "h
 
 @frozen
 class Plan:
-    """What a domain is made from. `lab`: the name that the lab had when its machines were made."""
+    """What a domain is made from. `user`: whom QEMU runs as, `+UID:+GID`; "": as libvirt has it. Files are that user's
+    already, and change no hands."""
 
     launch: Launch
     mark: Mark
+    user: str = ""
 
     @property
     def name(self) -> str:
@@ -73,7 +75,8 @@ def xml(plan: Plan) -> str:
         element("on_poweroff", "destroy"),
         element("on_reboot", "restart"),
         element("on_crash", "preserve" if launch.keep else "destroy"),
-        element("devices", "", *_devices(launch)),
+        element("devices", "", *_devices(launch, bool(plan.user))),
+        _label(plan.user) if plan.user else None,
         _words(launch),
         type="kvm" if launch.accel == "kvm" else "qemu",
         **{"xmlns:qemu": QEMU_NAMESPACE},
@@ -111,10 +114,15 @@ def _cpu(launch: Launch, topology: Element | None) -> Element:
     return element("cpu", "", named, topology, *features, mode="custom", match="exact", check="none")
 
 
-def _devices(launch: Launch) -> Iterator[Element]:
+def _label(user: str) -> Element:
+    """libvirt gives sockets that it makes for the machine to that user as well: nestlab is on their other end."""
+    return element("seclabel", "", element("label", user), type="static", model="dac", relabel="yes")
+
+
+def _devices(launch: Launch, owned: bool) -> Iterator[Element]:
     hardware = launch.spec.machine.hardware
     order = argv.boot_order(launch)
-    yield from _disks(launch, order)
+    yield from _disks(launch, order, owned)
     yield element("controller", type="usb", index=0, model="none")
     for number, nic in enumerate(launch.spec.nics):
         yield _interface(launch, nic, disk_devices.index_of(order, f"net{number}").get("bootindex"))
@@ -140,21 +148,22 @@ def _devices(launch: Launch) -> Iterator[Element]:
         yield element("panic", model="isa")
 
 
-def _disks(launch: Launch, order: list[str]) -> Iterator[Element]:
+def _disks(launch: Launch, order: list[str], owned: bool) -> Iterator[Element]:
     names = {bus: iter(_targets(prefix)) for bus, prefix in _PREFIX.items()}
     names["sata"] = names["scsi"]  # both are sd…
     for drive in launch.drives:
         bus = argv.bus_of(launch, drive)
         turn = disk_devices.index_of(order, drive.serial).get("bootindex")
-        yield _disk(drive, next(names[bus]), bus, turn)
+        yield _disk(drive, next(names[bus]), bus, turn, owned=owned)
     for disk in launch.spec.disks:
         drive = Drive(disk_devices.file_of(launch.paths, disk), "qcow2", disk.serial)
         turn = disk_devices.index_of(order, disk.id).get("bootindex")
-        yield _disk(drive, next(names[disk.bus]), disk.bus, turn, ssd=disk.ssd)
+        yield _disk(drive, next(names[disk.bus]), disk.bus, turn, ssd=disk.ssd, owned=owned)
     cdrom: Bus = "sata" if argv.board_of(launch) == "q35" else "ide"
     for number, file in enumerate(launch.cdroms):
         turn = disk_devices.index_of(order, f"cdrom{number}").get("bootindex")
-        yield _disk(Drive(file, "raw", "", readonly=True), next(names[cdrom]), cdrom, turn, device="cdrom")
+        drive = Drive(file, "raw", "", readonly=True)
+        yield _disk(drive, next(names[cdrom]), cdrom, turn, device="cdrom", owned=owned)
     if "scsi" in {launch.spec.machine.bus if launch.kernel is None else "", *(disk.bus for disk in launch.spec.disks)}:
         yield element("controller", type="scsi", index=0, model="virtio-scsi")
 
@@ -164,34 +173,49 @@ def _targets(prefix: str) -> Iterator[str]:
     yield from (f"{prefix}{first}{second}" for first in _LETTERS for second in _LETTERS)
 
 
-def _disk(drive: Drive, target: str, bus: Bus, turn: int | None, *, device: str = "disk", ssd: bool = False) -> Element:
-    """`turn`: when firmware tries it, None: never. A block device is one by its name."""
-    block = drive.file.startswith("/dev/")
+def _disk(
+    drive: Drive,
+    target: str,
+    bus: Bus,
+    turn: int | None,
+    *,
+    device: str = "disk",
+    ssd: bool = False,
+    owned: bool = False,
+) -> Element:
+    """`turn`: when firmware tries it, None: never. A block device is one by its name. `owned`: it has the owner that
+    QEMU runs as, and libvirt leaves that as it is."""
     driver = {"name": "qemu", "type": drive.format}
     driver |= {} if drive.readonly else {"cache": "unsafe", "discard": "unmap"}
     return element(
         "disk",
         "",
         element("driver", "", **driver),
-        element("source", dev=drive.file) if block else element("source", file=drive.file),
+        source(drive.file, owned=owned),
         element("target", dev=target, bus=bus, rotation_rate=1 if ssd and bus != "virtio" else None),
         element("readonly") if drive.readonly else None,
         element("serial", drive.serial) if drive.serial else None,
         element("boot", order=turn) if turn is not None else None,
-        type="block" if block else "file",
+        type="block" if drive.file.startswith("/dev/") else "file",
         device=device,
     )
 
 
+def source(file: str, *, owned: bool) -> Element:
+    """The element of a disk that says what is on it: see `_disk`."""
+    kept = element("seclabel", model="dac", relabel="no") if owned else None
+    return element("source", "", kept, **{"dev" if file.startswith("/dev/") else "file": file})
+
+
 def _interface(launch: Launch, nic: Nic, turn: int | None) -> Element:
-    """Inside a hypervisor a segment is a bridge; on the lab's own level it is a network of nestlab's."""
+    """Inside a hypervisor a segment is a bridge; on the lab's own level it is a network of nestlab's (`networks`)."""
     network = launch.switch
-    source = element("source", network=f"{network}-{nic.segment}") if network else None
+    on = {"network": f"{network}.{nic.segment}"} if network else {"bridge": bridge_name(nic.segment)}
     return element(
         "interface",
         "",
         element("mac", address=nic.mac),
-        source if source is not None else element("source", bridge=bridge_name(nic.segment)),
+        element("source", **on),
         element("model", type=nic.card),
         element("mtu", size=nic.mtu),
         element("boot", order=turn) if turn is not None else None,

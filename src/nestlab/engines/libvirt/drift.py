@@ -86,6 +86,8 @@ def _name(child: Element) -> str:
             return _of(child, "mac", "address").lower()
         case "controller":
             return f"{child.get('type')} {child.get('index')}"
+        case "seclabel":
+            return child.get("model", "")
         case "timer" | "feature":
             return child.get("name", "")
     return ""

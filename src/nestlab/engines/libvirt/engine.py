@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from nestlab.base.errors import LabError
 from nestlab.engines import View
-from nestlab.engines.libvirt import observed, scripts, start
+from nestlab.engines.libvirt import domain, observed, scripts, start
 from nestlab.engines.libvirt.virsh import SYSTEM, TAKES, Libvirt, VirshMonitor
 from nestlab.engines.libvirt.xml import element, written
 from nestlab.engines.qemu import screen
@@ -55,6 +55,9 @@ class LibvirtEngine(QemuEngine):
 
     moves: ClassVar[bool] = False
 
+    owned: ClassVar[bool] = False
+    """Whether files have the owner that QEMU runs as: see `domain.Plan`."""
+
     uri: str = SYSTEM
     libvirt: Libvirt = field(init=False)
 
@@ -84,7 +87,10 @@ class LibvirtEngine(QemuEngine):
         return observed.drifts(said.text, cut, folders)
 
     def _as_run(self, boot: Boot) -> Boot:
-        return start.of(replace(boot, monitor=lambda: self._monitor(boot.path)), self.libvirt, self._takes(boot.path))
+        return start.of(self._monitored(boot), self.libvirt, self._takes(boot.path))
+
+    def _monitored(self, boot: Boot) -> Boot:
+        return replace(boot, monitor=lambda: self._monitor(boot.path))
 
     def _takes(self, path: str) -> start.Takes:
         async def now() -> Picture | None:
@@ -109,16 +115,15 @@ class LibvirtEngine(QemuEngine):
         """See `nestlab.engines.disk_hotplug`. What an earlier one left behind goes first."""
         with suppress(LabError):
             await self.libvirt.does(path, "detach-disk", ATTACHED, "--live")
-        block = file.startswith("/dev/")
         disk = element(
             "disk",
             "",
             element("driver", name="qemu", type="raw"),
-            element("source", dev=file) if block else element("source", file=file),
+            domain.source(file, owned=self.owned),
             element("target", dev=ATTACHED, bus="virtio"),
             None if writable else element("readonly"),
             element("serial", serial),
-            type="block" if block else "file",
+            type="block" if file.startswith("/dev/") else "file",
             device="disk",
         )
         await self.libvirt.does(path, "attach-device", "/dev/stdin", "--live", input=written(disk).encode())

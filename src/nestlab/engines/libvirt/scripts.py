@@ -121,14 +121,9 @@ exit 0
 """Arguments: URI, a word that stands in nobody's XML, the directory of machines; then for each machine its directory's
 name and its domain's UUID. Prints what each domain was defined with and what it is, after lines with that word."""
 
-ASK = (
-    VIRSH
-    + r"""
-uri=$1; uuid=$2; shift 2
-for line; do v qemu-monitor-command "$uuid" "$line" || exit; echo; done
-"""
-)
-"""Arguments: URI, UUID, commands in QMP's JSON. Prints an answer on a line each."""
+ASK = VIRSH + 'uri=$1; v | grep "^{" || :'
+"""Argument: URI; on stdin commands of virsh's, which are no arguments of any process, as what is typed into a machine
+should be. Prints the answers in JSON, and none of what virsh itself prints between them."""
 
 DOES = (
     VIRSH
@@ -138,3 +133,62 @@ ours && v "$verb" "$uuid" "$@" >&2
 """
 )
 """Arguments: URI, UUID, owner, a command of virsh's that takes a domain first, its other arguments. stdin is its."""
+
+_NETWORK = (
+    VIRSH
+    + r"""
+made() { v net-dumpxml "$uuid" 2>/dev/null; }
+ours() { # whether the network is the lab's
+  made | grep -F "nestlab:made" | grep -qF "owner=\"$owner\"" && return 0
+  echo "the network $uuid is not of this lab: its metadata says otherwise" >&2
+  return 1
+}
+"""
+)
+"""Needs $uri, $uuid and $owner."""
+
+CONNECT = (
+    _NETWORK
+    + r"""
+uri=$1; uuid=$2; owner=$3
+ready
+if [ -z "$(made)" ]; then v net-create /dev/stdin >&2 && echo new; exit; fi
+ours || exit
+v net-list --uuid | grep -qxF "$uuid" || v net-start "$uuid" >&2
+"""
+)
+"""Arguments: URI, UUID, owner; on stdin the XML. Prints `new` where it was not there."""
+
+DISCONNECT = (
+    _NETWORK
+    + r"""
+uri=$1; uuid=$2; owner=$3
+v net-list --name >/dev/null || exit
+[ -n "$(made)" ] || exit 0
+ours || exit
+v net-destroy "$uuid" >/dev/null 2>&1
+[ -z "$(made)" ] || v net-undefine "$uuid" >&2 || [ -z "$(made)" ]
+"""
+)
+"""Arguments: URI, UUID, owner."""
+
+NETWORKS = (
+    VIRSH
+    + r"""
+uri=$1; prefix=$2; cut=$3
+ready
+names=$(v net-list --name) || exit
+for n in $names; do
+  case $n in "$prefix".*) echo "$cut $n"; v net-dumpxml "$n" 2>/dev/null ;; esac
+done
+exit 0
+"""
+)
+"""Arguments: URI, what the names of networks begin with, a word that stands in nobody's XML. Prints the XML of each
+that runs, after a line with that word and its name."""
+
+CARDS = VIRSH + 'uri=$1; uuid=$2; v dumpxml "$uuid" 2>/dev/null || :'
+"""Arguments: URI, UUID. Prints the XML of a domain as it is now, or nothing."""
+
+VERSION = VIRSH + 'uri=$1; ready; v version | grep "^Running hypervisor"'
+"""Argument: URI. Prints the version of the QEMU that libvirt runs."""

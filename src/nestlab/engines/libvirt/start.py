@@ -58,13 +58,13 @@ class Boot(booting.Boot):
             yield lines
 
 
-def of(plain: booting.Boot, libvirt: Libvirt, takes: Takes) -> Boot:
-    """The same start, by libvirt. Disks come and go, and memory and CPUs change, only with a start: libvirt would not
-    know of them."""
+def of(plain: booting.Boot, libvirt: Libvirt, takes: Takes, user: str = "") -> Boot:
+    """The same start, by libvirt. `user`: see `domain.Plan`. Disks come and go, and memory and CPUs change, only with a
+    start: libvirt would not know of them."""
 
     def compiled(launch: Launch) -> list[str]:
         mark = Mark(libvirt.owner, libvirt.lab, launch.spec.path, launch.spec.digest)
-        return [domain.xml(domain.Plan(launch, mark))]
+        return [domain.xml(domain.Plan(launch, mark, user))]
 
     own = {name: getattr(plain, name) for name in ("host", "user", "ready", "keep", "ports", "links")}
     own["launch"] = replace(plain.launch, room=NO_ROOM)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -50,30 +51,29 @@ class Libvirt:
     async def define(self, path: str, directory: str, text: str) -> Element:
         """Define a machine's domain; what libvirt has now. LabError when it refuses."""
         words = (self.uri, self.uuid(path), self.owner, directory)
-        said = await self._run(scripts.DEFINE, words, f"define {path}", input=text.encode())
+        said = await self.run(scripts.DEFINE, words, f"define {path}", input=text.encode())
         return self.read(said, path)
 
     async def undefine(self, path: str) -> None:
         """End a machine's domain, and have libvirt forget it. Of what is not there: nothing."""
-        await self._run(scripts.UNDEFINE, (self.uri, self.uuid(path), self.owner), f"forget {path}")
+        await self.run(scripts.UNDEFINE, (self.uri, self.uuid(path), self.owner), f"forget {path}")
 
     async def does(self, path: str, verb: str, *words: str, input: bytes | None = None) -> None:
         """One of virsh's commands for a machine's domain."""
         words = (self.uri, self.uuid(path), self.owner, verb, *words)
-        await self._run(scripts.DOES, words, f"{verb} {path}", input=input)
+        await self.run(scripts.DOES, words, f"{verb} {path}", input=input)
 
     async def ask(self, path: str, *commands: Mapping[str, Any]) -> list[Any]:
         """What a machine's QEMU answers to commands of QMP. Unreachable when there is no answer, LabError when it
         refuses one."""
-        lines = [json.dumps(each, separators=(",", ":")) for each in commands]
-        argv = ("sh", "-c", scripts.ASK, "ask", self.uri, self.uuid(path), *lines)
-        found = await self.host.run(argv, check=False, timeout=TAKES)
-        if found.status != 0:
+        lines = [f"qemu-monitor-command {self.uuid(path)} '{_quoted(each)}'\n" for each in commands]
+        argv = ("sh", "-c", scripts.ASK, "ask", self.uri)
+        found = await self.host.run(argv, input="".join(lines).encode(), check=False, timeout=TAKES)
+        rows = found.text.splitlines()
+        if found.status != 0 or len(rows) != len(commands):
             said = one_line(found.stderr.decode(errors="replace").strip())[:_SAID]
-            raise Unreachable(f"QEMU of {path} does not answer: {said}.", hint="See whether it runs: nestlab status")
-        rows = [line for line in found.text.splitlines() if line.strip()]
-        if len(rows) != len(commands):
-            raise Unreachable(f"QEMU of {path} does not answer: virsh printed {len(rows)} answers.")
+            what = f"QEMU of {path} does not answer: {said or f'virsh printed {len(rows)} answers'}."
+            raise Unreachable(what, hint="See whether it runs: nestlab status")
         return [qmp.answer(row, str(each["execute"]), path) for row, each in zip(rows, commands, strict=True)]
 
     def read(self, text: str, path: str) -> Element:
@@ -84,7 +84,15 @@ class Libvirt:
             what = f"libvirt on {self._where} says of {path} what is no domain: {one_line(str(error))[:_SAID]}."
             raise LabError(what, hint=f"See: virsh -c {self.uri} dumpxml {self.name(path)}") from error
 
-    async def _run(self, script: str, words: Sequence[str], what: str, *, input: bytes | None = None) -> str:
+    async def version(self) -> tuple[int, int, int] | None:
+        """Of the QEMU that libvirt runs, by its own word; None where it says none."""
+        said = await self.run(scripts.VERSION, (self.uri,), "tell its version")
+        found = re.search(r"QEMU ([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})", said)
+        return (int(found[1]), int(found[2]), int(found[3])) if found else None
+
+    async def run(self, script: str, words: Sequence[str], what: str, *, input: bytes | None = None) -> str:
+        """What a script with arguments prints there. LabError in the host's name where it fails: it does not do
+        `what`."""
         argv = ("sh", "-c", script, "libvirt", *words)
         found = await self.host.run(argv, input=input, check=False, timeout=TAKES)
         if found.status == 0:
@@ -101,7 +109,9 @@ _CAUSES = (
     ("virsh: command not found", "It has no virsh.", "Install libvirt there (Debian: libvirt-daemon-system)."),
     ("authentication unavailable", "It does not let this user in.", "As a rule, as root: usermod -aG libvirt USER"),
     ("Failed to connect socket", "Its libvirt does not run.", "systemctl enable --now libvirtd.socket"),
-    ("is not of this lab", "Somebody else's domain is in its place.", "Rename the lab, or that domain."),
+    ("already exists with uuid", "Somebody else's is in its place.", "Rename the lab, or what is in its place."),
+    ("already in use by", "Somebody else's is in its place.", "Rename the lab, or what is in its place."),
+    ("is not of this lab", "Somebody else's is in its place.", "Rename the lab, or what is in its place."),
 )
 """What virsh's words mean: part of them, a cause, and what helps."""
 
@@ -120,6 +130,11 @@ def refused(what: str, where: str, said: str) -> LabError:
     return LabError(
         f"libvirt on {where} does not {what}.{cause}", hint=hint, detail="\n".join(f"  | {x}" for x in shown)
     )
+
+
+def _quoted(command: Mapping[str, Any]) -> str:
+    """A command of QMP's in ASCII and without an apostrophe: virsh takes what is between two as it is."""
+    return json.dumps(command, separators=(",", ":")).replace("'", r"\u0027")
 
 
 class VirshMonitor(Monitor):
