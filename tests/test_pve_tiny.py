@@ -32,6 +32,7 @@ def reached_by_openssh(cli: Cli, folder: Path) -> None:
     ssh = ["ssh", "-F", str(config), "-o", "ConnectTimeout=120"]
     done = subprocess.run([*ssh, "small.two", "hostname"], env=cli.environment, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "two\n"), done.stderr
+    assert "stopping" not in done.stderr  # to be hung up on is how its ProxyCommand ends
     known = Path(next(line.split('"')[1] for line in config.read_text().splitlines() if "UserKnownHosts" in line))
     mine, theirs = known.read_text().splitlines()
     known.write_text(f"{mine.split()[0]} {theirs.split(' ', 1)[1]}\n")

@@ -235,16 +235,16 @@ def tracing() -> Iterator[None]:
         proc.trace, ssh.trace = before
 
 
-def run(work: Coroutine[Any, Any, int | None]) -> int | None:
+def run(work: Coroutine[Any, Any, int | None], *, quiet: bool = False) -> int | None:
     """The work's result. The first Ctrl-C (or SIGTERM, SIGHUP) cancels it, so that it ends cleanly, and then raises
-    Interrupted; the second ends nestlab at once."""
+    Interrupted; the second ends nestlab at once. `quiet`: nobody is told so, for to be ended is its usual end."""
     import asyncio
 
     with asyncio.Runner() as runner:
-        return runner.run(_supervised(work))
+        return runner.run(_supervised(work, quiet=quiet))
 
 
-async def _supervised(work: Coroutine[Any, Any, int | None]) -> int | None:
+async def _supervised(work: Coroutine[Any, Any, int | None], *, quiet: bool) -> int | None:
     import asyncio
 
     loop = asyncio.get_running_loop()
@@ -255,7 +255,8 @@ async def _supervised(work: Coroutine[Any, Any, int | None]) -> int | None:
         if stopping:
             _leave(number)
         stopping.append(number)
-        say("\nstopping; once more ends it at once" if number == signal.SIGINT else "stopping")
+        if not quiet:
+            say("\nstopping; once more ends it at once" if number == signal.SIGINT else "stopping")
         task.cancel()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -70,7 +70,7 @@ def ssh(ctx: typer.Context, words: SshWords, stdio: Stdio = False, debug: Debug 
       nestlab ssh hv1 journalctl -b
     """
     if stdio:
-        return run(_stdio(meant(words)))
+        return run(_stdio(meant(words)), quiet=True)  # ssh hangs up on it
     return run(_ssh(meant(words), ctx.meta.get(TAIL, [])))
 
 
