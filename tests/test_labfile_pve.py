@@ -124,7 +124,7 @@ ON = [
     ("[pve://h]", "", "found a list, expected `local`", ""),
     ("lokal", "", 'found the text "lokal", expected `local`', "Did you mean `local`?"),
     ("https://h:8006", "", 'found the text "https://h:8006", expected', ""),
-    ("qemu+ssh://h/system", "", "qemu+ssh: is not supported", "Say ssh://[USER@]HOST"),
+    ("qemu+tls://h/system", "", "qemu+tls: is not supported", "ssh://[USER@]HOST"),
     ("pve://", "", "it names no host", "pve://[USER@REALM[!TOKENID]@]HOST[:8006][/NODE]"),
     ("pve://root@h", "", "is no user with a realm", "Write it as"),
     ("pve://h/a/b", "", "only the name of a node may follow", "Write it as"),

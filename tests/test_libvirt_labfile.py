@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from nestlab.base.errors import Mistakes
+from nestlab.lab import libvirt_address
 from nestlab.lab.model import GIB, MIB, Lab
-from nestlab.lab.places import Libvirt
+from nestlab.lab.places import Libvirt, is_here
 from nestlab.labfile import parse_text
 from nestlab.labfile.render import render
 
@@ -74,7 +75,11 @@ def test_a_lab_on_a_libvirt_says_so_and_is_written_as_it_is_read() -> None:
         ("qemu:///sistem", "is no libvirt that nestlab knows"),
         ("qemu://other/system", "is no libvirt that nestlab knows"),
         ("qemu+tcp://other/system", "is not supported"),
-        ("{pve: 'qemu:///system'}", "a libvirt is no Proxmox VE"),
+        ("{pve: 'qemu:///system'}", "is no Proxmox VE"),
+        ("qemu+ssh://h/session", "makes no networks"),
+        ("qemu+ssh://h/system?socket=/x", "nothing but /system may follow"),
+        ("qemu+ssh:///system", "names no host"),
+        ("qemu+ssh://a:b@h/system", "has a password in it"),
     ],
 )
 def test_another_libvirt_than_the_systems_own_is_a_mistake_with_its_reason(said: str, what: str) -> None:
@@ -107,3 +112,14 @@ def test_what_no_network_and_no_machine_of_a_libvirt_can_is_a_mistake_at_its_pla
 def test_machines_inside_a_hypervisor_on_a_libvirt_may_have_all_that_its_kind_gives() -> None:
     [hv] = on_libvirt("machines: {h: {hypervisor: kvm, machines: {m: {tpm: true, firmware: uefi}}}}").machines
     assert hv.machines[0].hardware.tpm
+
+
+def test_the_libvirt_of_another_host_is_a_place_that_is_not_here() -> None:
+    read = parse_text("lab: x\non: qemu+ssh://root@h:2222/system\nmachines: {a: {}}\n", environ={})
+    assert read.on == Libvirt("qemu+ssh://root@h:2222/system")
+    assert not is_here(read.on)
+    assert is_here(Libvirt("qemu:///system"))
+    assert libvirt_address.reached("qemu+ssh://root@h:2222/system").url == "ssh://root@h:2222"
+    assert parse_text(render(read), environ={}) == read
+    with pytest.raises(Mistakes, match="`ports` means nothing here"):
+        parse_text("lab: x\non: qemu+ssh://h/system\nmachines: {a: {ports: [80]}}\n", environ={})

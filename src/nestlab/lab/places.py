@@ -48,8 +48,8 @@ LIBVIRT = "qemu:///system"
 
 @frozen
 class Libvirt:
-    """The libvirt of this machine, which runs the outermost machines of a lab as its domains. `address`:
-    `qemu:///system`."""
+    """A libvirt that runs the outermost machines of a lab as its domains. `address`: `qemu:///system`, that of this
+    machine, or `qemu+ssh://[USER@]HOST[:PORT]/system`, as `libvirt_address` writes it."""
 
     address: str
 
@@ -60,14 +60,14 @@ On: TypeAlias = Pve | Ssh | Libvirt
 
 def is_here(on: On | None) -> bool:
     """Whether the outermost machines run on this computer, and their files are here."""
-    return on is None or isinstance(on, Libvirt)
+    return on is None or on == Libvirt(LIBVIRT)
 
 
 def place_of(data: Mapping[str, Any]) -> On:
     """The place in JSON data, as `plain` made them. TypeError or KeyError for anything else."""
     if str(data["address"]).startswith("ssh://"):
         return Ssh(**data)
-    if str(data["address"]).startswith("qemu:"):
+    if str(data["address"]).startswith("qemu"):
         return Libvirt(**data)
     return Pve(**{**data, "nodes": tuple(data.get("nodes", ()))})
 

@@ -270,7 +270,8 @@ LAB = Record(
             "on",
             Either((PveAddress(local=True), Ref("pve"))),
             "Where the outermost machines run: on this computer (`local`), on its libvirt (`qemu:///system`), on"
-            " another Linux host (`ssh://[USER@]HOST[:22]`), or on a Proxmox VE.",
+            " another Linux host (`ssh://[USER@]HOST[:22]`), on that one's libvirt (`qemu+ssh://[USER@]HOST[:22]/system`),"
+            " or on a Proxmox VE.",
             default="local",
             example="pve://root@pam!lab@pve1",
             misnomers=("where", "target", "provider"),

@@ -17,9 +17,8 @@ from typing import Any
 from nestlab.base import regular
 from nestlab.base.did_you_mean import meant
 from nestlab.base.errors import LabError
-from nestlab.lab import ssh_address
+from nestlab.lab import libvirt_address, ssh_address
 from nestlab.lab.model import NAME, format_size, parse_size
-from nestlab.lab.places import LIBVIRT
 from nestlab.lab.pve_address import parse
 from nestlab.labfile.nodes import Scalar, found, resolve, shortened
 from nestlab.labfile.shapes import (
@@ -347,35 +346,22 @@ def _pve_address(shape: PveAddress, node: Scalar) -> str:
             )
         return text
     scheme = text.partition(":")[0].lower()
-    if scheme == "ssh":
+    if scheme in ("ssh", "qemu", "qemu+ssh"):
         if not shape.local:
             raise Wrong(f"{scheme}: is no Proxmox VE", "A node of one is reached by pve+ssh://[USER@]HOST.")
         try:
-            return ssh_address.of_lab(text).url
+            return ssh_address.of_lab(text).url if scheme == "ssh" else libvirt_address.of_lab(text)
         except LabError as error:
             raise Wrong(error.what.removesuffix("."), error.hint) from None
-    if scheme == "qemu":
-        return _libvirt_address(shape, text)
-    if scheme in ("qemu+ssh", "qemu+tcp", "qemu+tls", "libvirt"):
+    if scheme in ("qemu+tcp", "qemu+tls", "libvirt"):
         what = f"{scheme}: is not supported: a lab runs here, on a host that ssh reaches, or on a Proxmox VE"
-        raise Wrong(what, f"Say ssh://[USER@]HOST: nestlab's own engine then works there. Here there is {LIBVIRT}.")
+        raise Wrong(what, f"{libvirt_address.RIGHT} With ssh://[USER@]HOST nestlab's own engine works there.")
     if not scheme.startswith("pve"):
         raise _expected(shape, node, "" if "://" in text else meant(text, ("local",) * shape.local))
     try:
         return str(parse(text))
     except LabError as error:
         raise Wrong(error.what.removesuffix("."), error.hint) from None
-
-
-def _libvirt_address(shape: PveAddress, text: str) -> str:
-    if not shape.local:
-        raise Wrong("a libvirt is no Proxmox VE", "Say `on: qemu:///system`.")
-    if text.partition("?")[0] == "qemu:///session":
-        what = "a libvirt of the user's own makes no networks, which segments are on it"
-        raise Wrong(what, "Say `qemu:///system`, or leave `on` out: that takes no libvirt, and no root either.")
-    if text != LIBVIRT:
-        raise Wrong(f"{shortened(text)} is no libvirt that nestlab knows", f"That of this computer is {LIBVIRT}.")
-    return text
 
 
 _READERS: dict[type, Callable[..., Any]] = {

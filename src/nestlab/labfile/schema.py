@@ -145,7 +145,8 @@ def _leaf(shape: Shape) -> dict[str, Any]:
         case Mac():
             return {"type": "string", "pattern": f"^{_HEX}{{2}}(:{_HEX}{{2}}){{5}}$"}
         case PveAddress():
-            words = r"local|qemu:///system|ssh://[^=\s]+|pve\+local" if shape.local else r"pve\+local"
+            others = r"local|qemu:///system|qemu\+ssh://[^=\s]+/system|ssh://[^=\s]+|" * shape.local
+            words = rf"{others}pve\+local"
             return {"type": "string", "pattern": rf"^({words}|pve(\+ssh)?://[^=\s]+)$"}
         case Text():
             made = {"type": "string"}

@@ -21,8 +21,9 @@ from nestlab.home.paths import Place
 from nestlab.hosts import ssh
 from nestlab.hosts.host import Host
 from nestlab.hosts.ssh import SshHost
+from nestlab.lab import libvirt_address
 from nestlab.lab.blueprint import Blueprint
-from nestlab.lab.places import Ssh
+from nestlab.lab.places import Libvirt, Ssh
 from nestlab.plan import capacity
 from nestlab.plan.steps import Observed, Seen
 from nestlab.show.render import Acceleration
@@ -40,7 +41,7 @@ class AfarPlatform:
     """See `platform.Platform`. `named`: its address is the user's, and not only a lab file's."""
 
     home: Home
-    address: Ssh
+    address: Ssh | Libvirt
     reached: SshHost
     depot: Depot
     outer: Outer
@@ -104,16 +105,21 @@ class AfarPlatform:
 
 
 def platform(
-    home: Home, place: LabHome, on: Ssh, outer: Outer, *, named: bool = True, ask: Ask | None = None
+    home: Home, place: LabHome, on: Ssh | Libvirt, outer: Outer, *, named: bool = True, ask: Ask | None = None
 ) -> AfarPlatform:
     """A lab's host. Nothing is connected yet. LabError for what is no address."""
-    host = ssh.at(on.address, ask=ask, of_lab=True)
+    address = libvirt_address.reached(on.address).url if isinstance(on, Libvirt) else on.address
+    host = ssh.at(address, ask=ask, of_lab=True)
     directory = afar_labs.load(place) or afar_labs.new()
 
     def keep() -> None:
         afar_labs.keep(place, directory)
 
     depot = Depot(host, place.name, directory, ContentDigests(home.cache), home.cache, keep)
+    if isinstance(on, Libvirt):
+        from nestlab.verbs.libvirt_platform import AfarLibvirtPlatform
+
+        return AfarLibvirtPlatform(home, on, host, depot, outer, named, ask)
     return AfarPlatform(home, on, host, depot, outer, named, ask)
 
 

@@ -1,15 +1,16 @@
-"""A libvirt as the platform of a lab: this machine, whose libvirt runs the outermost machines."""
+"""A libvirt as the platform of a lab: this machine's, or that of a host that ssh reaches."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nestlab.base.errors import LabError
 from nestlab.base.events import Say
 from nestlab.base.frozen import frozen
 from nestlab.engines import Engine
+from nestlab.engines.libvirt.afar import AfarLibvirtEngine
 from nestlab.engines.libvirt.outer import OuterLibvirtEngine
 from nestlab.engines.libvirt.virsh import Libvirt
 from nestlab.engines.qemu.accel import Accelerator
@@ -18,6 +19,7 @@ from nestlab.hosts.host import Host
 from nestlab.images.qemu_runtime import GOOD_ENOUGH, Tool, Version
 from nestlab.lab.blueprint import Blueprint
 from nestlab.show.render import Acceleration
+from nestlab.verbs.afar_platform import AfarPlatform
 from nestlab.verbs.platform import LocalPlatform
 
 
@@ -30,20 +32,39 @@ class LibvirtPlatform(LocalPlatform):
     async def outlook(self, blueprint: Blueprint, paths: Collection[str]) -> tuple[Acceleration, ...]:
         found = await super().outlook(blueprint, paths)
         if found:
-            await self._good_enough(found)
+            good_enough(await self.version(), found)
         return found
 
-    async def _good_enough(self, found: Collection[Acceleration]) -> None:
-        version = await self.version()
-        if version is None:
-            raise LabError("libvirt does not say which QEMU it runs.", hint="See: virsh -c qemu:///system version")
-        for each in found:
-            least = GOOD_ENOUGH["tcg" if each.accel == "tcg" else "kvm"]
-            if version < least:
-                what = f"libvirt's QEMU is {said(version)}, and {each.path} takes {said(least)} or newer"
-                how = f", as it is emulated ({each.why})" if each.accel == "tcg" else ""
-                hint = "Leave `on:` out: nestlab brings along a QEMU of its own. Or install a newer one."
-                raise LabError(f"{what}{how}.", hint=hint)
+
+@dataclass
+class AfarLibvirtPlatform(AfarPlatform):
+    """The libvirt of a host that ssh reaches."""
+
+    def on(self, lab: str, parent: Host) -> Engine:
+        return AfarLibvirtEngine(parent, its_own(self._environment, parent), depot=self.depot)
+
+    @property
+    def _environment(self) -> Environment:
+        return self.outer(self.depot)
+
+    async def outlook(self, blueprint: Blueprint, paths: Collection[str]) -> tuple[Acceleration, ...]:
+        found = await super().outlook(blueprint, paths)
+        if found:
+            good_enough(await of_lab(self._environment, self.reached).version(), found)
+        return found
+
+
+def good_enough(version: Version | None, found: Collection[Acceleration]) -> None:
+    """LabError where a libvirt's QEMU is too old for how machines are to run."""
+    if version is None:
+        raise LabError("libvirt does not say which QEMU it runs.", hint="See there: virsh -c qemu:///system version")
+    for each in found:
+        least = GOOD_ENOUGH["tcg" if each.accel == "tcg" else "kvm"]
+        if version < least:
+            what = f"libvirt's QEMU is {said(version)}, and {each.path} takes {said(least)} or newer"
+            how = f", as it is emulated ({each.why})" if each.accel == "tcg" else ""
+            hint = "Have the lab run without libvirt: nestlab brings along a QEMU of its own. Or install a newer one."
+            raise LabError(f"{what}{how}.", hint=hint)
 
 
 def said(version: Version) -> str:
@@ -51,23 +72,28 @@ def said(version: Version) -> str:
     return ".".join(map(str, version))
 
 
-def platform(host: Host, environment: Environment, cache: Path) -> LibvirtPlatform:
-    """Of one lab. `environment`: the lab's on this host, with nestlab's own programs."""
-    first = environment.first_name or environment.lab
-    libvirt = Libvirt(host, first, lambda: environment.lab_keys.authorized)
+def of_lab(environment: Environment, host: Host) -> Libvirt:
+    """A host's libvirt, for a lab."""
+    return Libvirt(host, environment.first_name or environment.lab, lambda: environment.lab_keys.authorized)
+
+
+def its_own(environment: Environment, host: Host) -> Environment:
+    """The surroundings of a lab's engine on a host, with the QEMU that its libvirt runs and without a switch."""
     known: list[Version | None] = []
 
-    async def version() -> Version | None:
-        if not known:
-            known.append(await libvirt.version())
-        return known[0]
-
     async def qemu(_: Accelerator, __: Say) -> Tool:
-        return Tool(("qemu-system-x86_64",), {}, await version() or GOOD_ENOUGH["tcg"])
+        if not known:
+            known.append(await of_lab(environment, host).version())
+        return Tool(("qemu-system-x86_64",), {}, known[0] or GOOD_ENOUGH["tcg"])
 
-    its_own = replace(environment, wires=None, own_qemu=None, programs=replace(environment.programs, qemu=qemu))
+    return replace(environment, wires=None, own_qemu=None, programs=replace(environment.programs, qemu=qemu))
+
+
+def platform(host: Host, environment: Environment, cache: Path) -> LibvirtPlatform:
+    """Of one lab on this machine. `environment`: the lab's here, with nestlab's own programs."""
+    libvirts = its_own(environment, host)
 
     def on(lab: str, parent: Host) -> Engine:
-        return OuterLibvirtEngine(parent, replace(its_own, lab=lab))
+        return OuterLibvirtEngine(parent, replace(libvirts, lab=lab))
 
-    return LibvirtPlatform(host, on, cache, environment.place, version)
+    return LibvirtPlatform(host, on, cache, environment.place, of_lab(environment, host).version)

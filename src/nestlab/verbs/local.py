@@ -27,7 +27,7 @@ from nestlab.images import package_names, qemu_runtime
 from nestlab.images.image_files import Cache
 from nestlab.images.qemu_runtime import Tool, choose_qemu, choose_qemu_img
 from nestlab.install import make as install_image
-from nestlab.lab.places import Libvirt, On, Ssh
+from nestlab.lab.places import Libvirt, On, Ssh, is_here
 from nestlab.verbs.platform import Platform
 from nestlab.verbs.site import Site
 
@@ -151,7 +151,7 @@ def site(home: Home, *, consent: Callable[[str], bool] | None = None) -> Site:
     makers = {**dict.fromkeys(kinds.kinds(), inside), "libvirt": by_libvirt, "pve": in_node}
 
     def elsewhere(place: LabHome, on: On, named: bool) -> Platform:
-        if isinstance(on, Ssh):
+        if isinstance(on, Ssh) or (isinstance(on, Libvirt) and not is_here(on)):
             from nestlab.verbs import afar_platform as afar  # labs on this machine need nothing of it
 
             return afar.platform(
