@@ -7,6 +7,10 @@ from functools import cache
 from pathlib import Path
 
 
+LONGEST = 10
+"""Digits of a pid, at most: a kernel's has 7 (PID_MAX_LIMIT)."""
+
+
 def mark(pid: int | None = None) -> str:
     """A word for a process (this one): its pid, when it started (ticks after the boot), and 8 hex digits of the boot's
     id. A process that is gone has no more than its pid."""
@@ -18,7 +22,7 @@ def mark(pid: int | None = None) -> str:
 def lives(word: str) -> bool:
     """Whether the very process of a mark lives; of a pid alone, whether there is such a process."""
     pid, _, rest = word.partition(".")
-    if not pid.isascii() or not pid.isdigit() or not Path("/proc", pid).exists():
+    if not pid.isascii() or not pid.isdigit() or len(pid) > LONGEST or not Path("/proc", pid).exists():
         return False
     return not rest or mark(int(pid)) == word
 
