@@ -195,6 +195,8 @@ _PAST = {
     "hosts/probe.py": "a script that runs on a host",
     "engines/qemu/container_runner.py": "a program that runs in a hypervisor",
     "engines/qemu/container_sockets.py": "a part of that",
+    "network/remote_switch.py": "a program that runs on another host: frames for `capture`",
+    "network/switch_ports.py": "a line for the log of the switch, a process of its own",
     "install/relay.py": "a program whose stdout is a guest's connection",
     "wire/pve/relay.py": "a script that runs on a node",
     "verbs/capture.py": "the text of a script that runs in a machine",

@@ -283,7 +283,7 @@ async def _gc_there(on: Pve, *, yes: bool, named: bool) -> int | None:
 async def _gc_by_ssh(address: str, *, yes: bool) -> int | None:
     """What no lab on a host uses, of this user or another who shares that account."""
     from nestlab.cli.exit_status import answered, on_terminal
-    from nestlab.engines.afar import unused
+    from nestlab.engines.ssh_host import unused
     from nestlab.hosts import ssh
 
     host = ssh.at(address, ask=answered if on_terminal() else None, of_lab=True)

@@ -153,7 +153,7 @@ async def _opened(session: Session, spec: Spec, nic: Nic, captured: Captured) ->
         async with _read(host, spec.path, ("sh", "-c", script, "capture", place, bridge_name(nic.segment))) as frames:
             yield frames
     elif isinstance(session.blueprint.on, Ssh):
-        argv = await _from_switch_afar(session, spec, nic)
+        argv = await _from_remote_switch(session, spec, nic)
         async with _read(session.platform.host, spec.path, argv) as frames:
             yield frames
     elif session.blueprint.on is not None:
@@ -165,14 +165,14 @@ async def _opened(session: Session, spec: Spec, nic: Nic, captured: Captured) ->
             yield frames
 
 
-async def _from_switch_afar(session: Session, spec: Spec, nic: Nic) -> tuple[str, ...]:
+async def _from_remote_switch(session: Session, spec: Spec, nic: Nic) -> tuple[str, ...]:
     """The command that captures at the switch, on the lab's own host."""
-    from nestlab.verbs.afar_platform import AfarPlatform
+    from nestlab.verbs.ssh_platform import SshPlatform
 
-    assert isinstance(session.platform, AfarPlatform)
+    assert isinstance(session.platform, SshPlatform)
     seen = (await session.look()).machines.get(spec.path)
     asked = {"segment": nic.segment, "mac": nic.mac, "pid": seen.pid if seen else None}
-    return (*await session.platform.depot.program("capture"), json.dumps(asked))
+    return (*await session.platform.uploads.program("capture"), json.dumps(asked))
 
 
 @asynccontextmanager

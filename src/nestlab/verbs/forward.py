@@ -56,11 +56,11 @@ async def forwarded(
     LabError where the port is taken; Unreachable where the machine does not run."""
     host = await _host(session, path)
     if host is None and isinstance(session.blueprint.on, Ssh):
-        afar = session.platform.host
-        assert isinstance(afar, SshHost)
+        far = session.platform.host
+        assert isinstance(far, SshHost)
         async with (
             ports.on_host(session, path, port) as there,
-            _any_of(port, local, lambda: afar.tcp(there), say, path) as got,
+            _any_of(port, local, lambda: far.tcp(there), say, path) as got,
         ):
             yield got
         return

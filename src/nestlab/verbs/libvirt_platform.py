@@ -10,8 +10,8 @@ from nestlab.base.errors import LabError
 from nestlab.base.events import Say
 from nestlab.base.frozen import frozen
 from nestlab.engines import Engine
-from nestlab.engines.libvirt.afar import AfarLibvirtEngine
 from nestlab.engines.libvirt.outer import OuterLibvirtEngine
+from nestlab.engines.libvirt.remote import RemoteLibvirtEngine
 from nestlab.engines.libvirt.virsh import Libvirt
 from nestlab.engines.qemu.accel import Accelerator
 from nestlab.engines.qemu.environment import Environment
@@ -19,8 +19,8 @@ from nestlab.hosts.host import Host
 from nestlab.images.qemu_runtime import GOOD_ENOUGH, Tool, Version
 from nestlab.lab.blueprint import Blueprint
 from nestlab.show.render import Acceleration
-from nestlab.verbs.afar_platform import AfarPlatform
 from nestlab.verbs.platform import LocalPlatform
+from nestlab.verbs.ssh_platform import SshPlatform
 
 
 @frozen
@@ -37,15 +37,15 @@ class LibvirtPlatform(LocalPlatform):
 
 
 @dataclass
-class AfarLibvirtPlatform(AfarPlatform):
+class AfarLibvirtPlatform(SshPlatform):
     """The libvirt of a host that ssh reaches."""
 
     def on(self, lab: str, parent: Host) -> Engine:
-        return AfarLibvirtEngine(parent, its_own(self._environment, parent), depot=self.depot)
+        return RemoteLibvirtEngine(parent, its_own(self._environment, parent), uploads=self.uploads)
 
     @property
     def _environment(self) -> Environment:
-        return self.outer(self.depot)
+        return self.outer(self.uploads)
 
     async def outlook(self, blueprint: Blueprint, paths: Collection[str]) -> tuple[Acceleration, ...]:
         found = await super().outlook(blueprint, paths)

@@ -152,10 +152,15 @@ def site(home: Home, *, consent: Callable[[str], bool] | None = None) -> Site:
 
     def elsewhere(place: LabHome, on: On, named: bool) -> Platform:
         if isinstance(on, Ssh) or (isinstance(on, Libvirt) and not is_here(on)):
-            from nestlab.verbs import afar_platform as afar  # labs on this machine need nothing of it
+            from nestlab.verbs import ssh_platform  # labs on this machine need nothing of it
 
-            return afar.platform(
-                home, place, on, lambda depot: afar.environment(outer(place.name), depot), named=named, ask=consent
+            return ssh_platform.platform(
+                home,
+                place,
+                on,
+                lambda uploads: ssh_platform.environment(outer(place.name), uploads),
+                named=named,
+                ask=consent,
             )
         if isinstance(on, Libvirt):
             from nestlab.verbs import libvirt_platform  # labs elsewhere need nothing of it

@@ -13,7 +13,7 @@ import re
 
 from nestlab.base.events import Say
 from nestlab.engines.qemu import sparse_copy
-from nestlab.engines.qemu.environment import Depot
+from nestlab.engines.qemu.environment import Uploads
 from nestlab.engines.qemu.scripts import CARGO, alone
 from nestlab.home.paths import GUEST_ROOT
 from nestlab.hosts.host import Host
@@ -38,10 +38,10 @@ def serial_of(key: str, role: str) -> str:
 class Cargo:
     """Where an image's files are on one host."""
 
-    def __init__(self, host: Host, library: ImageStore, depot: Depot | None = None) -> None:
+    def __init__(self, host: Host, library: ImageStore, uploads: Uploads | None = None) -> None:
         self._host = host
         self._library = library
-        self._depot = depot
+        self._uploads = uploads
         self._lock = asyncio.Lock()
         self._devices: dict[str, str] = {}
         self._mounted: dict[str, str] = {}
@@ -92,8 +92,8 @@ class Cargo:
 
     async def _file(self, artifacts: ImageFiles, role: str, say: Say) -> str:
         source, serial = artifacts.files[role], serial_of(artifacts.key, role)
-        if self._depot is not None:
-            return await self._depot.file(source, say)
+        if self._uploads is not None:
+            return await self._uploads.file(source, say)
         if self._host.level == 0:
             return str(source)
         if serial not in self._devices:

@@ -86,7 +86,7 @@ class QemuEngine(ByMonitor):
     _slow: Slowness = field(init=False)
 
     def __post_init__(self) -> None:
-        self._stock = Cargo(self.parent, self.environment.library, self.environment.depot)
+        self._stock = Cargo(self.parent, self.environment.library, self.environment.uploads)
         self._maker = Maker(self.parent, self.environment, self._stock)
         self._observer = Observer(self.parent, self.environment)
         self._slow = Slowness(self.parent, self.environment.speeds)

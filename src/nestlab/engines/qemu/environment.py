@@ -92,7 +92,7 @@ class OwnQemu:
     install: Callable[[Say], Awaitable[None]]
 
 
-class Depot(Protocol):
+class Uploads(Protocol):
     """What keeps files of this machine on the lab's own host, where that is another one."""
 
     async def file(self, source: Path, say: Say) -> str:
@@ -121,7 +121,7 @@ class Environment:
     """Those that the user wants the lab to have."""
     first_name: str = ""
     """What the lab was called when it was made, if it was renamed since (see `home.former_names`)."""
-    depot: Depot | None = None
+    uploads: Uploads | None = None
     """None on this machine, and inside hypervisors."""
 
     def management_mac(self, spec: Spec) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from nestlab.base.events import Say
 from nestlab.base.frozen import frozen
 from nestlab.engines.qemu.argv import Launch
-from nestlab.engines.qemu.environment import Depot
+from nestlab.engines.qemu.environment import Uploads
 from nestlab.engines.qemu.hardware_argv import Uefi
 from nestlab.home.paths import GUEST_ROOT
 from nestlab.hosts.host import Host
@@ -30,7 +30,7 @@ class FirmwareFiles:
 
     host: Host
     fetch: Fetch
-    depot: Depot | None = None
+    uploads: Uploads | None = None
 
     async def uefi(self, firmware: Firmware, say: Say) -> Uefi:
         """The UEFI of a machine on this host."""
@@ -40,8 +40,8 @@ class FirmwareFiles:
 
     async def swtpm(self, say: Say) -> tuple[str, ...]:
         """The command of a software TPM on this host."""
-        if self.depot is not None:
-            return self.depot.software_tpm()
+        if self.uploads is not None:
+            return self.uploads.software_tpm()
         if not self.host.level:
             return system_swtpm() or (await self.fetch(say)).swtpm
         program, *libraries = [await self.carried(each, say) for each in (await self.fetch(say)).carried]
@@ -50,8 +50,8 @@ class FirmwareFiles:
 
     async def carried(self, source: Path, say: Say) -> str:
         """The path of a file of the lab's host on this one; it is copied there once."""
-        if self.depot is not None:
-            return await self.depot.file(source, say)
+        if self.uploads is not None:
+            return await self.uploads.file(source, say)
         if not self.host.level:
             return str(source)
         digest = await asyncio.to_thread(_digest, source)

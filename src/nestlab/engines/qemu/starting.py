@@ -63,7 +63,7 @@ async def composed(
     if spec.machine.hardware.uefi or spec.machine.hardware.tpm:
         from nestlab.engines.qemu import firmware  # few machines have either
 
-        files_there = firmware.FirmwareFiles(maker.host, environment.programs.firmware, environment.depot)
+        files_there = firmware.FirmwareFiles(maker.host, environment.programs.firmware, environment.uploads)
         plan = await firmware.equipped(plan, files_there, artifacts, say)
     room = room_of(spec, choice.accel, by_kernel=plan.kernel is not None)
     words = container.compiler(spec, files, environment.lab_keys) if spec.machine.container else argv

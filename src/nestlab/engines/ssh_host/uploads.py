@@ -25,8 +25,8 @@ from nestlab.base.errors import LabError
 from nestlab.base.events import Say
 from nestlab.base.paint import human
 from nestlab.base.typed import parsed
-from nestlab.engines.afar.survey import PYTHON, Survey, survey
 from nestlab.engines.qemu import sparse_copy
+from nestlab.engines.ssh_host.survey import PYTHON, Survey, survey
 from nestlab.home.content_digests import ContentDigests
 from nestlab.home.paths import Place
 from nestlab.hosts.host import called
@@ -37,11 +37,11 @@ from nestlab.wire import shapes
 from nestlab.wire.shapes import odd
 
 ROOMS = ("base", "hosts", "lab", "network", "wire")
-"""What of nestlab is sent: as much as `network.afar` needs."""
+"""What of nestlab is sent: as much as `network.remote_switch` needs."""
 
 START = """import sys
 sys.path.insert(0, sys.argv.pop(1))
-from nestlab.network.afar import main
+from nestlab.network.remote_switch import main
 sys.exit(main(sys.argv[1:]))"""
 
 HAVE = r"""
@@ -88,10 +88,9 @@ SHORT = 20
 
 
 @dataclass
-class Depot:
+class Uploads:
     """Of one lab on one host. `lab`: its directory's name there, 12 hex digits. `cache`: nestlab's, here. `keep` writes
-    down, here, how
-    that directory is called."""
+    down, here, how that directory is called."""
 
     host: SshHost
     name: str
@@ -155,7 +154,7 @@ class Depot:
         if "there" in (await self.host.run(("sh", "-c", HAVE, "have", root, self.lab, digest, name))).text:
             return target
         size = await asyncio.to_thread(lambda: source.stat().st_blocks * 512)
-        say(f"sending {source.parent.name}/{source.name}, {human(size)}, to {called(self.host)}, where it is kept")
+        say(f"sending {source.name}, {human(size)}, to {called(self.host)}, where it is kept")
         self.needs()
         await sparse_copy.copy(source, self.host, target, python=self.found.python, token=self.lab)
         return target
@@ -208,8 +207,8 @@ class Depot:
     # nestlab's own programs
 
     async def program(self, verb: str) -> tuple[str, ...]:
-        """The command that does something with the lab's switch there (`network.afar`); its programs are sent if they
-        are not there."""
+        """The command that does something with the lab's switch there (`network.remote_switch`); its programs are sent
+        if they are not there."""
         self.needs()
         data, digest = _programs()
         target = f"{self.found.root}/lib/{digest}.zip"
@@ -221,7 +220,7 @@ class Depot:
         return (self.found.python, "-I", "-S", "-c", START, target, verb, self.place.switch, self.name)
 
     async def ask(self, verb: str, **asked: Any) -> Any:
-        """What `network.afar` answers. LabError as it says, Odd for what is no answer."""
+        """What `network.remote_switch` answers. LabError as it says, Odd for what is no answer."""
         data = json.dumps({**asked, "patience": patience.stretch()}).encode()
         result = await self.host.run(await self.program(verb), input=data, check=False, timeout=60)
         return _answered(result.stdout, result.stderr, called(self.host), verb)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from nestlab.base.errors import LabError
 from nestlab.base.frozen import frozen
-from nestlab.engines.afar.depot import Depot
 from nestlab.engines.qemu.environment import Wires
+from nestlab.engines.ssh_host.uploads import Uploads
 from nestlab.hosts.host import Host
 from nestlab.lab.faults import Impairment
 from nestlab.network.netboot_offer import Offer
@@ -19,10 +19,10 @@ THERE = '[ -S "$1/$2" ] && echo there; :'
 
 
 @frozen
-class WiresAfar(Wires):
+class RemoteWires(Wires):
     """See `Wires`. `directory`: there."""
 
-    depot: Depot
+    uploads: Uploads
 
     async def ensure(self, segments: Iterable[str], host: Host, vlans: Mapping[str, Collection[int]]) -> None:
         names = list(segments)
@@ -31,21 +31,21 @@ class WiresAfar(Wires):
             words = ("", "trunk", "4094") if name in tagged else ("",)
             longest = max(len(f"{self.directory}/{socket_name(name, word)}".encode()) for word in words)
             if longest > PATH_LIMIT:
-                what = f"The socket of segment {name} in {self.directory} on {self.depot.host.address} would have"
+                what = f"The socket of segment {name} in {self.directory} on {self.uploads.host.address} would have"
                 hint = "Give the segment a shorter name, or set NESTLAB_HOME there to a shorter path."
                 raise LabError(f"{what} {longest} bytes of path, of which Linux takes {PATH_LIMIT}.", hint=hint)
-        await self.depot.ask("ensure", segments=names, vlans=tagged)
+        await self.uploads.ask("ensure", segments=names, vlans=tagged)
 
     async def impair(self, rules: Mapping[str, Mapping[str, Impairment]]) -> None:
         told = {
             name: {mac: [each.delay, each.jitter, each.loss, each.rate] for mac, each in cards.items()}
             for name, cards in rules.items()
         }
-        await self.depot.ask("impair", rules=told)
+        await self.uploads.ask("impair", rules=told)
 
     async def serve(self, segment: str, offer: Offer | None, host: Host) -> None:
         if offer is not None:
-            what = f"Segment {segment} cannot serve what machines boot from on {self.depot.host.address}."
+            what = f"Segment {segment} cannot serve what machines boot from on {self.uploads.host.address}."
             raise LabError(what, hint="`netboot:` is for labs on this computer.")
 
     def served(self) -> Mapping[str, str]:
@@ -53,17 +53,17 @@ class WiresAfar(Wires):
 
     async def remove(self, segment: str) -> None:
         if await self._there():
-            await self.depot.ask("remove", segments=[segment])
+            await self.uploads.ask("remove", segments=[segment])
 
     async def observe(self) -> frozenset[str]:
-        return frozenset(map(str, await self.depot.ask("observe"))) if await self._there() else frozenset()
+        return frozenset(map(str, await self.uploads.ask("observe"))) if await self._there() else frozenset()
 
     async def _there(self) -> bool:
         """Whether a switch is there, or was."""
-        asked = ("sh", "-c", THERE, "there", self.depot.place.switch, CONTROL)
-        return "there" in (await self.depot.host.run(asked)).text
+        asked = ("sh", "-c", THERE, "there", self.uploads.place.switch, CONTROL)
+        return "there" in (await self.uploads.host.run(asked)).text
 
 
-def wires(depot: Depot) -> WiresAfar:
-    """The wires of a depot's lab, after `look`."""
-    return WiresAfar(depot.name, Path(depot.place.switch), depot)
+def wires(uploads: Uploads) -> RemoteWires:
+    """The wires of a uploads's lab, after `look`."""
+    return RemoteWires(uploads.name, Path(uploads.place.switch), uploads)

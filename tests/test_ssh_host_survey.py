@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from nestlab.base.errors import LabError
-from nestlab.engines.afar.survey import Program, parse
-from nestlab.home import afar_labs
+from nestlab.engines.ssh_host.survey import Program, parse
+from nestlab.home import ssh_labs
 from nestlab.home.directories import LabHome
 from nestlab.lab import blueprint_file
 from nestlab.lab.blueprint import Blueprint
@@ -23,7 +23,7 @@ PLAIN = "H /home/lab/.local/state/nestlab\nA x86_64\nD /dev/sda1 1000 400 600 40
 def test_what_a_host_has_is_read() -> None:
     more = "Q qemu-system-x86_64 /usr/bin/qemu-system-x86_64 QEMU emulator version 10.0.8 (Debian 1:10.0.8)\nR\nL\n"
     found = parse(PLAIN + more + "Q swtpm /usr/bin/swtpm TPM emulator version 0.7.1\n", HOST)
-    assert (found.root, found.free) == ("/home/lab/.local/state/nestlab/afar", 600 << 10)
+    assert (found.root, found.free) == ("/home/lab/.local/state/nestlab/hosted", 600 << 10)
     assert (found.python, found.swtpm) == ("/usr/bin/python3", "/usr/bin/swtpm")
     assert found.qemu == Program("/usr/bin/qemu-system-x86_64", (10, 0, 8))
     assert found.qemu_img is None
@@ -83,21 +83,21 @@ def test_what_no_such_host_has_is_a_mistake_with_its_place(more: str, what: str)
 
 def test_the_directory_of_a_lab_there_is_kept_and_a_damaged_record_is_told(tmp_path: Path) -> None:
     place = LabHome("x", tmp_path)
-    assert afar_labs.load(place) == ""
-    name = afar_labs.new()
-    afar_labs.keep(place, name)
-    assert afar_labs.load(place) == name != afar_labs.new()
-    (tmp_path / afar_labs.NAME).write_text('{"directory": "../../home"}')
+    assert ssh_labs.load(place) == ""
+    name = ssh_labs.new()
+    ssh_labs.keep(place, name)
+    assert ssh_labs.load(place) == name != ssh_labs.new()
+    (tmp_path / ssh_labs.NAME).write_text('{"directory": "../../home"}')
     with pytest.raises(LabError, match="names no directory of a lab"):
-        afar_labs.load(place)
-    (tmp_path / afar_labs.NAME).write_text("{")
+        ssh_labs.load(place)
+    (tmp_path / ssh_labs.NAME).write_text("{")
     with pytest.raises(LabError, match="cannot be read"):
-        afar_labs.load(place)
+        ssh_labs.load(place)
 
 
 def test_a_host_is_agreed_to_once(tmp_path: Path) -> None:
-    assert not afar_labs.agreed(tmp_path, HOST)
-    afar_labs.agree(tmp_path, HOST)
-    afar_labs.agree(tmp_path, "ssh://other")
-    assert afar_labs.agreed(tmp_path, HOST)
-    assert not afar_labs.agreed(tmp_path, "ssh://lab@server2")
+    assert not ssh_labs.agreed(tmp_path, HOST)
+    ssh_labs.agree(tmp_path, HOST)
+    ssh_labs.agree(tmp_path, "ssh://other")
+    assert ssh_labs.agreed(tmp_path, HOST)
+    assert not ssh_labs.agreed(tmp_path, "ssh://lab@server2")

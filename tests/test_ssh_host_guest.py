@@ -18,10 +18,10 @@ from nestlab.lab.model import GIB, MIB, Image, Lab, Link, Machine, Segment
 from nestlab.lab.places import Ssh
 from nestlab.plan.planner import plan
 from nestlab.verbs import local
-from nestlab.verbs.afar_platform import AfarPlatform
 from nestlab.verbs.apply import apply
 from nestlab.verbs.nest import Nest
 from nestlab.verbs.site import Site
+from nestlab.verbs.ssh_platform import SshPlatform
 from nestlab.verbs.verify import verify
 from remotes import give_key, know, make_home, needs_sshd, url
 from sshd import Sshd, sshd
@@ -41,15 +41,15 @@ class Far:
 
     @property
     def home(self) -> Path:
-        return self.server.folder / ".local/state/nestlab/afar"
+        return self.server.folder / ".local/state/nestlab/hosted"
 
     def site(self, name: str) -> Site:
         return local.site(Home(self.folder / name, CACHE))
 
-    def platform(self, name: str, lab: str) -> AfarPlatform:
+    def platform(self, name: str, lab: str) -> SshPlatform:
         site = self.site(name)
         made = site.platform(site.home.lab(lab), Ssh(url(self.server)), named=True)
-        assert isinstance(made, AfarPlatform)
+        assert isinstance(made, SshPlatform)
         return made
 
 

@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from nestlab.base.events import Say
-from nestlab.engines.afar.depot import Depot
 from nestlab.engines.qemu.accel import Accelerator
 from nestlab.engines.qemu.environment import OwnQemu, Programs
+from nestlab.engines.ssh_host.uploads import Uploads
 from nestlab.hosts.host import Host
 from nestlab.images.qemu_runtime import DISK_TOOL, GOOD_ENOUGH, Tool
 
@@ -16,35 +16,35 @@ if TYPE_CHECKING:
     from nestlab.images.firmware_files import Pack
 
 
-def programs(depot: Depot, firmware: Callable[[Say], Awaitable[Pack]]) -> Programs:
-    """Those of the depot's host. `firmware`: see `Programs`."""
+def programs(uploads: Uploads, firmware: Callable[[Say], Awaitable[Pack]]) -> Programs:
+    """Those of the uploads's host. `firmware`: see `Programs`."""
 
     async def qemu(accel: Accelerator, say: Say) -> Tool:
-        found = await depot.look()
-        if found.qemu is not None and depot.good(GOOD_ENOUGH[accel]):
+        found = await uploads.look()
+        if found.qemu is not None and uploads.good(GOOD_ENOUGH[accel]):
             return Tool((found.qemu.path,), {}, found.qemu.version)
-        return (await depot.runtime(say)).qemu
+        return (await uploads.runtime(say)).qemu
 
     async def qemu_img(say: Say) -> Tool:
-        found = await depot.look()
+        found = await uploads.look()
         if found.qemu_img is not None and found.qemu_img.version >= DISK_TOOL:
             return Tool((found.qemu_img.path,), {}, found.qemu_img.version)
-        return (await depot.runtime(say)).qemu_img
+        return (await uploads.runtime(say)).qemu_img
 
     return Programs(qemu, qemu_img, firmware)
 
 
-def own_qemu(depot: Depot) -> OwnQemu:
+def own_qemu(uploads: Uploads) -> OwnQemu:
     """nestlab's own QEMU there: whether it is needed and not there, and how it comes."""
 
     async def lacking(host: Host) -> bool:
-        found = await depot.look()
+        found = await uploads.look()
         if found.runtime:
             return False
         facts = await host.facts()
-        return not depot.good(GOOD_ENOUGH["kvm" if facts.hardware else "tcg"])
+        return not uploads.good(GOOD_ENOUGH["kvm" if facts.hardware else "tcg"])
 
     async def install(say: Say) -> None:
-        await depot.runtime(say)
+        await uploads.runtime(say)
 
     return OwnQemu(lacking, install)

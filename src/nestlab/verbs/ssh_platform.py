@@ -10,11 +10,11 @@ from nestlab.base.errors import LabError
 from nestlab.base.files import disk_free
 from nestlab.base.proofs import Proof
 from nestlab.engines import Engine
-from nestlab.engines.afar import programs, wires
-from nestlab.engines.afar.depot import Depot
-from nestlab.engines.afar.engine import AfarEngine
 from nestlab.engines.qemu.environment import Environment
-from nestlab.home import afar_labs
+from nestlab.engines.ssh_host import programs, wires
+from nestlab.engines.ssh_host.engine import SshHostEngine
+from nestlab.engines.ssh_host.uploads import Uploads
+from nestlab.home import ssh_labs
 from nestlab.home.content_digests import ContentDigests
 from nestlab.home.directories import Home, LabHome
 from nestlab.home.paths import Place
@@ -32,18 +32,18 @@ from nestlab.verbs.platform import accelerated, level_0
 Ask = Callable[[str], bool]
 """Asks the person at the terminal; True for yes."""
 
-Outer = Callable[[Depot], Environment]
+Outer = Callable[[Uploads], Environment]
 """The surroundings of the engine there, once the host was looked at."""
 
 
 @dataclass
-class AfarPlatform:
+class SshPlatform:
     """See `platform.Platform`. `named`: its address is the user's, and not only a lab file's."""
 
     home: Home
     address: Ssh | Libvirt
     reached: SshHost
-    depot: Depot
+    uploads: Uploads
     outer: Outer
     named: bool = True
     ask: Ask | None = None
@@ -54,22 +54,22 @@ class AfarPlatform:
 
     @property
     def place(self) -> Place:
-        return self.depot.place
+        return self.uploads.place
 
     def on(self, lab: str, parent: Host) -> Engine:
-        return AfarEngine(parent, self.outer(self.depot), depot=self.depot)
+        return SshHostEngine(parent, self.outer(self.uploads), uploads=self.uploads)
 
     async def enter(self) -> None:
         """LabError for a host that only a lab file names, and the person does not agree to: nothing was sent there."""
         address = self.address.address
-        if not self.named and not await asyncio.to_thread(afar_labs.agreed, self.home.state, address):
+        if not self.named and not await asyncio.to_thread(ssh_labs.agreed, self.home.state, address):
             hint = f"If it is yours, say so: --set on={address}, as in `nestlab up FILE --set on={address}`."
             what = f"{address} is named by a lab file only: nothing was sent there, and its name was not looked up."
             question = f"Log in to {address}, which the lab file names, and make machines there?"
             if self.ask is None or not self.ask(question):
                 raise LabError(what, hint=hint)
-            await asyncio.to_thread(afar_labs.agree, self.home.state, address)
-        await self.depot.look()
+            await asyncio.to_thread(ssh_labs.agree, self.home.state, address)
+        await self.uploads.look()
 
     async def routes(self) -> tuple[str, ...]:
         return (await self.reached.facts()).routes
@@ -78,9 +78,9 @@ class AfarPlatform:
         self, blueprint: Blueprint, observed: Observed, wanted: Collection[str], to_build: Mapping[str, int]
     ) -> tuple[str, ...]:
         if wanted:
-            self.depot.needs()
+            self.uploads.needs()
         capacity.check_images(disk_free(self.home.cache), to_build)
-        facts, free = await self.reached.facts(), (await self.depot.look()).free
+        facts, free = await self.reached.facts(), (await self.uploads.look()).free
         return capacity.check(blueprint, observed, facts, wanted=wanted, disk_free=free)
 
     async def outlook(self, blueprint: Blueprint, paths: Collection[str]) -> tuple[Acceleration, ...]:
@@ -98,7 +98,7 @@ class AfarPlatform:
         return None
 
     async def leave(self) -> None:
-        await self.depot.leave()
+        await self.uploads.leave()
 
     async def close(self) -> None:
         await self.reached.close()
@@ -106,30 +106,30 @@ class AfarPlatform:
 
 def platform(
     home: Home, place: LabHome, on: Ssh | Libvirt, outer: Outer, *, named: bool = True, ask: Ask | None = None
-) -> AfarPlatform:
+) -> SshPlatform:
     """A lab's host. Nothing is connected yet. LabError for what is no address."""
     address = libvirt_address.reached(on.address).url if isinstance(on, Libvirt) else on.address
     host = ssh.at(address, ask=ask, of_lab=True)
-    directory = afar_labs.load(place) or afar_labs.new()
+    directory = ssh_labs.load(place) or ssh_labs.new()
 
     def keep() -> None:
-        afar_labs.keep(place, directory)
+        ssh_labs.keep(place, directory)
 
-    depot = Depot(host, place.name, directory, ContentDigests(home.cache), home.cache, keep)
+    uploads = Uploads(host, place.name, directory, ContentDigests(home.cache), home.cache, keep)
     if isinstance(on, Libvirt):
         from nestlab.verbs.libvirt_platform import AfarLibvirtPlatform
 
-        return AfarLibvirtPlatform(home, on, host, depot, outer, named, ask)
-    return AfarPlatform(home, on, host, depot, outer, named, ask)
+        return AfarLibvirtPlatform(home, on, host, uploads, outer, named, ask)
+    return SshPlatform(home, on, host, uploads, outer, named, ask)
 
 
-def environment(known: Environment, depot: Depot) -> Environment:
-    """The surroundings of a lab's engine on this computer, as they are on the depot's host."""
+def environment(known: Environment, uploads: Uploads) -> Environment:
+    """The surroundings of a lab's engine on this computer, as they are on the uploads's host."""
     return replace(
         known,
-        place=depot.place,
-        programs=programs.programs(depot, known.programs.firmware),
-        wires=wires.wires(depot),
-        own_qemu=programs.own_qemu(depot),
-        depot=depot,
+        place=uploads.place,
+        programs=programs.programs(uploads, known.programs.firmware),
+        wires=wires.wires(uploads),
+        own_qemu=programs.own_qemu(uploads),
+        uploads=uploads,
     )

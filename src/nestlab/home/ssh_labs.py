@@ -17,7 +17,7 @@ from nestlab.base.errors import LabError
 from nestlab.base.typed import parsed
 from nestlab.home.directories import LabHome
 
-NAME = "afar.json"
+NAME = "ssh-host.json"
 """In a lab's directory."""
 
 HOSTS = "ssh-hosts"

@@ -10,25 +10,25 @@ from dataclasses import dataclass, field, replace
 
 from nestlab.base.events import Say
 from nestlab.engines import Sshd
-from nestlab.engines.afar.depot import Depot
 from nestlab.engines.qemu.engine import QemuEngine
+from nestlab.engines.ssh_host.uploads import Uploads
 from nestlab.lab.blueprint import Blueprint
 from nestlab.plan.steps import Build, Step
 
 
 @dataclass
-class AfarEngine(QemuEngine):
-    """See `QemuEngine`. `depot`: of its host."""
+class SshHostEngine(QemuEngine):
+    """See `QemuEngine`. `uploads`: of its host."""
 
-    depot: Depot | None = None
+    uploads: Uploads | None = None
     _claimed: bool = False
     _claiming: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def perform(self, step: Step, blueprint: Blueprint, say: Say) -> str | None:
-        if self.depot is not None and not isinstance(step, Build):
+        if self.uploads is not None and not isinstance(step, Build):
             async with self._claiming:
                 if not self._claimed:
-                    await self.depot.claim()
+                    await self.uploads.claim()
                     self._claimed = True
         return await super().perform(step, blueprint, say)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nestlab.engines.afar.engine import AfarEngine
 from nestlab.engines.libvirt.outer import OuterLibvirtEngine
+from nestlab.engines.ssh_host.engine import SshHostEngine
 
 
 @dataclass
-class AfarLibvirtEngine(AfarEngine, OuterLibvirtEngine):
-    """What is there of nestlab is as `AfarEngine` has it; what runs machines, as `OuterLibvirtEngine`."""
+class RemoteLibvirtEngine(SshHostEngine, OuterLibvirtEngine):
+    """What is there of nestlab is as `SshHostEngine` has it; what runs machines, as `OuterLibvirtEngine`."""
 
 
-__all__ = ["AfarLibvirtEngine"]
+__all__ = ["RemoteLibvirtEngine"]

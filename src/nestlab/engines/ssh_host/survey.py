@@ -14,7 +14,7 @@ from nestlab.images.qemu_runtime import Version, parse_version
 PYTHON = (3, 11)
 """The oldest Python that nestlab's switch runs on."""
 
-FOLDER = "afar"
+FOLDER = "hosted"
 """Below nestlab's home there: what this program keeps of labs that are made from elsewhere."""
 
 SCRIPT = r"""
@@ -31,8 +31,8 @@ done
 for p in qemu-system-x86_64 qemu-img swtpm; do
   q=$(command -v "$p") && printf 'Q %s %s %s\n' "$p" "$q" "$("$q" --version 2>&1 | head -n 1)"
 done
-[ ! -e "$home/afar/runtime/$1/runtime.json" ] || echo R
-[ ! -d "$home/afar/labs/$2" ] || echo L
+[ ! -e "$home/hosted/runtime/$1/runtime.json" ] || echo R
+[ ! -d "$home/hosted/labs/$2" ] || echo L
 exit 0
 """
 """Arguments: the digest of nestlab's own QEMU, the lab's directory. Prints what `parse` reads."""

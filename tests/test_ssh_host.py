@@ -11,17 +11,17 @@ from pathlib import Path
 import pytest
 
 from nestlab.base.errors import LabError
-from nestlab.engines.afar import unused
-from nestlab.engines.afar.depot import Depot
-from nestlab.engines.afar.engine import AfarEngine
-from nestlab.engines.afar.wires import wires
+from nestlab.engines.ssh_host import unused
+from nestlab.engines.ssh_host.engine import SshHostEngine
+from nestlab.engines.ssh_host.uploads import Uploads
+from nestlab.engines.ssh_host.wires import wires
 from nestlab.home.content_digests import ContentDigests
 from nestlab.home.directories import Home, LabHome
 from nestlab.hosts.local import LocalHost
 from nestlab.hosts.ssh import at
 from nestlab.lab.faults import Impairment
 from nestlab.lab.places import Ssh
-from nestlab.verbs import afar_platform, local
+from nestlab.verbs import local, ssh_platform
 from remotes import give_key, know, make_home, needs_sshd, url
 from sshd import Sshd, sshd
 
@@ -37,12 +37,12 @@ class Far:
 
     @property
     def home(self) -> Path:
-        return self.server.folder / ".local/state/nestlab/afar"
+        return self.server.folder / ".local/state/nestlab/hosted"
 
-    def depot(self, lab: str = "0123456789ab", name: str = "pair") -> Depot:
+    def uploads(self, lab: str = "0123456789ab", name: str = "pair") -> Uploads:
         cache = self.folder / "cache"
         host = at(url(self.server), of_lab=True)
-        return Depot(host, name, lab, ContentDigests(cache), cache, lambda: None)
+        return Uploads(host, name, lab, ContentDigests(cache), cache, lambda: None)
 
 
 @pytest.fixture
@@ -63,19 +63,19 @@ async def test_a_file_is_sent_once_by_what_it_holds(far: Far) -> None:
         file.write(b"in the middle")
     other.write_bytes(one.read_bytes()[: 1 << 20])
     said: list[str] = []
-    depot = far.depot()
+    uploads = far.uploads()
     try:
-        await depot.look()
-        path = Path(await depot.file(one, said.append))
+        await uploads.look()
+        path = Path(await uploads.file(one, said.append))
         assert path.read_bytes() == one.read_bytes()
         assert path.stat().st_blocks * 512 < 1 << 20, "holes are holes there"
         assert path.stat().st_mode & 0o077 == 0
         assert len(said) == 1
-        assert await depot.file(one, said.append) == str(path)
-        assert await depot.file(other, said.append) != str(path)
+        assert await uploads.file(one, said.append) == str(path)
+        assert await uploads.file(other, said.append) != str(path)
     finally:
-        await depot.host.close()
-    again = far.depot("ba9876543210", "another")
+        await uploads.host.close()
+    again = far.uploads("ba9876543210", "another")
     try:
         await again.look()
         before = len(said)
@@ -89,14 +89,14 @@ async def test_a_file_is_sent_once_by_what_it_holds(far: Far) -> None:
 
 
 async def test_a_switch_serves_segments_there_until_the_last_one_goes(far: Far) -> None:
-    depot = far.depot()
+    uploads = far.uploads()
     try:
-        await depot.look()
-        there = wires(depot)
+        await uploads.look()
+        there = wires(uploads)
         assert await there.observe() == frozenset()
-        await depot.claim()
-        await there.ensure(["lan", "wan"], depot.host, {"lan": [20]})
-        await there.ensure(["lan"], depot.host, {})
+        await uploads.claim()
+        await there.ensure(["lan", "wan"], uploads.host, {"lan": [20]})
+        await there.ensure(["lan"], uploads.host, {})
         assert await there.observe() == {"lan", "wan"}
         await there.impair({"lan": {"": Impairment(0.01)}, "wan": {}})
         switch = far.home / "labs/0123456789ab/switch"
@@ -108,38 +108,38 @@ async def test_a_switch_serves_segments_there_until_the_last_one_goes(far: Far) 
         assert await there.observe() == frozenset()
         while Path(f"/proc/{pid}").exists():  # noqa: ASYNC110 (it was told to quit, and nobody here is its parent)
             await asyncio.sleep(0.02)
-        await depot.leave()
+        await uploads.leave()
         assert list((far.home / "labs").iterdir()) == []
     finally:
-        await depot.host.close()
+        await uploads.host.close()
 
 
 async def test_what_nestlab_there_cannot_do_is_told_in_the_name_of_the_host(far: Far) -> None:
-    depot = far.depot()
+    uploads = far.uploads()
     try:
-        await depot.look()
-        await depot.claim()
+        await uploads.look()
+        await uploads.claim()
         (far.home / "labs/0123456789ab/switch").write_text("in the way")
         with pytest.raises(LabError, match=r"127\.0\.0\.1"):
-            await wires(depot).ensure(["lan"], depot.host, {})
+            await wires(uploads).ensure(["lan"], uploads.host, {})
     finally:
-        await depot.host.close()
+        await uploads.host.close()
 
 
 async def test_a_host_without_a_new_python_is_refused_with_what_to_install(
     far: Far, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nestlab.engines.afar.survey.PYTHON", (99, 0))
-    depot = far.depot()
+    monkeypatch.setattr("nestlab.engines.ssh_host.survey.PYTHON", (99, 0))
+    uploads = far.uploads()
     try:
-        await depot.look()
+        await uploads.look()
         with pytest.raises(LabError, match="has Python 3") as caught:
-            depot.needs()
+            uploads.needs()
         assert "apt-get install python3" in caught.value.hint
         with pytest.raises(LabError, match="has Python 3"):
-            await wires(depot).ensure(["lan"], depot.host, {})
+            await wires(uploads).ensure(["lan"], uploads.host, {})
     finally:
-        await depot.host.close()
+        await uploads.host.close()
     assert not far.home.exists()
 
 
@@ -151,8 +151,8 @@ async def test_an_address_that_only_a_lab_file_names_is_asked_about_and_left_alo
         asked.append(question)
         return len(asked) > 1
 
-    def platform(*, named: bool) -> afar_platform.AfarPlatform:
-        return afar_platform.platform(home, place, on, lambda _: pytest.fail("no engine"), named=named, ask=answer)
+    def platform(*, named: bool) -> ssh_platform.SshPlatform:
+        return ssh_platform.platform(home, place, on, lambda _: pytest.fail("no engine"), named=named, ask=answer)
 
     for _ in range(2):
         first = platform(named=False)
@@ -177,13 +177,13 @@ async def test_an_engine_there_sees_nothing_and_makes_nothing_before_its_first_s
     try:
         await platform.enter()
         engine = platform.on("pair", platform.host)
-        assert isinstance(engine, AfarEngine)
+        assert isinstance(engine, SshHostEngine)
         seen = await engine.observe()
         assert not seen.machines
         assert not seen.links
         assert list(await platform.routes()) == list((await LocalHost().facts()).routes)
         assert not far.home.exists()
-        assert not (place.root / "afar.json").exists()
+        assert not (place.root / "ssh-host.json").exists()
         await engine.close()
     finally:
         await platform.close()
@@ -194,14 +194,14 @@ async def test_what_no_lab_there_uses_is_found_and_removed_and_nothing_else(far:
     one, other = far.folder / "one.img", far.folder / "other.img"
     one.write_bytes(b"1" * 9000)
     other.write_bytes(b"2" * 9000)
-    depot, second = far.depot(), far.depot("ba9876543210", "another")
+    uploads, second = far.uploads(), far.uploads("ba9876543210", "another")
     try:
-        for each, file in ((depot, one), (second, other)):
+        for each, file in ((uploads, one), (second, other)):
             await each.look()
             await each.file(file, lambda _: None)
-        await depot.program("observe")
-        assert await unused.unused(depot.host) == ()
-        await depot.leave()
+        await uploads.program("observe")
+        assert await unused.unused(uploads.host) == ()
+        await uploads.leave()
         (gone,) = await unused.unused(second.host)
         assert (far.home / gone.name / "one.img").read_bytes() == one.read_bytes()
         (far.home / "labs/ba9876543210/uses" / gone.name.removeprefix("files/")).touch()
@@ -213,5 +213,5 @@ async def test_what_no_lab_there_uses_is_found_and_removed_and_nothing_else(far:
         await unused.remove(second.host, found)
         assert list((far.home / "files").iterdir()) == list((far.home / "lib").iterdir()) == []
     finally:
-        await depot.host.close()
+        await uploads.host.close()
         await second.host.close()

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from nestlab.base.frozen import frozen
-from nestlab.engines.afar.survey import survey
+from nestlab.engines.ssh_host.survey import survey
 from nestlab.hosts.host import Host
 from nestlab.images import qemu_runtime
 
