@@ -6,7 +6,6 @@ import os
 from functools import cache
 from pathlib import Path
 
-
 LONGEST = 10
 """Digits of a pid, at most: a kernel's has 7 (PID_MAX_LIMIT)."""
 
