@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from nestlab.base.did_you_mean import meant
 from nestlab.lab.model import Machine
-from nestlab.lab.places import Libvirt, On, Pve, Ssh
+from nestlab.lab.places import LIBVIRT, Libvirt, On, Pve, Ssh
 from nestlab.labfile import on_libvirt
 from nestlab.labfile.network import Complaint, Use
 from nestlab.labfile.nodes import Items, Scalar
@@ -18,6 +18,11 @@ _ELSEWHERE = "Leave it out, or say `on: pve://HOST`: it is about a Proxmox VE."
 def is_local(root: Section) -> bool:
     """Whether the lab runs on this computer; False too when what is said of that is wrong."""
     return "on" not in root.at or root.values.get("on") == "local"
+
+
+def is_here(root: Section) -> bool:
+    """Whether the outermost machines are on this computer, whatever runs them there."""
+    return is_local(root) or root.values.get("on") == LIBVIRT
 
 
 def is_embedded(root: Section) -> bool:

@@ -23,7 +23,6 @@ from nestlab.lab.model import (
     format_size,
     is_template,
 )
-from nestlab.lab.places import is_here
 from nestlab.lab.readiness import Ready
 from nestlab.labfile import containers, hardware, in_node, netboot, of_kind, pve, pve_packages, ready, url_image, vlans
 from nestlab.labfile.additions import added_at, additions, own_files
@@ -56,7 +55,7 @@ class _Builder:
         self.segments: Section | None = root.values.get("segments")
         self.embedded = pve.is_embedded(root)
         self.packages = pve_packages.of_lab(root)
-        self.ports = Ports(local=is_here(pve.place(root)))
+        self.ports = Ports(local=pve.is_here(root))
         self.images: dict[str, Image | None] = {}
         self.inline: dict[int, Image | None] = {}
         self.setups: dict[int, Setup] = {}
