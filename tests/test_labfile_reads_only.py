@@ -153,11 +153,13 @@ ADDRESSES = {
     "api by a default": f"on: ${{NONE:-pve://{EVIL}}}",
     "ssh": f"on: pve+ssh://root@{EVIL}",
     "ssh with a port": f"on: {{pve: 'pve+ssh://{EVIL}:2222', nodes: [a]}}",
+    "a host": f"on: ssh://root@{EVIL}",
+    "its libvirt": f"on: qemu+ssh://root@{EVIL}/system",
 }
 
 MISTAKES = {
     "name of a secret": f"on: pve://${{AWS_SECRET_ACCESS_KEY}}.{EVIL}",
-    "another tool's address": f"on: ssh://root@{EVIL}",
+    "another tool's address": f"on: docker://root@{EVIL}",
     "an option": f"on: pve+ssh://-oProxyCommand={EVIL}",
     "a command": f"on: pve+ssh://$(touch${{IFS}}{EVIL})@host",
     "environment": "include: /proc/self/environ",
@@ -223,7 +225,7 @@ def test_an_address_of_a_stranger_is_told_nothing(stranger: Stranger, address: s
         if status:
             assert seen.said.count("error:") == 1
             assert "is named by a lab file only: nothing was sent there" in seen.said
-            assert "nestlab pve trust" in seen.said
+            assert "nestlab pve trust" in seen.said or "--set on=" in seen.said
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

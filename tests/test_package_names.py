@@ -66,7 +66,7 @@ class Shop:
         self.env = {"NESTLAB_HOME": str(self.home.state), "NESTLAB_CACHE": str(self.home.cache), "HOME": str(folder)}
         (folder / "lab.yaml").write_text(LAB)
         monkeypatch.chdir(folder)
-        monkeypatch.setattr(local, "site", lambda home: self.site)
+        monkeypatch.setattr(local, "site", lambda home, consent=None: self.site)
 
     async def names(self, archive: Archive, cache: Path, say: Say) -> None:
         self.asked.append(archive)
