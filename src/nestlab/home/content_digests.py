@@ -10,6 +10,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
+from nestlab.base import holes
 from nestlab.base.errors import LabError
 from nestlab.base.files import replace
 from nestlab.base.typed import parsed
@@ -56,16 +57,12 @@ class ContentDigests:
 
 def _read(descriptor: int, size: int) -> str:
     """Of the size, and of every piece that is no hole with its place: a disk of 16 GiB may hold half of one."""
-    found, end = hashlib.sha256(f"{size}\n".encode()), 0
-    while end < size:
-        try:
-            start = os.lseek(descriptor, end, os.SEEK_DATA)
-        except OSError:  # ENXIO: nothing but a hole until the end
-            break
-        end = os.lseek(descriptor, start, os.SEEK_HOLE)
+    found = hashlib.sha256(f"{size}\n".encode())
+    for start, end in holes.written(descriptor, size):
         found.update(f"{start} {end}\n".encode())
         os.lseek(descriptor, start, os.SEEK_SET)
-        while start < end and (data := os.read(descriptor, min(1 << 20, end - start))):
+        left = end - start
+        while left and (data := os.read(descriptor, min(1 << 20, left))):
             found.update(data)
-            start += len(data)
+            left -= len(data)
     return found.hexdigest()

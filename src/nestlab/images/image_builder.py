@@ -19,6 +19,7 @@ from dataclasses import astuple
 from pathlib import Path
 
 from nestlab import guest
+from nestlab.base import holes
 from nestlab.base.errors import LabError
 from nestlab.base.events import Say
 from nestlab.home.cache import making
@@ -151,14 +152,9 @@ def checksum(path: Path) -> str:
 
 def _data_blocks(descriptor: int, size: int) -> Iterator[int]:
     offset = 0
-    while offset < size:
-        try:
-            start = os.lseek(descriptor, offset, os.SEEK_DATA)
-        except OSError:  # ENXIO: nothing but a hole until the end
-            return
-        end = os.lseek(descriptor, start, os.SEEK_HOLE)
-        offset = -(-end // _BLOCK) * _BLOCK
-        yield from range(max(start // _BLOCK * _BLOCK, 0), offset, _BLOCK)
+    for start, end in holes.written(descriptor, size):
+        first, offset = max(start // _BLOCK * _BLOCK, offset), -(-end // _BLOCK) * _BLOCK
+        yield from range(first, offset, _BLOCK)
 
 
 def _assemble(partial: Path, recipe: Recipe) -> None:

@@ -37,7 +37,7 @@ class LibvirtPlatform(LocalPlatform):
 
 
 @dataclass
-class AfarLibvirtPlatform(SshPlatform):
+class RemoteLibvirtPlatform(SshPlatform):
     """The libvirt of a host that ssh reaches."""
 
     def on(self, lab: str, parent: Host) -> Engine:

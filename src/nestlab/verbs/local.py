@@ -150,27 +150,38 @@ def site(home: Home, *, consent: Callable[[str], bool] | None = None) -> Site:
 
     makers = {**dict.fromkeys(kinds.kinds(), inside), "libvirt": by_libvirt, "pve": in_node}
 
-    def elsewhere(place: LabHome, on: On, named: bool) -> Platform:
-        if isinstance(on, Ssh) or (isinstance(on, Libvirt) and not is_here(on)):
-            from nestlab.verbs import ssh_platform  # labs on this machine need nothing of it
+    return Site(
+        home, LocalHost, on, makers, elsewhere=partial(_elsewhere, home, outer, consent), names=package_names.fetch
+    )
 
-            return ssh_platform.platform(
-                home,
-                place,
-                on,
-                lambda uploads: ssh_platform.environment(outer(place.name), uploads),
-                named=named,
-                ask=consent,
-            )
-        if isinstance(on, Libvirt):
-            from nestlab.verbs import libvirt_platform  # labs elsewhere need nothing of it
 
-            return libvirt_platform.platform(LocalHost(), outer(place.name), home.cache)
-        from nestlab.proxmox import platform  # labs on this machine need nothing of it
+def _elsewhere(
+    home: Home,
+    outer: Callable[[str], Environment],
+    consent: Callable[[str], bool] | None,
+    place: LabHome,
+    on: On,
+    named: bool,
+) -> Platform:
+    """The platform of a lab that is not this machine's own. `outer`: the surroundings of a lab's engine here."""
+    if isinstance(on, Ssh) or (isinstance(on, Libvirt) and not is_here(on)):
+        from nestlab.verbs import ssh_platform  # labs on this machine need nothing of it
 
-        return platform.platform(home, place, on, asked(), named=named)
+        return ssh_platform.platform(
+            home,
+            place,
+            on,
+            lambda uploads: ssh_platform.environment(outer(place.name), uploads),
+            named=named,
+            ask=consent,
+        )
+    if isinstance(on, Libvirt):
+        from nestlab.verbs import libvirt_platform  # labs elsewhere need nothing of it
 
-    return Site(home, LocalHost, on, makers, elsewhere=elsewhere, names=package_names.fetch)
+        return libvirt_platform.platform(LocalHost(), outer(place.name), home.cache)
+    from nestlab.proxmox import platform  # labs on this machine need nothing of it
+
+    return platform.platform(home, place, on, asked(), named=named)
 
 
 def asked() -> Callable[[str], str] | None:

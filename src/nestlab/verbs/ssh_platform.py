@@ -117,9 +117,9 @@ def platform(
 
     uploads = Uploads(host, place.name, directory, ContentDigests(home.cache), home.cache, keep)
     if isinstance(on, Libvirt):
-        from nestlab.verbs.libvirt_platform import AfarLibvirtPlatform
+        from nestlab.verbs.libvirt_platform import RemoteLibvirtPlatform
 
-        return AfarLibvirtPlatform(home, on, host, uploads, outer, named, ask)
+        return RemoteLibvirtPlatform(home, on, host, uploads, outer, named, ask)
     return SshPlatform(home, on, host, uploads, outer, named, ask)
 
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
-from nestlab.base import patience
+from nestlab.base import holes, patience
 from nestlab.base.errors import LabError, Overdue
 from nestlab.hosts.host import Host, Running, called
 from nestlab.wire.result import tail
@@ -178,12 +178,6 @@ def _write(descriptor: int, data: bytes, at: int) -> None:
 
 def pieces(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
     """(offset, length) of what is not a hole in a file, at most CHUNK bytes each."""
-    end = 0
-    while end < size:
-        try:
-            at = os.lseek(descriptor, end, os.SEEK_DATA)
-        except OSError:  # ENXIO: nothing but a hole until the end
-            return
-        end = os.lseek(descriptor, at, os.SEEK_HOLE)
+    for at, end in holes.written(descriptor, size):
         for start in range(at, end, CHUNK):
             yield start, min(CHUNK, end - start)
