@@ -37,9 +37,12 @@ fuzz:
 	@scripts/setup $(VENV) dev
 	@PYTHONPATH=tests $(VENV)/bin/python -m fuzz $(TARGET) --seed $(SEED) --cases $(CASES)
 
+# Each prints last whether it is within its limit. One that fails does not end the others.
 bench:
 	@scripts/setup $(VENV) dev
-	@for each in bench/*; do [ -x $$each ] && PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $$each || exit 1; done
+	@failed=; for each in bench/*; do [ -f $$each ] && [ -x $$each ] || continue; \
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $$each || failed="$$failed $$each"; done; \
+	[ -z "$$failed" ] || { echo "failed:$$failed" >&2; exit 1; }
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
