@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import typer.main
 
+from nestlab import labfile
 from nestlab.cli.app import app
 from nestlab.doctor.checks import checks
 
@@ -110,6 +111,19 @@ def test_every_command_in_the_documents_exists_with_its_options() -> None:
 
 
 # Lists that are to be complete.
+
+EXAMPLES = sorted((REPOSITORY / "examples").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=[file.stem for file in EXAMPLES])
+def test_an_example_lab_has_no_mistake_and_goes_by_the_name_of_its_file(file: Path) -> None:
+    assert labfile.parse(file, environ={}).name == file.stem
+
+
+def test_the_list_of_example_labs_is_complete() -> None:
+    page = (REPOSITORY / "examples/README.md").read_text()
+    listed = re.findall(r"^\| \[([a-z-]+)\]\(\1\.yaml\) \| ", page, re.MULTILINE)
+    assert sorted(listed) == sorted(file.stem for file in EXAMPLES)
 
 
 def verbs(group: Any, before: str = "") -> Iterator[str]:
