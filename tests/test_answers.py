@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import tempfile
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +27,7 @@ SERVER = ServerAddress(
     fingerprint=":".join(["AB"] * 32),
     token="nestlab:t0ken",
     mirror=("10.0.2.4", "/debian"),
+    origin="http://mirror.example.org/debian",
 )
 PLAIN: dict[Family, Answers] = {
     "debian": Answers(),
@@ -61,6 +64,34 @@ def test_root_of_ubuntu_has_the_password_that_the_lab_file_says(password: str | 
     [root] = said["autoinstall"]["user-data"]["users"]
     assert root["ssh_authorized_keys"] == ["ssh-ed25519 AAAA me"]
     assert (root.get("hashed_passwd"), root.get("lock_passwd")) == ((HASH, False) if password else (None, None))
+
+
+URL = re.compile(r"https?://[!-~]+")
+"""What a lab file takes as a mirror (labfile/install_fields.py)."""
+
+
+@given(st.from_regex(URL, fullmatch=True))
+def test_an_installed_system_has_the_real_mirror_in_its_sources_whatever_its_url_is(url: str) -> None:
+    path = "/" + url.split("://", 1)[1].partition("/")[2].strip("/")  # as the answer server has it
+    with tempfile.TemporaryDirectory() as folder:
+        apt = Path(folder) / "etc/apt"
+        (apt / "sources.list.d").mkdir(parents=True)
+        here, there = f"http://10.0.2.4{path}".rstrip("/"), url.rstrip("/")
+        (apt / "sources.list").write_text(f"deb {here} trixie main\ndeb http://1000204/debian x\n")
+        (apt / "sources.list.d/own.sources").write_text(f"URIs: {here}/\n")
+        server = replace(SERVER, mirror=("10.0.2.4", path), origin=url)
+        subprocess.run(["sh", "-euc", server.sources(folder)], check=True)
+        assert (apt / "sources.list").read_text() == f"deb {there} trixie main\ndeb http://1000204/debian x\n"
+        assert (apt / "sources.list.d/own.sources").read_text() == f"URIs: {there}/\n"
+        subprocess.run(["sh", "-euc", replace(SERVER, mirror=None).sources(folder)], check=True)
+
+
+@pytest.mark.parametrize("outward", [False, True])
+def test_debian_from_an_iso_alone_asks_for_no_mirror_unless_it_reaches_one(outward: bool) -> None:
+    server = replace(SERVER, mirror=None, outward=outward)
+    preseed = answered("debian", Answers(), server, "nestlab-root").files["preseed.cfg"]
+    assert ("d-i apt-setup/use_mirror boolean false" in preseed) is not outward
+    assert "mirror/http/hostname" not in preseed
 
 
 @pytest.mark.parametrize("family", FAMILIES)

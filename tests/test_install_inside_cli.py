@@ -129,6 +129,16 @@ def test_what_is_installed_nowhere_is_refused_with_what_to_say(office: Console) 
     assert installed.ls(office.home.cache) == ()
 
 
+def test_a_node_of_proxmox_ve_runs_no_installer_of_nestlabs(office: Console) -> None:
+    """What it runs are its own VMs."""
+    (office.folder / "nodes.yaml").write_text("lab: nodes\nmachines: {pve1: {hypervisor: pve}}\n")
+    office.run("up", "nodes.yaml", "--no-verify")
+    said = office.run("images", "build", "office.yaml", "--in", "nodes:pve1", status=2)
+    assert "No installer can be run in pve1: it is a hypervisor of kind pve." in said.output
+    assert "Name a hypervisor of kind kvm or libvirt, or leave --in out." in said.output
+    assert installed.ls(office.home.cache) == ()
+
+
 def test_an_installer_that_wants_the_internet_is_not_run_where_there_is_none(office: Console) -> None:
     (office.folder / "office.yaml").write_text(lab_file(office.folder, ", internet: true"))
     said = office.run("images", "build", "office.yaml", "--in", "pair:hv1", status=2)

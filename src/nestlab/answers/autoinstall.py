@@ -110,6 +110,7 @@ def _commands(answers: Answers, server: ServerAddress) -> Iterator[str]:
         at = f"/target/tmp/nestlab-{number}"
         run = f"curtin in-target -- sh -eu /tmp/nestlab-{number}"
         yield f"curl -sf -o {at} {server.url}/command/{number} && {run} && rm {at}"
+    yield server.sources("/target")
     yield "rm -f /target/etc/ssh/ssh_host_*; : > /target/etc/machine-id"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import Literal
 
 from nestlab.base.frozen import frozen
@@ -56,7 +57,9 @@ class ServerAddress:
     """The answer server as the installer sees it. `url` ends in a secret of this installation: `http://10.0.2.4/…`.
 
     `log`: an address and port that takes lines of the installer's log over TCP. `mirror`: the host name and the path of
-    a mirror of the distribution's packages behind the same address; None: the installer has its own way out.
+    a mirror of the distribution's packages behind the same address; None: there is none there. `origin`: its real URL,
+    which an installed system is left with: behind this address there is nothing once the installer is done. `outward`:
+    whether the installer has a way out of its own.
     """
 
     url: str
@@ -68,7 +71,18 @@ class ServerAddress:
     token: str = ""
     """What an installer shows the server: `NAME:SECRET`."""
     mirror: tuple[str, str] | None = None
+    origin: str = ""
+    outward: bool = False
     name_server: str = "10.0.2.3"
+
+    def sources(self, root: str) -> str:
+        """A shell command that puts the real mirror into apt's sources of a system below `root`; `:` without one."""
+        if self.mirror is None:
+            return ":"
+        here, there = (url.rstrip("/") for url in (f"http://{''.join(self.mirror)}", self.origin))
+        wanted, given = re.sub(r"[][.*$\\]", r"[\g<0>]", here), re.sub(r"[&\\]", r"\\\g<0>", there)
+        files = f"{root}/etc/apt/sources.list {root}/etc/apt/sources.list.d/*"
+        return f'for f in {files}; do [ ! -f "$f" ] || sed -i {shlex.quote(f"s {wanted} {given} g")} "$f"; done'
 
     def stage(self, name: str) -> str:
         """What is fetched to say how far the installation is."""

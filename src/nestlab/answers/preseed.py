@@ -76,7 +76,11 @@ def mistakes(answers: Answers) -> Iterator[tuple[str, str, str]]:
 
 
 def _mirror(server: ServerAddress) -> Iterator[str]:
+    yield "d-i apt-setup/disable-cdrom-entries boolean true"
     if server.mirror is None:
+        if not server.outward:  # all there is comes from the ISO
+            yield "d-i apt-setup/use_mirror boolean false"
+            yield "d-i apt-setup/services-select multiselect"
         return
     host, path = server.mirror
     yield "d-i mirror/country string manual"
@@ -148,6 +152,7 @@ def _late(answers: Answers, server: ServerAddress) -> str:
         steps.append(f"wget -q -O {at} {server.url}/command/{number}")
         steps.append(f"in-target sh -eu /tmp/nestlab-{number}")
         steps.append(f"rm {at}")
+    steps.append(server.sources("/target"))
     steps.append("rm -f /target/etc/ssh/ssh_host_*")
     steps.append(": > /target/etc/machine-id")
     return " && ".join([*steps, _tell(server, "installed")])

@@ -193,10 +193,19 @@ class AnswerServer:
 
 @contextlib.asynccontextmanager
 async def serve(
-    family: Family, answers: Answers, disk: str, folder: Path, network: str, say: Say, mirror: str | None = None
+    family: Family,
+    answers: Answers,
+    disk: str,
+    folder: Path,
+    network: str,
+    say: Say,
+    mirror: str | None = None,
+    *,
+    outward: bool = False,
 ) -> AsyncIterator[tuple[AnswerServer, Sockets]]:
     """A server for one installation, and its sockets in `folder` (its owner's alone). `network`: the first three
-    numbers of the installer's network, where `.4` is the server. `mirror`: the URL of packages that it passes on."""
+    numbers of the installer's network, where `.4` is the server. `mirror`: the URL of packages that it passes on.
+    `outward`: whether the installer reaches more than this."""
     from aiohttp import web
 
     host, secret = f"{network}.4", secrets.token_urlsafe(24)
@@ -209,6 +218,8 @@ async def serve(
         fingerprint=certificate.fingerprint,
         token=f"nestlab:{secrets.token_urlsafe(24)}",
         mirror=(host, path) if mirror else None,
+        origin=mirror or "",
+        outward=outward,
         name_server=f"{network}.3",
     )
     server = AnswerServer(answered(family, answers, address, disk), address, answers.commands, say)

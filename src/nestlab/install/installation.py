@@ -103,10 +103,12 @@ async def install(job: Job, disk: Path, cache: Path, means: Means, say: Say, ins
     scratch.mkdir(mode=0o700)
     try:
         found = await _medium(job, scratch, cache, say)
-        mirror = job.mirror or found.mirror
-        async with serve(
-            job.family, job.answers, command.DISK, scratch, command.NETWORK, say, None if job.internet else mirror
-        ) as (server, sockets):
+        mirror = job.mirror or (None if job.internet else found.mirror)
+        answers, outward = job.answers, job.internet
+        async with serve(job.family, answers, command.DISK, scratch, command.NETWORK, say, mirror, outward=outward) as (
+            server,
+            sockets,
+        ):
             found = await medium.prepared(found, server.given, scratch, job.where)
             async with _stage(job, disk, means, inside) as stage:
                 placed = await stage.place(found, sockets, job.disk, say)
