@@ -253,10 +253,11 @@ def mark_of(bench: NodeBench, path: str) -> tuple[Any, Mark]:
 
 
 @asynccontextmanager
-async def bench(folder: Path, **rest: Any) -> AsyncIterator[NodeBench]:
+async def bench(folder: Path, version: str = "9.1", **rest: Any) -> AsyncIterator[NodeBench]:
     """A node as it is when it has booted for the first time: no pool, and no storage that takes imports."""
-    with FakePve(nodes=("pve1",), version="9.1") as fake, fake.daemon() as port:
+    with FakePve(nodes=("pve1",), version=version) as fake, fake.daemon() as port:
         with fake.world.lock:
             bridges = fake.world.nodes["pve1"].bridges
+            fake.world.nodes["pve1"].services.clear()
             bridges.setdefault("vmbr0", {"type": "bridge", "iface": "vmbr0", "active": 1})
         yield NodeBench(fake, NodeHost(fake, port, **rest), folder)

@@ -332,7 +332,7 @@ class Replay:
         if "protection mode" in told:
             guest.config["protection"] = 1
         if "HA resources" in told:
-            guest.ha = True
+            guest.ha = {}
 
     def running(self, one: Recorded, guest: Guest, told: str, ending: str) -> bool | None:
         data = one.body.get("data") if isinstance(one.body, dict) else None

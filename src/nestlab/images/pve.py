@@ -75,6 +75,19 @@ ExecStart=-udevadm trigger --type=all --action=add --subsystem-match=block --sub
     --subsystem-match=scsi
 """
 
+# High availability is started where something is under it: what the cluster has of it is there before its quorum is.
+_HA_UNIT = "nestlab-ha.service"
+_HA = """\
+[Unit]
+Description=High availability, where guests of the cluster are under it
+After=pve-cluster.service
+
+[Service]
+Type=oneshot
+ExecCondition=test -s /etc/pve/ha/resources.cfg
+ExecStart=systemctl start --no-block pve-ha-lrm.service
+"""
+
 # Proxmox's ssh between nodes knows RSA host keys alone (PVE/Cluster/Setup.pm, ssh_create_node_known_hosts).
 _SSHD = "HostKey /run/nestlab/ssh_host_rsa_key\n"
 
@@ -135,6 +148,7 @@ done
 mkdir -p /etc/systemd/system/multi-user.target.wants
 rm -f /etc/systemd/system/multi-user.target.wants/systemd-logind.service
 ln -sf /etc/systemd/system/{UNIT} /etc/systemd/system/sysinit.target.wants/{UNIT}
+ln -sf /etc/systemd/system/{_HA_UNIT} /etc/systemd/system/multi-user.target.wants/{_HA_UNIT}
 
 # Units that say a time of their own, such as the one that loads KVM's modules, are ended by it on a slow node.
 for file in $(grep -lE '^Timeout(Start)?Sec=([0-9]+(s|sec)?|[1-9]min)$' /usr/lib/systemd/system/*.service || :); do
@@ -193,6 +207,7 @@ def recipe(packages: PvePackages, checksum: str) -> Recipe:
             *(file for file in KVM.files if "qemu" not in file.path),
             File("etc/systemd/system.conf.d/nestlab.conf", _MANAGER.encode()),
             File(f"etc/systemd/system/{UNIT}", _UNIT.encode()),
+            File(f"etc/systemd/system/{_HA_UNIT}", _HA.encode()),
             File("etc/systemd/system/pve-cluster.service.d/nestlab.conf", _FIRST.encode()),
             File("etc/systemd/system/pveproxy.service.d/nestlab.conf", _CERTIFIED.encode()),
             File("etc/systemd/system/systemd-udev-trigger.service.d/nestlab.conf", _TRIGGER.encode()),

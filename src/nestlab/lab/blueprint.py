@@ -70,8 +70,8 @@ class Spec:
     """One machine, settled. `digest` covers what its next start decides: the machine, its cards and its image.
 
     Not in the digest: what can change under a running machine (names of others, `cargo`, the size of its disk, ssh
-    keys, setup, ports, how it is known to be up), on which node it is to be made (one that is there stays there), and
-    what it is in: that has its own.
+    keys, setup, ports, high availability, how it is known to be up), on which node it is to be made (one that is there
+    stays there), and what it is in: that has its own.
     """
 
     path: str
@@ -289,7 +289,7 @@ def starting(machine: Machine) -> Machine:
     image = replace(_anywhere(machine.image), name=None, said=None)
     media = tuple(each if isinstance(each, str) else _anywhere(each) for each in machine.cdroms)
     kept = replace(machine, node=None, disk=None, ssh_keys=(), setup=None, ports=(), image=image, cdroms=media)
-    return replace(kept, ready=Ready(), disks=())
+    return replace(kept, ready=Ready(), disks=(), ha=False)
 
 
 def _anywhere(image: Image) -> Image:

@@ -212,6 +212,8 @@ class Machine:
     template of the user's, inside a hypervisor from one of nestlab's images."""
     node: str | None = None
     """On a Proxmox VE: the node it is to run on."""
+    ha: bool = False
+    """In a node of a cluster of Proxmox VE: under its high availability."""
     ssh_keys: tuple[str, ...] = ()
     """Public keys that may log in beside the lab's own, as lines of authorized_keys."""
     setup: Setup | None = None

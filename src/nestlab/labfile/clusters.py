@@ -14,6 +14,7 @@ from nestlab.lab.clusters import LINKS, ROLES, Cluster, even
 from nestlab.lab.hosts_file import hostname_of
 from nestlab.lab.model import Lab, Link, Machine, Placed, format_size, level_of
 from nestlab.lab.vlans import network_of
+from nestlab.labfile import high_availability
 from nestlab.labfile.network import Complaint
 from nestlab.labfile.nodes import Node
 from nestlab.labfile.read import Section
@@ -205,7 +206,7 @@ def with_clusters(lab: Lab, root: Section) -> tuple[Lab, list[Complaint]]:
     """The lab with the clusters that its file says, and with what they ask of its machines' images."""
     said = root.values.get("clusters")
     if not isinstance(said, Section):
-        return lab, []
+        return lab, list(high_availability.mistakes(lab, root))
     reading = Clusters({placed.path: placed for placed in lab.walk()}, root.values.get("segments"))
     reading.read(said)
     packages: dict[str, tuple[str, ...]] = {}
@@ -216,7 +217,8 @@ def with_clusters(lab: Lab, root: Section) -> tuple[Lab, list[Complaint]]:
         if cluster.qdevice is not None:
             packages[cluster.qdevice] = (QNETD,)
     machines = tuple(_with_packages(machine, machine.name, packages) for machine in lab.machines)
-    return replace(lab, machines=machines, clusters=tuple(reading.found)), reading.complaints
+    lab = replace(lab, machines=machines, clusters=tuple(reading.found))
+    return lab, [*reading.complaints, *high_availability.mistakes(lab, root)]
 
 
 def _with_packages(machine: Machine, path: str, packages: Mapping[str, tuple[str, ...]]) -> Machine:

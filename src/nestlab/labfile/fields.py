@@ -12,7 +12,7 @@ from nestlab.labfile.image_fields import ENTRY, IMAGE
 from nestlab.labfile.install_fields import INSTALL
 from nestlab.labfile.netboot_fields import NETBOOT, NETBOOT_OF_SEGMENT
 from nestlab.labfile.port_fields import PORTS
-from nestlab.labfile.pve_fields import OF_MACHINE, OF_SEGMENT, PVE
+from nestlab.labfile.pve_fields import HA, OF_MACHINE, OF_SEGMENT, PVE
 from nestlab.labfile.pve_package_fields import MIRROR_FIELD
 from nestlab.labfile.pve_package_fields import RECORD as PVE_MIRROR
 from nestlab.labfile.ready_fields import OF_READY, READY
@@ -151,6 +151,7 @@ MACHINE = Record(
         *FIRST_BOOT,
         PORTS,
         *OF_MACHINE,
+        HA,
         Field(
             "machines",
             Either((MapOf(Name("machine"), Ref("machine")), Nothing())),
@@ -249,7 +250,7 @@ DEFAULTS = Record(
     " for a hypervisor's machines does not count for that hypervisor. `disk` and `cmdline` pass over images that have"
     " no use for them, `node` over machines inside others, and `container` over hypervisors, over images that no"
     " container is made from, over machines inside others on a Proxmox VE, and over outermost ones elsewhere.",
-    tuple(field for field in MACHINE.fields if field.name != "machines"),
+    tuple(field for field in MACHINE.fields if field.name not in ("machines", "ha")),
     example="defaults: {cpus: 2, memory: 2G, segments: [wire]}\n",
 )
 

@@ -61,6 +61,7 @@ def fitting(section: Section, machine: Machine) -> Machine:
         cmdline=machine.cmdline if "cmdline" in said else "",
         ports=machine.ports if "ports" in said else (),
         internet=machine.internet and "internet" in said,
+        ha=bool(section.values.get("ha")),
         ready=_ready(machine) if machine.ready.by in _NO_WAY and "ready" not in said else machine.ready,
     )
 

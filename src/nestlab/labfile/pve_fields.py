@@ -35,6 +35,15 @@ OF_MACHINE = (
     ),
 )
 
+HA = Field(
+    "ha",
+    Boolean(),
+    "Whether Proxmox VE's high availability watches over it: for machines inside a `pve` hypervisor that is a member of"
+    " a cluster. What has a disk of one node's alone stays on that node, and is started again there.",
+    default="false",
+    misnomers=("high_availability", "ha_managed", "hamanaged", "protected"),
+)
+
 OF_SEGMENT = (
     Field(
         "bridge",

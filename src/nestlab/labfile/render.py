@@ -124,6 +124,8 @@ def _machine(machine: Machine) -> Iterator[str]:
         yield f"  ports: {_ports(machine.ports)}"
     if machine.container:
         yield "  container: true"
+    if machine.ha:
+        yield "  ha: true"
     if machine.node is not None:
         yield f"  node: {_text(machine.node)}"
     if machine.machines:

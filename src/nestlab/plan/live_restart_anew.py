@@ -63,6 +63,8 @@ def decide(spec: Spec, seen: Seen, before: Spec | None) -> Decision | None:
     if disk is not None and wanted > disk:
         was = format_size(disk) if disk else "that of its image"
         words.insert(0, f"disk {was} -> {format_size(wanted)}")
+    if seen.ha is not None and seen.ha != spec.machine.ha:
+        words.append(f"high availability {'on' if seen.ha else 'off'} -> {'on' if spec.machine.ha else 'off'}")
     if drives and not drives.live and seen.state in RUNS:
         return Decision("restart", ", ".join(words), drives)
     return Decision("live", ", ".join(words), drives) if words else None

@@ -94,6 +94,8 @@ class Seen:
     disks: tuple[MadeDisk, ...] = ()
     """Those that it has beside its own."""
     plugs: Plugs = NO_PLUGS
+    ha: bool | None = None
+    """Whether high availability watches over it, by nestlab's doing. None: where it is there is none."""
     room: Room = NO_ROOM
 
 

@@ -11,7 +11,7 @@ from nestlab.kinds.clustering import View
 from nestlab.lab.blueprint import Blueprint, Spec
 from nestlab.lab.clusters import Cluster
 from nestlab.lab.hosts_file import hostname_of
-from nestlab.verbs import cluster_work
+from nestlab.verbs import cluster_work, verify_high_availability
 
 if TYPE_CHECKING:
     from nestlab.verbs.nest import Nest
@@ -21,9 +21,10 @@ SHOWN = 8
 
 
 async def prove(nest: Nest, blueprint: Blueprint, down: frozenset[str]) -> list[Proof]:
-    """The claim `cluster NAME` of every member that runs."""
+    """The claim `cluster NAME` of every member that runs, and `high availability` of what a cluster watches over."""
     specs = [spec for spec in cluster_work.members(blueprint) if spec.path not in down]
-    return proofs(blueprint, await cluster_work.views(nest.host, specs), down)
+    found = proofs(blueprint, await cluster_work.views(nest.host, specs), down)
+    return [*found, *await verify_high_availability.prove(nest, blueprint.specs, down)]
 
 
 def proofs(blueprint: Blueprint, views: Mapping[str, View], down: frozenset[str]) -> list[Proof]:

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Literal
 
 from nestlab.base import patience
@@ -21,6 +22,7 @@ from nestlab.engines.pve.assignment import Layout
 from nestlab.engines.pve.engine import PveEngine
 from nestlab.engines.pve.guests import unanswering
 from nestlab.engines.pve.hardware import Wire
+from nestlab.engines.pve.high_availability import HighAvailability
 from nestlab.engines.pve.node_preparation import Ground
 from nestlab.engines.pve.node_ssh import reached
 from nestlab.engines.pve.power import REACHED
@@ -32,7 +34,7 @@ from nestlab.hosts.host import Host
 from nestlab.lab.blueprint import PROBE_NAME, Blueprint, Spec
 from nestlab.lab.model import Segment
 from nestlab.network.network_script import bridges
-from nestlab.plan.steps import Observed, Other, Remove, Step, Stop
+from nestlab.plan.steps import Boot, Observed, Other, Remove, Seen, Step, Stop, Update
 
 
 class Bridges(Segments):
@@ -61,10 +63,12 @@ class NodeEngine(PveEngine):
     templates: ContainerTemplates
     bare: Engine
     ground: Ground = field(init=False)
+    availability: HighAvailability = field(init=False)
     _renamed: tuple[Blueprint, Blueprint] | None = None
 
     def __post_init__(self) -> None:
         self._assemble(self.templates, Bridges, with_node=True)
+        self.availability = HighAvailability(self.environment.api, self.guests)
         self.ground = Ground(self.environment.api, self.node, self.name, self.environment.pve.pool)
 
     @property
@@ -75,7 +79,20 @@ class NodeEngine(PveEngine):
     async def observe(self) -> Observed:
         observed = await super().observe()
         others = tuple(Other(self.parent, each) for each in self.guests.others(self.name))
-        return replace(observed, links=frozenset(), images=frozenset(), others=others)
+        machines = await self._watched(observed.machines)
+        return replace(observed, machines=machines, links=frozenset(), images=frozenset(), others=others)
+
+    async def glance(self) -> Mapping[str, Seen]:
+        return await self._watched(await super().glance())
+
+    async def _watched(self, machines: Mapping[str, Seen]) -> Mapping[str, Seen]:
+        """With what high availability does: asked where nestlab put something under it."""
+        marks = {path: found for path, found in self.guests.all_known().items() if path in machines}
+        watched: frozenset[str] = frozenset()
+        if any(found.mark.ha for found in marks.values()):
+            watched = await self.availability.watched()
+        ours = {path: found.mark.ha and found.guest.sid in watched for path, found in marks.items()}
+        return MappingProxyType({path: replace(seen, ha=ours.get(path)) for path, seen in machines.items()})
 
     async def perform(self, step: Step, blueprint: Blueprint, say: Say) -> None:
         if _is_probe(getattr(step, "machine", "")):
@@ -83,8 +100,22 @@ class NodeEngine(PveEngine):
             return
         if not isinstance(step, Stop | Remove):  # what cannot be ended ends with the node
             await self.ground.ready(say)
-        self._runner.slowness = self.node.slowness
+        self._runner.slowness = self.availability.slowness = self.node.slowness
+        if isinstance(step, Stop | Remove):
+            for found in await self.guests.find(step.machine):
+                await self.availability.end(found, say)
+        if isinstance(step, Remove):
+            for found in await self.guests.find(step.machine):
+                await self.availability.leave(found.guest)
         await super().perform(step, self._as_made(blueprint), say)
+        if isinstance(step, Boot | Update):
+            await self._settled(blueprint[step.machine], say)
+
+    async def _settled(self, spec: Spec, say: Say) -> None:
+        """What runs is under high availability as the lab file says."""
+        found = await self.guests.one(spec.path)
+        if (spec.machine.ha or found.mark.ha) and await self.guests.runs(found.guest) != "stopped":
+            await self.availability.settle(found, say, wanted=spec.machine.ha)
 
     def _as_made(self, blueprint: Blueprint) -> Blueprint:
         """With the name that the lab had when it was made. The same blueprint stays the same, for its layout."""
@@ -141,6 +172,9 @@ class NodeEngine(PveEngine):
         return await super()._decide(replace(blueprint, specs=tuple(map(pinned, blueprint.specs))), wanted, count)
 
     async def _boot(self, spec: Spec, blueprint: Blueprint, say: Say) -> None:
+        there = await self.guests.one(spec.path)
+        if there.mark.ha and await self.guests.runs(there.guest) == "stopped":
+            await self.availability.leave(there.guest)  # else it would only be asked to start it
         await super()._boot(spec, blueprint, say)
         found = await self.guests.one(spec.path)
         if found.guest.kind == "lxc":

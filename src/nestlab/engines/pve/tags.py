@@ -68,6 +68,8 @@ class Mark:
     """Keys of what is in its CD-ROM drives."""
     unmet: bool = False
     """It was started, and has not been reached since."""
+    ha: bool = False
+    """nestlab put it under high availability."""
     addresses: tuple[str, ...] = ()
     """Of a machine inside a node of nestlab's: where that reaches it."""
 
@@ -151,7 +153,7 @@ def _sound(mark: Mark) -> bool:
     return (
         all(isinstance(text, str) for text in texts)
         and all(isinstance(number, int) and 0 <= number <= LARGEST for number in numbers)
-        and all(isinstance(each, bool) for each in (mark.making, mark.kvm, mark.unmet))
+        and all(isinstance(each, bool) for each in (mark.making, mark.kvm, mark.unmet, mark.ha))
         and all("=" in option for option in mark.options)
         and bool(mark.lab)
         and is_path(mark.path)

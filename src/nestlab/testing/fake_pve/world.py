@@ -51,6 +51,8 @@ class Node:
     reload_fails: str = ""
     """What `ifreload -a` says on it before it fails, as long as it does: its networks then stay as they are."""
     started: float = field(default_factory=lambda: time.time() - 5000)
+    services: set[str] = field(default_factory=lambda: {"pve-ha-lrm"})
+    """Of those that a node may do without, the ones that run."""
 
 
 @dataclass
@@ -122,7 +124,8 @@ class Guest:
     """Whether it shuts down when it is asked to."""
     firewall: dict[str, Value] = field(default_factory=dict)
     rules: list[dict[str, Value]] = field(default_factory=list)
-    ha: bool = False
+    ha: dict[str, str] | None = None
+    """Its entry in high availability (`endpoints/ha.py`)."""
     screen: Picture = DARK
     keys: list[Chord] = field(default_factory=list)
     """What was pressed on its keyboard."""
@@ -240,6 +243,8 @@ class World:
     def __init__(self, nodes: tuple[str, ...], version: str, password: str) -> None:
         self.lock = threading.Condition(threading.RLock())
         self.version = version
+        self.ha_rules: dict[str, dict[str, str]] = {}
+        self.ha_groups: dict[str, dict[str, str]] = {}
         self.major = int(version.split(".")[0])
         self.access = Access(self.major, password)
         self.nodes = {name: made_node(name, index) for index, name in enumerate(nodes, 1)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from nestlab.testing.fake_pve.availability import asked, managed
 from nestlab.testing.fake_pve.endpoints.drives import disk_size
 from nestlab.testing.fake_pve.refusals import wrong
 from nestlab.testing.fake_pve.routes import Ask, serve
@@ -96,8 +97,8 @@ def guest_row(ask: Ask, guest: Guest) -> dict[str, Any]:
             row[name] = guest.config[name]
     if pool:
         row["pool"] = pool
-    if guest.ha:
-        row["hastate"] = "started"
+    if managed(guest):
+        row["hastate"] = asked(guest)
     if not world.nodes[guest.node].online:
         row = {key: row[key] for key in KNOWN_OF_ABSENT if key in row}
         row["status"] = "unknown"

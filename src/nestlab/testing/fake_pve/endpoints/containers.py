@@ -6,6 +6,8 @@ import re
 import time
 from typing import Any
 
+from nestlab.testing.fake_pve import availability as ha
+from nestlab.testing.fake_pve.availability import managed
 from nestlab.testing.fake_pve.endpoints import drives as disks
 from nestlab.testing.fake_pve.endpoints import options
 from nestlab.testing.fake_pve.endpoints.cluster import cores, memory
@@ -72,7 +74,7 @@ def current(ask: Ask, guest: Guest) -> dict[str, Any]:
 @serve("GET", f"{ONE}/status/current")
 def state(ask: Ask) -> Any:
     guest = ask.guest()
-    return {**current(ask, guest), "ha": {"managed": int(guest.ha)}}
+    return {**current(ask, guest), "ha": {"managed": int(managed(guest))}}
 
 
 def check(ask: Ask, names: set[str], old: dict[str, Value], unprivileged: bool) -> None:
@@ -227,6 +229,8 @@ def start(ask: Ask) -> Any:
     guest = ask.world.guests.get(ask.vmid)
     if guest and guest.running:
         raise died(f"CT {ask.vmid} already running")
+    if (requested := ha.requested(ask, "started")) is not None:
+        return requested
     return ask.locked_worker("vzstart", lambda task, found: started(ask, task, found))
 
 
@@ -246,6 +250,8 @@ def started(ask: Ask, task: Task, guest: Guest) -> None:
 @serve("POST", f"{ONE}/status/stop", f"{ONE}/status/shutdown")
 def stop(ask: Ask) -> Any:
     stopped(ask)
+    if (requested := ha.requested(ask, "stopped")) is not None:
+        return requested
     kind = "vzstop" if ask.path.endswith("stop") else "vzshutdown"
 
     def work(task: Task, guest: Guest) -> None:

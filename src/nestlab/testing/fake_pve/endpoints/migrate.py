@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from nestlab.testing.fake_pve import availability as ha
 from nestlab.testing.fake_pve.endpoints import drives as disks
 from nestlab.testing.fake_pve.endpoints.settings import locked
 from nestlab.testing.fake_pve.refusals import died, wrong
@@ -67,6 +68,8 @@ def migrate(ask: Ask) -> Any:
         ask.world.storage(name.split(",")[0].rpartition(":")[2])
     if not ask.world.nodes[target].online:
         raise died(f"Can't connect to destination address using public key: {target}")
+    if (requested := ha.requested(ask, f"migrate {target}")) is not None:
+        return requested
     kind = "qmigrate" if guest.kind == "qemu" else "vzmigrate"
     return ask.locked_worker(kind, lambda task, found: moved(ask, task, found))
 

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from nestlab.base.keyboard import KEYS
+from nestlab.testing.fake_pve import availability as ha
 from nestlab.testing.fake_pve.endpoints import drives as disks
 from nestlab.testing.fake_pve.endpoints.settings import ONE, apply_pending, check_card, locked
 from nestlab.testing.fake_pve.refusals import Refusal, died
@@ -32,6 +33,8 @@ def running(ask: Ask) -> Guest:
 @serve("POST", f"{STATUS}/start")
 def start(ask: Ask) -> Any:
     ask.only_root("skiplock", "force-cpu", "stateuri", "migratedfrom", "migration_type", "migration_network")
+    if (requested := ha.requested(ask, "started")) is not None:
+        return requested
 
     def work(task: Task, guest: Guest) -> None:
         start_vm(ask, task, guest)
@@ -103,6 +106,8 @@ def halted(ask: Ask, guest: Guest, *, gently: bool = False) -> None:
 def stop(ask: Ask) -> Any:
     """Pull the plug; of a stopped machine that is a success, and a `backup` lock does not prevent it."""
     ask.only_root("skiplock", "keepActive", "migratedfrom")
+    if (requested := ha.requested(ask, "stopped")) is not None:
+        return requested
     return ask.worker("qmstop", ask.vmid, lambda task: stopping(ask, task), locks=(ask.vmid,))
 
 
@@ -130,6 +135,8 @@ def shutdown(ask: Ask) -> Any:
     guest = ask.world.guests.get(ask.vmid)
     if guest and guest.running and guest.paused and not ask.on("forceStop"):
         raise died("VM is paused - cannot shutdown")
+    if (requested := ha.requested(ask, "stopped")) is not None:
+        return requested
     return ask.worker("qmshutdown", ask.vmid, lambda task: going_down(ask, task), locks=(ask.vmid,))
 
 

@@ -6,6 +6,7 @@ import re
 import time
 from typing import Any
 
+from nestlab.testing.fake_pve.availability import asked, forget, managed
 from nestlab.testing.fake_pve.endpoints import drives as disks
 from nestlab.testing.fake_pve.endpoints import options
 from nestlab.testing.fake_pve.endpoints.cluster import cores, memory
@@ -162,7 +163,7 @@ def current(ask: Ask, guest: Guest, *, full: bool = True) -> dict[str, Any]:
 def state(ask: Ask) -> Any:
     guest = ask.guest()
     row = current(ask, guest)
-    row["ha"] = {"managed": int(guest.ha), **({"state": "started"} if guest.ha else {})}
+    row["ha"] = {"managed": int(managed(guest)), **({"state": asked(guest)} if managed(guest) else {})}
     if str(guest.config.get("agent", "0")).removeprefix("enabled=").startswith("1"):
         row["agent"] = 1
     return row
@@ -183,7 +184,7 @@ def delete(ask: Ask) -> Any:
     guest = ask.guest()
     if int(guest.config.get("protection", 0)):
         raise died(f"can't remove VM {ask.vmid} - protection mode enabled")
-    if guest.ha and not ask.on("purge"):
+    if guest.ha is not None and not ask.on("purge"):
         raise died(f"unable to remove VM {ask.vmid} - used in HA resources and purge parameter not set.")
     if guest.running:
         raise died(f"VM {ask.vmid} is running - destroy failed")
@@ -208,7 +209,7 @@ def destroy(ask: Ask, task: Task, guest: Guest) -> None:
             if other.vmid == guest.vmid and other.content in ("images", "rootdir") and other.node in ("", guest.node):
                 ask.world.drop(other)
     if ask.on("purge"):
-        guest.ha = False
+        forget(ask.world, guest)
     for pool in ask.world.pools.values():
         pool["vms"].discard(str(guest.vmid))
     ask.world.guests.pop(guest.vmid, None)
