@@ -193,8 +193,10 @@ class NodeBench:
     def __post_init__(self) -> None:
         self.inside = Inside(self.fake)
 
-    def engine(self, lab: str = "lab", **rest: Any) -> Engine:
-        api, on = Daemon(cast(Node, self.node), patience=QUICK), Pve("pve1")
+    def engine(self, lab: str = "lab", at: NodeHost | None = None, **rest: Any) -> Engine:
+        """Of what is in the node, or in another one of its cluster."""
+        there = at or self.node
+        api, on = Daemon(cast(Node, there), patience=QUICK), Pve("pve1")
 
         def door(node: str, vmid: int, path: str) -> Door:
             return Answering(self.inside, lab, vmid)
@@ -202,10 +204,10 @@ class NodeBench:
         def host(node: str, vmid: int, path: str, user: str, direct: bool) -> Host:
             return cast(Host, LetIn(self.fake, vmid, path))
 
-        names = LabNames(lab, parent=self.node.path)
+        names = LabNames(lab, parent=there.path)
         stock = PretendStock(api, replace(on, pool="nestlab"), self.built)
         made = Environment(lab, on, api, LabKeys(self.folder / lab), stock, door, host, names=names, **rest)
-        node, templates = cast(Host, self.node), OnBoard(api, self.node)
+        node, templates = cast(Host, there), OnBoard(api, there)
         return Engine(environment=made, node=node, templates=templates, bare=cast(Any, self.bare))
 
     def say(self, text: str) -> None:
@@ -253,11 +255,13 @@ def mark_of(bench: NodeBench, path: str) -> tuple[Any, Mark]:
 
 
 @asynccontextmanager
-async def bench(folder: Path, version: str = "9.1", **rest: Any) -> AsyncIterator[NodeBench]:
+async def bench(
+    folder: Path, version: str = "9.1", nodes: tuple[str, ...] = ("pve1",), **rest: Any
+) -> AsyncIterator[NodeBench]:
     """A node as it is when it has booted for the first time: no pool, and no storage that takes imports."""
-    with FakePve(nodes=("pve1",), version=version) as fake, fake.daemon() as port:
+    with FakePve(nodes=nodes, version=version) as fake, fake.daemon() as port:
         with fake.world.lock:
-            bridges = fake.world.nodes["pve1"].bridges
-            fake.world.nodes["pve1"].services.clear()
-            bridges.setdefault("vmbr0", {"type": "bridge", "iface": "vmbr0", "active": 1})
+            for each in fake.world.nodes.values():
+                each.services.clear()
+                each.bridges.setdefault("vmbr0", {"type": "bridge", "iface": "vmbr0", "active": 1})
         yield NodeBench(fake, NodeHost(fake, port, **rest), folder)

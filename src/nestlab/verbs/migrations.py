@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
 from nestlab.base import patience
 from nestlab.base.errors import LabError
 from nestlab.base.files import replace_changed
+from nestlab.engines import Engine
+from nestlab.engines.pve.node_engine import NodeEngine
 from nestlab.engines.qemu import mover
 from nestlab.engines.qemu.engine import QemuEngine
 from nestlab.engines.qemu.live_migration import cold, live
@@ -30,6 +32,7 @@ from nestlab.lab.blueprint import Blueprint
 from nestlab.lab.faults import cut_off
 from nestlab.lab.model import parent_of
 from nestlab.lab.moved_machines import Passage, moved, placed
+from nestlab.verbs import node_migration
 from nestlab.verbs.session import Session
 
 Say = Callable[[str], None]
@@ -43,6 +46,13 @@ REACHED = 20.0
 
 async def go(session: Session, passage: Passage, say: Say) -> Moved:
     """Move a machine. LabError where that fails: then it is where it was."""
+    if node_migration.together(session.blueprint, parent_of(passage.source), parent_of(passage.target)):
+        blueprints = _blueprints(session, passage)
+        source, target = [await _node(session, path) for path in (passage.source, passage.target)]
+        if source is None or target is None:
+            raise LabError("A node does not answer.", hint="nestlab status --deep")
+        keep = _keeping(session, passage, blueprints[1])
+        return await node_migration.go(blueprints, passage, (source, target), keep, say)
     async with await _mover(session, passage, say) as performer:
         if passage.live:
             return await performer.perform(live(_journey(session, performer, passage)))
@@ -69,6 +79,12 @@ async def resolve(session: Session, say: Say) -> None:
 
 
 async def _resolve(session: Session, passage: Passage, say: Say) -> None:
+    if node_migration.together(session.blueprint, parent_of(passage.source), parent_of(passage.target)):
+        blueprints = _blueprints(session, passage)
+        ends = (await _node(session, passage.source), await _node(session, passage.target))
+        keep = _keeping(session, passage, blueprints[1])
+        await node_migration.resume(passage, ends, keep, say)
+        return
     async with await _mover(session, passage, say) as performer:
         journey = _journey(session, performer, passage)
         await performer.perform(resume(journey, passage.phase, live=passage.live))
@@ -85,11 +101,29 @@ async def _mover(session: Session, passage: Passage, say: Say) -> Mover:
     before, after = _blueprints(session, passage)
     source = await _end(session, passage.source, before)
     target = await _end(session, passage.target, after)
+    return Mover(source, target, _keeping(session, passage, after), say)
 
+
+def _keeping(session: Session, passage: Passage, after: Blueprint) -> Callable[[Keep], Awaitable[None]]:
     async def keep(request: Keep) -> None:
         await asyncio.to_thread(_keep, session, passage, request, after)
 
-    return Mover(source, target, keep, say)
+    return keep
+
+
+async def _node(session: Session, path: str) -> NodeEngine | None:
+    """The engine of the node that a machine is in; None where that cannot be asked."""
+    engine = await _asked(session, parent_of(path))
+    return engine if isinstance(engine, NodeEngine) else None
+
+
+async def _asked(session: Session, parent: str) -> Engine | None:
+    """The engine in a hypervisor, if that answers soon."""
+    try:
+        async with asyncio.timeout(patience.allowed(REACHED, 1.0)):
+            return await session.nest.engine(parent)
+    except (LabError, OSError, TimeoutError):
+        return None
 
 
 def _blueprints(session: Session, passage: Passage) -> tuple[Blueprint, Blueprint]:
@@ -106,11 +140,7 @@ async def _end(session: Session, path: str, blueprint: Blueprint) -> End:
     outer = session.observed.machines.get(parent)
     if outer is None or outer.state in DOWN:
         return End(path, None, blueprint, absent=True)
-    try:
-        async with asyncio.timeout(patience.allowed(REACHED, 1.0)):
-            engine = await session.nest.engine(parent)
-    except (LabError, OSError, TimeoutError):
-        return End(path, None, blueprint)
+    engine = await _asked(session, parent)
     return End(path, engine if isinstance(engine, QemuEngine) else None, blueprint)
 
 

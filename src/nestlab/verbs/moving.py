@@ -9,13 +9,14 @@ from dataclasses import replace
 from nestlab.base.errors import LabError
 from nestlab.base.frozen import frozen
 from nestlab.engines import Engine
+from nestlab.engines.pve.node_engine import NodeEngine
 from nestlab.engines.qemu.engine import QemuEngine
 from nestlab.hosts.host import Host
 from nestlab.lab.blueprint import Spec
 from nestlab.lab.model import parent_of
 from nestlab.lab.moved_machines import Passage, moved, placed
 from nestlab.plan.migration import Cpu, End, Ruling, check_places, judge
-from nestlab.verbs import migrations
+from nestlab.verbs import migrations, node_migration
 from nestlab.verbs.migration_downtime import Echoes, listening
 from nestlab.verbs.session import Session
 
@@ -65,10 +66,14 @@ async def look(session: Session, path: str, target: str, *, cold: bool = False) 
     spec, seen = session.blueprint[path], session.observed.machines.get(path)
     if seen is None:
         raise LabError(f"{path} is not there.", hint="`nestlab up` makes it.")
+    running = spec.machine.hypervisor is not None and seen.state == "running"
+    nodes = await _nodes(session, path, target)
+    if nodes is not None:
+        inside = await _inside(session, spec) if running else ()
+        return await node_migration.look(session.blueprint, seen, *nodes, cold=cold, inside=inside)
     there = replace(spec, path=f"{target}/{spec.machine.name}")
     source = await _end(session, parent_of(path), spec)
     end = await _end(session, target, there)
-    running = spec.machine.hypervisor is not None and seen.state == "running"
     inside = await _inside(session, spec) if running else ()
     return judge(spec, seen, source, end, cold=cold, inside=inside)
 
@@ -92,6 +97,20 @@ async def go(session: Session, ruling: Ruling, say: Callable[[str], None], *, ke
         await session.nest.drop(arrival)
         await session.look()
     return Arrived(arrival, done.downtime, silent, done.total, done.sent)
+
+
+async def _nodes(session: Session, path: str, target: str) -> tuple[NodeEngine, NodeEngine] | None:
+    """The engines at both ends, where these are members of one cluster of Proxmox VE. LabError where they are nodes
+    that are not."""
+    source = parent_of(path)
+    ends = [await session.nest.engine(source), await session.nest.engine(target)]
+    one, other = ends
+    if not isinstance(one, NodeEngine) or not isinstance(other, NodeEngine):
+        return None
+    if not node_migration.together(session.blueprint, source, target):
+        what = f"{source} and {target} are in no cluster together, and Proxmox VE moves machines between its members."
+        raise LabError(what, hint="Make both members of one: `clusters:` in the lab file.")
+    return one, other
 
 
 async def _silent(echoes: Echoes | None) -> float | None:

@@ -21,7 +21,7 @@ from nestlab.engines.pve import full_copy, resources
 from nestlab.engines.pve.full_copy import Copies
 from nestlab.engines.pve.guests import Guests
 from nestlab.engines.pve.resources import Found
-from nestlab.wire.pve.api import Api
+from nestlab.wire.pve.api import Api, Params
 from nestlab.wire.pve.errors import Denied, NodeUnreachable
 
 Version = tuple[int, ...]
@@ -34,6 +34,12 @@ CARRIES: Mapping[str, tuple[Version, Version]] = {
 
 OLDEST: Mapping[int, Version] = {8: (8, 0), 9: (10, 0)}
 """The QEMU that a Proxmox VE began with, by its version: for where a machine does not tell its own."""
+
+
+LOG, LINE = 5000, 1000
+"""Lines of a migration's log that are read, and letters of one."""
+
+_DOWNTIME = re.compile(r"\bdowntime (\d{1,9}) ms\b")
 
 
 @frozen
@@ -184,12 +190,14 @@ class Migration:
         self._guests = guests
         self._copies = copies
 
-    async def look(self, path: str, target: str, *, hypervisor: bool, inside: Collection[str] | None) -> Move:
+    async def look(
+        self, path: str, target: str, *, hypervisor: bool, inside: Collection[str] | None, managed: bool = False
+    ) -> Move:
         """Everything that decides whether a machine may move to the node `target`. LabError for a node that is none,
-        or cannot take it at all, and for a machine that high availability manages."""
+        or cannot take it at all, and for a machine that high availability manages, unless it may be (`managed`)."""
         found = await self._guests.one(path)
         guest = found.guest
-        await self._target(found, target)
+        await self._target(found, target, managed=managed)
         state, status, source, there = await asyncio.gather(
             self._guests.runs(guest),
             self._api.get(f"{guest.base}/status/current"),
@@ -211,23 +219,52 @@ class Migration:
             layers=tuple(full_copy.layers(config, await self._shared())),
         )
 
-    async def go(self, move: Move, ruling: Ruling, say: Say) -> None:
-        """Move it, to the end of PVE's task. What cannot move itself moves as a copy, and is removed once that has
-        arrived. LabError, with where everything is, when PVE fails."""
+    async def part(self, move: Move, say: Say) -> Move:
+        """A machine that runs, with its disks no layers any more: each is copied whole, in another format, to the
+        storage that it is on, so that it can move while it runs. LabError where that storage knows one format alone."""
         found = await self._guests.one(move.path)
+        config = await self._guests.config(found.guest)
+        for key, value in sorted(config.items()):
+            volume = str(value).split(",")[0]
+            if volume not in move.layers:
+                continue
+            say(f"copying its disk {key} whole: PVE moves no disk that is a layer over a template's")
+            form = "raw" if volume.endswith(".qcow2") else "qcow2"
+            there: dict[str, str | bool] = {
+                "disk": key,
+                "storage": volume.partition(":")[0],
+                "format": form,
+                "delete": True,
+            }
+            await self._guests.work(self._api.create, f"{found.guest.base}/move_disk", there, say)
+        return replace(move, layers=())
+
+    async def go(self, move: Move, ruling: Ruling, say: Say) -> float | None:
+        """Move it, to the end of PVE's task: for how many seconds it stood still, where PVE says so. What cannot move
+        itself moves as a copy, and is removed once that has arrived. LabError, with where everything is, when PVE
+        fails."""
+        found = await self._guests.one(move.path)
+        downtime = None
         if not move.layers:
-            await self._moved(found, move, ruling, say)
+            _, downtime = await self._moved(found, move, ruling, say)
         else:
             copy = await self._copies.make(found, say)
             try:
-                arrived = await self._moved(copy, move, ruling, say)
+                arrived, _ = await self._moved(copy, move, ruling, say)
             except LabError as error:
                 raise await self._unmoved(found, copy, error, say) from error
             await self._copies.replace(found, arrived, say)
         await self._guests.look(exact=False)
+        return downtime
 
-    async def _moved(self, found: Found, move: Move, ruling: Ruling, say: Say) -> Found:
-        """One machine, moved: where it is then."""
+    async def _moved(self, found: Found, move: Move, ruling: Ruling, say: Say) -> tuple[Found, float | None]:
+        """One machine, moved: where it is then, and for how long it stood still."""
+        told: list[str] = []
+
+        async def begin(path: str, params: Params | None) -> Any:
+            told.append(str(await self._api.create(path, params)))
+            return told[-1]
+
         params: dict[str, str | int] = {"target": move.target.node}
         if move.running and move.container:
             params["restart"] = 1
@@ -235,11 +272,21 @@ class Migration:
             params |= {"online": 1, "with-local-disks": 1}
         say(f"migrating to {move.target.node}" + (" while it runs" if "online" in params else ""))
         try:
-            await self._guests.work(self._api.create, f"{found.guest.base}/migrate", params, say)
+            await self._guests.work(begin, f"{found.guest.base}/migrate", params, say)
         except LabError as error:
             error.what = f"{error.what} {await self._place(found)}"
             raise
-        return replace(found, guest=replace(found.guest, node=move.target.node))
+        downtime = await self._downtime(found.guest.node, told[-1]) if "online" in params else None
+        return replace(found, guest=replace(found.guest, node=move.target.node)), downtime
+
+    async def _downtime(self, node: str, upid: str) -> float | None:
+        """What the log of a migration says of it (qemu-server, QemuMigrate.pm: "- downtime 57 ms")."""
+        try:
+            rows = await self._api.get(f"/nodes/{node}/tasks/{upid}/log", {"limit": LOG})
+        except LabError:
+            return None
+        found = [match for row in rows for match in _DOWNTIME.finditer(str(row.get("t") or "")[:LINE])]
+        return int(found[-1][1]) / 1000 if found else None
 
     async def _unmoved(self, found: Found, copy: Found, error: LabError, say: Say) -> LabError:
         """The error of a copy that did not arrive: it is removed, and the machine is as it was."""
@@ -271,7 +318,7 @@ class Migration:
         kind = "The copy" if found.mark.making else found.mark.path
         return f"{kind} is on {guest.node} as VM {guest.vmid}{held}."
 
-    async def _target(self, found: Found, target: str) -> None:
+    async def _target(self, found: Found, target: str, *, managed: bool) -> None:
         guest = found.guest
         rows: Sequence[Mapping[str, Any]] = await self._api.get("/cluster/resources")
         nodes = {str(row["node"]): row.get("status") == "online" for row in rows if row.get("type") == "node"}
@@ -282,7 +329,7 @@ class Migration:
         if not nodes[target]:
             raise LabError(f"Node {target} does not answer.", hint="Start it, or name another node.")
         listed = next((each for each in resources.guests(rows) if each.vmid == guest.vmid), guest)
-        if listed.ha:
+        if listed.ha and not managed:
             what = (
                 f"{found.mark.path} is managed by high availability ({guest.sid}, {listed.ha}), which moves it itself."
             )

@@ -109,9 +109,16 @@ class NodeEngine(PveEngine):
                 await self.availability.leave(found.guest)
         await super().perform(step, self._as_made(blueprint), say)
         if isinstance(step, Boot | Update):
-            await self._settled(blueprint[step.machine], say)
+            await self.settle(blueprint[step.machine], say)
 
-    async def _settled(self, spec: Spec, say: Say) -> None:
+    async def hand_over(self, path: str, arrival: str) -> None:
+        """A machine that was moved to another node of the cluster is that one's from now on, as `arrival`."""
+        found = await self.guests.one(path)
+        await self.guests.note(found.guest, lambda mark: replace(mark, path=arrival))
+        self.guests.forget(path)
+        self.guests.forget(arrival)
+
+    async def settle(self, spec: Spec, say: Say) -> None:
         """What runs is under high availability as the lab file says."""
         found = await self.guests.one(spec.path)
         if (spec.machine.ha or found.mark.ha) and await self.guests.runs(found.guest) != "stopped":

@@ -192,3 +192,28 @@ def feature(ask: Ask) -> Any:
         "copy": True,
     }[ask["feature"]]
     return {"hasFeature": int(can), "nodes": [guest.node]} if guest.kind == "qemu" else {"hasFeature": int(can)}
+
+
+@serve("POST", f"{ONE}/move_disk")
+def move_disk(ask: Ask) -> Any:
+    """A disk is copied whole to a storage; to its own one only in another format (API2/Qemu.pm, move_vm_disk)."""
+    guest, key = ask.guest(), str(ask["disk"])
+    if key not in guest.config:
+        raise died(f"disk '{key}' does not exist")
+    file, given = disks.split(guest.config[key])
+    volume = ask.world.volume(file, guest.node)
+    if volume is None:
+        raise died(f"disk '{key}' has no associated volume")
+    storage, form = str(ask["storage"]), str(ask.get("format") or volume.format)
+    if storage == volume.storage and form == volume.format:
+        raise died("you can't move to the same storage with same format")
+    locked(guest)
+
+    def work(task: Task, found: Guest) -> None:
+        task.work()
+        made = disks.allocate(ask.world, storage, found.node, found.vmid, volume.size, form, used=volume.size)
+        found.config[key] = disks.joined(made.volid, {**given, "size": disks.sized(made.size)})
+        if ask.on("delete"):
+            ask.world.drop(volume)
+
+    return ask.locked_worker("qmmove", work)

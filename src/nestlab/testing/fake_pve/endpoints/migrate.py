@@ -97,6 +97,8 @@ def moved(ask: Ask, task: Task, guest: Guest) -> None:
             volume.node = target
             ask.world.keep(volume)
     guest.node = target
+    if guest.running and guest.kind == "qemu":
+        task.say("average migration speed: 4.2 GiB/s - downtime 57 ms")
     task.say("migration finished successfully (duration 00:00:01)")
 
 
