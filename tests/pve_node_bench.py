@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import blueprints
 from nestlab.base.errors import Unreachable
+from nestlab.engines.pve import node_ports
 from nestlab.engines.pve.environment import Environment
 from nestlab.engines.pve.node_containers import NodeTemplates
 from nestlab.engines.pve.node_engine import NodeEngine
@@ -49,6 +50,10 @@ class NodeHost:
     told: dict[int, dict[str, bytes]] = field(default_factory=dict)
     """By container: the files of the identity that it was told last."""
     typed: list[tuple[str, ...]] = field(default_factory=list)
+    relays: dict[int, str] = field(default_factory=dict)
+    """Its ports that lead to machines, each with the line that it is remembered by."""
+    taken: set[int] = field(default_factory=set)
+    """Its ports at which something else listens."""
     away: int = 0
     """Connections that pvedaemon does not take yet."""
     states: str = "activating"
@@ -90,6 +95,16 @@ class NodeHost:
                 return int(place not in self.files), ""
             case ["sha256sum", "--", place]:
                 return 0, f"{hashlib.sha256(self.files[place]).hexdigest()}  {place}\n"
+            case ["sh", "-c", script] if script == node_ports.ALL:
+                return 0, "".join(f"{line}\n" for line in self.relays.values())
+            case ["sh", "-c", _, "add", bind, local, _, port, path, known_as]:
+                if int(local) in self.taken or int(local) in self.relays:
+                    return node_ports.TAKEN, ""
+                self.relays[int(local)] = f"{path} {bind} {local} {known_as} {port}"
+                return 0, ""
+            case ["sh", "-c", _, "remove", local]:
+                self.relays.pop(int(local), None)
+                return 0, ""
             case ["sh", "-c", _, "state", *units]:
                 return 0, "".join(f"{unit} {self.states}\n" for unit in units)
             case ["sh", "-c", _, "pack", device, place]:

@@ -43,10 +43,6 @@ def _inside(section: Section, machine: Machine, image_at: Node | None) -> Iterat
     if "ready" in section.at and machine.ready.by in _NO_WAY:
         what = f"`{machine.ready.said}` means nothing here: nothing of its node's API looks at it"
         yield at["ready"], f"{section.key}.ready", what, "Say `ready: ssh`, `agent`, `none`, or `console:`."
-    if "ports" in section.at and machine.ports:
-        what = "`ports` means nothing here: nothing keeps a port of this computer open to a machine in a Proxmox VE"
-        hint = "Leave it out: `nestlab forward` leads there as long as it runs."
-        yield at["ports"], f"{section.key}.ports", what, hint
     if machine.container and machine.image.base == "tiny":
         what = "a container in a Proxmox VE cannot be made from the image tiny, which has no root filesystem"
         place, key = (image_at, "image") if image_at is not None else (at["container"], "container")
@@ -59,7 +55,6 @@ def fitting(section: Section, machine: Machine) -> Machine:
     return replace(
         machine,
         cmdline=machine.cmdline if "cmdline" in said else "",
-        ports=machine.ports if "ports" in said else (),
         internet=machine.internet and "internet" in said,
         ha=bool(section.values.get("ha")),
         ready=_ready(machine) if machine.ready.by in _NO_WAY and "ready" not in said else machine.ready,

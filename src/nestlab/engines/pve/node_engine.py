@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal
@@ -16,14 +17,17 @@ from typing import Literal
 from nestlab.base import patience
 from nestlab.base.errors import LabError, Overdue, Unreachable
 from nestlab.base.events import Say
-from nestlab.engines import Engine, Sshd
+from nestlab.base.picture import Picture
+from nestlab.engines import Engine, Sshd, View
 from nestlab.engines.pve import node_containers
 from nestlab.engines.pve.assignment import Layout
 from nestlab.engines.pve.engine import PveEngine
 from nestlab.engines.pve.guests import unanswering
 from nestlab.engines.pve.hardware import Wire
 from nestlab.engines.pve.high_availability import HighAvailability
+from nestlab.engines.pve.node_ports import NodePorts
 from nestlab.engines.pve.node_preparation import Ground
+from nestlab.engines.pve.node_screens import NodeScreens
 from nestlab.engines.pve.node_ssh import reached
 from nestlab.engines.pve.power import REACHED
 from nestlab.engines.pve.protocols import SSH, ContainerTemplates
@@ -64,11 +68,13 @@ class NodeEngine(PveEngine):
     bare: Engine
     ground: Ground = field(init=False)
     availability: HighAvailability = field(init=False)
+    screens: NodeScreens = field(init=False)
     _renamed: tuple[Blueprint, Blueprint] | None = None
 
     def __post_init__(self) -> None:
         self._assemble(self.templates, Bridges, with_node=True)
         self.availability = HighAvailability(self.environment.api, self.guests)
+        self.screens = NodeScreens(self.environment.api, self.node, self.name)
         self.ground = Ground(self.environment.api, self.node, self.name, self.environment.pve.pool)
 
     @property
@@ -107,6 +113,7 @@ class NodeEngine(PveEngine):
         if isinstance(step, Remove):
             for found in await self.guests.find(step.machine):
                 await self.availability.leave(found.guest)
+                await NodePorts(self.node, found.mark).drop()
         await super().perform(step, self._as_made(blueprint), say)
         if isinstance(step, Boot | Update):
             await self.settle(blueprint[step.machine], say)
@@ -149,6 +156,21 @@ class NodeEngine(PveEngine):
             elif each.guest.kind == "qemu":
                 found.append(Sshd(mark.path, SSH, mark.user, carried=True))
         return tuple(found)
+
+    async def picture(self, path: str) -> Picture:
+        """See `nestlab.engines.Showing`."""
+        return await self.screens.picture(await self._screened(path), path)
+
+    @asynccontextmanager
+    async def viewed(self, path: str) -> AsyncIterator[View]:
+        """See `nestlab.engines.Viewed`."""
+        async with self.screens.viewed(await self._screened(path), path) as view:
+            yield view
+
+    @asynccontextmanager
+    async def forwards(self, path: str) -> AsyncIterator[NodePorts]:
+        """See `nestlab.engines.port_rules.Forwarding`."""
+        yield NodePorts(self.node, (await self._running(path)).mark)
 
     async def close(self) -> None:
         await super().close()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import aiohttp
 
     from nestlab.engines.pve.engine import Environment
-    from nestlab.engines.pve.resources import Found
+    from nestlab.engines.pve.resources import Found, Guest
 
 BETWEEN = 0.03
 """Seconds between two keys, beside what a request takes."""
@@ -32,17 +32,17 @@ class Screens:
 
     async def picture(self, path: str) -> Picture:
         """See `nestlab.engines.Showing`."""
-        return await taken(self.environment.api, await self._screened(path), path)
+        return await taken(self.environment.api, (await self._screened(path)).base, path)
 
     async def press(self, path: str, keys: Sequence[Chord]) -> None:
         """See `nestlab.engines.Showing`."""
-        await press(self.environment.api, await self._screened(path), keys, path)
+        await press(self.environment.api, (await self._screened(path)).base, keys, path)
 
-    async def _screened(self, path: str) -> str:
+    async def _screened(self, path: str) -> Guest:
         guest = (await self._running(path)).guest
         if guest.kind == "lxc":
             raise LabError(f"{path} has no screen: it is a container.", hint=f"Enter it: nestlab console {path}")
-        return guest.base
+        return guest
 
     async def _running(self, path: str) -> Found:
         raise NotImplementedError
@@ -54,7 +54,7 @@ async def taken(api: Api, base: str, path: str) -> Picture:
     LabError where it has none, or where the API is reached by pvesh, which has no websockets."""
     from nestlab.wire import rfb
 
-    await _check(api, base, path)
+    await check(api, base, path)
     if not isinstance(api, Consoles):
         what = f"The screen of {path} cannot be fetched over pve+ssh or pve+local."
         raise LabError(what, hint="Reach that Proxmox VE by its API: `on: pve://…`, or --set on=pve://…")
@@ -69,14 +69,15 @@ async def taken(api: Api, base: str, path: str) -> Picture:
 
 async def press(api: Api, base: str, keys: Sequence[Chord], path: str) -> None:
     """Press keys one after another. VM.Console suffices. LabError where the machine has no screen."""
-    await _check(api, base, path)
+    await check(api, base, path)
     for number, chord in enumerate(keys):
         if number:
             await asyncio.sleep(BETWEEN)
         await api.set(f"{base}/sendkey", {"key": "-".join(chord)})
 
 
-async def _check(api: Api, base: str, path: str) -> None:
+async def check(api: Api, base: str, path: str) -> None:
+    """LabError where a machine has no screen."""
     config = await api.get(f"{base}/config", {"current": True})
     vga = str(config.get("vga") or "").removeprefix("type=").partition(",")[0]
     if vga in _BARE:
