@@ -212,6 +212,8 @@ def test_what_runs_moves_live_what_is_off_stays_off_and_cold_is_a_restart() -> N
     ("target", "said"),
     [
         (End("hv2", moves=False), "does not move machines that hv2 runs"),
+        (End("hv2", kind="libvirt"), "hv2 a libvirt"),
+        (End("hv2", live=False, cpu=CPU, kvm=True), "does not move while it runs"),
         (End("hv2", cpu=replace(CPU, arch="aarch64")), "hv1 is x86_64, and hv2 aarch64"),
         (End("hv2", cpu=CPU, kvm=False), "runs on KVM, and in hv2 it would be emulated"),
         (End("hv2", cpu=replace(CPU, model="Opteron"), kvm=True), "a CPU EPYC, and hv2 Opteron"),

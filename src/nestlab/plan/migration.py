@@ -37,11 +37,13 @@ class Cpu:
 
 @frozen
 class End:
-    """A hypervisor at one end. `moves`: its engine moves machines; `kvm`: guests run on KVM there; `free`: bytes of
-    memory that are not used; None: it does not tell."""
+    """A hypervisor at one end. `moves`: its engine moves machines; `live`: also while they run; `kind`: what it is;
+    `kvm`: guests run on KVM there; `free`: bytes of memory that are not used; None: it does not tell."""
 
     path: str
     moves: bool = True
+    live: bool = True
+    kind: str = ""
     cpu: Cpu = Cpu()
     kvm: bool | None = None
     free: int | None = None
@@ -152,7 +154,10 @@ def _unable(spec: Spec, seen: Seen, source: End, target: End) -> LabError | None
     for end in (source, target):
         if not end.moves:
             what = f"nestlab does not move machines that {end.path} runs."
-            return LabError(what, hint="Between hypervisors of kind `kvm` it does.")
+            return LabError(what, hint="Between hypervisors of kind `kvm` it does, and of kind `libvirt`.")
+    if source.kind != target.kind:
+        what = f"{source.path} is a {source.kind}, and {target.path} a {target.kind}."
+        return LabError(what, hint="Machines move between hypervisors of one kind.")
     if seen.state in ("broken", "unknown"):
         state = "only half made" if seen.state == "broken" else "not to be seen now"
         return LabError(f"{spec.path} is {state}: it cannot be moved.", hint="nestlab up")
@@ -178,6 +183,10 @@ def _not_live(spec: Spec, seen: Seen, source: End, target: End, inside: Sequence
         return LabError(
             f"{path} runs with another definition than the lab has.", hint="`nestlab up` first, then move it."
         )
+    for end in (source, target):
+        if not end.live:
+            what = f"What {end.kind} runs in {end.path} does not move while it runs."
+            return LabError(what, hint=cold)
     if not seen.ready:
         return LabError(f"{path} is still booting.", hint=f"nestlab wait {path}")
     if spec.machine.hardware.tpm:

@@ -120,11 +120,12 @@ async def _silent(echoes: Echoes | None) -> float | None:
 async def _end(session: Session, path: str, spec: Spec) -> End:
     """A hypervisor as an end, for a machine that it runs or is to run."""
     engine: Engine = await session.nest.engine(path)
-    if not isinstance(engine, QemuEngine) or not engine.moves:
-        return End(path, moves=False)
+    kind = session.blueprint[path].machine.hypervisor or ""
+    if not isinstance(engine, QemuEngine):
+        return End(path, moves=False, kind=kind)
     cpu, free = asked((await (await session.nest.host(path)).run(("sh", "-c", ASKED), timeout=20)).text)
     kvm = None if spec.machine.container else (await engine.choice(spec)).accel == "kvm"
-    return End(path, True, cpu, kvm, free)
+    return End(path, True, engine.live, kind, cpu, kvm, free)
 
 
 def asked(text: str) -> tuple[Cpu, int | None]:

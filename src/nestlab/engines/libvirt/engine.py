@@ -53,7 +53,7 @@ class DomainObserver(Observer):
 class LibvirtEngine(QemuEngine):
     """See `nestlab.engines.Engine`."""
 
-    moves: ClassVar[bool] = False
+    live: ClassVar[bool] = False
 
     owned: ClassVar[bool] = False
     """Whether files have the owner that QEMU runs as: see `domain.Plan`."""

@@ -74,8 +74,8 @@ GRACE = 60.0
 class QemuEngine(ByMonitor):
     """See `nestlab.engines.Engine`."""
 
-    moves: ClassVar[bool] = True
-    """Whether its machines may go to another host, and others come."""
+    live: ClassVar[bool] = True
+    """Whether its machines may go to another host while they run, and others come."""
 
     parent: Host
     environment: Environment
