@@ -21,7 +21,7 @@ UNPLAYED = """
 02 node-dns node-hosts node-service-state node-config node-report node-syslog node-subscription node-apt-versions
 02 node-certificates node-disks node-hardware-usb node-rrddata node-netstat cluster-log cluster-config-join
 02 cluster-config-join-node cluster-config-join-badnode cluster-config-totem cluster-config-apiversion
-02 cluster-config-qdevice cluster-create-in-cluster cluster-join-in-cluster cluster-ha-rules cluster-ha-groups
+02 cluster-config-qdevice cluster-create-in-cluster cluster-join-in-cluster
 02 cluster-ceph-status
 04 none-POST-vzdump
 06 rrddata missing-GET-rrddata
