@@ -12,6 +12,7 @@ from nestlab.engines.libvirt.domain import Plan
 from nestlab.engines.libvirt.mark import Mark, domain_name, domain_uuid, mark_of, owner_of
 from nestlab.engines.libvirt.xml import LONGEST, Unreadable, element, parsed, written
 from nestlab.engines.qemu.argv import Drive, Launch
+from nestlab.engines.qemu.hardware_argv import Uefi
 from nestlab.lab.disks import MadeDisk
 from nestlab.lab.hardware import Hardware, Topology
 from nestlab.lab.model import Image
@@ -43,6 +44,10 @@ LIBVIRT_CASES = {
     "of-the-user": replace(CASES["level-1-emulated"], switch="nestlab-pair"),
     "topology": with_hardware(topology=Topology(2, 1, 2), board="q35", watchdog=True, display=True),
     "cpu": with_hardware(cpu="EPYC,+svm,-npt"),
+    "uefi": replace(OF_THE_USER, uefi=Uefi("uefi", "/fw/OVMF_CODE.fd", "/fw/OVMF_VARS.fd")),
+    "secure-boot-and-tpm": replace(
+        OF_THE_USER, uefi=Uefi("secure", "/fw/OVMF_CODE.secboot.fd", "/fw/OVMF_VARS.ms.fd"), swtpm=("swtpm",)
+    ),
     "generation": replace(CASES["level-1-kvm"], generation="8f5c6a1e-1d2b-4c3d-8e4f-5a6b7c8d9e0f"),
 }
 

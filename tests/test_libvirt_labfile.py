@@ -98,8 +98,7 @@ def test_another_libvirt_than_the_systems_own_is_a_mistake_with_its_reason(said:
             "segments: {w: {}}\nmachines: {h: {hypervisor: kvm, segments: {w: {trunk: true}}}}",
             "machines.h.segments.w.trunk",
         ),
-        ("machines: {a: {tpm: true}}", "machines.a.tpm"),
-        ("machines: {a: {firmware: uefi}}", "machines.a.firmware"),
+        ("machines: {a: {iommu: true}}", "machines.a.iommu"),
     ],
 )
 def test_what_no_network_and_no_machine_of_a_libvirt_can_is_a_mistake_at_its_place(rest: str, key: str) -> None:
@@ -123,3 +122,9 @@ def test_the_libvirt_of_another_host_is_a_place_that_is_not_here() -> None:
     assert parse_text(render(read), environ={}) == read
     with pytest.raises(Mistakes, match="`ports` means nothing here"):
         parse_text("lab: x\non: qemu+ssh://h/system\nmachines: {a: {ports: [80]}}\n", environ={})
+
+
+def test_outermost_machines_have_uefi_and_a_tpm() -> None:
+    [machine] = on_libvirt("machines: {a: {tpm: true, firmware: uefi}}").machines
+    assert machine.hardware.tpm
+    assert machine.hardware.uefi

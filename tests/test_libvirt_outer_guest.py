@@ -146,3 +146,26 @@ def test_others_domains_and_networks_of_the_labs_names_are_refused_and_stay(cli:
     finally:
         virsh("undefine", "nestlab-nlother-a")
         virsh("net-destroy", "nestlab-nlother.wire", check=False)
+
+
+SEALED = """
+lab: nlsealed
+on: qemu:///system
+machines:
+  one: {image: tiny, firmware: uefi, tpm: true}
+"""
+
+
+def test_a_machine_has_uefi_and_a_tpm_whose_state_outlives_a_restart_and_goes_with_it(cli: Cli) -> None:
+    cli("up", cli.file(SEALED, "sealed"), "--no-verify")
+    try:
+        assert "runtime" in cli("exec", "one", "--", "ls", "/sys/firmware/efi").text
+        assert cli("exec", "one", "--", "cat", "/sys/class/tpm/tpm0/tpm_version_major").text.strip() == "2"
+        kept = {each.name for each in cli.home.rglob("*") if each.name in ("uefi.fd", "tpm2-00.permall")}
+        assert kept == {"uefi.fd", "tpm2-00.permall"}
+        cli("restart", "one")
+        assert "runtime" in cli("exec", "one", "--", "ls", "/sys/firmware/efi").text
+        assert "nothing to do" in cli("plan", str(cli.home / "sealed.yaml"), status=None).text
+    finally:
+        cli("down", "nlsealed", "--yes")
+    assert "nlsealed" not in virsh("list", "--all")

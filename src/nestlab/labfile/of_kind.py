@@ -56,10 +56,10 @@ def unfit(section: Section, kind: str | None, machines: Sequence[Machine]) -> It
             yield from not_by_libvirt(inner[machine.name], machine, _IN_KVM)
 
 
-def not_by_libvirt(section: Section, machine: Machine, hint: str) -> Iterator[Complaint]:
-    """What a machine that libvirt runs cannot have."""
+def not_by_libvirt(section: Section, machine: Machine, hint: str, *, outer: bool = False) -> Iterator[Complaint]:
+    """What a machine that libvirt runs cannot have. `outer`: on the lab's own level."""
     for key, has, thing in _NOT_BY_LIBVIRT:
-        if has(machine):
+        if has(machine) and not (outer and key in _OUTER):
             yield _said(section, key, f"nestlab gives {thing} to no machine that libvirt runs", hint)
 
 
@@ -77,6 +77,10 @@ _NOT_BY_LIBVIRT: Sequence[tuple[str, Callable[[Machine], bool], str]] = (
     ("ready", lambda machine: machine.ready.by in ("agent", "port", "screen"), "such a look from outside"),
 )
 """Keys of machines with what of them libvirt's domains are not offered with, and how that is called."""
+
+
+_OUTER = ("firmware", "tpm")
+"""What of that libvirt gives to outermost machines."""
 
 
 def _valued(cpu: str | None) -> bool:

@@ -39,4 +39,4 @@ def of_machines(root: Section, machines: Sequence[Machine]) -> Iterator[Complain
     """Mistakes in the outermost machines."""
     sections = dict(sections_of(root.values.get("machines")))
     for machine in machines:
-        yield from of_kind.not_by_libvirt(sections[machine.name], machine, _WITHOUT)
+        yield from of_kind.not_by_libvirt(sections[machine.name], machine, _WITHOUT, outer=True)

@@ -69,7 +69,7 @@ def xml(plan: Plan) -> str:
         element("memory", str(machine.memory >> 10), unit="KiB"),
         element("vcpu", str(machine.cpus)),
         _os(launch),
-        element("features", "", element("acpi"), element("apic"), element("vmport", state="off")),
+        _features(launch),
         _cpu(launch, shape),
         element("clock", "", element("timer", name="hpet", present="no"), offset="utc"),
         element("on_poweroff", "destroy"),
@@ -88,13 +88,25 @@ def _os(launch: Launch) -> Element:
     board = argv.board_of(launch)
     kernel = launch.kernel
     parts = [element("type", "hvm", arch="x86_64", machine=board)]
+    if (uefi := launch.uefi) is not None:
+        secure = "yes" if uefi.firmware == "secure" else None
+        parts.append(element("loader", uefi.code, readonly="yes", type="pflash", secure=secure))
+        parts.append(element("nvram", launch.paths.variables(uefi.firmware)))
     if kernel is None:
         return element("os", "", *parts)
     if argv.is_lean(launch):
         parts.append(element("loader", QBOOT, type="rom"))
     words = " ".join(argv.kernel_words(launch))
-    parts += [element("kernel", kernel.vmlinux), element("initrd", kernel.initrd), element("cmdline", words)]
+    image = launch.paths.kernel if kernel.lowered else kernel.vmlinux
+    parts += [element("kernel", image), element("initrd", kernel.initrd), element("cmdline", words)]
     return element("os", "", *parts)
+
+
+def _features(launch: Launch) -> Element:
+    """Only firmware in the CPU's management mode writes the variables of a UEFI that checks signatures."""
+    secure = launch.uefi is not None and launch.uefi.firmware == "secure"
+    mode = element("smm", state="on") if secure else None
+    return element("features", "", element("acpi"), element("apic"), element("vmport", state="off"), mode)
 
 
 def _cpu(launch: Launch, topology: Element | None) -> Element:
@@ -142,6 +154,9 @@ def _devices(launch: Launch, owned: bool) -> Iterator[Element]:
         yield element("video", "", element("model", type="vga"))
     if hardware.watchdog:
         yield element("watchdog", model="i6300esb", action="reset")
+    if launch.swtpm:
+        socket = element("source", type="unix", mode="connect", path=launch.paths.tpm_socket)
+        yield element("tpm", "", element("backend", "", socket, type="external"), model="tpm-tis")
     yield element("memballoon", model="none")
     yield element("rng", "", element("backend", "/dev/urandom", model="random"), model="virtio")
     if launch.kernel is not None:

@@ -7,7 +7,7 @@ somebody else's, and stays as it is.
 from __future__ import annotations
 
 from nestlab.engines.libvirt.mark import NAMESPACE
-from nestlab.engines.qemu.scripts import ALIVE, KEEP, TURN
+from nestlab.engines.qemu.scripts import ALIVE, KEEP, TPM, TURN
 
 VIRSH = rf"""
 LC_ALL=C; export LC_ALL
@@ -46,11 +46,12 @@ PID = '{ read -r p < "/run/libvirt/qemu/$domain.pid" || [ -n "$p" ]; }'
 
 START = (
     ALIVE
+    + TPM
     + TURN
     + VIRSH
     + f"keep='{KEEP}'"
     + rf"""
-name=$1; dir=$2; boot=$3; uri=$4; uuid=$5; owner=$6; domain=$7; paused=$8
+name=$1; dir=$2; boot=$3; uri=$4; uuid=$5; owner=$6; domain=$7; paused=$8; before=$9
 cd "$dir" || exit 1
 if alive; then
   v resume "$uuid" >/dev/null 2>&1
@@ -59,8 +60,8 @@ else
   turn
   n=50
   while [ "$n" -gt 0 ] && [ "$(v domstate "$uuid")" != "shut off" ]; do sleep 0.2; n=$((n-1)); done
-  if ! {{ ours && v start "$uuid" $paused; }} > qemu.log 2>&1; then
-    cat qemu.log; rm -f boot; echo "nestlab-start: failed"
+  if ! {{ ours && {{ [ -z "$before" ] || sh -c "$before" before true; }} && v start "$uuid" $paused; }} > qemu.log 2>&1; then
+    cat qemu.log; rm -f boot; untpm; echo "nestlab-start: failed"
     exit 0
   fi
   p=
@@ -74,7 +75,8 @@ read -r p < pid
 exec tail -n +1 -s 0.2 -f --pid="$p" console.log
 """
 )
-"""Arguments: name, directory, boot as JSON, URI, UUID, owner, the domain's name, and `--paused` or nothing. As
+"""Arguments: name, directory, boot as JSON, URI, UUID, owner, the domain's name, `--paused` or nothing, and a script
+that is run before the domain starts, or nothing. As
 `engines.qemu.scripts.START`, for a domain that is defined. One that ended a moment ago is waited for: libvirt hears of
 it a little later. A domain that is paused goes on."""
 
@@ -98,7 +100,7 @@ name=$1; dir=$2; uri=$3; uuid=$4; owner=$5
 cd "$dir" 2>/dev/null && alive || { echo absent; exit 0; }
 ours && v destroy "$uuid" >/dev/null || exit
 while alive; do sleep 0.1; done
-rm -f pid qmp con qga vnc
+rm -f pid qmp con qga vnc tpm.sock
 """
 )
 """Arguments: name, directory, URI, UUID, owner. Ends it as a power cut does. Prints `absent` where it does not run."""

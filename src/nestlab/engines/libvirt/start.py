@@ -14,7 +14,7 @@ from nestlab.engines.libvirt.mark import Mark
 from nestlab.engines.libvirt.virsh import Libvirt
 from nestlab.engines.libvirt.xml import parsed
 from nestlab.engines.qemu import booting
-from nestlab.engines.qemu.argv import Launch
+from nestlab.engines.qemu.argv import Launch, before
 from nestlab.engines.qemu.scripts import on_host
 from nestlab.hosts.host import called
 from nestlab.plan.room import NO_ROOM
@@ -52,7 +52,7 @@ class Boot(booting.Boot):
             raise LabError(f"{what}{changed[0].what}.", hint=hint)
         known = self.libvirt
         paused = "--paused" if "-S" in self.launch.extra else ""
-        more = (known.uri, known.uuid(self.path), known.owner, known.name(self.path), paused)
+        more = (known.uri, known.uuid(self.path), known.owner, known.name(self.path), paused, before(self.launch))
         script = on_host(scripts.START, self.host.level)
         async with self.host.lines(("sh", "-c", script, "start", name, directory, note, *more)) as lines:
             yield lines

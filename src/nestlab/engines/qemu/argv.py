@@ -113,7 +113,7 @@ def is_lean(launch: Launch) -> bool:
 def argv(launch: Launch) -> list[str]:
     """The command line: of QEMU, or of a shell that becomes it when what it needs is there."""
     spec, board = launch.spec, board_of(launch)
-    script = hardware_argv.before(launch.uefi, launch.swtpm, launch.paths, _lowered(launch))
+    script = before(launch)
     return [
         *(["sh", "-c", script, "before"] if script else []),
         *launch.qemu,
@@ -144,6 +144,11 @@ def argv(launch: Launch) -> list[str]:
         launch.paths.pid,
         *_sandbox(launch),
     ]
+
+
+def before(launch: Launch) -> str:
+    """A script that is run before QEMU, with the command that comes after it; "" where there is nothing to do."""
+    return hardware_argv.before(launch.uefi, launch.swtpm, launch.paths, _lowered(launch))
 
 
 def _lowered(launch: Launch) -> str:

@@ -17,7 +17,7 @@ alive() {
 }
 """
 
-_TPM = r"""
+TPM = r"""
 untpm() { # ends a TPM that outlived its QEMU, or never had one: one with a connection ends with that
   [ -f tpm.pid ] || return 0
   if read -r t < tpm.pid && [ -n "$t" ] && [ -r "/proc/$t/cmdline" ] &&
@@ -214,7 +214,7 @@ turn() { # a new console for a new boot; those of the last 20 before it are kept
 
 START = (
     ALIVE
-    + _TPM
+    + TPM
     + TURN
     + f"keep='{KEEP}'"
     + r"""
@@ -249,7 +249,7 @@ This shell reaps it, or tail would wait for a zombie."""
 
 STOP = (
     ALIVE
-    + _TPM
+    + TPM
     + _WHOLE
     + r"""
 name=$1; dir=$2; cd "$dir" 2>/dev/null || exit 0
@@ -274,7 +274,7 @@ machine that is hopeless rather than stopped on purpose."""
 
 KILL = (
     ALIVE
-    + _TPM
+    + TPM
     + r"""
 name=$1; dir=$2; cd "$dir" 2>/dev/null && alive || { echo absent; exit 0; }
 kill -KILL "$p"
@@ -303,7 +303,7 @@ POWEROFF = "[ -w / ] || ! command -v sudo >/dev/null || exec sudo -n poweroff; e
 
 REMOVE = (
     ALIVE
-    + _TPM
+    + TPM
     + _OURS
     + r"""
 ours "$2" || exit 1
