@@ -154,9 +154,6 @@ def _devices(launch: Launch, owned: bool) -> Iterator[Element]:
         yield element("video", "", element("model", type="vga"))
     if hardware.watchdog:
         yield element("watchdog", model="i6300esb", action="reset")
-    if launch.swtpm:
-        socket = element("source", type="unix", mode="connect", path=launch.paths.tpm_socket)
-        yield element("tpm", "", element("backend", "", socket, type="external"), model="tpm-tis")
     yield element("memballoon", model="none")
     yield element("rng", "", element("backend", "/dev/urandom", model="random"), model="virtio")
     if launch.kernel is not None:
@@ -248,4 +245,6 @@ def _words(launch: Launch) -> Element:
     words = ["-name", argv.name_of(launch.lab, spec.path)]
     words += ["-netdev", argv.management(launch)]
     words += ["-device", ",".join([*card, f"bus={bus}", f"addr={MANAGEMENT_SLOT}"])]
+    # libvirt knows TPMs of others only from 9.1 on, and its own keep their state outside of the lab's directory.
+    words += hardware_argv.tpm(launch.paths) if launch.swtpm else []
     return element("qemu:commandline", "", *(element("qemu:arg", value=word) for word in words))

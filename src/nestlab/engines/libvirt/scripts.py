@@ -60,7 +60,8 @@ else
   turn
   n=50
   while [ "$n" -gt 0 ] && [ "$(v domstate "$uuid")" != "shut off" ]; do sleep 0.2; n=$((n-1)); done
-  if ! {{ ours && {{ [ -z "$before" ] || sh -c "$before" before true; }} && v start "$uuid" $paused; }} > qemu.log 2>&1; then
+  first() {{ [ -z "$before" ] || sh -c "$before" before true; }}
+  if ! {{ ours && first && v start "$uuid" $paused; }} > qemu.log 2>&1; then
     cat qemu.log; rm -f boot; untpm; echo "nestlab-start: failed"
     exit 0
   fi
