@@ -53,7 +53,7 @@ async def test_the_libvirt_engine_lives_through_the_contract() -> None:
             return Nest(blueprint, LocalHost(), site.on, site.inside, previous=previous)
 
         changed = settled(replace(LAB, machines=(replace(HV, machines=(MOVED,)),)))
-        larger = replace(HV, memory=GIB + 64 * MIB, machines=(MOVED,))
+        larger = replace(HV, memory=GIB + 64 * MIB, cmdline="loglevel=3", machines=(MOVED,))  # that takes a restart
         enlarged = settled(replace(LAB, machines=(larger,)))
         await live_through(Stage(settled(LAB), changed, enlarged, "hv/web", nest, no_more_domains, kill_web))
 

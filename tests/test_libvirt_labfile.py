@@ -120,8 +120,7 @@ def test_the_libvirt_of_another_host_is_a_place_that_is_not_here() -> None:
     assert is_here(Libvirt("qemu:///system"))
     assert libvirt_address.reached("qemu+ssh://root@h:2222/system").url == "ssh://root@h:2222"
     assert parse_text(render(read), environ={}) == read
-    with pytest.raises(Mistakes, match="`ports` means nothing here"):
-        parse_text("lab: x\non: qemu+ssh://h/system\nmachines: {a: {ports: [80]}}\n", environ={})
+    parse_text("lab: x\non: qemu+ssh://h/system\nmachines: {a: {ports: [80]}}\n", environ={})
 
 
 def test_outermost_machines_have_uefi_and_a_tpm() -> None:

@@ -28,6 +28,7 @@ from nestlab.home import ports as kept
 from nestlab.home.directories import LabHome
 from nestlab.home.ports import Kept
 from nestlab.hosts.listeners import listener
+from nestlab.hosts.local import LocalHost
 from nestlab.images.qemu_runtime import Tool
 from nestlab.lab.blueprint_file import blueprint_from_json, blueprint_to_json
 from nestlab.lab.model import Lab
@@ -78,7 +79,7 @@ def test_a_mistake_in_ports_has_its_place(said: str, what: str) -> None:
 
 def test_ports_mean_nothing_on_a_proxmox_ve() -> None:
     text = "lab: x\non: pve://root@pam!lab@pve1\nmachines: {m: {ports: [80]}}\n"
-    with pytest.raises(Mistakes, match="of a lab elsewhere nothing keeps a port"):
+    with pytest.raises(Mistakes, match="for a lab on a Proxmox VE nothing keeps a port"):
         parse_text(text, "lab.yaml", environ={})
 
 
@@ -260,7 +261,9 @@ def made(world: World, folder: Path, *said: tuple[str, Port]) -> Session:
     specs = tuple(
         replace(spec, machine=replace(spec.machine, ports=by_path.get(spec.path, ()))) for spec in BLUEPRINT.specs
     )
-    found = SimpleNamespace(blueprint=replace(BLUEPRINT, specs=specs), nest=world, place=LabHome("x", folder))
+    here = SimpleNamespace(host=LocalHost())
+    blueprint = replace(BLUEPRINT, specs=specs)
+    found = SimpleNamespace(blueprint=blueprint, nest=world, place=LabHome("x", folder), platform=here)
     return cast(Session, found)
 
 

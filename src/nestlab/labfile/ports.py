@@ -12,10 +12,10 @@ from nestlab.labfile.read import Section
 
 
 class Ports:
-    """Of all machines of a lab file. `local`: the lab runs on this computer."""
+    """Of all machines of a lab file. `made`: nestlab's own engine makes the outermost machines, and no Proxmox VE."""
 
-    def __init__(self, *, local: bool) -> None:
-        self._local = local
+    def __init__(self, *, made: bool) -> None:
+        self._made = made
         self._taken: dict[int, str] = {}
 
     def of(
@@ -25,8 +25,8 @@ class Ports:
         given, node, key = picked
         if given is None or node is None:
             return (), []
-        if not self._local:
-            what = "`ports` means nothing here: of a lab elsewhere nothing keeps a port of this computer open"
+        if not self._made:
+            what = "`ports` means nothing here: for a lab on a Proxmox VE nothing keeps a port of this computer open"
             hint = f"Leave it out; `nestlab forward {path} PORT` does it while it runs."
             return (), [(node, key, what, hint)] if own else []
         found: dict[int, Port] = {}

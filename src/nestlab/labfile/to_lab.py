@@ -55,7 +55,7 @@ class _Builder:
         self.segments: Section | None = root.values.get("segments")
         self.embedded = pve.is_embedded(root)
         self.packages = pve_packages.of_lab(root)
-        self.ports = Ports(local=pve.is_here(root))
+        self.ports = Ports(made=self.embedded)
         self.images: dict[str, Image | None] = {}
         self.inline: dict[int, Image | None] = {}
         self.setups: dict[int, Setup] = {}

@@ -16,7 +16,7 @@ from nestlab.home import ports as kept_ports
 from nestlab.home.ports import Kept
 from nestlab.hosts.listeners import listener
 from nestlab.hosts.ssh import SshHost
-from nestlab.lab.places import Pve, Ssh
+from nestlab.lab.places import Pve
 from nestlab.lab.ports import LOWEST
 from nestlab.verbs import ports
 from nestlab.verbs.session import Session
@@ -55,9 +55,8 @@ async def forwarded(
 
     LabError where the port is taken; Unreachable where the machine does not run."""
     host = await _host(session, path)
-    if host is None and isinstance(session.blueprint.on, Ssh):
-        far = session.platform.host
-        assert isinstance(far, SshHost)
+    far = session.platform.host
+    if host is None and isinstance(far, SshHost):
         async with (
             ports.on_host(session, path, port) as there,
             _any_of(port, local, lambda: far.tcp(there), say, path) as got,

@@ -1,8 +1,9 @@
-"""Ports of machines that lead from 127.0.0.1 of the lab's host for good: by the QEMUs on the way, without nestlab.
+"""Ports of machines that lead from 127.0.0.1 of this computer for good: by the QEMUs on the way, without nestlab.
 
 Each QEMU forwards to its machine from 127.0.0.1 of the host that it runs on. What comes into a hypervisor comes to its
 management address, from which a relay of systemd's leads to that: a connection from elsewhere than 127.0.0.1 would keep
-its sender, which the machine inside has no route to (slirp's tcp_connect).
+its sender, which the machine inside has no route to (slirp's tcp_connect). Where ssh reaches the lab's own host, a
+process here leads to that one's (`network.port_keeping`).
 """
 
 from __future__ import annotations
@@ -19,10 +20,13 @@ from nestlab.engines.port_rules import Forwarding, PortTaken, Rule, Rules
 from nestlab.home import ports as kept_ports
 from nestlab.home.ports import Kept
 from nestlab.hosts.listeners import listener
+from nestlab.hosts.local import LocalHost
 from nestlab.hosts.port_relay import relay, unrelay
+from nestlab.hosts.ssh import SshHost
 from nestlab.lab.model import parent_of
 from nestlab.lab.places import Pve, called
 from nestlab.lab.ports import LOWEST
+from nestlab.network import port_keeping
 from nestlab.verbs import port_changes
 from nestlab.verbs.session import Session
 
@@ -58,7 +62,7 @@ async def open_port(session: Session, path: str, port: int, local: int | None, o
 
     LabError where it is another's, where the lab is not on this machine, or the machine does not run: then nothing is
     left."""
-    if session.blueprint.on is not None:
+    if isinstance(session.blueprint.on, Pve):
         raise _elsewhere(session, path)
     theirs = {each.local: each for each in others if (each.path, each.port) != (path, port)}
     if local is not None:
@@ -66,13 +70,37 @@ async def open_port(session: Session, path: str, port: int, local: int | None, o
             there = theirs[local]
             what = f"Port {local} of 127.0.0.1 leads to port {there.port} of {there.path} already."
             raise LabError(what, hint=f"Take another port: nestlab forward {path} {port} OTHER --keep")
-        return await _chain(session, path, port, local)
+        return await _lead(session, path, port, local)
     if port >= LOWEST and port not in theirs:
         try:
-            return await _chain(session, path, port, port)
+            return await _lead(session, path, port, port)
         except _Taken:
             pass
-    return await _chain(session, path, port, 0)
+    return await _lead(session, path, port, 0)
+
+
+async def _lead(session: Session, path: str, port: int, local: int) -> int:
+    """A port of 127.0.0.1 of this computer (0: any) leads to a machine's: where the lab's own host is another one,
+    through a port of that. _Taken where it is another's."""
+    far = _far(session)
+    if far is None:
+        return await _chain(session, path, port, local)
+    there = await _chain(session, path, port, 0, anywhere=True)
+    directory, lab = session.place.root, session.blueprint.lab
+    known = port_keeping.kept(directory)
+    same = [here for here, to in known.items() if to == there]
+    here = local or (same[0] if same else port_keeping.any_port(0))
+    refused = await port_keeping.keep(directory, lab, far, {**known, here: there}, LocalHost())
+    if here in refused:
+        await port_keeping.keep(directory, lab, far, {one: to for one, to in known.items() if one != here}, LocalHost())
+        raise _taken(path, port, here)
+    return here
+
+
+def _far(session: Session) -> str | None:
+    """The address of the lab's own host, where ssh reaches it."""
+    host = session.platform.host
+    return host.address if isinstance(host, SshHost) and not isinstance(session.blueprint.on, Pve) else None
 
 
 @asynccontextmanager
@@ -91,14 +119,17 @@ async def close_port(session: Session, kept: Kept, others: Iterable[Kept]) -> No
     """Undo that, as far as the machines on the way run. Hops that `others` need stay."""
     shared = any((each.path, each.port) == (kept.path, kept.port) for each in others)
     target, hops = kept.port, []
+    last = await _let_go(session, kept)
     for machine in _way(kept.path):
+        if machine not in session.blueprint.by_path():
+            break  # its forwards have gone with it
         own, outer = _address(session, machine), parent_of(machine)
         try:
             async with (await _engine(session, machine)).forwards(machine) as rules:
                 found = [each for each in await rules.all() if (each.address, each.port) == (own, target)]
         except Unreachable:
             break  # with its QEMU its forwards have gone
-        found = [each for each in found if outer or each.local == kept.local]
+        found = [each for each in found if outer or each.local == last]
         if not found:
             break
         hops.append((machine, found[0]))
@@ -106,6 +137,18 @@ async def close_port(session: Session, kept: Kept, others: Iterable[Kept]) -> No
     for machine, rule in reversed(hops):
         if not (shared and parent_of(machine)):
             await _remove(session, machine, rule)
+
+
+async def _let_go(session: Session, kept: Kept) -> int:
+    """Where the lab's own host is another one, this computer's port leads there no more. The port of that host."""
+    far = _far(session)
+    if far is None:
+        return kept.local
+    known = port_keeping.kept(session.place.root)
+    there = known.pop(kept.local, 0)
+    if there:
+        await port_keeping.keep(session.place.root, session.blueprint.lab, far, known, LocalHost())
+    return there
 
 
 async def settle(session: Session) -> Settled:
@@ -142,7 +185,8 @@ class _Taken(LabError):
     """The outermost port is another's."""
 
 
-async def _chain(session: Session, path: str, port: int, local: int) -> int:
+async def _chain(session: Session, path: str, port: int, local: int, *, anywhere: bool = False) -> int:
+    """`anywhere`: any port of the lab's own host that leads there already will do."""
     target = port
     made: list[tuple[str, Rule]] = []
     try:
@@ -151,7 +195,7 @@ async def _chain(session: Session, path: str, port: int, local: int) -> int:
             rule = Rule(LOOPBACK, _inner(machine, target) if outer else local, _address(session, machine), target)
             async with (await _engine(session, machine)).forwards(machine) as rules:
                 known = await rules.all()
-                found = next((each for each in known if _serves(each, rule, inside=bool(outer))), None)
+                found = next((each for each in known if _serves(each, rule, inside=bool(outer) or anywhere)), None)
                 if found is None:
                     for each in known:
                         if _stale(each, rule):
