@@ -158,6 +158,30 @@ async def test_one_that_pve_does_not_move_goes_on_where_it_was(pair: Pair) -> No
     assert pair.kept == ["begun", "failed", None]
 
 
+@pytest.mark.parametrize("lost", ["pve1", "pve2"])
+async def test_a_node_that_is_lost_meanwhile_takes_nothing_with_it(pair: Pair, lost: str) -> None:
+    """The one that it comes from, once Proxmox VE has moved it; the one that it goes to, before."""
+    await pair.made.up(WEB, "pve1/web")
+    passage, _ = passing(WEB, "pve1/web", live=True, ran=True)
+    if lost == "pve2":
+        pair.made.fake.fail_task("qmigrate", "migration aborted", log="ERROR: got timeout: no route to host")
+        with pytest.raises(LabError):
+            await pair.go(WEB)
+        pair.made.fake.node_down("pve2")
+        guest, _ = mark_of(pair.made, "pve1/web")
+        assert (guest.node, guest.running, pair.kept) == ("pve1", True, ["begun", "failed", None])
+        return
+    pair.dies_at = 2
+    with pytest.raises(KeyboardInterrupt):
+        await pair.go(WEB)
+    pair.kept, pair.dies_at = [], 0
+    _, target = pair.ends()
+    await node_migration.resume(passage, (None, target), pair.keep, pair.made.say)
+    guest, mark = mark_of(pair.made, "pve2/web")
+    assert (guest.node, guest.running, mark.path) == ("pve2", True, "pve2/web")
+    assert pair.kept == ["moved", None]
+
+
 @pytest.mark.parametrize("phase", ["begun", "moved"])
 async def test_one_that_was_interrupted_after_pve_had_moved_it_is_the_other_node_s(pair: Pair, phase: str) -> None:
     await pair.made.up(WEB, "pve1/web")

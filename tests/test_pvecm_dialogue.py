@@ -303,6 +303,22 @@ def test_who_runs_on_leaves_and_is_alone_then_also_after_an_interruption(request
     assert (left.store, left.key, left.corosync, left.own_certificate) == (None, None, False, True)
 
 
+@pytest.mark.parametrize("requests", range(7))
+def test_a_node_that_is_lost_while_it_leaves_is_forgotten_and_alone_once_it_is_back(requests: int) -> None:
+    world = formed("pve1", "pve2", "pve3")
+    world.reach(world.goal("leave", "pve3"), requests=requests)
+    lost = world.nodes["pve3"]
+    lost.running, lost.left, lost.log = False, [], ""
+    assert isinstance(world.reach(world.goal("leave", "pve3")), Done)
+    store = world.nodes["pve1"].store
+    assert store is not None
+    assert set(store.nodes) == store.folders == {"pve1", "pve2"}
+    assert world.quorate(world.nodes["pve1"])
+    lost.running = True
+    form(world, ("pve1", "pve2", "pve3"))
+    whole(world, "pve1", "pve2", "pve3")
+
+
 def test_the_last_one_keeps_its_guests_when_there_is_to_be_no_cluster() -> None:
     world = formed("pve1", "pve2")
     store = world.nodes["pve1"].store
