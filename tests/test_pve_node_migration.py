@@ -25,7 +25,7 @@ from pve_node_bench import NodeBench, NodeHost, bench, container, mark_of, node
 
 
 def lab(*inside: Machine) -> Blueprint:
-    made = blueprints.draft("lab", node(*inside), replace(node(), name="pve2"), hosts="before")
+    made = blueprints.draft("lab", node(*inside), replace(node(), name="pve2", memory=4 << 30), hosts="before")
     return replace(made, clusters=(Cluster("demo", ("pve1", "pve2"), ("wire",), "wire"),))
 
 
@@ -140,7 +140,9 @@ async def test_what_somebody_else_put_under_it_does_not_move(pair: Pair) -> None
 
 
 async def test_where_its_bridge_has_another_name_it_moves_only_when_it_is_off(pair: Pair) -> None:
-    other = blueprints.draft("lab", node(blueprints.guest("web")), replace(node(on=("ring", "wire")), name="pve2"))
+    other = blueprints.draft(
+        "lab", node(blueprints.guest("web")), replace(node(on=("ring", "wire")), name="pve2", memory=4 << 30)
+    )
     text = replace(other, clusters=WEB.clusters)
     await pair.made.up(text, "pve1/web")
     ruling = await pair.look(text)

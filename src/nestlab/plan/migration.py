@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from nestlab import kinds
 from nestlab.base.did_you_mean import closest
 from nestlab.base.errors import LabError
 from nestlab.base.frozen import frozen
@@ -115,7 +116,9 @@ def _no_hypervisor(blueprint: Blueprint, target: str) -> LabError:
 
 def _joined(spec: Spec, outer: Spec) -> None:
     """LabError unless the hypervisor has a bridge on all segments of the machine, with its VLANs."""
-    bridges: Mapping[str, Nic] = {nic.segment: nic for nic in outer.nics if nic.bridge}
+    kind = kinds.kinds().get(outer.machine.hypervisor or "")
+    all_are = kind is not None and bool(kind.bridges)
+    bridges: Mapping[str, Nic] = {nic.segment: nic for nic in outer.nics if nic.bridge or all_are}
     on = {nic.segment for nic in outer.nics}
     for nic in spec.nics:
         if nic.segment not in bridges:

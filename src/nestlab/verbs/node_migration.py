@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Literal
 
+from nestlab import kinds
 from nestlab.base.errors import LabError
 from nestlab.base.events import Say
 from nestlab.engines.pve import migration as pve
@@ -18,7 +19,7 @@ from nestlab.engines.pve.node_engine import NodeEngine
 from nestlab.engines.pve.resources import Found
 from nestlab.engines.qemu.migration_requests import Keep, Moved
 from nestlab.lab.blueprint import Blueprint, Spec
-from nestlab.lab.model import parent_of
+from nestlab.lab.model import format_size, parent_of
 from nestlab.lab.moved_machines import Passage
 from nestlab.network.network_script import bridges
 from nestlab.plan.migration import Ruling, Way
@@ -52,7 +53,9 @@ async def look(
     if seen.state in ("broken", "unknown", "paused"):
         what = f"{path} is {seen.state}: it cannot be moved."
         return Ruling(path, there, way, LabError(what, hint="nestlab up"))
-    refused = _unlike_bridges(blueprint, spec, there) if way == "live" else None
+    refused = _no_room(blueprint, spec, there)
+    if refused is None and way == "live":
+        refused = _unlike_bridges(blueprint, spec, there)
     move = await _move(source, path, target, spec, inside)
     judged = pve.judge(replace(move, running=way == "live", layers=()))
     if refused is None and not judged.allowed:
@@ -88,6 +91,7 @@ async def go(
             raise
         downtime = None
     await _arrived(source, passage, keep)
+    await target.guests.look(exact=False)
     if passage.ran:
         await _runs(target, after, passage.target, say)
     return Moved(downtime or 0.0)
@@ -174,6 +178,16 @@ async def _move(
     hypervisor = bool(spec.machine.hypervisor)
     managed = bool((await source.guests.one(path)).mark.ha)
     return await source.migration.look(path, target.name, hypervisor=hypervisor, inside=inside, managed=managed)
+
+
+def _no_room(blueprint: Blueprint, spec: Spec, target: str) -> LabError | None:
+    """A node's memory holds its machines and what it needs itself, as in the lab file."""
+    inside = sum(each.machine.memory for each in blueprint.children(target)) + spec.machine.memory
+    need, has = inside + kinds.kinds()["pve"].overhead, blueprint[target].machine.memory
+    if need <= has:
+        return None
+    what = f"{target} has {format_size(has)} of memory, and with {spec.path} it needs {format_size(need)}."
+    return LabError(what, hint=f"Give it `memory: {format_size(need)}` in the lab file, then `nestlab up`.")
 
 
 def _unlike_bridges(blueprint: Blueprint, spec: Spec, target: str) -> LabError | None:
