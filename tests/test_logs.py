@@ -72,11 +72,13 @@ async def test_what_a_segment_served_is_shown_as_a_console_is(tmp_path: Path) ->
         ("wire", "not served anything"),
     ):
         with pytest.raises(LabError, match=words) as caught:
-            logs.netboot(blueprint, segment, place)
+            await logs.netboot(blueprint, segment, LocalHost(), place)
         assert caught.value.hint
     (tmp_path / "switch").mkdir()
     (tmp_path / "switch/wire.netboot.log").write_text("10.77.0.2, ipxe, told to load boot.ipxe\nGET kernel: 200\n")
-    async with logs.lines(LocalHost(), logs.netboot(blueprint, "wire", place), follow=False) as lines:
+    async with logs.lines(
+        LocalHost(), await logs.netboot(blueprint, "wire", LocalHost(), place), follow=False
+    ) as lines:
         assert [line async for line in lines] == [b"10.77.0.2, ipxe, told to load boot.ipxe", b"GET kernel: 200"]
 
 

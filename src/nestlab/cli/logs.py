@@ -87,11 +87,14 @@ async def _netboot(found: Which, segment: str, *, raw: bool, follow: bool, as_js
     from nestlab.home.paths import Place
     from nestlab.verbs import logs as kept
     from nestlab.verbs import session as verbs
+    from nestlab.verbs.ssh_platform import SshPlatform
 
     async with verbs.looking(site(), name=lab_named(found)) as session:
         path = the_one(session, found)
-        log = kept.netboot(session.blueprint, segment, Place(str(session.place.root)))
-        async with kept.lines(await session.nest.host(""), log, follow=follow) as lines:
+        host, platform = await session.nest.host(""), session.platform
+        place = platform.place if isinstance(platform, SshPlatform) else Place(str(session.place.root))
+        log = await kept.netboot(session.blueprint, segment, host, place)
+        async with kept.lines(host, log, follow=follow) as lines:
             await Lines(path, raw=raw, follow=follow, as_json=as_json).all(lines)
 
 

@@ -91,10 +91,11 @@ def of_segment(section: Section, root: Section) -> Iterator[Complaint]:
         yield from on_libvirt.of_segment(section)
     if is_embedded(root):
         yield from _elsewhere(section, "bridge", "vlan")
-    if is_ssh(root) and section.values.get("netboot"):
-        what = "`netboot` means nothing here: what serves it works on this computer alone"
-        hint = "Leave it out, and attach an ISO (`cdroms`), or run a DHCP and TFTP server in a machine of the lab."
-        yield section.keys["netboot"], f"{section.key}.netboot", what, hint
+    netboot = section.values.get("netboot")
+    if is_ssh(root) and isinstance(netboot, Section) and netboot.values.get("files"):
+        what = "`files` means nothing here: a folder of this computer is not sent to the host that the lab is on"
+        hint = "Say `kernel` and `initrd`, or `image`; or run a DHCP and TFTP server in a machine of the lab."
+        yield netboot.keys["files"], f"{netboot.key}.files", what, hint
 
 
 def of_machine(section: Section, path: str, root: Section) -> Iterator[Complaint]:

@@ -129,8 +129,8 @@ share an anchor only the one that is named is changed. Relative paths in it star
 
 **Another place** for the same lab is one key: by `--set on=pve://root@pam!lab@pve1`, or `on: ${{WHERE:-local}}` in the
 file, what runs on this computer runs on a Proxmox VE, or with `on=ssh://lab@server` on another Linux host
-([ssh.md](ssh.md)). `bridge` and `vlan` of segments and `node` of
-machines are mistakes without a Proxmox VE, and `transparent` with one; `netboot` is for this computer.
+([ssh.md](ssh.md)). `bridge` and `vlan` of segments and `node` of machines are mistakes without a Proxmox VE, and
+`transparent` with one; `netboot` is for this computer and for such a host.
 
 **Limits**: {MACHINES_LIMIT} machines, nested {DEPTH_LIMIT // 2 - 1} deep, with {CARDS_LIMIT} cards;
 {BYTES_LIMIT >> 20} MiB for each file, {FILES_LIMIT} included files, and {WRITTEN_LIMIT} keys and values in all of them,

@@ -21,7 +21,7 @@ from nestlab.base import patience
 from nestlab.base.errors import LabError
 from nestlab.hosts.local import LocalHost
 from nestlab.lab.faults import Impairment
-from nestlab.network import pcap, switch_capture, switch_control
+from nestlab.network import netboot_control, netboot_offer, pcap, switch_capture, switch_control
 
 FAILED = 1
 """The status for what became an error; its line says which."""
@@ -34,7 +34,15 @@ async def do(verb: str, directory: Path, lab: str, asked: Mapping[str, Any]) -> 
         await switch_control.ensure(directory, lab, asked["segments"], LocalHost(), asked["vlans"])
         return None
     if verb == "remove":
+        for segment in asked["segments"]:
+            netboot_control.withdraw(directory, segment)
         return await switch_control.remove(directory, asked["segments"])
+    if verb == "serve":
+        return await netboot_control.ensure(directory, lab, netboot_offer.from_json(asked["offer"]), LocalHost())
+    if verb == "withdraw":
+        return netboot_control.withdraw(directory, asked["segment"])
+    if verb == "served":
+        return netboot_control.observe(directory)
     if verb == "stop":
         return await switch_control.stop(directory)
     if verb == "observe":

@@ -75,22 +75,21 @@ def chosen(kept: tuple[Boot, ...], number: int, path: str) -> Boot:
     return kept[at]
 
 
-def netboot(blueprint: Blueprint, segment: str, place: Place) -> Boot:
+async def netboot(blueprint: Blueprint, segment: str, host: Host, place: Place) -> Boot:
     """The log of what a segment serves, as if it were a console: who asked for what, and got it. LabError where nothing
-    is served there. `place`: the lab's, on its own host."""
+    is served there. `place`: the lab's, on its own `host`."""
     known = {each.name: each for each in blueprint.segments}
     if segment not in known:
         raise LabError(f"Lab {blueprint.lab} has no segment {segment}.", hint=f"It has {', '.join(known) or 'none'}.")
     if service_of(blueprint, segment) is None:
         hint = "Say `netboot:` of the segment in the lab file; machines that boot from it are on it, without a VLAN."
         raise LabError(f"Segment {segment} serves nothing to boot from.", hint=hint)
-    file = log_of(Path(place.switch), segment)
-    try:
-        about = file.stat()
-    except OSError:
+    file = str(log_of(Path(place.switch), segment))
+    said = (await host.run(("stat", "-c", "%s %Y", "--", file), check=False)).text.split()
+    if len(said) != 2 or not all(each.isdecimal() for each in said):
         hint = "`nestlab up` starts what serves it, with the machines."
-        raise LabError(f"Segment {segment} has not served anything yet.", hint=hint) from None
-    return Boot(1, str(file), about.st_size, about.st_mtime)
+        raise LabError(f"Segment {segment} has not served anything yet.", hint=hint)
+    return Boot(1, file, int(said[0]), float(said[1]))
 
 
 @asynccontextmanager

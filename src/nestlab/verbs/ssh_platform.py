@@ -128,7 +128,7 @@ def environment(known: Environment, uploads: Uploads) -> Environment:
     return replace(
         known,
         place=uploads.place,
-        programs=programs.programs(uploads, known.programs.firmware),
+        programs=programs.programs(uploads, known.programs.firmware, known.programs.ipxe),
         wires=wires.wires(uploads),
         own_qemu=programs.own_qemu(uploads),
         uploads=uploads,

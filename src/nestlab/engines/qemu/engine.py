@@ -113,7 +113,7 @@ class QemuEngine(ByMonitor):
         )
         wires = self.environment.wires
         links = await wires.observe() if wires else frozenset[str]()
-        served = wires.served() if wires else {}
+        served = await wires.served() if wires else {}
         images = self.environment.library.present() if self.parent.level == 0 else frozenset[str]()
         seen = {each.path: each for each in looks}
         own = self.environment.own_qemu

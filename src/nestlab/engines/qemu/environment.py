@@ -54,7 +54,7 @@ class Wires:
 
         await switch_control.impair(self.directory, rules)
 
-    async def serve(self, segment: str, offer: Offer | None, host: Host) -> None:
+    async def serve(self, segment: str, offer: Offer | None, host: Host, say: Say) -> None:
         """Serve an offer, or nothing, to what boots from a segment."""
         from nestlab.network import netboot_control
 
@@ -63,7 +63,7 @@ class Wires:
         else:
             await netboot_control.ensure(self.directory, self.lab, offer, host)
 
-    def served(self) -> Mapping[str, str]:
+    async def served(self) -> Mapping[str, str]:
         """By segment that is served: the digest of what is offered."""
         if not self.directory.is_dir():
             return {}

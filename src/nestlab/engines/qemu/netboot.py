@@ -25,7 +25,7 @@ async def serve(segment: str, blueprint: Blueprint, environment: Environment, ho
     if environment.wires is not None:
         service = service_of(blueprint, segment)
         found = await offer(service, environment, blueprint, say) if service is not None else None
-        await environment.wires.serve(segment, found, host)
+        await environment.wires.serve(segment, found, host, say)
 
 
 async def offer(service: Service, environment: Environment, blueprint: Blueprint, say: Say) -> Offer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nestlab.base.events import Say
@@ -16,8 +17,10 @@ if TYPE_CHECKING:
     from nestlab.images.firmware_files import Pack
 
 
-def programs(uploads: Uploads, firmware: Callable[[Say], Awaitable[Pack]]) -> Programs:
-    """Those of the uploads's host. `firmware`: see `Programs`."""
+def programs(
+    uploads: Uploads, firmware: Callable[[Say], Awaitable[Pack]], ipxe: Callable[[Say], Awaitable[Path]] | None
+) -> Programs:
+    """Those of the uploads's host. `firmware`, `ipxe`: see `Programs`; of this computer, from which they are sent."""
 
     async def qemu(accel: Accelerator, say: Say) -> Tool:
         found = await uploads.look()
@@ -31,7 +34,7 @@ def programs(uploads: Uploads, firmware: Callable[[Say], Awaitable[Pack]]) -> Pr
             return Tool((found.qemu_img.path,), {}, found.qemu_img.version)
         return (await uploads.runtime(say)).qemu_img
 
-    return Programs(qemu, qemu_img, firmware)
+    return Programs(qemu, qemu_img, firmware, ipxe)
 
 
 def own_qemu(uploads: Uploads) -> OwnQemu:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from nestlab.base.errors import LabError
+from nestlab.base.events import Say
 from nestlab.base.frozen import frozen
 from nestlab.engines.qemu.environment import Wires
 from nestlab.engines.ssh_host.uploads import Uploads
 from nestlab.hosts.host import Host
 from nestlab.lab.faults import Impairment
-from nestlab.network.netboot_offer import Offer
+from nestlab.network.netboot_offer import Offer, to_json
 from nestlab.network.switch import CONTROL, socket_name
 from nestlab.network.switch_control import PATH_LIMIT
+from nestlab.wire import shapes
+
+_SERVED = shapes.table(shapes.text)
 
 THERE = '[ -S "$1/$2" ] && echo there; :'
 
@@ -43,13 +48,19 @@ class RemoteWires(Wires):
         }
         await self.uploads.ask("impair", rules=told)
 
-    async def serve(self, segment: str, offer: Offer | None, host: Host) -> None:
-        if offer is not None:
-            what = f"Segment {segment} cannot serve what machines boot from on {self.uploads.host.address}."
-            raise LabError(what, hint="`netboot:` is for labs on this computer.")
+    async def serve(self, segment: str, offer: Offer | None, host: Host, say: Say) -> None:
+        """See `Wires.serve`. Its files are sent there first, once, as those of images are."""
+        if offer is None:
+            if await self._there():
+                await self.uploads.ask("withdraw", segment=segment)
+            return
+        files = {name: await self.uploads.file(Path(path), say) for name, path in offer.files.items()}
+        await self.uploads.ask("serve", offer=to_json(replace(offer, files=files)))
 
-    def served(self) -> Mapping[str, str]:
-        return {}
+    async def served(self) -> Mapping[str, str]:
+        if not await self._there():
+            return {}
+        return _SERVED(await self.uploads.ask("served"))
 
     async def remove(self, segment: str) -> None:
         if await self._there():
