@@ -8,7 +8,7 @@ import json
 import ssl
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -169,6 +169,53 @@ async def test_what_subiquity_reports_is_progress_and_its_failure_a_reason(tmp_p
         assert it.server.state.log[-1] == "curtin: the disk is on fire"
 
 
+@asynccontextmanager
+async def mirroring(give: Callable[[web.Request], Awaitable[web.Response]]) -> AsyncIterator[tuple[str, web.AppRunner]]:
+    """The URL of a mirror on this machine, and what ends it."""
+    app = web.Application()
+    app.router.add_get("/{path:.*}", give)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    assert site._server is not None
+    port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
+    try:
+        yield f"http://127.0.0.1:{port}/debian/", runner
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_list_of_packages_is_the_one_that_the_release_names_though_a_cache_keeps_an_older_one(
+    tmp_path: Path,
+) -> None:
+    """By its checksum, under which there is no older one; by its name, where the mirror has none by checksum."""
+    at, sums = "main/binary-amd64", {name: hashlib.sha256(name.encode()).hexdigest() for name in ("new", "gone")}
+    text = f"Acquire-By-Hash: yes\nSHA256:\n {sums['new']} 3 {at}/Packages.xz\n {sums['gone']} 4 {at}/Packages.gz\n"
+    signed = f"-----BEGIN PGP SIGNED MESSAGE-----\n\nSuite: a\n{text}\n-----BEGIN PGP SIGNATURE-----\nabc\n"
+    has = {
+        "trixie/InRelease": signed,
+        "old/InRelease": signed.replace("Acquire-By-Hash: yes\n", ""),
+        f"trixie/{at}/by-hash/SHA256/{sums['new']}": "new",
+        **{f"{suite}/{at}/Packages.{kind}": "old" for suite in ("trixie", "old") for kind in ("xz", "gz")},
+    }
+
+    async def packages(request: web.Request) -> web.Response:
+        if (found := has.get(request.path.removeprefix("/debian/dists/"))) is None:
+            raise web.HTTPNotFound
+        return web.Response(text=found)
+
+    async with mirroring(packages) as (url, _), served(tmp_path, mirror=url) as it:
+        assert await it.ask("GET", f"debian/dists/trixie/{at}/Packages.xz") == (200, b"old")  # nothing is known yet
+        for suite in ("trixie", "old"):
+            assert (await it.ask("GET", f"debian/dists/{suite}/Release"))[0] == 200
+        assert await it.ask("GET", f"debian/dists/trixie/{at}/Packages.xz") == (200, b"new")
+        assert await it.ask("GET", f"debian/dists/trixie/{at}/Packages.gz") == (200, b"old")
+        assert await it.ask("GET", f"debian/dists/old/{at}/Packages.xz") == (200, b"old")
+        assert await it.ask("GET", f"debian/dists/trixie/{at}/by-hash/SHA256/{sums['new']}") == (200, b"new")
+        assert (await it.ask("GET", f"debian/dists/trixie/{at}/Packages.bz2"))[0] == 404
+
+
 async def test_packages_come_through_it_from_the_mirror_byte_for_byte(tmp_path: Path) -> None:
     asked: list[tuple[str, str]] = []
 
@@ -178,25 +225,14 @@ async def test_packages_come_through_it_from_the_mirror_byte_for_byte(tmp_path: 
             raise web.HTTPNotFound
         return web.Response(body=b"\x1f\x8b not unpacked", headers={"Content-Type": "application/gzip"})
 
-    app = web.Application()
-    app.router.add_get("/{path:.*}", packages)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    assert site._server is not None
-    port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
-    try:
-        async with served(tmp_path, mirror=f"http://127.0.0.1:{port}/debian/") as it:
-            assert "d-i mirror/http/directory string /debian\n" in it.server.given.files["preseed.cfg"]
-            assert await it.ask("GET", "debian/dists/trixie/Release.gz") == (200, b"\x1f\x8b not unpacked")
-            assert (await it.ask("GET", "debian/dists/missing"))[0] == 404
-            assert asked == [("/debian/dists/trixie/Release.gz", "identity"), ("/debian/dists/missing", "identity")]
-            assert it.server.state.log[-1] == "mirror: 404 dists/missing"
-            await runner.cleanup()
-            assert (await it.ask("GET", "debian/dists/trixie/Release"))[0] == 502
-    finally:
-        await runner.cleanup()
+    async with mirroring(packages) as (url, mirror), served(tmp_path, mirror=url) as it:
+        assert "d-i mirror/http/directory string /debian\n" in it.server.given.files["preseed.cfg"]
+        assert await it.ask("GET", "debian/dists/trixie/Release.gz") == (200, b"\x1f\x8b not unpacked")
+        assert (await it.ask("GET", "debian/dists/missing"))[0] == 404
+        assert asked == [("/debian/dists/trixie/Release.gz", "identity"), ("/debian/dists/missing", "identity")]
+        assert it.server.state.log[-1] == "mirror: 404 dists/missing"
+        await mirror.cleanup()
+        assert (await it.ask("GET", "debian/dists/trixie/Release"))[0] == 502
 
 
 def test_a_release_and_its_signature_come_out_of_one_file() -> None:

@@ -185,11 +185,21 @@ def said(user: str = "root", **theirs: Any) -> Any:
     return settings_of("user-data", replace(SPEC, machine=replace(SPEC.machine, image=image)), user)
 
 
+SSHD = "/etc/ssh/sshd_config.d/50-cloud-init.conf"
+
+
+def test_whether_passwords_count_is_written_before_sshd_starts_so_that_cloud_init_does_not_restart_it() -> None:
+    for settings, word in ((said(), "no"), (said(ssh_pwauth=False), "no"), (said(ssh_pwauth=True), "yes")):
+        [file] = [each for each in settings["write_files"] if each["path"] == SSHD]
+        assert file["content"] == f"PasswordAuthentication {word}\n"
+    assert SSHD not in {each["path"] for each in said(ssh_pwauth="unchanged")["write_files"]}
+
+
 def test_what_the_image_says_is_merged_with_what_nestlab_says() -> None:
     mine = {"path": "/etc/motd", "content": "hello"}
     settings = said(packages=["nginx"], write_files=[mine], ssh={"emit_keys_to_console": True}, package_update=True)
     assert settings["packages"] == ["nginx"]
-    assert [each["path"] for each in settings["write_files"]] == ["/etc/hosts", "/etc/motd"]
+    assert [each["path"] for each in settings["write_files"]] == ["/etc/hosts", SSHD, "/etc/motd"]
     assert settings["ssh"] == {"emit_keys_to_console": True}
     assert settings["package_update"] is True
     assert settings["hostname"] == "web"

@@ -14,8 +14,8 @@ from nestlab.base.errors import LabError
 from nestlab.home.directories import Home
 from nestlab.images import firmware_files
 from nestlab.images.qemu_runtime import choose_qemu
-from nestlab.install.installation import Job, Means, install, shown_by
-from nestlab.install.runner import end_of
+from nestlab.install.installation import Job, Life, Means, install, shown_by
+from nestlab.install.runner import END, end_of
 
 CACHE = Home.of(os.environ, Path.home()).cache
 
@@ -70,3 +70,24 @@ def test_what_a_console_shows_is_read_without_its_clock(tmp_path: Path) -> None:
     with console.open("ab") as file:
         file.write(clock % 2)
     assert shown_by(end_of(console)) == before == b"Choose:\nPrompt: '?' for help, default=1>"
+
+
+async def test_a_clock_that_goes_on_below_a_question_is_no_sign_of_life(tmp_path: Path) -> None:
+    """However long: it pushes what is above the question, and at last the question, out of what is looked at."""
+    console, life = tmp_path / "console.log", Life()
+    life.since = 0.0
+    console.write_bytes(b"".join(b"\x1b[32mline %d of what was said before\r\n" % line for line in range(400)))
+    with console.open("ab") as file:
+        file.write(b"Downloading a file failed:\r\n  1: Retry [*]\r\nPrompt: '?' for help, default=1> ")
+    assert life.seen(1.0, shown_by(end_of(console))) == 0.0
+    clock = b"\x1b[H\x1b[32m[   (\x1b[37m1*installer\x1b[31m)  2 shell  3 shell  4- log   ][ Nov 30  2:%02d ]\r\x1b[17B"
+    minutes = 2 * END // len(clock)
+    silent = [0.0]
+    for minute in range(2, minutes):
+        with console.open("ab") as file:
+            file.write(clock % (minute % 60))
+        silent.append(life.seen(float(minute), shown_by(end_of(console))))
+    assert silent == [float(each) for each in range(len(silent))]
+    with console.open("ab") as file:
+        file.write(b"1\r\nDownloading: 5%")
+    assert life.seen(minutes + 1.0, shown_by(end_of(console))) == 0.0

@@ -19,6 +19,7 @@ from nestlab.lab.model import digest_of
 from nestlab.network.network_script import IPV6_MTU, bridge_name, management_address
 
 VOLUME = "cidata"
+_SSHD = "/etc/ssh/sshd_config.d/50-cloud-init.conf"
 Settings = dict[str, Any]
 
 
@@ -71,7 +72,20 @@ def user_data(spec: Spec, authorized_keys: str, host_key_private: str, host_key_
         own = {"name": user, "lock_passwd": True, "sudo": "ALL=(ALL) NOPASSWD:ALL", "ssh_authorized_keys": keys}
         settings["users"] = ["default", own]
     theirs: Settings = json.loads(spec.machine.image.cloud_init or "{}")
-    return "#cloud-config\n" + _json(merged(settings, theirs))
+    return "#cloud-config\n" + _json(_at_once(merged(settings, theirs)))
+
+
+def _at_once(settings: Settings) -> Settings:
+    """With what `ssh_pwauth` says written before sshd starts, into the file that cloud-init would write it to. It does
+    so when sshd runs, and restarts that for what is new: a login at that moment, by which a machine may just have been
+    known to be up, would be cut off (cloudinit/config/cc_set_passwords.py, cloudinit/ssh_util.py)."""
+    allowed = settings["ssh_pwauth"]
+    if not isinstance(allowed, bool):
+        return settings
+    text = f"PasswordAuthentication {'yes' if allowed else 'no'}\n"
+    file = {"path": _SSHD, "content": text, "owner": "root:root", "permissions": "0600"}
+    first, *others = settings["write_files"]
+    return {**settings, "write_files": [first, file, *others]}
 
 
 def merged(ours: Settings, theirs: Settings) -> Settings:

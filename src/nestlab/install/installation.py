@@ -22,7 +22,7 @@ from nestlab.engines.qemu.console import ESCAPES, Watch
 from nestlab.engines.qemu.firmware import Fetch, FirmwareFiles, equipped
 from nestlab.images.image_files import ImageFiles
 from nestlab.images.qemu_runtime import Tool
-from nestlab.install import command, medium
+from nestlab.install import command, medium, runner
 from nestlab.install.answer_server import STAGES, AnswerServer, serve
 from nestlab.install.medium import Medium
 from nestlab.install.stage import Seen, Stage, here
@@ -149,35 +149,41 @@ async def _medium(job: Job, scratch: Path, cache: Path, say: Say) -> Medium:
 
 
 @dataclass
-class _Life:
+class Life:
     """Whether an installer lives: when one of its signs last changed."""
 
     signs: tuple[object, ...] = ()
+    shown: bytes = b""
     since: float = field(default_factory=lambda: asyncio.get_running_loop().time())
 
-    def silent(self, *signs: object) -> float:
-        """Seconds since the last sign of life, once these were looked at."""
-        now = asyncio.get_running_loop().time()
-        if signs and signs != self.signs:
-            self.signs, self.since = signs, now
+    def silent(self, now: float) -> float:
+        """Seconds since the last sign of life."""
         return now - self.since
+
+    def seen(self, now: float, shown: bytes, *signs: object) -> float:
+        """The same, once these were looked at. `shown`: the end of a console. A clock that goes on there pushes what
+        was shown out of what is looked at, from the front: what is left of it is nothing new."""
+        if signs != self.signs or not self.shown.endswith(shown):
+            self.since = now
+        self.signs, self.shown = signs, shown
+        return self.silent(now)
 
 
 async def _watch(job: Job, server: AnswerServer, stage: Stage, means: Means) -> None:
     """Until the installer is done. LabError as soon as it is not, or will not be."""
     slowness = patience.inside(means.slowness, means.accel)
     limit, asked = patience.allowed(SILENCE, slowness), patience.allowed(ASKED, slowness)
-    life, stuck, seen = _Life(), False, Seen(ended=False)
+    life, stuck, seen, clock = Life(), False, Seen(ended=False), asyncio.get_running_loop()
     while not seen.ended:
         seen = await stage.seen()
         shown = shown_by(seen.console)
-        silent = life.silent(server.state.heard, shown, seen.written)
+        silent = life.seen(clock.time(), shown, server.state.heard, seen.written)
         stuck = not seen.ended and silent > (asked if _QUESTION.search(shown) else limit)
         if stuck or server.state.failed or (not seen.ended and seen.free < FULL):
             break
     await stage.end()
     if not seen.ended or not server.state.done:
-        raise _failed(job, server, stage, seen, life.silent() if stuck else 0.0)
+        raise _failed(job, server, stage, seen, life.silent(clock.time()) if stuck else 0.0)
 
 
 def _failed(job: Job, server: AnswerServer, stage: Stage, seen: Seen, stuck: float) -> LabError:
@@ -213,7 +219,10 @@ def _failed(job: Job, server: AnswerServer, stage: Stage, seen: Seen, stuck: flo
 
 
 def shown_by(console: bytes) -> bytes:
-    """What the end of a console shows, without what moves the cursor, and without a clock."""
+    """What the end of a console shows, without what moves the cursor, without a clock, and without what is left of a
+    line at its beginning."""
+    if len(console) >= runner.END and (line := re.search(rb"[\r\n]", console)):
+        console = console[line.end() :]
     return _CLOCK.sub(b"", ESCAPES.sub(b"", console)).rstrip()
 
 

@@ -15,9 +15,14 @@ from nestlab.wire.download import HOPS, MOVED, led
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession, web
 
-_RELEASE = re.compile(r"(dists/[A-Za-z0-9._-]+(?:/updates)?)/(Release|Release\.gpg)")
+_SUITE = r"(dists/[A-Za-z0-9._-]+(?:/updates)?)"
+_RELEASE = re.compile(_SUITE + r"/(Release|Release\.gpg)")
+_INDEX = re.compile(_SUITE + r"/((?:[A-Za-z0-9._+-]+/)+)(?!by-hash/)([A-Za-z0-9._+-]+)")
+_SUM = re.compile(rb"^ ([0-9a-f]{64}) +[0-9]+ (\S+)$", re.MULTILINE)
 _SIGNATURE = b"-----BEGIN PGP SIGNATURE-----"
 _LARGEST = 16 << 20
+_SUITES = 16
+"""Suites whose lists are kept; an installer asks for the names of some ten."""
 _HEADERS = ("Content-Length", "Content-Type", "Last-Modified", "ETag")
 _CHUNK = 1 << 16
 
@@ -28,6 +33,8 @@ class Mirror:
     def __init__(self, url: str, tell: Callable[[str], None]) -> None:
         self.url, self.tell = url.rstrip("/"), tell
         self._session: ClientSession | None = None
+        self._releases: dict[str, bytes] = {}
+        """The `InRelease` of a suite, by its folder, as it was when the installer asked for its two halves."""
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """A file of it; whatever goes wrong there is a status here."""
@@ -46,7 +53,7 @@ class Mirror:
         asked = {name: request.headers[name] for name in ("Range", "If-Modified-Since") if name in request.headers}
         stream: web.StreamResponse | None = None
         try:
-            async with self._get(path, asked) as got:
+            async with self._get(self._by_hash(path), asked, path) as got:
                 if got.status >= 400:
                     self.tell(f"mirror: {got.status} {path}")
                 headers = {name: got.headers[name] for name in _HEADERS if name in got.headers}
@@ -78,17 +85,34 @@ class Mirror:
         except (ClientError, TimeoutError, LabError):
             return None
         parts = split(text)
+        if parts is not None and (folder in self._releases or len(self._releases) < _SUITES):
+            self._releases[folder] = parts[0]
         return web.Response(body=parts[name == "Release.gpg"], content_type="text/plain") if parts else None
 
+    def _by_hash(self, path: str) -> str:
+        """Where the very file is that the suite's list names, for one that this names: a cache that keeps an old one
+        under the name has no old one under the checksum (Debian wiki, DebianRepository/Format, Acquire-By-Hash)."""
+        found = _INDEX.fullmatch(path)
+        text = self._releases.get(found[1], b"") if found else b""
+        if found is None or b"\nAcquire-By-Hash: yes\n" not in text:
+            return path
+        name = (found[2] + found[3]).encode()
+        known = next((each[1] for each in _SUM.finditer(text) if each[2] == name), None)
+        return f"{found[1]}/{found[2]}by-hash/SHA256/{known.decode()}" if known else path
+
     @contextlib.asynccontextmanager
-    async def _get(self, path: str, headers: Mapping[str, str]) -> AsyncIterator[ClientResponse]:
-        """An answer of it, of where it leads to at last. LabError where that may not be."""
+    async def _get(self, path: str, headers: Mapping[str, str], other: str = "") -> AsyncIterator[ClientResponse]:
+        """An answer of it, of where it leads to at last, or of `other` where there is nothing. LabError where that may
+        not be."""
         from yarl import URL
 
         assert self._session is not None
         at = f"{self.url}/{path}"
         for _ in range(HOPS):
             async with self._session.get(URL(at, encoded=True), headers=headers, allow_redirects=False) as got:
+                if got.status == 404 and other not in ("", path):
+                    at, path = f"{self.url}/{other}", other
+                    continue
                 if got.status not in MOVED:
                     yield got
                     return
