@@ -3,9 +3,13 @@ started from the disk it leaves."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import lzma
 import os
+import re
 import tempfile
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +22,7 @@ from nestlab.home.cache import remove
 from nestlab.home.directories import Home
 from nestlab.images import installed
 from nestlab.images.image_files import key_of
+from waiting import LONG
 
 pytestmark = [pytest.mark.guest, pytest.mark.slow, pytest.mark.timeout(4 * 3600)]
 
@@ -36,8 +41,35 @@ STAGES = (
 """What `up` says, in that order."""
 
 
+MIRROR = "http://deb.debian.org/debian"
+
+
+def lacking() -> str:
+    """Which part of the installer Debian's mirror does not have: some caches of it have packages alone, or a list of
+    the installer's parts that is of another day than the release."""
+    index = "main/debian-installer/binary-amd64/Packages.xz"
+    try:
+        release, packed = (get(f"dists/trixie/{name}") for name in ("InRelease", index))
+        if f"{hashlib.sha256(packed).hexdigest()} {len(packed):>8} {index}\n" not in release.decode():
+            return f"{index} is not the one that InRelease names"
+        names = re.findall(r"^Filename: (\S+_all\.udeb)$", lzma.decompress(packed).decode(), re.MULTILINE)
+        for name in (each for each in names if "/bootstrap-base_" in each or "/pkgsel_" in each):
+            get(name)
+    except OSError as error:
+        return f"{getattr(error, 'url', MIRROR)}: {error}"
+    return ""
+
+
+def get(name: str) -> bytes:
+    with urllib.request.urlopen(f"{MIRROR}/{name}", timeout=LONG) as got:
+        content: bytes = got.read()
+        return content
+
+
 @pytest.fixture(scope="module")
 def cli() -> Iterator[Cli]:
+    if missing := lacking():
+        pytest.skip(f"Debian's installer finds not all of itself here: {missing}")
     with tempfile.TemporaryDirectory(prefix="nl-", dir="/tmp") as folder, leaks.world(Path(folder)):
         cli = Cli(Path(folder))
         own = f"images.server.install.commands=['echo {folder} >/etc/installed-for']"  # an image that no cache has
