@@ -14,9 +14,11 @@ import pytest
 import blueprints
 from nestlab.base.errors import LabError, Mistakes
 from nestlab.engines.pve.high_availability import own_disks
+from nestlab.lab.blueprint import Blueprint
 from nestlab.labfile import parse_text, render
 from nestlab.plan.live_restart_anew import decide
-from nestlab.plan.steps import Boot, Create, Remove, Seen, Stop, Update
+from nestlab.plan.steps import Boot, Create, Observed, Remove, Seen, Stop, Update
+from nestlab.show import machine_table
 from nestlab.testing.fake_pve import mistakes
 from nestlab.verbs import verify_high_availability
 from pve_node_bench import NodeBench, bench, container, draft, mark_of
@@ -232,6 +234,17 @@ async def test_what_watches_over_machines_is_asked_in_the_node_that_they_are_in(
     (proof,) = await verify_high_availability.prove(nest, WATCHED.specs, frozenset())
     assert proof.ok
     assert await verify_high_availability.prove(nest, WATCHED.specs, frozenset({"pve1"})) == []
+
+
+def test_status_tells_of_it_where_the_lab_file_wants_it() -> None:
+    def shown(blueprint: Blueprint, ha: bool) -> str:
+        seen = Seen("pve1/web", "running", ha=ha)
+        found = machine_table.rows(blueprint, Observed(MappingProxyType({seen.path: seen})), 0.0)
+        return machine_table.table(found)
+
+    assert "under high availability" in shown(WATCHED, True)
+    assert "not under high availability" in shown(WATCHED, False)
+    assert "high availability" not in shown(PLAIN, False)
 
 
 async def test_every_request_is_one_that_proxmox_publishes(made: NodeBench) -> None:

@@ -56,6 +56,8 @@ class Row:
     vmid: int | None = None
     drift: tuple[str, ...] = ()
     """The changes made by hand."""
+    ha: bool | None = None
+    """Whether high availability watches over it, where the lab file wants that."""
 
 
 def rows(blueprint: Blueprint | None, observed: Observed, now: float) -> list[Row]:
@@ -89,6 +91,7 @@ def _row(path: str, spec: Spec | None, seen: Seen | None, now: float) -> Row:
         seen.node,
         seen.vmid,
         tuple(each.what for each in seen.drift),
+        seen.ha if spec is not None and spec.machine.ha else None,
     )
 
 
@@ -167,6 +170,10 @@ def _note(row: Row) -> str:
     parts = [row.why] if row.why else []
     if row.drift:
         parts.append(f"changed by hand: {', '.join(row.drift)} (`nestlab up` sets it back)")
+    if row.ha is not None:
+        parts.append(
+            "under high availability" if row.ha else "not under high availability (`nestlab up` puts it there)"
+        )
     if not row.wanted:
         parts.append("no longer in the lab file")
     return "; ".join(parts)
