@@ -148,6 +148,17 @@ async def test_where_its_manager_does_not_work_a_machine_is_taken_out_of_it_and_
     assert (seen.state, seen.ha) == ("stopped", False)
 
 
+async def test_a_machine_whose_power_is_cut_stays_off_until_it_boots_again(made: NodeBench) -> None:
+    engine = await made.up(WATCHED, "pve1/web")
+    guest, _ = mark_of(made, "pve1/web")
+    assert await engine.kill("pve1/web")
+    assert (await engine.observe()).machines["pve1/web"].state == "died"
+    assert guest.ha is None
+    await engine.perform(Boot("", "pve1/web"), WATCHED, made.say)
+    assert guest.running
+    assert guest.ha == {"state": "started"}
+
+
 async def test_a_lab_file_without_it_takes_it_away_while_the_machine_runs_and_the_rule_with_it(made: NodeBench) -> None:
     engine = await made.up(WATCHED, "pve1/web")
     await engine.perform(Update("", "pve1/web"), PLAIN, made.say)

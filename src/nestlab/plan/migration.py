@@ -22,6 +22,8 @@ from nestlab.plan.steps import Observed, Seen
 Way = Literal["live", "restart", "off"]
 """`live`: while it runs; `restart`: it is stopped, moved and started; `off`: it does not run, and is not started."""
 
+_ABLE = "Between hypervisors of kind `kvm`, of kind `libvirt`, and members of one cluster of `pve` it does."
+
 SPARE = 64 << 20
 """Bytes that a hypervisor needs beside the memory of a machine, for its QEMU."""
 
@@ -157,7 +159,7 @@ def _unable(spec: Spec, seen: Seen, source: End, target: End) -> LabError | None
     for end in (source, target):
         if not end.moves:
             what = f"nestlab does not move machines that {end.path} runs."
-            return LabError(what, hint="Between hypervisors of kind `kvm` it does, and of kind `libvirt`.")
+            return LabError(what, hint=_ABLE)
     if source.kind != target.kind:
         what = f"{source.path} is a {source.kind}, and {target.path} a {target.kind}."
         return LabError(what, hint="Machines move between hypervisors of one kind.")

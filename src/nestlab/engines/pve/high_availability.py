@@ -121,10 +121,14 @@ class HighAvailability:
                 deadline, was = self._deadline(ENDS), state
             if time.monotonic() > deadline or state == "error":
                 say(f"high availability does not end it ({state or 'its manager does not work'}): taking it out first")
-                await self.leave(guest)
-                await self._forgotten(guest)
+                await self.out(guest)
                 return
             await asyncio.sleep(PAUSE)
+
+    async def out(self, guest: Guest) -> None:
+        """It is watched over no more, and nobody starts it again."""
+        await self.leave(guest)
+        await self._forgotten(guest)
 
     async def _forgotten(self, guest: Guest) -> None:
         """Until its manager does not know a guest any more that was taken out: it would start it again. One that does

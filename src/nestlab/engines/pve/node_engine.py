@@ -157,6 +157,13 @@ class NodeEngine(PveEngine):
                 found.append(Sshd(mark.path, SSH, mark.user, carried=True))
         return tuple(found)
 
+    async def kill(self, path: str) -> bool:
+        """See `nestlab.engines.Failing`. It is taken out of high availability, which would start it, until it boots."""
+        found = await self.guests.one(path)
+        if found.mark.ha:
+            await self.availability.out(found.guest)
+        return await super().kill(path)
+
     async def picture(self, path: str) -> Picture:
         """See `nestlab.engines.Showing`."""
         return await self.screens.picture(await self._screened(path), path)
