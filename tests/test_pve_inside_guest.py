@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import os
+import socket
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -17,18 +18,21 @@ import nestlab
 from nestlab.base.errors import LabError
 from nestlab.base.events import Event
 from nestlab.engines import Engine
+from nestlab.engines.port_rules import Forwarding
 from nestlab.engines.pve import in_node
 from nestlab.home.directories import Home
 from nestlab.home.lab_keys import LabKeys
+from nestlab.home.ports import Kept
 from nestlab.hosts.host import Host
 from nestlab.images.image_files import Cache
 from nestlab.install import make
 from nestlab.plan import planner
-from nestlab.verbs import local
+from nestlab.verbs import local, ports, screens
 from nestlab.verbs import session as verbs
 from nestlab.verbs.session import Session
 from nestlab.verbs.site import Site
 from pve_repository import STAND_IN
+from waiting import LONG
 
 pytestmark = [pytest.mark.guest, pytest.mark.slow]
 
@@ -42,7 +46,7 @@ machines:
     memory: 1536M
     segments: {lan: 10.87.0.11}
     machines:
-      web: {image: tiny, segments: [lan]}
+      web: {image: tiny, display: true, segments: [lan]}
       box: {container: true, image: debian, segments: [lan]}
 """
 
@@ -104,6 +108,10 @@ async def test_a_vm_and_a_container_are_made_reached_proven_stopped_and_started(
             await session.look()
             assert not session.plan()
             await proven(session)
+            await led(session)
+            picture = await screens.picture(session, "hv1/web")
+            assert picture.width >= 640
+            assert picture.height >= 400
             await session.apply(session.plan("stopped", ["hv1/web", "hv1/box"]), told, verb="stop")
             states = {path: seen.state for path, seen in (await session.look()).machines.items()}
             assert states == {"hv1": "running", "hv1/web": "stopped", "hv1/box": "stopped"}
@@ -115,6 +123,30 @@ async def test_a_vm_and_a_container_are_made_reached_proven_stopped_and_started(
         finally:
             await session.look()
             await session.apply(session.plan("gone"), told, verb="down")
+
+
+BANNER = """
+import socket, sys
+with socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=60) as there:
+    print(there.recv(4).decode())
+"""
+
+
+async def led(session: Session) -> None:
+    """Ports of this computer lead to the sshds of both, through the node, until they are closed."""
+    node = await session.nest.host("hv1")
+    for path in ("hv1/web", "hv1/box"):
+        local = await ports.open_port(session, path, 22, None)
+        with socket.create_connection(("127.0.0.1", local), timeout=LONG) as there:
+            assert there.recv(4) == b"SSH-"
+        engine = await session.nest.engine("hv1")
+        assert isinstance(engine, Forwarding)
+        async with engine.forwards(path) as rules:
+            (rule,) = await rules.all()
+            said = (await node.run(("python3", "-c", BANNER, str(rule.local)))).text
+            assert said.strip() == "SSH-"
+            await ports.close_port(session, Kept(path, 22, local), ())
+            assert await rules.all() == ()
 
 
 async def proven(session: Session) -> None:

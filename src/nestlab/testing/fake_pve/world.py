@@ -224,6 +224,14 @@ class Iron(Protocol):
 
 
 @runtime_checkable
+class Typed(Protocol):
+    """What has monitors that answer, where a test has that."""
+
+    def typed(self, vmid: int, command: str) -> str:
+        """What the monitor of a machine says to a command for people."""
+
+
+@runtime_checkable
 class Lxc(Protocol):
     """What makes containers really run, where a test has that."""
 

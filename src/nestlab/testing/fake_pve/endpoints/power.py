@@ -13,7 +13,7 @@ from nestlab.testing.fake_pve.endpoints.settings import ONE, apply_pending, chec
 from nestlab.testing.fake_pve.refusals import Refusal, died
 from nestlab.testing.fake_pve.routes import Ask, serve
 from nestlab.testing.fake_pve.tasks import Task
-from nestlab.testing.fake_pve.world import Guest, Volume, guest_digest
+from nestlab.testing.fake_pve.world import Guest, Typed, Volume, guest_digest
 
 STATUS = f"{ONE}/status"
 NO_KVM = "KVM virtualisation configured, but not available. Either disable in VM configuration or enable in BIOS."
@@ -276,4 +276,6 @@ def monitor(ask: Ask) -> Any:
         raise died(f"command '{word}' non-existent or not assigned a required permission yet, limiting to root user")
     if not guest.running:
         return f"ERROR: VM {guest.vmid} not running\n"
+    if isinstance(ask.world.iron, Typed):
+        return ask.world.iron.typed(guest.vmid, str(ask["command"]))
     return "VM status: running\r\n" if str(ask["command"]) == "info status" else ""
