@@ -59,7 +59,7 @@ class Trio:
 
     def up(self, members: str = "pve1, pve2, pve3", *words: str, status: int = 0) -> str:
         Path(self.file).write_text(self.text(members))
-        return self.cli("up", self.file, "--no-verify", "--yes", *words, status=status).text
+        return self.cli("up", self.file, "--no-verify", *words, status=status).text
 
     def asked(self, node: str, command: str) -> str:
         return self.cli("exec", node, "--", "sh", "-c", command).text.strip()
