@@ -33,9 +33,10 @@ from nestlab.images.qemu_runtime import Tool
 from nestlab.lab.blueprint_file import blueprint_from_json, blueprint_to_json
 from nestlab.lab.model import Lab
 from nestlab.lab.ports import Port
+from nestlab.lab.readiness import Ready
 from nestlab.labfile import parse_text
 from nestlab.labfile.render import render
-from nestlab.verbs import ports
+from nestlab.verbs import forward, ports
 from nestlab.verbs.session import Session
 from nestlab.wire import qmp
 from nestlab.wire.passing import passing
@@ -265,6 +266,19 @@ def made(world: World, folder: Path, *said: tuple[str, Port]) -> Session:
     blueprint = replace(BLUEPRINT, specs=specs)
     found = SimpleNamespace(blueprint=blueprint, nest=world, place=LabHome("x", folder), platform=here)
     return cast(Session, found)
+
+
+async def test_a_machine_that_nobody_logs_in_to_is_forwarded_by_its_qemu_while_that_is_wanted(
+    world: World, tmp_path: Path
+) -> None:
+    found = made(world, tmp_path)
+    specs = tuple(replace(each, machine=replace(each.machine, ready=Ready("none"))) for each in BLUEPRINT.specs)
+    cast(Any, found).blueprint = replace(BLUEPRINT, specs=specs)
+    async with forward.forwarded(found, "d", 8006, 18006, print) as got:
+        assert world.leads_to(got) == ("d", 8006)
+    assert not any(world.rules.values())
+    with pytest.raises(LabError, match="lets nobody in who could look"):
+        await forward.page(found, "d")
 
 
 async def test_a_port_leads_to_a_machine_at_any_level_and_back(session: Session, world: World) -> None:

@@ -93,7 +93,10 @@ async def _any_of(port: int, local: int | None, far: Far, say: Callable[[str], N
 
 
 async def _host(session: Session, path: str) -> SshHost | None:
-    """The machine, once it has let us in; None where it does not."""
+    """The machine, once it has let us in; None where it does not, or nobody logs in to it."""
+    spec = session.blueprint.by_path().get(path)
+    if spec is not None and not spec.machine.by_ssh and not isinstance(session.blueprint.on, Pve):
+        return None
     host = await session.nest.host(path)
     if not isinstance(host, SshHost):
         return None
