@@ -193,6 +193,26 @@ TABLE: tuple[Signature, ...] = (
         Rank.SYMPTOM,
     ),
     Signature(
+        "ha-gave-up",
+        r"recovery policy for service (?P<sid>(?:vm|ct):\d{1,9}) failed, entering error state",
+        "High availability gave up on {sid}: it started on none of the nodes that it may run on.",
+        "See why in the log of its start (`qm start`, `pct start`), then reset it: `ha-manager set SID --state "
+        "disabled`, and `--state started`. Of a lab's own machine: `nestlab up`.",
+        "ha-manager(1), Error Recovery",
+        "pve-ha-crm[901]: recovery policy for service vm:101 failed, entering error state. Failed nodes: pve1",
+        Rank.SYMPTOM,
+    ),
+    Signature(
+        "ha-no-watchdog",
+        r"unable to open watchdog socket",
+        "High availability does nothing on this node: watchdog-mux does not run, or the node has no watchdog.",
+        "`systemctl start watchdog-mux`, `journalctl -u watchdog-mux`: it loads softdog where nothing else is said in "
+        "/etc/default/pve-ha-manager.",
+        "PVE Administration Guide: High Availability, Fencing",
+        "pve-ha-lrm[911]: unable to open watchdog socket - No such file or directory",
+        Rank.CAUSE,
+    ),
+    Signature(
         "pmxcfs-not-there",
         r"ipcc_send_rec\[\d+\] failed: (?P<why>[\w ]{1,60})",
         "pmxcfs, which keeps /etc/pve, does not run on this node.",
