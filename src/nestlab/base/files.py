@@ -80,9 +80,9 @@ def create(path: Path, data: bytes, mode: int) -> bool:
     return True
 
 
-def fill(source: Path, path: Path, mode: int) -> None:
+def fill(source: Path, path: Path, mode: int, *, synced: bool = True) -> None:
     """Replace a file by a copy of `source`: shared where the filesystem can, else with its holes. LabError if that
-    fails."""
+    fails. `synced`: see `replace`."""
     with _New(path, mode) as new:
         with _told(path):
             original = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
@@ -93,7 +93,7 @@ def fill(source: Path, path: Path, mode: int) -> None:
                     _copy(original, new.descriptor)
             finally:
                 os.close(original)
-        _put([new])
+        _put([new], synced=synced)
 
 
 def append(path: Path, data: bytes, mode: int) -> None:

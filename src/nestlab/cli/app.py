@@ -22,6 +22,7 @@ from nestlab.cli import (
     proxmox,
     rename,
     screens,
+    snapshots,
     status,
     watching,
 )
@@ -128,6 +129,9 @@ _VERBS = (
     ("recreate", labs.recreate, "Delete machines and make them again."),
     ("rename", rename.rename, "Give a lab another name."),
     ("migrate", migrate.migrate, "Move a machine to another hypervisor or node."),
+    ("snapshot", snapshots.snapshot, "Save a whole lab, memory included, at one moment."),
+    ("restore", snapshots.restore, "Put a lab back to a snapshot."),
+    ("snapshots", snapshots.snapshots, "List a lab's snapshots, or remove some."),
     ("down", labs.down, "End machines or a lab, and delete them."),
     ("ls", status.ls, "List the labs on this machine."),
     ("gc", images.gc, "Remove what no lab uses any more."),

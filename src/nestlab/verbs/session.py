@@ -49,6 +49,7 @@ from nestlab.verbs import (
     connections,
     foreign_notes,
     import_ahead,
+    interrupted,
     netboot_notes,
     unknown_packages,
     wanted_lab,
@@ -317,15 +318,13 @@ async def changing(
                 continue  # the lab was removed meanwhile, and the lock with it
             for folder in (site.home.state, place.root, place.root / "keys"):
                 files.sweep(folder)
+            resolve = await interrupted.before(place, say)
             try:
                 async with _open(site, place, lab, source) as session:
                     await session.look(setups=verb in ("up", "start"))
                     made = blueprint_file.load(place.blueprint, place.name)
                     left_behind(place, made, session.blueprint, session.observed)
-                    if session.moves.passages:
-                        from nestlab.verbs import migrations  # few were interrupted
-
-                        await migrations.resolve(session, say)
+                    await resolve(session)
                     try:
                         yield session
                     finally:

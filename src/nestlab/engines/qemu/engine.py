@@ -287,15 +287,27 @@ class QemuEngine(ByMonitor):
         """A start of a virtual machine, as it is done here."""
         return boot
 
-    async def receive(self, spec: Spec, blueprint: Blueprint, room: Room, say: Say) -> None:
-        """Make a machine that comes from another hypervisor, where it has `room`, and start its QEMU, which waits for
-        what it was there."""
+    async def receive(
+        self, spec: Spec, blueprint: Blueprint, room: Room, say: Say, *, generation: str = "", made: bool = False
+    ) -> None:
+        """Make a machine that comes from elsewhere, unless it is `made` here, where it has `room`, and start its QEMU,
+        which waits for what it was there. `generation`: its VM generation ID, if that is to be another."""
         async with step_time.in_time(self.environment.library, self.parent, BootStep("", spec.path), blueprint):
-            await self._create(spec, blueprint, say, again=False)
+            if not made:
+                await self._create(spec, blueprint, say, again=False)
             choice = await self.choice(spec)
-            begun = await composed(self._maker, spec, blueprint, choice, say)
-            begun = replace(begun, launch=replace(begun.launch, extra=("-incoming", "defer", "-S"), room=room))
+            begun = await self._waiting(spec, blueprint, choice, room, say)
+            begun = replace(begun, launch=replace(begun.launch, generation=generation or begun.launch.generation))
             await self._begin(begun, spec, blueprint, choice, say, incoming=True)
+
+    async def words(self, spec: Spec, blueprint: Blueprint, room: Room, say: Say) -> tuple[str, list[str]]:
+        """The version and the command line of the QEMU that `receive` would start."""
+        begun = await self._waiting(spec, blueprint, await self.choice(spec), room, say)
+        return ".".join(map(str, begun.launch.version)), begun.words(begun.launch)
+
+    async def _waiting(self, spec: Spec, blueprint: Blueprint, choice: Choice, room: Room, say: Say) -> Start:
+        begun = await composed(self._maker, spec, blueprint, choice, say)
+        return replace(begun, launch=replace(begun.launch, extra=("-incoming", "defer", "-S"), room=room))
 
     async def lives(self, path: str) -> bool:
         """Whether a machine has a process here."""

@@ -94,7 +94,7 @@ def _compare(journey: Journey) -> Generator[Request, Any, None]:
         raise LabError(what, hint="The state of one is not always what another takes: move it with --cold.")
     mine = yield from ask("source", "query-pci")
     others = yield from ask("target", "query-pci")
-    if _devices(mine) != _devices(others):
+    if devices_of(mine) != devices_of(others):
         what = f"{journey.path} has other devices than when it was started, or than it would have now."
         raise LabError(what, hint=f"`nestlab restart {journey.path}` first, or move it with --cold.")
 
@@ -104,7 +104,7 @@ def _version(said: Any) -> str:
     return f"{number['major']}.{number['minor']}.{number['micro']}"
 
 
-def _devices(buses: Any) -> list[Any]:
+def devices_of(buses: Any) -> list[Any]:
     """The devices of a machine's PCI buses and where they are, those behind bridges too, in any order."""
     found = []
     for bus in buses:
