@@ -2,7 +2,7 @@
 
 `snapshots/NAME` has `manifest.json`, papers about the lab, and a folder for each machine by the name of its directory.
 It is made as `snapshots/.NAME.new` and published by one rename. `snapshot.json` in the lab's directory says what is
-being done while machines are paused, or are being put back: whoever works on the lab next ends it. `before` is the lab
+being done while machines are paused or put back: whoever works on the lab next ends it. `before` is the lab
 as it was, while a snapshot is put in its place.
 """
 
@@ -44,7 +44,8 @@ MOVED = "moved"
 """The file in it that is there when all that the lab was is."""
 
 TRIAL = "t"
-"""The folder that has, as the lab's own directory, machines which a snapshot is tried with. Short: sockets are in it."""
+"""The folder that has, as the lab's own directory, machines which a snapshot is tried with. Short: sockets are in
+it."""
 
 PAPERS = ("lab.json", "applied.json", "leases.json", "away.json", "faults.json")
 """What of a lab's directory says what its machines are: those that are there are part of a snapshot."""
@@ -57,8 +58,8 @@ PIECE = 1 << 18
 
 @frozen
 class Work:
-    """What is being done with a snapshot. `verb`: `snapshot` while machines are paused for one (`outer`, `inner`: which);
-    `restore` while machines are made from one, `going` once all of them have loaded, and go on."""
+    """What is being done with a snapshot. `verb`: `snapshot` while machines are paused for one (`outer`, `inner`:
+    which); `restore` while machines are made from one, `going` once all of them have loaded, and go on."""
 
     verb: Literal["snapshot", "restore", "going"]
     name: str
@@ -82,6 +83,11 @@ def names(place: LabHome) -> list[str]:
     except OSError:
         return []
     return sorted(each for each in found if not each.startswith(".") and len(each) <= NAME_LIMIT)
+
+
+def blueprints(place: LabHome) -> list[Path]:
+    """The files that say what the machines in snapshots are, and which images they stand on."""
+    return [path for name in names(place) if (path := folder(place, name) / "lab.json").is_file()]
 
 
 def manifest(place: LabHome, name: str) -> Manifest:
@@ -175,7 +181,8 @@ def remove(place: LabHome, name: str) -> int:
 
 
 def sweep(place: LabHome) -> None:
-    """Remove what killed processes left: half a snapshot, and one that was being removed. For who has the lab's lock."""
+    """Remove what killed processes left: half a snapshot, and one that was being removed. For who has the lab's
+    lock."""
     with contextlib.suppress(OSError):
         for each in list(os.scandir(place.root / FOLDER)):
             if each.name.startswith(".") and each.name.endswith((".new", ".removed")):

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from nestlab.base.errors import LabError
 from nestlab.base.events import Began, Ended, Event, Failed, Finished, Said, Started
 from nestlab.base.frozen import frozen
+from nestlab.home import snapshots
 from nestlab.home.directories import Home
 from nestlab.images import downloads, firmware_files, image_cache, installed, ipxe_files, pve
 from nestlab.images.recipes import BUILTIN, COMMON
@@ -67,12 +68,12 @@ def _files(home: Home) -> Iterator[str]:
 
 
 def _blueprints(home: Home) -> Iterator[tuple[str, Blueprint]]:
-    """Of every lab what it is and what was made of it, with its name as shown."""
+    """Of every lab what it is, what was made of it, and what its snapshots are of, with its name as shown."""
     for each in home.joined():
         for name in each.labs():
             place = each.existing(name)
             shown = name if each == home else f"{name} (in {each.state})"
-            for path in (place.blueprint, place.applied) if place else ():
+            for path in (place.blueprint, place.applied, *snapshots.blueprints(place)) if place else ():
                 if (blueprint := blueprint_file.load(path, name)) is not None:
                     yield shown, blueprint
 

@@ -56,8 +56,8 @@ class Built:
 @frozen
 class SavedMachine:
     """A machine on the lab's own host. `was`: what it did when it was saved; `memory`: the file with its memory and
-    devices, where it ran and they were saved; `pause`: seconds for which no instruction of it ran; `room`: what its QEMU
-    can become (`engines.qemu.records.of_room`)."""
+    devices, where it ran and they were saved; `pause`: seconds for which no instruction of it ran; `room`: what its
+    QEMU can become (`engines.qemu.records.of_room`)."""
 
     path: str
     was: Literal["running", "paused", "off"] = "off"
@@ -78,9 +78,9 @@ class Ground:
 
 @frozen
 class Manifest:
-    """`taken`: seconds since the epoch. `parent`: the snapshot that the lab went on from; `memory`: machines go on where
-    they were, else they are off, and start from their disks. `inner`: machines inside others that were paused for it, by
-    path; `stopped`: those that were stopped for it."""
+    """`taken`: seconds since the epoch. `parent`: the snapshot that the lab went on from; `memory`: machines go on
+    where they were, else they are off, and start from their disks. `inner`: machines inside others that were paused for
+    it, by path; `stopped`: those that were stopped for it."""
 
     name: str
     lab: str

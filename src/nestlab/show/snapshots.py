@@ -7,17 +7,14 @@ from typing import Any
 
 from nestlab.base.paint import elapsed, human
 from nestlab.base.printable import brief, one_line
-from nestlab.lab.model import plain
 from nestlab.lab.snapshots import Kept, Manifest
 
 
 def told(made: Manifest, seconds: float) -> str:
     """What was saved, in how long, and for how long each machine stood still."""
     size = sum(file.size for each in made.machines for file in each.files)
-    what = "memory and disks" if made.memory else "disks"
-    lines = [
-        f"{made.lab}: saved as {made.name}: {what} of {_machines(len(made.machines))}, {human(size)}, in {seconds:.1f} s"
-    ]
+    what, count = "memory and disks" if made.memory else "disks", _machines(len(made.machines))
+    lines = [f"{made.lab}: saved as {made.name}: {what} of {count}, {human(size)}, in {seconds:.1f} s"]
     for each in made.machines:
         if each.was == "running":
             lines.append(f"  {each.path} stood still for {each.pause:.2f} s")
@@ -107,7 +104,7 @@ def row(each: Kept) -> dict[str, Any]:
 
 
 def plain_loads(each: Kept) -> dict[str, int]:
-    return {"loads": 0, "failures": 0} | plain(each.loads)
+    return {"loads": each.loads.loads, "failures": each.loads.failures}
 
 
 def _machines(count: int) -> str:

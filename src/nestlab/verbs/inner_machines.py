@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from nestlab.base.errors import LabError
 from nestlab.engines.qemu.engine import QemuEngine
 from nestlab.lab.model import level_of, parent_of, within
 from nestlab.verbs.session import Session
-from nestlab.wire.qmp import Monitor
 
 
 def running(session: Session) -> tuple[str, ...]:
@@ -55,7 +54,10 @@ async def check(session: Session, paths: Sequence[str]) -> None:
 
 
 async def pause(session: Session, paths: Sequence[str]) -> None:
-    """Pause these machines, deepest first. LabError where one cannot be; some may be paused then."""
+    """Pause these machines, deepest first. LabError where one cannot be; some may be paused then.
+
+    Nobody is connected to their monitors when this returns: such a connection would be saved with what is around it,
+    and a monitor talks to one at a time."""
     for level in _levels(paths):
 
         async def one(path: str) -> None:
@@ -69,31 +71,12 @@ async def pause(session: Session, paths: Sequence[str]) -> None:
 
 @asynccontextmanager
 async def paused(session: Session, paths: Sequence[str]) -> AsyncIterator[None]:
-    """These machines, deepest first, stand still while the context is open. LabError where one cannot be paused; then
-    all go on."""
-    async with AsyncExitStack() as stack:
-        monitors: dict[str, Monitor] = {}
-
-        async def reach(path: str) -> None:
-            engine = await session.nest.engine(parent_of(path))
-            assert isinstance(engine, QemuEngine)
-            monitors[path] = await stack.enter_async_context(engine.monitor(path))
-
-        await asyncio.gather(*map(reach, paths))
-        stopped: list[str] = []
-        try:
-            for level in _levels(paths):
-                stopped += level
-                await asyncio.gather(*(monitors[path].execute("stop") for path in level))
-            yield
-        finally:
-            for level in reversed(_levels(stopped)):
-                await asyncio.gather(*(_cont(monitors[path]) for path in level))
-
-
-async def _cont(monitor: Monitor) -> None:
-    with suppress(LabError):  # what does not go on is written down: the next command lets it go
-        await monitor.execute("cont")
+    """These machines stand still while the context is open, and go on after. LabError where one cannot be paused."""
+    try:
+        await pause(session, paths)
+        yield
+    finally:
+        await let_go(session, paths)  # what does not go on is written down: the next command sees to it
 
 
 async def let_go(session: Session, paths: Sequence[str]) -> tuple[str, ...]:
@@ -107,7 +90,7 @@ async def let_go(session: Session, paths: Sequence[str]) -> tuple[str, ...]:
                 return
             try:
                 engine = await session.nest.engine(parent_of(path))
-                if isinstance(engine, QemuEngine) and await engine.lives(path):
+                if isinstance(engine, QemuEngine):
                     async with engine.monitor(path) as monitor:
                         if await monitor.status() == "paused":
                             await monitor.execute("cont")

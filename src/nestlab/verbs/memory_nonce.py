@@ -1,5 +1,5 @@
-"""A random number in the memory of each machine, and nowhere else: whoever finds it again after a restore knows that the
-machine went on, and was not booted."""
+"""A random number in the memory of each machine, and nowhere else: whoever finds it again after a restore knows that
+the machine went on, and was not booted."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ _NONCE = re.compile(r"[0-9a-f]{32}")
 
 
 async def put(session: Session) -> dict[str, str]:
-    """Give one to each machine that runs and answers ssh, and have it write to its disks what it has not yet. SHA-256 of
-    each, by path."""
+    """Give one to each machine that runs and answers ssh, and have it write to its disks what it has not yet. SHA-256
+    of each, by path."""
 
     async def one(path: str) -> tuple[str, str]:
         nonce = secrets.token_hex(16)

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from nestlab.base.errors import LabError
 from nestlab.base.frozen import frozen
+from nestlab.hosts.ssh import SshHost
 from nestlab.lab.faults import Faults
 from nestlab.lab.snapshots import Manifest
 from nestlab.verbs import memory_nonce
@@ -33,9 +34,9 @@ place && echo "nonce $(cat "$at/nestlab-nonce" 2>/dev/null)"
 exit 0
 """
 )
-"""In a machine, with its own text as $0; random bytes on stdin. Argument: seconds since the epoch. Sets its clock, stirs
-the bytes into what its kernel makes random numbers from, has it use them at once (RNDRESEEDCRNG of linux/random.h, where
-there is a program that can ask for it), and prints what it found."""
+"""In a machine, with its own text as $0; random bytes on stdin. Argument: seconds since the epoch. Sets its clock,
+stirs the bytes into what its kernel makes random numbers from, has it use them at once (RNDRESEEDCRNG of
+linux/random.h, where there is a program that can ask for it), and prints what it found."""
 
 ANSWER = 60.0
 """Nominal seconds in which a machine does that."""
@@ -46,9 +47,9 @@ FRESH = 512
 
 @frozen
 class Renewed:
-    """`clock`: seconds by which its clock is off by its own word, None: not set; `random`: `reseeded`, or `seeded` where its
-    kernel takes what it was given within a minute, or ""; `went_on`: the number in its memory was there, None: it had
-    none; `why`: why nothing is known."""
+    """`clock`: seconds by which its clock is off by its own word; None: not set. `random`: `reseeded`, or `seeded`
+    where its kernel takes what it was given within a minute, or "". `went_on`: the number in its memory was there;
+    None: it had none. `why`: why nothing is known."""
 
     clock: int | None = None
     random: str = ""
@@ -68,11 +69,14 @@ async def _one(session: Session, path: str, nonces: Mapping[str, str]) -> Renewe
     shift = _shift(session.faults, path)
     try:
         host = await session.nest.host(path)
-        argv = ("sh", "-c", RENEW, RENEW, str(round(time.time()) + shift))
+        if isinstance(host, SshHost):
+            await host.connect()  # which takes its time
+        now = round(time.time()) + shift
+        argv = ("sh", "-c", RENEW, RENEW, str(now))
         done = await host.run(argv, input=secrets.token_bytes(FRESH), check=False, timeout=ANSWER)
     except (LabError, OSError) as error:
         return Renewed(why=error.what if isinstance(error, LabError) else str(error))
-    return read(done.text, round(time.time()) + shift, nonces.get(path, ""))
+    return read(done.text, now, nonces.get(path, ""))
 
 
 def read(said: str, now: int, nonce: str) -> Renewed:

@@ -38,8 +38,8 @@ Say = Callable[[str], None]
 
 @frozen
 class Ready:
-    """A snapshot that may be put in the lab's place. `ends`: machines that run now, and end; `loses`: those that it does
-    not have, which go with their disks; `memory`: machines go on, else they are off."""
+    """A snapshot that may be put in the lab's place. `ends`: machines that run now, and end; `loses`: those that it
+    does not have, which go with their disks; `memory`: machines go on, else they are off."""
 
     manifest: Manifest
     blueprint: Blueprint
@@ -50,8 +50,8 @@ class Ready:
 
 @frozen
 class Restored:
-    """`seconds`: until all machines went on; `loaded`: of it, until all had loaded; `renewed`: what was renewed of each;
-    `left`: machines inside that are still paused; `ports`: those that are kept open."""
+    """`seconds`: until all machines went on; `loaded`: of it, until all had loaded; `renewed`: what was renewed of
+    each; `left`: machines inside that are still paused; `ports`: those that are kept open."""
 
     manifest: Manifest
     seconds: float

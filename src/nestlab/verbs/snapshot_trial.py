@@ -26,7 +26,8 @@ HINT = (
 
 
 async def tried(session: Session, engine: QemuEngine, made: Manifest, at: Path, say: Callable[[str], None]) -> None:
-    """LabError where a machine of the snapshot in the folder `at` does not load. It is counted, if there is one then."""
+    """LabError where a machine of the snapshot in the folder `at` does not load. It is counted, if there is one
+    then."""
     root = session.place.root / kept.TRIAL
     environment = replace(engine.environment, place=Place(str(root)))
     trial = QemuEngine(engine.parent, environment)

@@ -186,6 +186,7 @@ async def _save(
         await stack.enter_async_context(standing_by(engine, [each.path for each in live]))
         outer = tuple(each.path for each in live)
         kept.set_work(place, kept.Work("snapshot", name, outer, tuple(inner), park))
+        say("pausing")
         if park:  # nobody can be talked to inside what stands still
             await inner_machines.pause(session, inner)
             await session.nest.drop("")

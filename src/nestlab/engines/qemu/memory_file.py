@@ -1,7 +1,7 @@
 """The memory and devices of a machine, in a file: written by its QEMU, and loaded by another one.
 
-QEMU's own migration to a file (`file:`, since 8.2), with `mapped-ram` where that is known (since 9.0): each page has its
-place in the file, so one that is written again is no second one, and pages of zeros are holes.
+QEMU's own migration to a file (`file:`, since 8.2), with `mapped-ram` where that is known (since 9.0): each page has
+its place in the file, and pages of zeros are holes.
 """
 
 from __future__ import annotations
@@ -106,7 +106,8 @@ async def _prepare(monitor: Monitor, found: tuple[int, int, int]) -> None:
 
 
 async def _over(monitor: Monitor, path: str, begin: Callable[[], Awaitable[Any]], done: str) -> None:
-    """Until a migration is over that `begin` begins. It is followed by QEMU's events, and looked at where none comes."""
+    """Until a migration is over that `begin` begins. It is followed by QEMU's events, and looked at where none
+    comes."""
     async with monitor.events("MIGRATION") as events:
         turned = asyncio.Event()
         listening = asyncio.ensure_future(_listen(events, turned))
