@@ -23,7 +23,7 @@ def refused(line: str) -> str:
         ("validat x", " Did you mean `validate`?"),
         ("images list", " Did you mean `ls`?"),
         ("pve chekc x", " Did you mean `check`?"),
-        ("snapshot x", ""),
+        ("thaw x", ""),
         ("xyzzy", ""),
         ("images destroy", ""),
     ],

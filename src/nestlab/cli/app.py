@@ -132,6 +132,8 @@ _VERBS = (
     ("snapshot", snapshots.snapshot, "Save a whole lab, memory included, at one moment."),
     ("restore", snapshots.restore, "Put a lab back to a snapshot."),
     ("snapshots", snapshots.snapshots, "List a lab's snapshots, or remove some."),
+    ("park", snapshots.park, "Save a lab with its memory and end its machines."),
+    ("unpark", snapshots.unpark, "Go on with a lab that was parked."),
     ("down", labs.down, "End machines or a lab, and delete them."),
     ("ls", status.ls, "List the labs on this machine."),
     ("gc", images.gc, "Remove what no lab uses any more."),

@@ -151,7 +151,8 @@ async def change(
             await _announce(session, todo, (), as_json=as_json)
         if want == "running":
             agree(todo, "", as_json=as_json)
-        if want == "gone" and not agreed and not as_json and on_terminal() and not answered(_farewell(todo, machines)):
+        ask = want == "gone" and not agreed and not as_json and on_terminal()
+        if ask and not answered(_farewell(session, todo, machines)):
             say("nothing was changed")
             return MEND
         async with shown(session, todo, as_json=as_json) as emit:
@@ -210,10 +211,13 @@ def _known(session: Session) -> list[str]:
     return list(dict.fromkeys([*session.blueprint.by_path(), *sorted(session.observed.machines)]))
 
 
-def _farewell(todo: Plan, machines: tuple[str, ...]) -> str:
+def _farewell(session: Session, todo: Plan, machines: tuple[str, ...]) -> str:
+    from nestlab.home import snapshots
     from nestlab.plan.steps import Written
 
     what = f"{', '.join(machines)} of lab {todo.lab}" if machines else f"lab {todo.lab} with all its machines"
+    if not machines and (saved := snapshots.names(session.place)):
+        what += f" and {len(saved)} snapshot{'s' * (len(saved) > 1)}"
     known = [change.written for change in todo.losses if change.written and ("/" not in change.path or machines)]
     written = Written(sum(each.size for each in known), any(each.at_most for each in known))
     return f"Delete {what}, disks included{f' ({written} written)' if written.size else ''}?"

@@ -46,4 +46,15 @@ def notes(session: Session) -> tuple[str, ...]:
     """The faults that `up` does not take back, and the machines that it leaves where they were moved to."""
     now = time.time()
     passages = (each.said for each in session.moves.passages)
-    return (*sayings.lines(session.faults, now), *moved_machines.lines(session.moves.aways, now), *passages)
+    parked = _parked(session)
+    return (*sayings.lines(session.faults, now), *moved_machines.lines(session.moves.aways, now), *passages, *parked)
+
+
+def _parked(session: Session) -> tuple[str, ...]:
+    from nestlab.home import snapshots
+    from nestlab.lab.snapshots import PARKED
+
+    if PARKED not in snapshots.names(session.place):
+        return ()
+    name = session.place.name
+    return (f"lab {name} was parked; `nestlab unpark {name}` puts it back to that moment",)

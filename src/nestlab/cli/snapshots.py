@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nestlab.base.errors import LabError
 from nestlab.base.paint import human
 from nestlab.base.printable import brief
 from nestlab.cli import complete
@@ -180,7 +181,6 @@ def _data(done: Restored) -> dict[str, object]:
 
 
 async def _remove(words: list[str], *, yes: bool, as_json: bool) -> int | None:
-    from nestlab.base.errors import LabError
     from nestlab.home import snapshots as kept
     from nestlab.verbs import session as verbs
 
@@ -199,6 +199,63 @@ async def _remove(words: list[str], *, yes: bool, as_json: bool) -> int | None:
     else:
         show(f"removed {', '.join(names)}: {human(freed)}")
     return None
+
+
+@guarded
+def park(lab: Lab, no_wait: NoWait = False, as_json: Json = False, debug: Debug = False) -> int | None:
+    """Save a lab with its memory and end its machines: it takes no memory and no CPU, also over a reboot of this
+    computer. `unpark` goes on where it was.
+
+    \b
+    Examples:
+      nestlab park pair
+      nestlab unpark pair
+    """
+    return run(_park(one_lab([lab]), no_wait=no_wait, as_json=as_json))
+
+
+async def _park(name: str, *, no_wait: bool, as_json: bool) -> None:
+    from nestlab.cli.lab_work import shown
+    from nestlab.lab.snapshots import PARKED
+    from nestlab.verbs import session as verbs
+    from nestlab.verbs import snapshots
+
+    async with verbs.changing(site(), "park", name=name, wait=0 if no_wait else None, say=say) as session:
+        await snapshots.engine_of(session, "parked")
+        if not any(each.state in snapshots.RUNS for each in session.observed.machines.values()):
+            raise LabError(f"Nothing of lab {name} runs.", hint=f"What is off needs no parking: nestlab start {name}")
+        made = await snapshots.take(session, PARKED, _say(name), park=True)
+        await session.look()
+        todo = session.plan("stopped")
+        async with shown(session, todo, as_json=False, quiet=True) as emit:
+            await session.apply(todo, emit, verb="park")
+    if as_json:
+        print_json(render.data(made))
+    else:
+        show(f"{name}: parked; `nestlab unpark {name}` goes on where it was")
+
+
+@guarded
+def unpark(
+    lab: Lab, yes: Yes = False, no_wait: NoWait = False, as_json: Json = False, debug: Debug = False
+) -> int | None:
+    """Go on with a lab that was parked, also after a reboot of this computer. Its clocks are set right."""
+    return run(_unpark(one_lab([lab]), yes=yes, no_wait=no_wait, as_json=as_json))
+
+
+async def _unpark(name: str, *, yes: bool, no_wait: bool, as_json: bool) -> int | None:
+    from nestlab.cli.common import home
+    from nestlab.home import labs
+    from nestlab.home import snapshots as kept
+    from nestlab.lab.snapshots import PARKED
+
+    place = labs.existing(home(), name)
+    if PARKED not in kept.names(place):
+        raise LabError(f"Lab {name} is not parked.", hint=f"`nestlab start {name}` starts what is off.")
+    status = await _restore(name, PARKED, disk_only=False, yes=yes, no_wait=no_wait, as_json=as_json)
+    if status is None:
+        kept.remove(place, PARKED)
+    return status
 
 
 def _say(lab: str) -> Callable[[str], None]:

@@ -34,6 +34,10 @@ _MEANT = {
     "graph": "draw diagram topology",
     "init": "new generate scaffold example examples",
     "migrate": "move live-migrate",
+    "snapshot": "checkpoint save savevm",
+    "restore": "revert rollback loadvm",
+    "park": "suspend hibernate managedsave sleep",
+    "unpark": "wake unsuspend",
     "doctor": "diagnose",
     "images": "image box boxes template templates",
 }

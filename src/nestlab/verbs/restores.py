@@ -26,7 +26,7 @@ from nestlab.home.paths import short_id
 from nestlab.lab import blueprint_file
 from nestlab.lab.blueprint import Blueprint
 from nestlab.lab.faults import cut_off
-from nestlab.lab.snapshots import Built, Manifest, SavedMachine, differences, ground_differs
+from nestlab.lab.snapshots import PARKED, Built, Manifest, SavedMachine, differences, ground_differs
 from nestlab.plan.steps import Connect
 from nestlab.verbs import connections, faults, inner_machines, ports, renewal, snapshot_recovery
 from nestlab.verbs.session import Session, looking
@@ -223,7 +223,7 @@ async def _up(again: Session, session: Session, ready: Ready, began: float, say:
     if again.faults:
         await faults.settle(again)
     opened = await ports.settle(again)
-    kept.set_current(place, manifest.name)
+    kept.set_current(place, manifest.parent if manifest.name == PARKED else manifest.name)
     kept.set_work(place, kept.Work("going", manifest.name, (), left) if left else None)
     await asyncio.to_thread(shutil.rmtree, place.root / kept.BEFORE, True)
     session.nest.known = again.nest.known

@@ -75,7 +75,7 @@ async def take(
     machines inside that were stopped for it; `park`: what ran does not go on."""
     engine = await engine_of(session, "saved")
     place = session.place
-    if name in kept.names(place):
+    if name in kept.names(place) and not park:
         hint = f"Give another name, or remove that one first: nestlab snapshots rm {place.name} {name}"
         raise LabError(f"Lab {place.name} has a snapshot {name} already.", hint=hint)
     machines = _machines(session, memory=memory)
@@ -103,6 +103,8 @@ async def take(
             nonces=nonces,
         )
         made = await _finish(session, engine, made, at, say)
+        if park and name in kept.names(place):
+            kept.remove(place, name)
         kept.publish(place, made)
     except BaseException:
         await asyncio.shield(_undo(session, machines, inner, at))
