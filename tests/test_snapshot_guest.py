@@ -6,14 +6,16 @@ One lab for the whole file, brought up once; the tests run in the order they sta
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from command_line import Cli
+from command_line import Cli, qemus
 from lab_up import lab_up
 from waiting import LONG, wait_until
 
@@ -125,6 +127,32 @@ def test_a_snapshot_of_another_qemu_is_refused_with_the_way_out(cli: Cli) -> Non
     assert "--disk-only" in said
     path.write_text(text)
     goes_on(cli)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system")
+def test_a_disk_that_is_full_keeps_nothing_and_all_goes_on(cli: Cli) -> None:
+    place = lab(cli) / "snapshots"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m,mode=0700", "tmpfs", str(place)], check=True)
+    try:
+        said = cli("snapshot", "snap", "full", status=2)
+        assert list(place.iterdir()) == [], said
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+    assert list(listed(cli)) == ["one"]
+    assert cli.states("snap") == {"hv1": "running", "hv1/web": "running"}
+    goes_on(cli)
+
+
+def test_a_parked_lab_has_no_process_and_goes_on_where_it_was(cli: Cli) -> None:
+    before = count(cli)
+    cli("park", "snap")
+    assert qemus(cli.home) == []
+    assert cli.states("snap")["hv1"] == "stopped"
+    assert "is not parked" not in cli("unpark", "snap")
+    assert cli.states("snap") == {"hv1": "running", "hv1/web": "running"}
+    assert goes_on(cli) >= before
+    assert list(listed(cli)) == ["one"]
+    assert "is not parked" in cli("unpark", "snap", status=2)
 
 
 def test_nestlab_killed_while_machines_stand_still_leaves_no_half_and_all_goes_on(cli: Cli) -> None:

@@ -56,8 +56,8 @@ class Built:
 @frozen
 class SavedMachine:
     """A machine on the lab's own host. `was`: what it did when it was saved; `memory`: the file with its memory and
-    devices, where it ran and they were saved; `pause`: seconds for which no instruction of it ran; `room`: what its
-    QEMU can become (`engines.qemu.records.of_room`)."""
+    devices, where it ran and they were saved, `way`: how that is written (`engines.qemu.memory_file`); `pause`: seconds
+    for which no instruction of it ran; `room`: what its QEMU can become (`engines.qemu.records.of_room`)."""
 
     path: str
     was: Literal["running", "paused", "off"] = "off"
@@ -66,6 +66,7 @@ class SavedMachine:
     built: Built = field(default_factory=Built)
     room: tuple[int, ...] = ()
     pause: float = 0.0
+    way: Literal["plain", "mapped"] = "plain"
 
 
 @frozen

@@ -244,7 +244,7 @@ async def _load(engine: QemuEngine, again: Session, each: SavedMachine, say: Say
         for number, nic in enumerate(spec.nics):
             if nic.segment in cut:
                 await monitor.execute("set_link", name=f"n{number}", up=False)
-        await memory_file.load(monitor, each.path, str(file))
+        await memory_file.load(monitor, each.path, str(file), each.way)
         for number, nic in enumerate(spec.nics):
             await monitor.execute("set_link", name=f"n{number}", up=nic.segment not in cut)
 

@@ -57,7 +57,7 @@ async def _try(
     try:
         await trial.receive(spec, blueprint, room_of(saved), lambda _: None, made=True)
         async with trial.monitor(saved.path) as monitor:
-            await memory_file.load(monitor, saved.path, str(source / saved.memory))
+            await memory_file.load(monitor, saved.path, str(source / saved.memory), saved.way)
             status = await monitor.status()
             if status != "paused":
                 what = f"The memory of {saved.path} could not be loaded: its QEMU is {status}."

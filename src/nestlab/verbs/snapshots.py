@@ -83,7 +83,7 @@ async def take(
     await inner_machines.check(session, inner)
     _room(session, machines)
     at = kept.partial(place, name)
-    shutil.rmtree(at, ignore_errors=True)
+    kept.sweep(place)
     try:
         _folders(at, machines)
         nonces = await memory_nonce.put(session) if memory else {}
@@ -127,6 +127,9 @@ def _machines(session: Session, *, memory: bool) -> tuple[Machine, ...]:
         if seen.state not in (*RUNS, *OFF):
             what = f"{spec.path} cannot be saved: it is {seen.state}{f', {seen.why}' if seen.why else ''}."
             raise LabError(what, hint=f"See `nestlab status {session.place.name}`; `nestlab up` makes it whole.")
+        if memory and seen.state == "paused":
+            what = f"{spec.path} is paused{f': {seen.why}' if seen.why else ''}."
+            raise LabError(what, hint=f"Let it go on first (`nestlab start {spec.path}`), or say --disk-only.")
         was: Literal["running", "paused", "off"] = "off"
         if seen.state in RUNS:
             was = "running" if seen.state == "running" else "paused"
@@ -177,11 +180,12 @@ async def _save(
     live = [each for each in machines if each.was == "running"]
     async with AsyncExitStack() as stack:
         monitors: dict[str, Monitor] = {}
+        ways: dict[str, memory_file.Way] = {}
         for each in machines:
             if each.was != "off":
                 monitors[each.path] = await stack.enter_async_context(engine.monitor(each.path))
                 if each.memory:
-                    await memory_file.ready(monitors[each.path], each.path)
+                    ways[each.path] = await memory_file.way_of(monitors[each.path], each.path)
         built = {
             each.path: await saving.built(engine, monitors[each.path], each.path) for each in machines if each.memory
         }
@@ -194,16 +198,18 @@ async def _save(
             await session.nest.drop("")
         else:
             await stack.enter_async_context(inner_machines.paused(session, inner))
-        pauses = await _together(machines, live, monitors, at, say, park=park)
+        pauses = await _together(machines, live, monitors, ways, at, say, park=park)
     if not park:
         kept.set_work(place, None)
-    return [await _saved(engine, each, built.get(each.path), pauses.get(each.path, 0.0)) for each in machines]
+    saved = [await _saved(engine, each, built.get(each.path), pauses.get(each.path, 0.0)) for each in machines]
+    return [replace(each, way=ways.get(each.path, "plain")) for each in saved]
 
 
 async def _together(
     machines: Sequence[Machine],
     live: Sequence[Machine],
     monitors: Mapping[str, Monitor],
+    ways: Mapping[str, memory_file.Way],
     at: Path,
     say: Say,
     *,
@@ -228,7 +234,11 @@ async def _together(
         await asyncio.gather(*map(stop, live))
         say("saving")
         await _all(
-            *(_memory(monitors[each.path], each, at / short_id(each.path)) for each in machines if each.memory),
+            *(
+                _memory(monitors[each.path], each, at / short_id(each.path), ways[each.path])
+                for each in machines
+                if each.memory
+            ),
             *(asyncio.to_thread(saving.copy_all, each.root, at / short_id(each.path)) for each in machines),
             asyncio.to_thread(_papers, at.parent.parent, at),
         )
@@ -249,10 +259,10 @@ async def _all(*work: Awaitable[object]) -> None:
             raise each
 
 
-async def _memory(monitor: Monitor, each: Machine, folder: Path) -> None:
+async def _memory(monitor: Monitor, each: Machine, folder: Path, way: memory_file.Way) -> None:
     file = folder / saving.MEMORY
     files.replace(file, b"", 0o600, synced=False)
-    await memory_file.save(monitor, each.path, str(file))
+    await memory_file.save(monitor, each.path, str(file), way)
 
 
 def _papers(root: Path, at: Path) -> None:
