@@ -70,13 +70,15 @@ async def pause(session: Session, paths: Sequence[str]) -> None:
 
 
 @asynccontextmanager
-async def paused(session: Session, paths: Sequence[str]) -> AsyncIterator[None]:
-    """These machines stand still while the context is open, and go on after. LabError where one cannot be paused."""
+async def paused(session: Session, paths: Sequence[str]) -> AsyncIterator[list[str]]:
+    """These machines stand still while the context is open, and go on after. LabError where one cannot be paused. What
+    it gives has then those that do not go on, for what they are in does not answer."""
+    left: list[str] = []
     try:
         await pause(session, paths)
-        yield
+        yield left
     finally:
-        await let_go(session, paths)  # what does not go on is written down: the next command sees to it
+        left += await let_go(session, paths)
 
 
 async def let_go(session: Session, paths: Sequence[str]) -> tuple[str, ...]:

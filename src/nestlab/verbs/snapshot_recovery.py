@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from nestlab.base import files
 from nestlab.base.errors import LabError
+from nestlab.base.typed import parsed
 from nestlab.engines.qemu import let_go, scripts
 from nestlab.engines.qemu.argv import name_of
 from nestlab.home import snapshots as kept
@@ -39,7 +40,11 @@ async def before(place: LabHome, say: Say) -> kept.Work | None:
             await roll_back(place, say)
             return None
         case "snapshot":
-            say(f"{'parking' if found.park else f'the snapshot {found.name}'} was interrupted: all goes on")
+            await end_trial(place)
+            if found.name in kept.names(place) and not found.park:
+                kept.set_current(place, found.name)  # it was whole
+                return found
+            say(f"{'parking it' if found.park else f'snapshot {found.name}'} was interrupted: all goes on")
             if found.park and PARKED in kept.names(place):
                 kept.remove(place, PARKED)
         case "going":
@@ -52,6 +57,15 @@ async def before(place: LabHome, say: Say) -> kept.Work | None:
             await asyncio.to_thread(let_go.let_go, str(place.machine(path) / "qmp"), path)
     kept.sweep(place)
     return found
+
+
+async def end_trial(place: LabHome) -> None:
+    """End the QEMUs that a snapshot is tried with."""
+    for making in sorted((place.root / kept.TRIAL).glob("m/*/making")):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            path = str(parsed(making.read_text(encoding="utf-8"))["path"])
+            words = ("sh", "-c", scripts.KILL, "kill", name_of(place.name, path), str(making.parent))
+            await proc.run(words, check=False)
 
 
 async def after(session: Session, found: kept.Work, say: Say) -> None:

@@ -111,7 +111,9 @@ async def take(
         raise
     if park:
         await _end(engine, machines)
-    kept.set_work(place, None)
+    known = kept.work(place)
+    left = known.inner if known is not None and not park else ()
+    kept.set_work(place, kept.Work("going", name, (), left) if left else None)
     if not park:
         kept.set_current(place, name)
     return made
@@ -181,6 +183,7 @@ async def _save(
     async with AsyncExitStack() as stack:
         monitors: dict[str, Monitor] = {}
         ways: dict[str, memory_file.Way] = {}
+        left: list[str] = []
         for each in machines:
             if each.was != "off":
                 monitors[each.path] = await stack.enter_async_context(engine.monitor(each.path))
@@ -197,10 +200,10 @@ async def _save(
             await inner_machines.pause(session, inner)
             await session.nest.drop("")
         else:
-            await stack.enter_async_context(inner_machines.paused(session, inner))
+            left = await stack.enter_async_context(inner_machines.paused(session, inner))
         pauses = await _together(machines, live, monitors, ways, at, say, park=park)
-    if not park:
-        kept.set_work(place, None)
+    if not park:  # what is left to do, if this one is killed, is to remove what was made
+        kept.set_work(place, kept.Work("snapshot", name, (), tuple(left)))
     saved = [await _saved(engine, each, built.get(each.path), pauses.get(each.path, 0.0)) for each in machines]
     return [replace(each, way=ways.get(each.path, "plain")) for each in saved]
 
@@ -333,8 +336,9 @@ async def _undo(session: Session, machines: Sequence[Machine], inner: Sequence[s
             if each.was == "running":
                 with suppress(LabError, OSError):
                     await asyncio.to_thread(let_go.let_go, f"{each.root}/qmp", each.path)
-        if not await inner_machines.let_go(session, inner):
-            kept.set_work(session.place, None)
+        left = await inner_machines.let_go(session, inner)
+        name = at.name.removeprefix(".").removesuffix(".new")
+        kept.set_work(session.place, kept.Work("snapshot", name, (), left) if left else None)
     await asyncio.to_thread(shutil.rmtree, at, True)
 
 
