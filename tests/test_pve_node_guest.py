@@ -118,9 +118,16 @@ def test_it_keeps_who_it_is_over_a_restart(cli: Cli) -> None:
     ask = "cat /etc/machine-id /etc/ssh/ssh_host_rsa_key.pub /etc/iscsi/initiatorname.iscsi; od -An -tx1 /etc/hostid"
     before = asked(cli, ask)
     asked(cli, "echo '# mine' >>/etc/network/interfaces")
+    asked(cli, "mkdir -p /etc/pve/ha; echo 'vm: 100' >/etc/pve/ha/resources.cfg")
     cli("restart", "pve1")
     assert asked(cli, ask) == before
     assert asked(cli, "tail -n 1 /etc/network/interfaces") == "# mine"
+
+
+def test_high_availability_starts_with_the_node_once_it_watches_over_something(cli: Cli) -> None:
+    """It did not at the first boot; before this one a guest was put under it."""
+    wait = "for n in $(seq 600); do [ -e /pve-ha-ran ] && exit 0; sleep 1; done; exit 1"
+    asked(cli, wait)
 
 
 def test_a_repository_signed_by_nobody_known_is_one_error_and_leaves_nothing(
