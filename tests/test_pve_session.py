@@ -17,6 +17,7 @@ from nestlab.testing.fake_pve import FakePve
 from nestlab.verbs import connections
 from nestlab.verbs import migrate as moving
 from nestlab.verbs import session as verbs
+from nestlab.verbs import snapshots
 from pve_lab import assert_valid, bench, cluster, machine_of
 from pve_session import PAIR, Labs, quiet
 
@@ -339,3 +340,16 @@ async def test_the_engine_carries_a_connection_and_says_what_ended_it(labs: Labs
     with pytest.raises(Unreachable, match="does not run"):
         async with engine.carried("hv1"):
             pass
+
+
+async def test_a_lab_on_a_proxmox_ve_is_not_saved_and_nothing_is_done_to_it(labs: Labs, fake: FakePve) -> None:
+    await labs.up()
+    before = len(fake.requests)
+    async with verbs.changing(labs.site, "snapshot", name="pair") as session:
+        await session.look()
+        for what in ("saved", "put back"):
+            with pytest.raises(LabError, match="Lab pair is on .*127.0.0.1.*, and cannot be " + what) as told:
+                await snapshots.engine_of(session, what)
+            assert "docs/snapshots.md" in told.value.hint
+    assert {request.method for request in fake.requests[before:]} <= {"GET"}
+    assert await labs.states() == dict.fromkeys(ALL, "running")
