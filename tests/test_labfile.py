@@ -28,7 +28,7 @@ def only(text: str, environ: Mapping[str, str] | None = None, sets: Sequence[str
     return machine
 
 
-ONE_LEVEL = ("netboot",)
+ONE_LEVEL = ("install", "netboot")
 """Examples without a machine inside another: what they show is the same at every level."""
 
 

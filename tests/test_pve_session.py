@@ -14,10 +14,9 @@ from nestlab.hosts.facts import Facts
 from nestlab.lab.model import GIB
 from nestlab.testing.fake_engine import FakeWorld
 from nestlab.testing.fake_pve import FakePve
-from nestlab.verbs import connections
+from nestlab.verbs import connections, snapshots
 from nestlab.verbs import migrate as moving
 from nestlab.verbs import session as verbs
-from nestlab.verbs import snapshots
 from pve_lab import assert_valid, bench, cluster, machine_of
 from pve_session import PAIR, Labs, quiet
 

@@ -69,9 +69,8 @@ def test_a_lab_on_a_host_is_written_and_read_again() -> None:
     ("more", "what"),
     [
         ("segments: {a: {bridge: vmbr0}}\nmachines: {m: {}}\n", "`bridge` means nothing here"),
-        ("segments: {a: {netboot: {files: .}}}\nmachines: {m: {}}\n", "`netboot` means nothing here"),
+        ("segments: {a: {netboot: {files: ., kernel: k, initrd: i}}}\nmachines: {m: }\n", "`files` means nothing here"),
         ("machines: {m: {node: pve1}}\n", "`node` means nothing here"),
-        ("machines: {m: {ports: [22]}}\n", "`ports` means nothing here"),
         ("machines: {m: {container: true}}\n", "container on the lab's own host"),
     ],
 )
@@ -79,6 +78,14 @@ def test_what_no_such_host_has_is_a_mistake_with_its_place(more: str, what: str)
     with pytest.raises(LabError) as caught:
         parse_text(f"lab: x\non: ssh://lab@server\n{more}", environ={})
     assert what in str(caught.value)
+
+
+def test_its_segments_serve_what_boots_and_its_machines_have_ports() -> None:
+    text = "lab: x\non: ssh://lab@server\nsegments: {a: {netboot: {image: tiny}}}\nmachines: {m: {ports: [22]}}\n"
+    lab = parse_text(text, environ={})
+    assert lab.segments[0].netboot is not None
+    assert [port.port for port in lab.machines[0].ports] == [22]
+    assert parse_text(render(lab), environ={}) == lab
 
 
 def test_the_directory_of_a_lab_there_is_kept_and_a_damaged_record_is_told(tmp_path: Path) -> None:
