@@ -142,7 +142,9 @@ def interfaces(spec: Spec, management_mac: str | None) -> str:
     """/etc/network/interfaces, with `@MAC@` for the names of cards, which the node puts in: `SCRIPT`."""
     bridged = bridges(spec)
     cards = [nic.mac.lower() for nic in spec.nics]
-    parts = [_DOC, *(f"iface @{mac}@ inet manual\n" for mac in cards)]
+    # A bridge has the MTU of its port: ifupdown2 takes one on the bridge itself for a mistake.
+    mtus = [f"\tmtu {nic.mtu}\n" if nic.mtu != 1500 else "" for nic in spec.nics]
+    parts = [_DOC, *(f"iface @{mac}@ inet manual\n{mtu}" for mac, mtu in zip(cards, mtus, strict=True))]
     if management_mac is not None:
         lines = [f"address {management_address(spec, 15)}/{IPv4Network(spec.management).prefixlen}"]
         lines += [f"gateway {management_address(spec, 2)}"] if spec.machine.internet else []
@@ -151,7 +153,6 @@ def interfaces(spec: Spec, management_mac: str | None) -> str:
     for nic, mac in zip(spec.nics, cards, strict=True):
         name = bridged[nic.segment]
         ports = [f"bridge-ports @{mac}@", "bridge-stp off", "bridge-fd 0"]
-        ports += [f"mtu {nic.mtu}"] if nic.mtu != 1500 else []
         addresses = [ip_interface(text) for text in nic.addresses]
         four = [f"address {each}" for each in addresses if isinstance(each, IPv4Interface)]
         six = [f"address {each}" for each in addresses if not isinstance(each, IPv4Interface)]

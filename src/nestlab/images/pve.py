@@ -63,7 +63,9 @@ ExecStartPre=-/bin/sh -c 'for turn in 1 2 3 4 5 6; do /usr/bin/pvecm updatecerts
 """
 
 # pveproxy updates all package lists at its start where this file is missing (pveproxy.service, ExecStartPost).
-_TMPFILES = "f /var/log/pveam.log 0644 root root -\n"
+# ifupdown2 locks a file in /run/network, which networking.service makes; without it every `ifreload` is refused, with
+# "Another instance of this program is already running." (ifupdown/main.py, utils.lockFile).
+_TMPFILES = "f /var/log/pveam.log 0644 root root -\nd /run/network 0755 root root -\n"
 
 # Debian's asks udev to look at every device that there is, hundreds of terminals among them: on an emulated node that
 # took minutes, in which nothing else started. These are what a node uses.
