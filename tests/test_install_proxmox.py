@@ -112,9 +112,9 @@ async def test_an_installer_that_restarts_its_machine_installs_once(tmp_path: Pa
 LAB = """
 lab: killed
 images:
-  pve: {{install: {{system: proxmox, iso: {iso}, disk: 1G, memory: 512M, password: "$${hash}"}}}}
+  mine: {{install: {{system: proxmox, iso: {iso}, disk: 1G, memory: 512M, password: "$${hash}"}}}}
 machines:
-  node: {{image: pve}}
+  node: {{image: mine}}
 """
 
 
