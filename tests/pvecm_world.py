@@ -111,32 +111,8 @@ class World:
         if node.left:  # while something works there it says no more
             return f"\n== name\n{node.name}\n\n== node\nyes\n\n== job\n{node.job}\nactive\n\n== log\n{node.log}\n"
         conf = self._conf(node.store) if node.store else ""
-        quorum, members = "", f'{{"nodename": "{node.name}", "version": 3}}'
-        if node.store and node.corosync:
-            present = self.members_of(node.store) if not node.cut else [node]
-            yes = self.quorate(node)
-            expected = node.store.expected or len(node.store.nodes)
-            rows = "".join(
-                f"0x{node.store.nodes[each.name][0]:08x}          1 {each.links[0]}{' (local)' * (each is node)}\n"
-                for each in present
-                if each.name in node.store.nodes
-            )
-            quorum = (
-                f"Quorum information\nNodes:            {len(present)}\nQuorate:          {'Yes' if yes else 'No'}\n\n"
-                f"Expected votes:   {expected}\nHighest expected: {expected}\nTotal votes:      {len(present)}\n"
-                f"Quorum:           {expected // 2 + 1} {'' if yes else 'Activity blocked'}\nFlags:            \n\n"
-                f"Membership information\n----------------------\n    Nodeid      Votes Name\n{rows}"
-                + "0x00000000          1            Qdevice\n"
-                * bool(node.store.device)
-            )
-            peers = ", ".join(
-                f'"{name}": {{ "id": {number}, "online": {int(self.nodes[name] in present)}, "ip": "{links[0]}"}}'
-                for name, (number, links) in node.store.nodes.items()
-            )
-            members = (
-                f'{{"nodename": "{node.name}", "version": 6, "cluster": {{"name": "{node.store.name}", "version": 2,'
-                f' "nodes": 1, "quorate": {int(yes)} }}, "nodelist": {{ {peers} }} }}'
-            )
+        quorum, members = self._seen_by(node, node.store) if node.store and node.corosync else ("", "")
+        members = members or f'{{"nodename": "{node.name}", "version": 3}}'
         guests = dict.fromkeys(node.own_guests, node.name) | (node.store.guests if node.store else {})
         ids = ", ".join(f'"{n}": {{"node": "{of}", "type": "qemu", "version": 1}}' for n, of in guests.items())
         certified = node.store is not None and node.name in node.store.certified
@@ -174,6 +150,34 @@ class World:
             "log": node.log,
         }
         return "".join(f"\n== {name}\n{text}\n" for name, text in parts.items())
+
+    def _seen_by(self, node: Pretended, store: Store) -> tuple[str, str]:
+        """What `pvecm status` and /etc/pve/.members say on a node whose corosync runs."""
+        present = self.members_of(store) if not node.cut else [node]
+        yes = self.quorate(node)
+        expected = store.expected or len(store.nodes)
+        rows = "".join(
+            f"0x{store.nodes[each.name][0]:08x}          1 {each.links[0]}{' (local)' * (each is node)}\n"
+            for each in present
+            if each.name in store.nodes
+        )
+        quorum = (
+            f"Quorum information\nNodes:            {len(present)}\nQuorate:          {'Yes' if yes else 'No'}\n\n"
+            f"Expected votes:   {expected}\nHighest expected: {expected}\nTotal votes:      {len(present)}\n"
+            f"Quorum:           {expected // 2 + 1} {'' if yes else 'Activity blocked'}\nFlags:            \n\n"
+            f"Membership information\n----------------------\n    Nodeid      Votes Name\n{rows}"
+            + "0x00000000          1            Qdevice\n"
+            * bool(store.device)
+        )
+        peers = ", ".join(
+            f'"{name}": {{ "id": {number}, "online": {int(self.nodes[name] in present)}, "ip": "{links[0]}"}}'
+            for name, (number, links) in store.nodes.items()
+        )
+        members = (
+            f'{{"nodename": "{node.name}", "version": 6, "cluster": {{"name": "{store.name}", "version": 2,'
+            f' "nodes": 1, "quorate": {int(yes)} }}, "nodelist": {{ {peers} }} }}'
+        )
+        return quorum, members
 
     @staticmethod
     def _conf(store: Store) -> str:

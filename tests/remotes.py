@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from nestlab.base.errors import LabError
 from nestlab.hosts import remote
 from nestlab.hosts.ssh import SshHost, at
-from sshd import PROGRAM, USER, Sshd
+from sshd import PROGRAM, USER, Sshd, sshd
 from waiting import LONG
 
 needs_sshd = pytest.mark.skipif(PROGRAM is None, reason="needs an sshd")
@@ -27,6 +28,17 @@ def make_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     monkeypatch.setattr(remote, "SYSTEM", tmp_path / "etc")
     return folder
+
+
+@contextlib.contextmanager
+def known_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sshd]:
+    """An sshd that the user, who has such a home, has a key for, and knows. Its folder has a short path, for sockets
+    in it."""
+    home = make_home(tmp_path, monkeypatch)
+    with tempfile.TemporaryDirectory(prefix="nl-", dir="/tmp") as folder, sshd(Path(folder)) as server:
+        give_key(home, server)
+        know(home, server)
+        yield server
 
 
 def penalties() -> bool:

@@ -41,7 +41,7 @@ engines.libvirt.domain engines.libvirt.drift engines.libvirt.observed engines.li
 engines.qemu.argv engines.qemu.observed engines.qemu.console engines.qemu.identity home.paths install.command
 engines.pve.tags engines.pve.hardware engines.pve.cpu_types engines.pve.placement engines.pve.resources
 engines.pve_node images.pve"""
-IMPURE = """base.files base.holes base.paint base.processes base.temporary base.regular lab.blueprint_file
+IMPURE = """base.files base.holes base.locks base.paint base.processes base.temporary base.regular lab.blueprint_file
 labfile.scalars labfile.load labfile.taken doctor.surgery.effects show.live"""
 """In those rooms, what reads or writes all the same."""
 EFFECTS = {"asyncio", "fcntl", "os", "shutil", "signal", "socket", "subprocess", "tempfile", "threading"}

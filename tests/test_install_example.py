@@ -3,6 +3,7 @@ started from the disk it leaves."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import lzma
@@ -22,6 +23,7 @@ from nestlab.home.cache import remove
 from nestlab.home.directories import Home
 from nestlab.images import installed
 from nestlab.images.image_files import key_of
+from nestlab.install import medium
 from waiting import LONG
 
 pytestmark = [pytest.mark.guest, pytest.mark.slow, pytest.mark.timeout(4 * 3600)]
@@ -41,27 +43,25 @@ STAGES = (
 """What `up` says, in that order."""
 
 
-MIRROR = "http://deb.debian.org/debian"
-
-
 def lacking() -> str:
-    """Which part of the installer Debian's mirror does not have: some caches of it have packages alone, or a list of
-    the installer's parts that is of another day than the release."""
+    """Which part of the installer the mirror that mmdebstrap uses does not have: some caches of one have packages
+    alone, or a list of the installer's parts that is of another day than the release."""
+    mirror = asyncio.run(medium.netboot("trixie", CACHE, lambda _: None)).mirror
     index = "main/debian-installer/binary-amd64/Packages.xz"
     try:
-        release, packed = (get(f"dists/trixie/{name}") for name in ("InRelease", index))
+        release, packed = (get(f"{mirror}/dists/trixie/{name}") for name in ("InRelease", index))
         if f"{hashlib.sha256(packed).hexdigest()} {len(packed):>8} {index}\n" not in release.decode():
             return f"{index} is not the one that InRelease names"
         names = re.findall(r"^Filename: (\S+_all\.udeb)$", lzma.decompress(packed).decode(), re.MULTILINE)
         for name in (each for each in names if "/bootstrap-base_" in each or "/pkgsel_" in each):
-            get(name)
+            get(f"{mirror}/{name}")
     except OSError as error:
-        return f"{getattr(error, 'url', MIRROR)}: {error}"
+        return f"{getattr(error, 'url', mirror)}: {error}"
     return ""
 
 
-def get(name: str) -> bytes:
-    with urllib.request.urlopen(f"{MIRROR}/{name}", timeout=LONG) as got:
+def get(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=LONG) as got:
         content: bytes = got.read()
         return content
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,8 +20,7 @@ from nestlab.verbs import local
 from nestlab.verbs.apply import apply
 from nestlab.verbs.nest import Nest
 from nestlab.verbs.verify import verify
-from remotes import give_key, know, make_home, needs_sshd, url
-from sshd import sshd
+from remotes import known_server, needs_sshd, url
 from test_qemu_engine import settled
 
 pytestmark = [pytest.mark.guest, needs_sshd]
@@ -35,14 +33,7 @@ LAB = Lab("nlfar", segments=(Segment("wire", "10.79.0.0/24"),), machines=(BOX, r
 async def test_a_lab_on_the_libvirt_of_another_host_is_proven_and_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, qemu_tool: Tool
 ) -> None:
-    home = make_home(tmp_path, monkeypatch)
-    with (
-        libvirtd.running(qemu_tool),
-        tempfile.TemporaryDirectory(prefix="nl-", dir="/tmp") as there,
-        sshd(Path(there)) as server,
-    ):
-        give_key(home, server)
-        know(home, server)
+    with libvirtd.running(qemu_tool), known_server(tmp_path, monkeypatch) as server:
         on = Libvirt(f"{url(server).replace('ssh://', 'qemu+ssh://')}/system")
         site, lab = local.site(Home(tmp_path / "h", CACHE)), settled(replace(LAB, on=on))
         platform = site.platform(site.home.lab(lab.lab), on, named=True)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
+import counter
 from moving_lab import machines, moving
 from test_nested import Cli
 from waiting import LONG, wait_until
@@ -35,8 +36,6 @@ machines:
       other: {image: tiny, memory: 96M, segments: [wire]}
 """
 
-COUNT = "i=0; while :; do i=$((i+1)); echo $i >/tmp/n; sleep 0.1; done >/dev/null 2>&1 </dev/null & echo begun"
-
 
 @pytest.fixture(scope="module")
 def cli() -> Iterator[Cli]:
@@ -45,7 +44,7 @@ def cli() -> Iterator[Cli]:
 
 
 def _count(cli: Cli, machine: str) -> int:
-    return int(cli.run("exec", machine, "cat", "/tmp/n"))
+    return counter.number(lambda: cli.run("exec", machine, *counter.READ))
 
 
 def _macs(cli: Cli, machine: str) -> str:
@@ -58,7 +57,7 @@ def _answers(cli: Cli, asker: str, address: str) -> bool:
 
 def test_a_machine_moves_while_it_runs_and_its_memory_goes_on(cli: Cli) -> None:
     before, macs = machines(cli)["hv1/web"], _macs(cli, "hv1/web")
-    cli.run("exec", "hv1/web", "--", "sh", "-c", COUNT)
+    cli.run("exec", "hv1/web", "--", "sh", "-c", counter.BEGIN)
     wait_until(lambda: _count(cli, "hv1/web") > 3, LONG)
     moved = cli.json("migrate", "hv1/web", "hv2")
     assert (moved["machine"], moved["way"], moved["state"]) == ("hv2/web", "live", "running")

@@ -15,8 +15,8 @@ import pytest
 
 from nestlab.hosts.local import LocalHost
 from nestlab.network import port_keeper, port_keeping
-from remotes import give_key, know, make_home, needs_sshd, url
-from sshd import Sshd, sshd
+from remotes import known_server, needs_sshd, url
+from sshd import Sshd
 from waiting import LONG, wait_until
 
 pytestmark = needs_sshd
@@ -66,11 +66,7 @@ class Here:
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Here]:
-    home = make_home(tmp_path, monkeypatch)
-    (tmp_path / "sshd").mkdir()
-    with sshd(tmp_path / "sshd") as server:
-        give_key(home, server)
-        know(home, server)
+    with known_server(tmp_path, monkeypatch) as server:
         folder = tmp_path / "lab"
         folder.mkdir()
         found = Here(server, folder)

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import counter
 from command_line import Cli, qemus
 from lab_up import lab_up
 from waiting import LONG, wait_until
@@ -33,21 +34,16 @@ machines:
       web: {image: tiny, memory: 96M, segments: [wire]}
 """
 
-COUNT = "i=0; while :; do i=$((i+1)); echo $i >/tmp/n; sleep 0.1; done >/dev/null 2>&1 </dev/null & echo begun"
-
 
 @pytest.fixture(scope="module")
 def cli() -> Iterator[Cli]:
     with lab_up(LAB) as found:
-        found("exec", "hv1/web", "--", "sh", "-c", COUNT)
+        found("exec", "hv1/web", "--", "sh", "-c", counter.BEGIN)
         yield found
 
 
 def count(cli: Cli) -> int:
-    """The guest's counter. Its file is empty for an instant whenever it is written: then it is read again."""
-    while not (said := cli.plain("exec", "hv1/web", "cat", "/tmp/n").strip()):
-        pass
-    return int(said)
+    return counter.number(lambda: cli.plain("exec", "hv1/web", *counter.READ))
 
 
 def goes_on(cli: Cli) -> int:

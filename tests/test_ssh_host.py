@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +21,8 @@ from nestlab.hosts.ssh import at
 from nestlab.lab.faults import Impairment
 from nestlab.lab.places import Ssh
 from nestlab.verbs import local, ssh_platform
-from remotes import give_key, know, make_home, needs_sshd, url
-from sshd import Sshd, sshd
+from remotes import known_server, needs_sshd, url
+from sshd import Sshd
 
 pytestmark = needs_sshd
 
@@ -47,11 +46,7 @@ class Far:
 
 @pytest.fixture
 def far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Far]:
-    home = make_home(tmp_path, monkeypatch)
-    # Short, for the paths of sockets.
-    with tempfile.TemporaryDirectory(prefix="nl-", dir="/tmp") as folder, sshd(Path(folder)) as server:
-        give_key(home, server)
-        know(home, server)
+    with known_server(tmp_path, monkeypatch) as server:
         yield Far(server, tmp_path)
 
 

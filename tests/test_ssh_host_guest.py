@@ -23,8 +23,8 @@ from nestlab.verbs.nest import Nest
 from nestlab.verbs.site import Site
 from nestlab.verbs.ssh_platform import SshPlatform
 from nestlab.verbs.verify import verify
-from remotes import give_key, know, make_home, needs_sshd, url
-from sshd import Sshd, sshd
+from remotes import known_server, needs_sshd, url
+from sshd import Sshd
 from test_qemu_engine import HV, LAB, MOVED, kill_web, no_qemu_inside, settled
 
 pytestmark = [pytest.mark.guest, needs_sshd]
@@ -55,14 +55,10 @@ class Far:
 
 @pytest.fixture
 def far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Far]:
-    home = make_home(tmp_path, monkeypatch)
     with (
-        tempfile.TemporaryDirectory(prefix="nl-", dir="/tmp") as there,
+        known_server(tmp_path, monkeypatch) as server,
         tempfile.TemporaryDirectory(prefix="nl-", dir="/tmp") as here,
-        sshd(Path(there)) as server,
     ):
-        give_key(home, server)
-        know(home, server)
         yield Far(server, Path(here))
 
 

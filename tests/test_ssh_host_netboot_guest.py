@@ -11,8 +11,7 @@ import pytest
 from command_line import Cli
 from nestlab.base.errors import Mistakes
 from nestlab.labfile import parse_text
-from remotes import give_key, know, make_home, needs_sshd, url
-from sshd import sshd
+from remotes import known_server, needs_sshd, url
 
 LAB = """
 lab: wired
@@ -31,15 +30,11 @@ machines:
 
 @pytest.fixture
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cli]:
-    home = make_home(tmp_path, monkeypatch)
     with (
-        tempfile.TemporaryDirectory(prefix="nl-", dir="/tmp") as there,
+        known_server(tmp_path, monkeypatch) as server,
         tempfile.TemporaryDirectory(prefix="nl-", dir="/tmp") as here,
-        sshd(Path(there)) as server,
     ):
-        give_key(home, server)
-        know(home, server)
-        yield Cli(Path(here), {"HOME": str(home), "WHERE": url(server)})
+        yield Cli(Path(here), {"WHERE": url(server)})
 
 
 @needs_sshd

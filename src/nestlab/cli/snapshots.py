@@ -16,7 +16,6 @@ from nestlab.cli import complete
 from nestlab.cli.common import one_lab, print_json, site
 from nestlab.cli.exit_status import MEND, agreed, guarded, run, say, show
 from nestlab.cli.options import Debug, Json, NoWait, Yes
-from nestlab.show import snapshots as render
 
 if TYPE_CHECKING:
     from nestlab.lab.snapshots import Manifest
@@ -61,6 +60,7 @@ def snapshot(
 
 async def _snapshot(name: str, called: str, *, disk_only: bool, stop: bool, no_wait: bool, as_json: bool) -> None:
     from nestlab.lab.snapshots import named
+    from nestlab.show import snapshots as render
     from nestlab.verbs import session as verbs
     from nestlab.verbs import snapshots
 
@@ -120,7 +120,12 @@ def restore(
     return run(_restore(one_lab([lab]), name, disk_only=disk_only, yes=yes, no_wait=no_wait, as_json=as_json))
 
 
-async def _restore(lab: str, name: str, *, disk_only: bool, yes: bool, no_wait: bool, as_json: bool) -> int | None:
+async def _restore(
+    lab: str, name: str, *, disk_only: bool = False, parked: bool = False, yes: bool, no_wait: bool, as_json: bool
+) -> int | None:
+    """`parked`: the snapshot goes once the lab goes on from it."""
+    from nestlab.home import snapshots as kept
+    from nestlab.show import snapshots as render
     from nestlab.verbs import restores
     from nestlab.verbs import session as verbs
 
@@ -132,6 +137,8 @@ async def _restore(lab: str, name: str, *, disk_only: bool, yes: bool, no_wait: 
         if asks and not as_json and not agreed(yes, f"Put lab {lab} back to {name}?", "nothing was changed"):
             return MEND
         done = await restores.restore(session, ready, _say(lab))
+        if parked:
+            kept.remove(session.place, name)
     if as_json:
         print_json(_data(done))
     else:
@@ -163,6 +170,7 @@ async def _list(lab: str, *, as_json: bool) -> None:
     from nestlab.home import labs
     from nestlab.home import snapshots as kept
     from nestlab.lab.snapshots import in_order
+    from nestlab.show import snapshots as render
 
     found = kept.listing(labs.existing(home(), lab))
     if as_json:
@@ -217,6 +225,7 @@ def park(lab: Lab, no_wait: NoWait = False, as_json: Json = False, debug: Debug 
 async def _park(name: str, *, no_wait: bool, as_json: bool) -> None:
     from nestlab.cli.lab_work import shown
     from nestlab.lab.snapshots import PARKED
+    from nestlab.show import snapshots as render
     from nestlab.verbs import session as verbs
     from nestlab.verbs import snapshots
 
@@ -249,13 +258,9 @@ async def _unpark(name: str, *, yes: bool, no_wait: bool, as_json: bool) -> int 
     from nestlab.home import snapshots as kept
     from nestlab.lab.snapshots import PARKED
 
-    place = labs.existing(home(), name)
-    if PARKED not in kept.names(place):
+    if PARKED not in kept.names(labs.existing(home(), name)):
         raise LabError(f"Lab {name} is not parked.", hint=f"`nestlab start {name}` starts what is off.")
-    status = await _restore(name, PARKED, disk_only=False, yes=yes, no_wait=no_wait, as_json=as_json)
-    if status is None:
-        kept.remove(place, PARKED)
-    return status
+    return await _restore(name, PARKED, parked=True, yes=yes, no_wait=no_wait, as_json=as_json)
 
 
 def _say(lab: str) -> Callable[[str], None]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import time
 from pathlib import Path
 
 from nestlab.base.frozen import frozen
+from nestlab.base.locks import held
 from nestlab.base.typed import parsed
 
 
@@ -27,17 +26,9 @@ class Holder:
 def holder(path: Path) -> Holder | None:
     """The present holder of the lock, as far as it wrote itself down; None if nobody holds it."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return read(path) if held(path) else None
     except OSError:
         return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return read(path)
-    else:
-        return None
-    finally:
-        os.close(descriptor)
 
 
 def read(path: Path) -> Holder | None:

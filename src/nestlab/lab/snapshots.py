@@ -33,7 +33,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 @frozen
 class Saved:
-    """A file of a machine. `name`: in its folder of the snapshot; `digest`: see `home.content_digests`; `size`: bytes
+    """A file of a machine. `name`: in its folder of the snapshot; `digest`: see `home.snapshots.digest`; `size`: bytes
     that are written of it."""
 
     name: str
@@ -239,8 +239,3 @@ def in_order(found: Iterable[Kept]) -> list[tuple[int, Kept]]:
         todo += [(depth + 1, child) for child in reversed(children.pop(each.name, []))]
     rows += [(0, each) for rest in children.values() for each in rest]  # parents that are each other's children
     return rows
-
-
-def sizes(manifest: Manifest) -> Mapping[str, int]:
-    """Bytes that are saved of each machine, by path."""
-    return {each.path: sum(file.size for file in each.files) for each in manifest.machines}

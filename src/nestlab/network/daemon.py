@@ -27,6 +27,16 @@ def lock(name: str) -> int | None:
         os.close(file)  # a process that ended just now had unlinked it
 
 
+def fork(lock: int) -> bool:
+    """Go on as a process of its own, which the locked pid file names from now on. True in that process, False in its
+    starter. OSError where that cannot be."""
+    child = os.fork()
+    if child:
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{child}\n".encode(), 0)
+    return not child
+
+
 def detach(log: str) -> None:
     """A session of its own, and nothing left of the starter's terminal or pipes: what it says goes to `log`."""
     os.setsid()

@@ -219,14 +219,11 @@ def main(argv: list[str]) -> int:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.connect(socket_name(segment))
         server = Server(segment, sock)
-        child = os.fork()
+        if not daemon.fork(lock):
+            return 0
     except (OSError, ValueError, KeyError, TypeError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    if child:
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{child}\n".encode(), 0)
-        return 0
     signal.signal(signal.SIGTERM, _terminated)
     daemon.detach(log_name(segment))
     say(f"serving segment {segment} from {server.responder.offer.address}")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import sys
 from pathlib import Path
 
 from nestlab.base import files, patience
 from nestlab.base.errors import LabError
+from nestlab.base.locks import held
 from nestlab.network.netboot import log_name, offer_name, pid_name
 from nestlab.network.netboot_offer import Offer, from_json, to_json
 from nestlab.network.switch import ALREADY
@@ -65,14 +65,7 @@ def observe(directory: Path) -> dict[str, str]:
 
 def serves(directory: Path, segment: str) -> bool:
     """Whether a process serves a segment: it holds the lock of its pid file."""
-    try:
-        with (directory / pid_name(segment)).open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
+    return held(directory / pid_name(segment))
 
 
 def log_of(directory: Path, segment: str) -> Path:

@@ -170,14 +170,11 @@ def main(argv: list[str]) -> int:
         lock = daemon.lock(PID)
         if lock is None:
             return ALREADY
-        child = os.fork()
+        if not daemon.fork(lock):
+            return 0
     except OSError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    if child:
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{child}\n".encode(), 0)
-        return 0
     daemon.detach(LOG)
     try:
         asyncio.run(Keeper(directory).serve())

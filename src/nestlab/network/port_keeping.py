@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import secrets
 import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 from nestlab.base import patience
 from nestlab.base.errors import LabError, Unreachable
-from nestlab.network import port_keeper
+from nestlab.network import pid_files, port_keeper
 from nestlab.network.port_keeper import ALREADY, LOG, PID, Wanted
 from nestlab.network.switch_control import PATIENCE, SOURCE, Runner
 
@@ -75,33 +73,8 @@ async def _start(directory: Path, lab: str, host: Runner) -> None:
 
 def _wake(directory: Path) -> bool:
     """Have the process look at once. False where there is none."""
-    with _holder(directory) as process:
+    with pid_files.holder(directory / PID) as process:
         if process is None:
             return False
-        signal.pidfd_send_signal(process, signal.SIGHUP)
+        signal.pidfd_send_signal(process.descriptor, signal.SIGHUP)
         return True
-
-
-@contextmanager
-def _holder(directory: Path) -> Iterator[int | None]:
-    """The process that holds the pid file; None where nobody does."""
-    process = None
-    try:
-        with (directory / PID).open("rb") as file:
-            number = int(file.read(20).strip() or b"0")
-            process = os.pidfd_open(number) if number > 0 and _locked(file.fileno()) else None
-    except (OSError, ValueError):
-        process = None
-    try:
-        yield process
-    finally:
-        if process is not None:
-            os.close(process)
-
-
-def _locked(file: int) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    return False

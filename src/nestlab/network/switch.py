@@ -206,14 +206,11 @@ def main(argv: list[str]) -> int:
         for name in argv[2:]:
             switch.add({"segment": name})
         listener = listen(CONTROL)
-        child = os.fork()
+        if not daemon.fork(lock):
+            return 0
     except (OSError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    if child:
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{child}\n".encode(), 0)
-        return 0
     signal.signal(signal.SIGTERM, _terminated)
     daemon.detach(LOG)
     try:

@@ -24,6 +24,7 @@ from nestlab.base.frozen import frozen
 from nestlab.base.typed import parsed
 from nestlab.hosts.host import Result
 from nestlab.lab.faults import Impairment
+from nestlab.network import pid_files
 from nestlab.network.switch import ALREADY, CONTROL, LOG, PID, socket_name
 from nestlab.wire import shapes
 
@@ -251,45 +252,16 @@ def _tidy(directory: Path) -> None:
 
 def _kill(directory: Path) -> None:
     """End a switch that does not answer: the process that holds the pid file, if any."""
-    try:
-        holder = _pid(directory)
-        if holder is None or not _held(directory):
-            return
-        process = os.pidfd_open(holder)
-    except (FileNotFoundError, ProcessLookupError):
-        return
-    try:
-        # Looked at while its pidfd is open, so that the signal goes to this very process.
-        if b"nestlab-switch:" in Path(f"/proc/{holder}/cmdline").read_bytes():
-            signal.pidfd_send_signal(process, signal.SIGKILL)
+    with pid_files.holder(directory / PID) as process, suppress(FileNotFoundError, ProcessLookupError):
+        if process is not None and b"nestlab-switch:" in Path(f"/proc/{process.pid}/cmdline").read_bytes():
+            signal.pidfd_send_signal(process.descriptor, signal.SIGKILL)
             poll = select.poll()
-            poll.register(process, select.POLLIN)
+            poll.register(process.descriptor, select.POLLIN)
             poll.poll(patience.allowed(PATIENCE) * 1000)
-    except (FileNotFoundError, ProcessLookupError):
-        return
-    finally:
-        os.close(process)
-
-
-def _held(directory: Path) -> bool:
-    """Whether a process holds the lock of the pid file."""
-    with (directory / PID).open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
-
-
-def _pid(directory: Path) -> int | None:
-    try:
-        return int((directory / PID).read_text())
-    except (FileNotFoundError, ValueError):
-        return None
 
 
 def _silent(directory: Path) -> Unreachable:
-    pid = _pid(directory) or "unknown"
+    pid = pid_files.number(directory / PID) or "unknown"
     return Unreachable(
         f"The switch in {directory} (process {pid}) runs but does not answer.",
         hint="If it does not recover, end it with kill -9 and run the command again: another is started then.",

@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
 import secrets
-from collections.abc import Mapping
 from contextlib import suppress
 
 from nestlab.base.errors import LabError
@@ -29,12 +27,8 @@ place() { # a directory that is in memory, and that one may write to
 
 PUT = WHERE + 'umask 077; place && cat >"$at/nestlab-nonce" && sync && echo put'
 
-GET = WHERE + 'place && cat "$at/nestlab-nonce"'
-
 ANSWER = 30.0
-"""Nominal seconds in which a machine does either."""
-
-_NONCE = re.compile(r"[0-9a-f]{32}")
+"""Nominal seconds in which a machine does that."""
 
 
 async def put(session: Session) -> dict[str, str]:
@@ -58,11 +52,3 @@ async def put(session: Session) -> dict[str, str]:
         if not known[path].machine.container
     ]
     return {path: digest for path, digest in await asyncio.gather(*map(one, paths)) if digest}
-
-
-async def found(session: Session, nonces: Mapping[str, str], path: str) -> bool:
-    """Whether the number that a machine was given is in its memory. LabError where it does not answer."""
-    host = await session.nest.host(path)
-    said = (await host.run(("sh", "-c", GET), check=False, timeout=ANSWER)).text.strip()
-    digest = hashlib.sha256(said.encode()).hexdigest()
-    return _NONCE.fullmatch(said) is not None and secrets.compare_digest(digest, nonces.get(path, ""))

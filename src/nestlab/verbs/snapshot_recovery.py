@@ -10,6 +10,7 @@ import asyncio
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nestlab.base import files
@@ -64,8 +65,13 @@ async def end_trial(place: LabHome) -> None:
     for making in sorted((place.root / kept.TRIAL).glob("m/*/making")):
         with suppress(OSError, ValueError, KeyError, TypeError):
             path = str(parsed(making.read_text(encoding="utf-8"))["path"])
-            words = ("sh", "-c", scripts.KILL, "kill", name_of(place.name, path), str(making.parent))
-            await proc.run(words, check=False)
+            await _kill(place, path, making.parent)
+
+
+async def _kill(place: LabHome, path: str, directory: Path) -> None:
+    """End the QEMU of a machine in that directory, if it runs."""
+    words = ("sh", "-c", scripts.KILL, "kill", name_of(place.name, path), str(directory))
+    await proc.run(words, check=False)
 
 
 async def after(session: Session, found: kept.Work, say: Say) -> None:
@@ -92,8 +98,7 @@ async def roll_back(place: LabHome, say: Say) -> None:
     before = place.root / kept.BEFORE
     found = kept.work(place)
     for path in found.outer if found is not None else ():
-        words = ("sh", "-c", scripts.KILL, "kill", name_of(place.name, path), str(place.machine(path)))
-        await proc.run(words, check=False)
+        await _kill(place, path, place.machine(path))
     try:
         if (before / "m").is_dir():
             shutil.rmtree(place.machines, ignore_errors=True)

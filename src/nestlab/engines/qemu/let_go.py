@@ -30,22 +30,22 @@ STOPPED = ("paused", "postmigrate", "finish-migrate", "save-vm")
 """Run states of a QEMU that was paused for a snapshot."""
 
 
+def next_command(state: str, migration: str) -> str:
+    """What a QEMU is told next so that its machine goes on; "": nothing, it runs, or never will."""
+    if migration in BUSY:
+        return "migrate_cancel"
+    return "cont" if state in STOPPED else ""
+
+
 def let_go(socket: str, where: str = "") -> bool:
     """Let a machine go on. Whether it runs then; LabError where its QEMU does not answer."""
     for _ in range(TURNS):
         state, migration = _asked(socket, where)
-        if migration in BUSY:
-            with contextlib.suppress(LabError):
-                qmp.ask(socket, ("migrate_cancel",), timeout=TIMEOUT, where=where)
-        elif state == "running":
-            return True
-        elif state in STOPPED:
-            with contextlib.suppress(LabError):  # it still ends its migration
-                qmp.ask(socket, ("cont",), timeout=TIMEOUT, where=where)
-            if _asked(socket, where)[0] == "running":
-                return True
-        else:
-            return False
+        command = next_command(state, migration)
+        if not command:
+            return state == "running"
+        with contextlib.suppress(LabError):  # it still ends its migration
+            qmp.ask(socket, (command,), timeout=TIMEOUT, where=where)
         time.sleep(TURN)  # nothing tells when a migration that was cancelled is over
     return False
 

@@ -93,14 +93,12 @@ async def resume(monitor: Monitor, path: str) -> None:
     """Let a machine go on that was paused to be saved, whatever became of that. LabError where it does not."""
     for _ in range(let_go.TURNS):
         migration = (await monitor.execute("query-migrate")).get("status", "")
-        state = await monitor.status()
-        if migration in let_go.BUSY:
-            await monitor.execute("migrate_cancel")
-            await asyncio.sleep(TURN)  # nothing tells when a QEMU has ended it
-        elif state not in let_go.STOPPED:
+        command = let_go.next_command(await monitor.status(), migration)
+        if not command:
             return
-        else:
-            await monitor.execute("cont")
+        await monitor.execute(command)
+        if command == "migrate_cancel":
+            await asyncio.sleep(TURN)  # nothing tells when a QEMU has ended it
     raise LabError(f"{path} was paused, and does not go on.", hint=f"See `nestlab status`; `nestlab restart {path}`.")
 
 
